@@ -1,0 +1,56 @@
+"""Configuration: frozen dataclasses are the schema, YAML files hold values, ``key=value`` overrides them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dyncity_sim.errors import ConfigError
+
+Schema = TypeVar("Schema")
+
+
+def load_config(schema: type[Schema], file: Path | None, overrides: Sequence[str] = ()) -> Schema:
+    """Build ``schema`` from its defaults, then ``file``, then ``overrides`` (``section.key=value``).
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, or a value has the wrong type.
+    """
+    config = OmegaConf.structured(schema)
+    if file is not None:
+        if not file.is_file():
+            raise ConfigError("config", str(file), "a YAML file that exists")
+        config = _merge(config, lambda: OmegaConf.load(file), str(file))
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError("config override", repr(override), "key=value", "For example training.steps=100.")
+        config = _merge(config, lambda o=override: OmegaConf.from_dotlist([o]), repr(override))
+    try:
+        built = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(error.full_key or "config", error.msg or str(error), "a complete configuration") from error
+    assert isinstance(built, schema)
+    return built
+
+
+def save_config(config: object, file: Path) -> None:
+    """Write a resolved configuration as YAML."""
+    file.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+
+
+def _merge(config: Any, load: Any, source: str) -> Any:
+    try:
+        return OmegaConf.merge(config, load())
+    except OmegaConfBaseException as error:
+        known = ", ".join(sorted(str(k) for k in config)) if config is not None else ""
+        raise ConfigError(
+            error.full_key or source, f"{str(error.msg or error).splitlines()[0]} (in {source})", f"keys among {known}"
+        ) from error
+    except Exception as error:
+        from yaml import YAMLError
+
+        if isinstance(error, YAMLError):
+            raise ConfigError("config", f"{source}: {error}", "valid YAML") from error
+        raise

@@ -1,0 +1,84 @@
+"""A scene: actors with tracks, static geometry and a road, in one world frame."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+
+from dyncity_sim.domain.frames import Poses, check_poses, check_times
+from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.errors import InvalidInputError
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One actor over a drive.
+
+    Attributes:
+        id: positive, unique in its scene.
+        kind: what it is.
+        size_m: length, width, height, constant along the track.
+        poses_world_from_actor: ``(N, 4, 4)`` poses of the bounding box's centre.
+        times_us: ``(N,)`` microseconds, strictly increasing; a gap is a gap in observation.
+        velocities_world_mps: ``(N, 3)``.
+    """
+
+    id: int
+    kind: ActorKind
+    size_m: tuple[float, float, float]
+    poses_world_from_actor: Poses
+    times_us: Int64[np.ndarray, " N"]
+    velocities_world_mps: Float64[np.ndarray, "N 3"]
+
+    def __post_init__(self) -> None:
+        if self.id < 1:
+            raise InvalidInputError("track.id", self.id, "a positive integer")
+        if min(self.size_m) <= 0:
+            raise InvalidInputError("track.size_m", self.size_m, "positive metres")
+        poses = check_poses(self.poses_world_from_actor, f"track {self.id} poses_world_from_actor")
+        times_us = check_times(self.times_us, f"track {self.id} times_us", len(poses))
+        velocities = np.array(self.velocities_world_mps, dtype=np.float64)
+        if velocities.shape != (len(poses), 3) or not np.isfinite(velocities).all():
+            raise InvalidInputError(
+                f"track {self.id} velocities_world_mps", f"shape {velocities.shape}", f"finite ({len(poses)}, 3)"
+            )
+        object.__setattr__(self, "poses_world_from_actor", poses)
+        object.__setattr__(self, "times_us", times_us)
+        object.__setattr__(self, "velocities_world_mps", velocities)
+
+    def __len__(self) -> int:
+        return len(self.times_us)
+
+
+@dataclass(frozen=True, eq=False)
+class StaticMap:
+    """Static occupancy of a whole drive in one world-aligned grid.
+
+    Attributes:
+        labels: ``(X, Y, Z)`` uint8 CARLASC classes, 0 free or never seen; no moving classes.
+        origin_world_m: corner of cell (0, 0, 0) in the world frame.
+        voxel_size_m: edge lengths of a cell.
+    """
+
+    labels: UInt8[np.ndarray, "X Y Z"]
+    origin_world_m: tuple[float, float, float]
+    voxel_size_m: tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Everything a simulator needs to run a generated drive.
+
+    Attributes:
+        tracks: all actors but the ego, sorted by id.
+        static_map: static occupancy, which meshes are made from.
+        ego_poses_world_from_ego: ``(T, 4, 4)`` the ego's track (its LiDAR frame, 1.8 m above the road).
+        times_us: ``(T,)`` times of the ego's poses.
+        opendrive: the road as an OpenDRIVE document.
+    """
+
+    tracks: tuple[Track, ...]
+    static_map: StaticMap
+    ego_poses_world_from_ego: Poses
+    times_us: Int64[np.ndarray, " T"]
+    opendrive: str

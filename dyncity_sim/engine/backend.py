@@ -1,0 +1,71 @@
+"""The seam between serving and a model: what a backend must do, and how one is found."""
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Protocol
+
+from dyncity_sim.domain.conditions import Conditions, Continuation, SamplingOptions
+from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.errors import InvalidInputError
+
+BACKEND_GROUP = "dyncity_sim.backends"
+"""Entry point group under which backends register a BackendFactory."""
+
+Checkpoint = Callable[[int], None]
+"""Called between denoising steps with the number of steps done; may raise to drop the work."""
+
+
+class Backend(Protocol):
+    """A loaded model. Calls are blocking and come from one thread at a time."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What this model can do."""
+        ...
+
+    def warm_up(self) -> None:
+        """Do once what would make the first request slow."""
+        ...
+
+    def generate(self, conditions: Conditions, options: SamplingOptions, checkpoint: Checkpoint) -> GeneratedChunk:
+        """Generate one chunk. ``options.seed`` is always set by the engine.
+
+        Raises:
+            InvalidInputError: a condition does not fit the model.
+            UnsupportedConditionError: the weights were not trained with a condition that was given.
+        """
+        ...
+
+    def encode(self, occupancy: OccupancySequence) -> Continuation:
+        """Turn observed occupancy into what the next chunk continues from.
+
+        Raises:
+            InvalidInputError: wrong grid, taxonomy or number of frames.
+        """
+        ...
+
+
+BackendFactory = Callable[[Path | None], Backend]
+"""Builds a backend from a weights folder, or from its bundled weights when None."""
+
+
+def load_backend(name: str, weights: Path | None) -> Backend:
+    """Build the backend registered as ``name``.
+
+    Raises:
+        InvalidInputError: no backend, or more than one, has that name.
+        CheckpointError: the weights are missing, truncated or of another model.
+    """
+    found: dict[str, list[EntryPoint]] = {}
+    for entry_point in entry_points(group=BACKEND_GROUP):
+        found.setdefault(entry_point.name, []).append(entry_point)
+    if len(found.get(name, [])) != 1:
+        raise InvalidInputError(
+            "backend",
+            repr(name) if name not in found else f"{name!r} registered {len(found[name])} times",
+            f"one of {', '.join(sorted(found)) or '(none installed)'}",
+        )
+    factory: BackendFactory = found[name][0].load()
+    return factory(weights)
