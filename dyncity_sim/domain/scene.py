@@ -82,3 +82,20 @@ class Scene:
     ego_poses_world_from_ego: Poses
     times_us: Int64[np.ndarray, " T"]
     opendrive: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a scene comes from; it travels with everything that is made from it.
+
+    Attributes:
+        model_id: the model that generated the occupancy, or None for a recording.
+        seeds: seed of each chunk, in order; empty for a recording.
+        attribution: credit that the map's licence asks for; empty when none is due.
+        taxonomy_id: classes of the occupancy the scene was made from.
+    """
+
+    model_id: str | None
+    seeds: tuple[int, ...]
+    attribution: str
+    taxonomy_id: str
