@@ -1,0 +1,64 @@
+"""Files that appear under their final name only when they are whole."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dyncity_sim.errors import InvalidInputError, StorageError
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``file`` to write to; it takes the final name when the block succeeds.
+
+    Missing parent folders are made. When the block fails, nothing is left behind and a file that stood
+    under the name before is untouched.
+
+    Raises:
+        StorageError: the disk is full, or the folder may not be written to.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, file)
+    except OSError as error:
+        raise StorageError(f"{file} could not be written: {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(content: bytes, file: Path) -> None:
+    """Write ``content`` whole, or raise StorageError and leave what was there."""
+    with whole_file(file) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(content: str, file: Path) -> None:
+    """Write ``content`` as UTF-8, whole, or raise StorageError and leave what was there."""
+    write_bytes(content.encode("utf-8"), file)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``folder`` to fill; it takes the final name when the block succeeds.
+
+    Raises:
+        InvalidInputError: something is under the final name already; nothing is ever overwritten.
+        StorageError: the disk is full, or the parent folder may not be written to.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InvalidInputError(
+            "folder", str(folder), "a name that is free, or an empty folder", "Remove it or name another."
+        )
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise StorageError(f"{folder} could not be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,124 @@
+"""A drive as a film: oblique pictures, generated beside recorded, with captions; PNG, GIF and WebP files."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from dyncity_sim.domain.frames import inverse
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.files import whole_file
+from dyncity_sim.preview.oblique import Image, render_oblique
+
+PLAN_FRAMES = 16
+"""How far ahead the ego's way is drawn."""
+CAPTION_COLOUR = (52, 58, 66)
+
+
+def shown_labels(occupancy: OccupancySequence, frame: int) -> np.ndarray:
+    """Labels ``(X, Y, Z)`` of one frame, with what no sensor saw left free."""
+    labels = occupancy.labels[frame]
+    return labels if occupancy.observed is None else np.where(occupancy.observed[frame], labels, np.uint8(0))
+
+
+def render_frame(occupancy: OccupancySequence, frame: int, width: int = 1000, caption: str = "") -> Image:
+    """Oblique picture of one frame, with the ego's way over the frames to come and a caption."""
+    poses = occupancy.poses_world_from_ego
+    ahead = inverse(poses[frame]) @ poses[frame : frame + PLAN_FRAMES]
+    picture = render_oblique(
+        shown_labels(occupancy, frame),
+        occupancy.grid,
+        occupancy.taxonomy,
+        width,
+        plan_ego_from_ego=ahead if len(ahead) > 1 else None,
+    )
+    return with_caption(picture, caption) if caption else picture
+
+
+def film_frames(
+    generated: OccupancySequence,
+    recorded: OccupancySequence | None = None,
+    width: int = 960,
+    captions: Sequence[str] = (),
+) -> Iterator[Image]:
+    """Pictures of a drive in order; a recording of the same frames stands beside what was generated.
+
+    Args:
+        generated: T frames.
+        recorded: the T frames of the simulator, or None.
+        width: width of each picture in pixels, about.
+        captions: one for each frame, or none at all.
+    """
+    if recorded is not None and len(recorded) != len(generated):
+        raise InvalidInputError(
+            "recorded", f"{len(recorded)} frames", f"{len(generated)}, those of the generated drive"
+        )
+    if captions and len(captions) != len(generated):
+        raise InvalidInputError("captions", f"{len(captions)}", f"{len(generated)}, one for each frame")
+    for frame in range(len(generated)):
+        caption = captions[frame] if captions else ""
+        if recorded is None:
+            yield render_frame(generated, frame, width, caption)
+            continue
+        left = render_frame(generated, frame, width // 2, f"generated   {caption}".strip())
+        right = render_frame(recorded, frame, width // 2, "simulator")
+        yield np.concatenate([left, right], axis=1)
+
+
+def with_caption(picture: Image, caption: str) -> Image:
+    """The picture with a line of text in its upper left corner."""
+    canvas = PillowImage.fromarray(picture)
+    size = max(11, picture.shape[1] // 45)
+    ImageDraw.Draw(canvas).text((size, size * 0.7), caption, fill=CAPTION_COLOUR, font=ImageFont.load_default(size))
+    return np.asarray(canvas)
+
+
+def write_png(picture: Image, file: Path) -> None:
+    """Write one picture; the same picture gives the same bytes."""
+    with whole_file(file) as temporary:
+        PillowImage.fromarray(picture).save(temporary, format="PNG", optimize=True)
+
+
+def write_animation(pictures: Sequence[Image], file: Path, rate_hz: float) -> None:
+    """Write an endless animation as ``.gif`` or ``.webp``; the same pictures give the same bytes.
+
+    Args:
+        pictures: at least one, all of one size.
+        file: its suffix chooses the format.
+        rate_hz: pictures per second; GIF rounds their duration to 10 ms.
+
+    Raises:
+        InvalidInputError: no picture, or another suffix.
+        StorageError: the file could not be written.
+    """
+    if not pictures:
+        raise InvalidInputError("pictures", "none", "at least one")
+    if file.suffix not in (".gif", ".webp"):
+        raise InvalidInputError("animation", repr(file.name), "a name ending in .gif or .webp")
+    frames = [PillowImage.fromarray(p) for p in pictures]
+    if file.suffix == ".gif":
+        common = _common_palette(frames)
+        frames = [f.quantize(palette=common, dither=PillowImage.Dither.NONE) for f in frames]
+    options: dict[str, object] = {"quality": 82, "method": 2} if file.suffix == ".webp" else {"optimize": False}
+    with whole_file(file) as temporary:
+        frames[0].save(
+            temporary,
+            format=file.suffix[1:].upper(),
+            save_all=True,
+            append_images=frames[1:],
+            duration=round(1000 / rate_hz),
+            loop=0,
+            **options,
+        )
+
+
+def _common_palette(frames: list[PillowImage.Image]) -> PillowImage.Image:
+    """One palette for all frames, so that colours do not flicker; taken from up to eight of them."""
+    chosen = frames[:: max(1, len(frames) // 8)]
+    strip = PillowImage.new("RGB", (chosen[0].width // 2, chosen[0].height // 2 * len(chosen)))
+    for number, frame in enumerate(chosen):
+        strip.paste(frame.resize((strip.width, frame.height // 2)), (0, number * (frame.height // 2)))
+    return strip.quantize(256, method=PillowImage.Quantize.MEDIANCUT)

@@ -1,0 +1,353 @@
+"""Oblique pictures of voxel frames: an orthographic camera behind and to the right of the ego.
+
+The camera's basis is rounded to whole (supersampled) pixels, so that every voxel covers the same
+pixels, shifted: one template of pixels, painted once per visible voxel from back to front, renders a
+frame without cracks and without a depth buffer. Light is a directional sun with cast shadows plus
+ambient occlusion at voxel corners, interpolated over each face.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+
+from dyncity_sim.domain.frames import Poses
+from dyncity_sim.domain.grid import LIDAR_HEIGHT_M, Grid
+from dyncity_sim.domain.taxonomy import Taxonomy
+from dyncity_sim.errors import InvalidInputError
+
+Image = UInt8[np.ndarray, "H W 3"]
+
+SUPERSAMPLING = 2
+BACKGROUND_TOP = np.array([222.0, 229.0, 236.0], dtype=np.float32)
+BACKGROUND_BOTTOM = np.array([246.0, 247.0, 248.0], dtype=np.float32)
+UNKNOWN_GROUND = np.array([232.0, 231.0, 227.0], dtype=np.float32)
+EGO_COLOUR = np.array([247.0, 147.0, 30.0], dtype=np.float32)
+PLAN_COLOUR = np.array([255.0, 190.0, 70.0], dtype=np.float32)
+EGO_LOWER_M = (-1.9, -0.95, -LIDAR_HEIGHT_M + 0.15)
+EGO_UPPER_M = (2.7, 0.95, -0.25)
+PLAN_HALF_WIDTH_M = 0.35
+FACE_AXES = ((2, 0, 1), (0, 1, 2), (1, 0, 2))
+"""Normal axis and the two axes in the plane, of the faces that show: up, backwards (-x), to the right (-y)."""
+FACE_OUTWARD = (1, -1, -1)
+FACE_LIGHT = np.array([1.0, 0.70, 0.83], dtype=np.float32)
+"""Light on each of the three faces."""
+SUN_SLOPE = (-0.42, 0.78)
+"""Cells along x and y that the sun's ray moves for each cell upwards."""
+SHADOW = 0.62
+OCCLUSION = np.array([1.0, 0.90, 0.80, 0.68], dtype=np.float32)
+"""Light at a voxel corner by how many of its three outer neighbours are occupied."""
+
+
+@dataclass(frozen=True)
+class ObliqueCamera:
+    """An orthographic camera; the azimuth lies between 0 and 90 degrees, so that -x and -y faces show.
+
+    Attributes:
+        azimuth_rad: how far the ego's forward axis leans from the picture's upward direction to the right.
+        elevation_rad: how steeply the camera looks down.
+    """
+
+    azimuth_rad: float = float(np.deg2rad(33.0))
+    elevation_rad: float = float(np.deg2rad(41.0))
+
+    def __post_init__(self) -> None:
+        for name, angle in (("azimuth_rad", self.azimuth_rad), ("elevation_rad", self.elevation_rad)):
+            if not 0.05 < angle < np.pi / 2 - 0.05:
+                raise InvalidInputError(f"camera.{name}", angle, "an angle in (0.05, 1.52) rad")
+
+    def basis(self, grid: Grid, width: int) -> Int32[np.ndarray, "3 2"]:
+        """Pixels (right, down) that one cell step along x, y and z moves, for a grid ``width`` pixels wide."""
+        sin_a, cos_a = np.sin(self.azimuth_rad), np.cos(self.azimuth_rad)
+        sin_e, cos_e = np.sin(self.elevation_rad), np.cos(self.elevation_rad)
+        directions = np.array([[sin_a, -cos_a * sin_e], [-cos_a, -sin_a * sin_e], [0.0, -cos_e]])
+        per_cell = directions * np.asarray(grid.voxel_size_m)[:, None]
+        span = abs(per_cell[0, 0]) * grid.shape[0] + abs(per_cell[1, 0]) * grid.shape[1]
+        basis = np.rint(per_cell * (width / span)).astype(np.int32)
+        lowest = np.array([[1, -1], [-1, -1], [0, -1]], dtype=np.int32)
+        return np.where(np.abs(basis) < np.abs(lowest), lowest, basis)
+
+
+@dataclass(frozen=True, eq=False)
+class _Template:
+    """The K pixels that one voxel covers, face by face (up, -x, -y).
+
+    Attributes:
+        basis: pixels (right, down) per cell step along x, y and z.
+        offsets: each pixel, from the pixel of the voxel's lower corner.
+        face: which face the pixel shows.
+        position: where on the voxel it lies, each coordinate in [0, 1].
+    """
+
+    basis: Int32[np.ndarray, "3 2"]
+    offsets: Int64[np.ndarray, "K 2"]
+    face: Int64[np.ndarray, " K"]
+    position: Float32[np.ndarray, "K 3"]
+
+
+def _voxel_template(basis: Int32[np.ndarray, "3 2"]) -> _Template:
+    offsets, faces, positions = [], [], []
+    reach = np.abs(basis).sum(axis=0) + 1
+    right, down = np.meshgrid(np.arange(-reach[0], reach[0] + 1), np.arange(-reach[1], reach[1] + 1), indexing="ij")
+    pixels = np.stack([right.ravel(), down.ravel()], axis=-1)
+    # An irrational shift keeps pixel centres off the edges, so that neighbouring faces tile exactly.
+    centres = pixels + 0.5 + 1e-4 * np.sqrt([2.0, 3.0])
+    for face, (normal, u, v) in enumerate(FACE_AXES):
+        origin = np.zeros(3)
+        origin[normal] = 1.0 if FACE_OUTWARD[face] > 0 else 0.0
+        uv = np.linalg.solve(basis[[u, v]].T.astype(np.float64), (centres - origin @ basis).T).T
+        inside = ((uv >= 0) & (uv < 1)).all(axis=1)
+        position = np.tile(origin, (int(inside.sum()), 1))
+        position[:, [u, v]] = uv[inside]
+        offsets.append(pixels[inside])
+        faces.append(np.full(int(inside.sum()), face))
+        positions.append(position)
+    return _Template(
+        basis, np.concatenate(offsets), np.concatenate(faces), np.concatenate(positions).astype(np.float32)
+    )
+
+
+def render_oblique(
+    labels: UInt8[np.ndarray, "X Y Z"],
+    grid: Grid,
+    taxonomy: Taxonomy,
+    width: int = 1000,
+    camera: ObliqueCamera | None = None,
+    plan_ego_from_ego: Poses | None = None,
+    draw_ego: bool = True,
+) -> Image:
+    """A picture of one frame.
+
+    Args:
+        labels: one frame.
+        grid: where its cells lie.
+        taxonomy: gives the colours.
+        width: width of the picture in pixels, about: cells are a whole number of pixels.
+        camera: where from; behind and to the right of the ego when None.
+        plan_ego_from_ego: ``(N, 4, 4)`` poses of the ego's way in this frame's ego frame, drawn as a ribbon.
+        draw_ego: whether the ego is drawn, as a box of a car's size.
+
+    Raises:
+        InvalidInputError: labels of another shape or out of the taxonomy, or a width under 64.
+    """
+    if labels.shape != grid.shape:
+        raise InvalidInputError("labels", f"shape {labels.shape}", f"{grid.shape}, the grid's")
+    if not 64 <= width <= 8192:
+        raise InvalidInputError("width", width, "64 to 8192 pixels")
+    taxonomy.check(labels, "labels")
+    template = _voxel_template((camera or ObliqueCamera()).basis(grid, int(width * SUPERSAMPLING * 0.96)))
+
+    solid = labels > 0
+    with_floor = np.concatenate([np.ones((*grid.shape[:2], 1), dtype=np.bool_), solid], axis=2)
+    cells = _visible_cells(with_floor)
+    canvas, origin = _canvas(with_floor.shape, template.basis)
+    hit = _paint(cells, template, canvas, origin)
+
+    covered = np.flatnonzero(hit.ravel() >= 0)
+    cell_of_pixel, pixel = np.divmod(hit.ravel()[covered], len(template.face))
+    cell = cells[cell_of_pixel]
+    position = cell + template.position[pixel]
+    colour = _cell_colours(cells, labels, taxonomy)[cell_of_pixel]
+    if plan_ego_from_ego is not None:
+        _tint_plan(colour, position, cell, plan_ego_from_ego, grid)
+    light = _corner_light(with_floor, cells)[cell_of_pixel, _corner_rows(template)[pixel].T]
+    shade = (light * _corner_weights(template)[pixel].T).sum(axis=0) * FACE_LIGHT[template.face[pixel]]
+    shade *= _edge_shade(template)[pixel]
+    colour *= shade[:, None]
+    if draw_ego:
+        _paint_ego(colour, covered, position, template, canvas, origin, grid)
+
+    picture = _background(canvas).reshape(-1, 3)
+    picture[covered] = colour
+    return _downsample(picture.reshape(*canvas, 3))
+
+
+def _visible_cells(solid: Bool[np.ndarray, "X Y Z"]) -> Int32[np.ndarray, "N 3"]:
+    """Occupied cells with a free neighbour above, behind or to the right, from back to front."""
+    padded = np.pad(solid, ((1, 0), (1, 0), (0, 1)))
+    buried = padded[1:, 1:, 1:] & padded[:-1, 1:, :-1] & padded[1:, :-1, :-1]
+    visible = solid & ~buried
+    # Larger x and y lie further away, larger z covers what is below.
+    order = np.argwhere(visible[::-1, ::-1])
+    order[:, 0] = solid.shape[0] - 1 - order[:, 0]
+    order[:, 1] = solid.shape[1] - 1 - order[:, 1]
+    return order.astype(np.int32)
+
+
+def _canvas(shape: tuple[int, ...], basis: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
+    """Supersampled (height, width) of the picture, and the pixel (right, down) of the grid's lower corner."""
+    corners = np.stack(np.meshgrid(*[(0, n) for n in shape], indexing="ij"), axis=-1).reshape(-1, 3) @ basis
+    lower, upper = corners.min(axis=0), corners.max(axis=0)
+    margin = np.array([0.02, 0.02]) * (upper - lower)[0]
+    size = np.ceil(upper - lower + 2 * margin).astype(int)
+    size += -size % SUPERSAMPLING
+    return (int(size[1]), int(size[0])), (np.rint(margin) - lower).astype(np.int64)
+
+
+def _paint(
+    cells: np.ndarray, template: _Template, canvas: tuple[int, int], origin: np.ndarray
+) -> Int32[np.ndarray, "H W"]:
+    """Which pixel of which voxel each picture pixel shows: ``cell * pixels + pixel``, or -1."""
+    hit = np.full(canvas[0] * canvas[1], -1, dtype=np.int32)
+    anchor = cells @ template.basis + origin
+    flat_anchor = anchor[:, 1] * canvas[1] + anchor[:, 0]
+    flat_offset = template.offsets[:, 1] * canvas[1] + template.offsets[:, 0]
+    number = np.arange(len(cells), dtype=np.int32)[:, None] * len(flat_offset)
+    # Of repeated indices NumPy keeps the last value: the nearest voxel, as cells come from back to front.
+    hit[flat_anchor[:, None] + flat_offset] = number + np.arange(len(flat_offset), dtype=np.int32)
+    return hit.reshape(canvas)
+
+
+def _cell_colours(cells: np.ndarray, labels: np.ndarray, taxonomy: Taxonomy) -> Float32[np.ndarray, "N 3"]:
+    """Colour of each cell: its class, a little lighter with height and a little uneven from cell to cell."""
+    is_floor = cells[:, 2] == 0
+    label = labels[cells[:, 0], cells[:, 1], np.maximum(cells[:, 2] - 1, 0)]
+    colour = taxonomy.palette.astype(np.float32)[label]
+    height = (cells[:, 2] - 1).astype(np.float32) / max(labels.shape[2] - 1, 1)
+    grain = ((cells @ np.array([73856093, 19349663, 83492791])) % 1024).astype(np.float32) / 1023 - 0.5
+    uneven = np.full(256, 0.035, dtype=np.float32)
+    uneven[[taxonomy.names.index(n) for n in ("vegetation",) if n in taxonomy.names]] = 0.16
+    uneven[list(taxonomy.moving_labels)] = 0.0
+    colour = colour + (255 - colour) * (0.22 * height)[:, None]
+    colour *= (1 + uneven[label] * grain)[:, None]
+    colour[is_floor] = UNKNOWN_GROUND
+    return colour
+
+
+def _corner_light(solid: Bool[np.ndarray, "X Y Z"], cells: np.ndarray) -> Float32[np.ndarray, "N 12"]:
+    """Light at the four corners of the three visible faces of each cell.
+
+    Corner ``4 * face + 2 * far_u + far_v``. Ambient occlusion looks at the three cells beside and
+    across the corner in the layer in front of the face; the sun at the cell in front of the corner.
+    """
+    padded = np.pad(solid, 1)
+    sun = _sun_light(padded)
+    light = np.empty((len(cells), 12), dtype=np.float32)
+    base = cells + 1
+    for face, (normal, u, v) in enumerate(FACE_AXES):
+        front = base.copy()
+        front[:, normal] += FACE_OUTWARD[face]
+        for far_u in (0, 1):
+            for far_v in (0, 1):
+                step_u, step_v = np.zeros(3, dtype=np.int32), np.zeros(3, dtype=np.int32)
+                step_u[u], step_v[v] = 2 * far_u - 1, 2 * far_v - 1
+                around = [front + step_u, front + step_v, front + step_u + step_v]
+                occupied = [padded[tuple(c.T)] for c in around]
+                count = occupied[0].astype(np.int8) + occupied[1] + occupied[2]
+                count[occupied[0] & occupied[1]] = 3
+                lit = sun[tuple(front.T)]
+                for cell, blocked in zip(around, occupied, strict=True):
+                    lit = lit + np.where(blocked, sun[tuple(front.T)], sun[tuple(cell.T)])
+                light[:, 4 * face + 2 * far_u + far_v] = OCCLUSION[count] * (SHADOW + (1 - SHADOW) * lit / 4)
+    return light
+
+
+def _sun_light(padded: Bool[np.ndarray, "X Y Z"]) -> Float32[np.ndarray, "X Y Z"]:
+    """Share of the sun that reaches each cell: rays are followed upwards, layer by layer."""
+    light = np.ones(padded.shape, dtype=np.float32)
+    layers = padded.shape[2]
+    for z in range(layers - 2, -1, -1):
+        above = light[:, :, z + 1] * ~padded[:, :, z + 1]
+        light[:, :, z] = _shifted(above, *SUN_SLOPE)
+    return light
+
+
+def _shifted(layer: np.ndarray, dx: float, dy: float) -> np.ndarray:
+    """``layer`` sampled (dx, dy) cells away, bilinear, repeated beyond its border."""
+    for axis, step in ((0, dx), (1, dy)):
+        whole = int(np.floor(step))
+        part = step - whole
+        index = np.arange(layer.shape[axis])
+        low = np.take(layer, np.clip(index + whole, 0, len(index) - 1), axis=axis)
+        high = np.take(layer, np.clip(index + whole + 1, 0, len(index) - 1), axis=axis)
+        layer = (1 - part) * low + part * high
+    return layer
+
+
+def _corner_rows(template: _Template) -> Int32[np.ndarray, "K 4"]:
+    """Columns of ``_corner_light`` that belong to each template pixel."""
+    return (4 * template.face[:, None] + np.arange(4)).astype(np.int32)
+
+
+def _corner_weights(template: _Template) -> Float32[np.ndarray, "K 4"]:
+    """Bilinear weights of a face's four corners at each template pixel."""
+    u, v = _face_coordinates(template).T
+    return np.stack([(1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v], axis=-1).astype(np.float32)
+
+
+def _face_coordinates(template: _Template) -> Float32[np.ndarray, "K 2"]:
+    axes = np.array(FACE_AXES)[template.face, 1:]
+    return np.take_along_axis(template.position, axes, axis=1)
+
+
+def _edge_shade(template: _Template) -> Float32[np.ndarray, " K"]:
+    """A thin darker rim on every face, so that single voxels can be told apart."""
+    rim = np.abs(_face_coordinates(template) - 0.5).max(axis=1) > 0.41
+    return np.where(rim, np.array([0.975, 0.93, 0.93])[template.face], 1.0).astype(np.float32)
+
+
+def _tint_plan(colour: np.ndarray, position: np.ndarray, cell: np.ndarray, plan: Poses, grid: Grid) -> None:
+    """Blend the ego's way into the ground it runs over (in place)."""
+    way = plan[:, :2, 3]
+    low = cell[:, 2] <= 1
+    xy = position[:, :2] * np.asarray(grid.voxel_size_m[:2]) + np.asarray(grid.lower_m[:2])
+    reach = 1.0
+    near = low & (xy >= way.min(axis=0) - reach).all(axis=1) & (xy <= way.max(axis=0) + reach).all(axis=1)
+    rows = np.flatnonzero(near)
+    distance = np.full(len(rows), np.inf)
+    for start, end in pairwise(way):
+        step = end - start
+        along = np.clip((xy[rows] - start) @ step / max(step @ step, 1e-9), 0, 1)
+        distance = np.minimum(distance, np.linalg.norm(xy[rows] - start - along[:, None] * step, axis=1))
+    blend = 0.75 * np.clip((PLAN_HALF_WIDTH_M - distance) / 0.1, 0, 1)[:, None]
+    colour[rows] = (1 - blend) * colour[rows] + blend * PLAN_COLOUR
+
+
+def _paint_ego(
+    colour: np.ndarray,
+    covered: np.ndarray,
+    position: np.ndarray,
+    template: _Template,
+    canvas: tuple[int, int],
+    origin: np.ndarray,
+    grid: Grid,
+) -> None:
+    """Draw the ego's box over every pixel whose voxel lies behind it (in place)."""
+    size, lower = np.asarray(grid.voxel_size_m), np.asarray(grid.lower_m)
+    # The floor layer below the grid shifts heights by one cell.
+    box_lower = (np.asarray(EGO_LOWER_M) - lower) / size + np.array([0, 0, 1])
+    box_upper = (np.asarray(EGO_UPPER_M) - lower) / size + np.array([0, 0, 1])
+    # Along a ray all points share a pixel: the null space of the basis, pointing away from the camera.
+    ray = np.linalg.svd(template.basis.T.astype(np.float64))[2][2]
+    ray = ray if ray[0] > 0 else -ray
+    centre = ((box_lower + box_upper) / 2) @ template.basis + origin
+    reach = np.abs((box_upper - box_lower)[:, None] * template.basis).sum(axis=0) / 2 + 2
+    down, right = np.divmod(covered, canvas[1])
+    rows = np.flatnonzero((np.abs(right - centre[0]) < reach[0]) & (np.abs(down - centre[1]) < reach[1]))
+    enter = (np.where(ray > 0, box_lower, box_upper) - position[rows]) / ray
+    leave = (np.where(ray > 0, box_upper, box_lower) - position[rows]) / ray
+    near, far = enter.max(axis=1), leave.min(axis=1)
+    in_front = (near < far) & (near <= 0)
+    face = np.array([1, 2, 0])[enter.argmax(axis=1)[in_front]]
+    surface = (position[rows] + near[:, None] * ray)[in_front]
+    relative = (surface - box_lower) / (box_upper - box_lower)
+    window = (face == 0) & ((np.abs(relative[:, 0] - 0.68) < 0.06) | (np.abs(relative[:, 0] - 0.14) < 0.04))
+    window &= np.abs(relative[:, 1] - 0.5) < 0.40
+    paint = EGO_COLOUR * FACE_LIGHT[face][:, None]
+    paint[window] *= 0.35
+    colour[rows[in_front]] = paint
+
+
+def _background(canvas: tuple[int, int]) -> Float32[np.ndarray, "H W 3"]:
+    """A soft vertical gradient."""
+    down = np.linspace(0, 1, canvas[0], dtype=np.float32)[:, None, None]
+    column = (1 - down) * BACKGROUND_TOP + down * BACKGROUND_BOTTOM
+    return np.broadcast_to(column, (*canvas, 3)).copy()
+
+
+def _downsample(picture: Float32[np.ndarray, "H W 3"]) -> Image:
+    """Box-filtered to the final size."""
+    n = SUPERSAMPLING
+    total = sum(picture[i::n, j::n] for i in range(n) for j in range(n))
+    return np.clip(np.rint(total / n**2), 0, 255).astype(np.uint8)
