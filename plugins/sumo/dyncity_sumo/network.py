@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64
 
 from dyncity_sim.errors import MapError, MissingExtraError
 from dyncity_sumo.netfile import NetGeometry, read_net
@@ -125,7 +127,7 @@ def _rebuilt(name: str, source: Path, workdir: Path, attribution: str, options: 
         ["-s", str(source), "-o", str(net_file), *WALK_OPTIONS, *TURN_OPTIONS, "--tls.rebuild", *options],
         name,
     )
-    return _network(name, net_file, workdir, attribution)
+    return _exported(name, net_file, workdir / f"{name}.xodr", attribution)
 
 
 def _generated(map_spec: str, seed: int, workdir: Path) -> RoadNetwork:
@@ -148,7 +150,7 @@ def _generated(map_spec: str, seed: int, workdir: Path) -> RoadNetwork:
         ],
         map_spec,
     )
-    return _network(map_spec, net_file, workdir, attribution="")
+    return _exported(map_spec, net_file, workdir / f"{name}.xodr", attribution="")
 
 
 def _from_opendrive(file: Path, workdir: Path) -> RoadNetwork:
@@ -170,38 +172,42 @@ def _from_opendrive(file: Path, workdir: Path) -> RoadNetwork:
         ],
         str(file),
     )
+    net = read_net(net_file)
     attribution = CARLA_ATTRIBUTION if file.stem.startswith("Town") else ""
-    return _with_geometry(file.stem, read_net(net_file), net_file, opendrive, attribution)
+    return _network(file.stem, net, net_file, opendrive, net.offset_m, attribution)
 
 
 def _from_net(file: Path, workdir: Path) -> RoadNetwork:
     name = file.name.removesuffix(".net.xml")
-    geometry = read_net(file)
     attribution = OSM_ATTRIBUTION if "osm" in name.lower() else ""
-    return _with_geometry(name, geometry, file, _opendrive_of(file, name, workdir), attribution)
+    return _exported(name, file, workdir / f"{name}.xodr", attribution)
 
 
-def _network(name: str, net_file: Path, workdir: Path, attribution: str) -> RoadNetwork:
-    opendrive = _opendrive_of(net_file, net_file.name.removesuffix(".net.xml"), workdir)
-    return _with_geometry(name, read_net(net_file), net_file, opendrive, attribution)
+def _exported(name: str, net_file: Path, opendrive_file: Path, attribution: str) -> RoadNetwork:
+    """A network whose OpenDRIVE document is written from its net, in the net's own coordinates."""
+    net = read_net(net_file)
+    run_tool("netconvert", ["-s", str(net_file), "--opendrive-output", str(opendrive_file)], str(net_file))
+    opendrive = _undated(opendrive_file.read_text(encoding="utf-8"))
+    return _network(name, net, net_file, opendrive, np.zeros(2), attribution)
 
 
-def _opendrive_of(net_file: Path, stem: str, workdir: Path) -> str:
-    file = workdir / f"{stem}.xodr"
-    run_tool("netconvert", ["-s", str(net_file), "--opendrive-output", str(file)], str(net_file))
-    return file.read_text(encoding="utf-8")
+def _undated(opendrive: str) -> str:
+    """The same document without time stamp and command line: what is left depends on the net alone."""
+    return re.sub(r' date="[^"]*"', "", re.sub(r"<!--.*?-->\s*", "", opendrive, count=1, flags=re.DOTALL), count=1)
 
 
-def _with_geometry(name: str, geometry: NetGeometry, net_file: Path, opendrive: str, attribution: str) -> RoadNetwork:
+def _network(
+    name: str, net: NetGeometry, net_file: Path, opendrive: str, offset_m: Float64[np.ndarray, "2"], attribution: str
+) -> RoadNetwork:
     return RoadNetwork(
         name,
-        geometry.lanes,
-        geometry.junctions,
-        geometry.areas,
-        geometry.signals,
-        geometry.stop_lines,
+        net.lanes,
+        net.junctions,
+        net.areas,
+        net.signals,
+        net.stop_lines,
         attribution,
         net_file,
         opendrive,
-        geometry.offset_m,
+        offset_m,
     )

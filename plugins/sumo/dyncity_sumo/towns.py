@@ -128,8 +128,7 @@ def _rolling_ground(rng: np.random.Generator) -> _RollingGround:
 
 def _dress_edges(nodes: ElementTree.Element, edges: ElementTree.Element, rng: np.random.Generator) -> None:
     places = {
-        node.attrib["id"]: np.array([float(node.attrib["x"]), float(node.attrib["y"])])
-        for node in nodes.findall("node")
+        node.attrib["id"]: np.array([float(node.attrib[axis]) for axis in "xy"]) for node in nodes.findall("node")
     }
     street_of = _streets(places, edges)
     profiles = {street: _draw_profile(rng) for street in sorted(set(street_of.values()))}
