@@ -121,4 +121,4 @@ def _common_palette(frames: list[PillowImage.Image]) -> PillowImage.Image:
     strip = PillowImage.new("RGB", (chosen[0].width // 2, chosen[0].height // 2 * len(chosen)))
     for number, frame in enumerate(chosen):
         strip.paste(frame.resize((strip.width, frame.height // 2)), (0, number * (frame.height // 2)))
-    return strip.quantize(256, method=PillowImage.Quantize.MEDIANCUT)
+    return strip.quantize(256, method=PillowImage.Quantize.MAXCOVERAGE)
