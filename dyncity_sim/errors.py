@@ -12,6 +12,7 @@
     ├── SimulatorError            a simulator refused, stopped or misbehaved
     ├── StorageError              a file could not be written whole
     ├── BusyError                 the engine's queue is full: try again later
+    ├── DeadlineError             the work was not done by the time its caller set
     ├── UnavailableError          the server cannot be reached, is starting or is draining
     └── RemoteError               the server failed for a reason of its own
 
@@ -88,6 +89,10 @@ class BusyError(DyncityError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(f"{message} Try again in {retry_after_s:.1f} s.")
+
+
+class DeadlineError(DyncityError):
+    """The work was not done by the time its caller set, and was dropped."""
 
 
 class UnavailableError(DyncityError):
