@@ -1,0 +1,82 @@
+"""Footprints: sets of grid columns seen from above, and the rectangles behind them.
+
+Any cell that a thing touches carries its class, so a rectangle fills its Minkowski sum with one cell.
+Second moments see through that without bias, whatever the rotation of the grid; extreme cells do not.
+"""
+
+import numpy as np
+from jaxtyping import Float64
+
+WIDEST_VEHICLE_M = 2.9
+"""No vehicle is wider; a wider blob is several that touch."""
+
+LONGEST_LOW_VEHICLE_M = 6.4
+"""No vehicle under LOW_VEHICLE_M is longer; a longer blob is a row of them."""
+
+LOW_VEHICLE_M = 1.95
+
+TYPICAL_CAR_M = (4.6, 1.9)
+
+SMALLEST_SIDE_M = 0.3
+
+Columns = Float64[np.ndarray, "C 2"]
+
+
+def sides(columns_m: Columns, yaw_rad: float, cell_m: float) -> tuple[float, float]:
+    """Length along ``yaw_rad`` and width across it of the rectangle behind a footprint, metres.
+
+    A rectangle's side is ``sqrt(12 variance)``. One cell's extent along the axis, which is
+    ``cell (|cos| + |sin|)``, is taken off for the cells that are only touched.
+    """
+    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
+    along = columns_m @ np.array([[cos, -sin], [sin, cos]])
+    side = np.sqrt(12 * along.var(axis=0) + cell_m**2) - cell_m * (abs(cos) + abs(sin))
+    return float(max(side[0], SMALLEST_SIDE_M)), float(max(side[1], SMALLEST_SIDE_M))
+
+
+def doubled_axis(columns_m: Columns) -> complex:
+    """Principal axis as a doubled angle; its modulus in [0, 1] says how elongated the footprint is."""
+    if len(columns_m) < 2:
+        return 0j
+    spread = np.cov(columns_m.T, bias=True)
+    total = float(np.trace(spread))
+    return complex(spread[0, 0] - spread[1, 1], 2 * spread[0, 1]) / total if total > 0 else 0j
+
+
+def split_touching(columns_m: Columns, height_m: float, heading_rad: float, cell_m: float) -> list[np.ndarray]:
+    """Boolean masks over ``columns_m``, one for each vehicle that a footprint can only be explained by.
+
+    A blob too wide for a vehicle is cut lengthwise, a low one too long for a car is cut across. Where
+    shape leaves the direction open, vehicles are taken to stand along ``heading_rad``.
+    """
+    whole = [np.ones(len(columns_m), dtype=np.bool_)]
+    axis = doubled_axis(columns_m)
+    length_m, width_m = sides(columns_m, float(np.angle(axis)) / 2, cell_m)
+    too_long = height_m < LOW_VEHICLE_M and length_m > LONGEST_LOW_VEHICLE_M
+    if not too_long and width_m < WIDEST_VEHICLE_M:
+        return whole
+    yaw_rad = _tightest_yaw(columns_m, heading_rad)
+    along = columns_m @ np.array([np.cos(yaw_rad), np.sin(yaw_rad)])
+    across = columns_m @ np.array([-np.sin(yaw_rad), np.cos(yaw_rad)])
+    length_m, width_m = sides(columns_m, yaw_rad, cell_m)
+    lanes = max(1, round((width_m + 0.6) / (TYPICAL_CAR_M[1] + 0.6))) if width_m > WIDEST_VEHICLE_M else 1
+    low = height_m < LOW_VEHICLE_M
+    rows = max(1, round((length_m + 0.5) / (TYPICAL_CAR_M[0] + 0.5))) if low and length_m > LONGEST_LOW_VEHICLE_M else 1
+    cell = _band(along, rows) * lanes + _band(across, lanes)
+    return [cell == number for number in range(rows * lanes) if (cell == number).any()]
+
+
+def _band(position_m: np.ndarray, bands: int) -> np.ndarray:
+    """Which of ``bands`` equal parts of the extent each position falls in."""
+    extent = max(float(np.ptp(position_m)), 1e-9)
+    return np.minimum(((position_m - position_m.min()) / extent * bands).astype(np.int64), bands - 1)
+
+
+def _tightest_yaw(columns_m: Columns, heading_rad: float) -> float:
+    """Yaw of the smallest rectangle around a footprint, of its two axes the one nearer to ``heading_rad``."""
+    candidates = heading_rad + np.deg2rad(np.arange(-45, 45, 3))
+    cos, sin = np.cos(candidates), np.sin(candidates)
+    along = columns_m @ np.stack([cos, sin])
+    across = columns_m @ np.stack([-sin, cos])
+    area = np.ptp(along, axis=0) * np.ptp(across, axis=0)
+    return float(candidates[int(np.argmin(np.round(area, 6)))])

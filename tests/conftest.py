@@ -1,0 +1,116 @@
+"""A synthetic street that tests look at: exact geometry, painted cell by cell, no randomness."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from dyncity_sim.domain.frames import inverse, poses_from_planar, transform_points
+from dyncity_sim.domain.grid import CARLASC_GRID, LIDAR_HEIGHT_M
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.taxonomy import CARLASC
+
+ROAD_HALF_WIDTH_M = 5.25
+SIDEWALK_END_M = 8.0
+FACADE_M = 14.0
+FRAME_US = 100_000
+
+
+@dataclass(frozen=True)
+class StreetActor:
+    """A box that moves at constant speed along its heading, from where it is at frame 0.
+
+    ``rider_label`` paints the upper half as another class; ``absent`` are frames in which nothing is painted.
+    """
+
+    x_m: float
+    y_m: float
+    yaw_rad: float = 0.0
+    speed_mps: float = 0.0
+    size_m: tuple[float, float, float] = (4.5, 1.8, 1.5)
+    label: int = CARLASC.index("vehicle")
+    rider_label: int | None = None
+    absent: frozenset[int] = field(default_factory=frozenset)
+
+    def centre_m(self, frame: int) -> tuple[float, float]:
+        travelled_m = self.speed_mps * frame * FRAME_US * 1e-6
+        return self.x_m + travelled_m * np.cos(self.yaw_rad), self.y_m + travelled_m * np.sin(self.yaw_rad)
+
+
+def ego_poses(frames: int, speed_mps: float, curvature_per_m: float, yaw_rad: float = 0.0) -> np.ndarray:
+    """Poses along a circle (or a line) from the origin, 1.8 m above the road at z = 0."""
+    travelled_m = speed_mps * np.arange(frames) * FRAME_US * 1e-6
+    turned_rad = travelled_m * curvature_per_m
+    if curvature_per_m:
+        x, y = np.sin(turned_rad) / curvature_per_m, (1 - np.cos(turned_rad)) / curvature_per_m
+    else:
+        x, y = travelled_m, np.zeros(frames)
+    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
+    planar = np.stack([cos * x - sin * y, sin * x + cos * y, turned_rad + yaw_rad], axis=-1)
+    return poses_from_planar(planar, z_m=LIDAR_HEIGHT_M)
+
+
+def paint_street(labels: np.ndarray, pose_world_from_ego: np.ndarray, curvature_per_m: float) -> None:
+    """Road, sidewalks and facades by distance from the ego's line (which starts east from the origin)."""
+    x, y = np.meshgrid(CARLASC_GRID.centres(0), CARLASC_GRID.centres(1), indexing="ij")
+    world = transform_points(pose_world_from_ego, np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3))
+    if curvature_per_m:
+        radius_m = 1 / curvature_per_m
+        distance = np.hypot(world[:, 0], world[:, 1] - radius_m) - abs(radius_m)
+    else:
+        distance = world[:, 1]
+    side = np.abs(distance).reshape(x.shape)
+    labels[..., 0] = CARLASC.index("ground")
+    labels[side < SIDEWALK_END_M, 0] = CARLASC.index("sidewalk")
+    labels[side < ROAD_HALF_WIDTH_M, 0] = CARLASC.index("road")
+    labels[side >= FACADE_M] = CARLASC.index("building")
+
+
+def paint_actor(labels: np.ndarray, pose_world_from_ego: np.ndarray, actor: StreetActor, frame: int) -> None:
+    """Every cell above the ground layer that the actor's box touches takes its class."""
+    pose_world_from_actor = poses_from_planar(np.array([*actor.centre_m(frame), actor.yaw_rad]))
+    pose_actor_from_ego = inverse(pose_world_from_actor) @ pose_world_from_ego
+    offsets = (np.arange(4) + 0.5) / 4 - 0.5
+    hit = np.zeros(CARLASC_GRID.shape[:2], dtype=bool)
+    for dx in offsets:
+        for dy in offsets:
+            x, y = np.meshgrid(CARLASC_GRID.centres(0) + 0.4 * dx, CARLASC_GRID.centres(1) + 0.4 * dy, indexing="ij")
+            local = transform_points(pose_actor_from_ego, np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3))
+            inside = (np.abs(local[:, 0]) <= actor.size_m[0] / 2) & (np.abs(local[:, 1]) <= actor.size_m[1] / 2)
+            hit |= inside.reshape(hit.shape)
+    lower_m = CARLASC_GRID.lower_m[2] + LIDAR_HEIGHT_M + np.arange(8) * CARLASC_GRID.voxel_size_m[2]
+    layers = np.nonzero((lower_m < actor.size_m[2]) & (np.arange(8) > 0))[0]
+    for layer in layers:
+        upper = actor.rider_label is not None and layer > layers[0] + 1
+        labels[hit, layer] = actor.rider_label if upper else actor.label
+
+
+@pytest.fixture(scope="session")
+def build_street() -> Callable[..., OccupancySequence]:
+    """A function that builds a drive through the synthetic street."""
+
+    def build(
+        frames: int = 16,
+        ego_speed_mps: float = 8.0,
+        actors: Sequence[StreetActor] = (),
+        curvature_per_m: float = 0.0,
+        empty: bool = False,
+    ) -> OccupancySequence:
+        poses = ego_poses(frames, ego_speed_mps, curvature_per_m)
+        labels = np.zeros((frames, *CARLASC_GRID.shape), dtype=np.uint8)
+        for frame in range(frames):
+            if not empty:
+                paint_street(labels[frame], poses[frame], curvature_per_m)
+            for actor in actors:
+                if frame not in actor.absent:
+                    paint_actor(labels[frame], poses[frame], actor, frame)
+        return OccupancySequence(labels, poses, np.arange(frames) * FRAME_US, CARLASC_GRID, CARLASC)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def street_actor() -> type[StreetActor]:
+    """The class of the street's actors."""
+    return StreetActor
