@@ -15,7 +15,7 @@ from dyncity_sumo.netfile import NetGeometry, read_net
 from dyncity_sumo.roads import RoadNetwork
 from dyncity_sumo.towns import LAYOUTS, dress, layout_options
 
-BERLIN_CROP_M = (900.0, 100.0, 2100.0, 1300.0)
+BERLIN_CROP_M = (1050.0, 200.0, 2050.0, 1200.0)
 """West, south, east and north bound of the part of the Berlin net in use, in net coordinates."""
 
 OSM_ATTRIBUTION = "(c) OpenStreetMap contributors, ODbL"

@@ -1,0 +1,6 @@
+"""The static city around a road network: surfaces, lots, buildings, plants, furniture, as columns."""
+
+from dyncity_sumo.city.build import build_city
+from dyncity_sumo.city.parking import parking_spots
+
+__all__ = ["build_city", "parking_spots"]

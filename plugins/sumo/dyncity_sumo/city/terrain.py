@@ -1,0 +1,85 @@
+"""Ground heights: the road's own height carried sideways, a kerb, and gentle ground behind it."""
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int16, UInt8
+from PIL import Image
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+from dyncity_sumo.city.canvas import ROAD, ROAD_LINE
+from dyncity_sumo.columns import StaticColumns
+from dyncity_sumo.roads import LaneKind, RoadNetwork
+
+COARSE_CELLS = 10
+"""Columns along the edge of one cell of the coarse height field: 2 m, on which roads are smooth."""
+
+KERB_M = 0.12
+"""Height of pavements and of all other ground over the road beside it."""
+
+RELIEF_M = 0.25
+"""Standard deviation of the ground far from roads around the height of the nearest road."""
+
+
+def set_heights(columns: StaticColumns, network: RoadNetwork, rng: np.random.Generator) -> None:
+    """Fill ``columns.ground_cm`` from the lanes' heights and the surfaces painted so far."""
+    on_road = np.isin(columns.ground_class, (ROAD, ROAD_LINE))
+    coarse = _road_field(columns, network) + _relief(on_road, rng)
+    fine = _enlarged(coarse, columns.shape)
+    fine[~on_road] += KERB_M
+    columns.ground_cm[...] = _centimetres(fine, columns.ground_class)
+
+
+def _road_field(columns: StaticColumns, network: RoadNetwork) -> Float32[np.ndarray, "CX CY"]:
+    """Height of the nearest lane on the coarse grid, smoothed where no lane is; flat networks give a constant."""
+    shape = _coarse_shape(columns.shape)
+    lanes = network.lanes_of(LaneKind.DRIVING, LaneKind.INTERNAL)
+    points_m = np.concatenate([_densified(lane.centreline_m) for lane in lanes])
+    if np.ptp(points_m[:, 2]) < 0.01:
+        return np.full(shape, points_m[0, 2], np.float32)
+    size_m = columns.cell_m * COARSE_CELLS
+    cells = np.clip(((points_m[:, :2] - columns.origin_m) / size_m).astype(np.int64), 0, np.array(shape) - 1)
+    lowest = np.full(shape, np.inf)
+    # Under a bridge the lower road counts: columns hold one surface.
+    np.minimum.at(lowest, (cells[:, 0], cells[:, 1]), points_m[:, 2])
+    known = np.isfinite(lowest)
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    field = lowest[tuple(nearest)]
+    return gaussian_filter(field, sigma=2.0, mode="nearest").astype(np.float32)
+
+
+def _relief(on_road: Bool[np.ndarray, "NX NY"], rng: np.random.Generator) -> Float32[np.ndarray, "CX CY"]:
+    """Smooth bumps that fade in from 6 to 20 m away from the road."""
+    shape = _coarse_shape(on_road.shape)
+    half = COARSE_CELLS // 2
+    sampled = np.zeros(shape, np.bool_)
+    picked = on_road[half::COARSE_CELLS, half::COARSE_CELLS]
+    sampled[: picked.shape[0], : picked.shape[1]] = picked
+    distance_m = distance_transform_edt(~sampled) * 2.0
+    noise = gaussian_filter(rng.standard_normal(shape), sigma=6.0, mode="wrap")
+    noise *= RELIEF_M / max(float(noise.std()), 1e-9)
+    return (noise * np.clip((distance_m - 6.0) / 14.0, 0.0, 1.0)).astype(np.float32)
+
+
+def _densified(points_m: Float64[np.ndarray, "N 3"]) -> Float64[np.ndarray, "M 3"]:
+    """Points along a polyline, at most 1 m apart."""
+    along_m = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points_m, axis=0), axis=1))])
+    at_m = np.linspace(0.0, along_m[-1], int(along_m[-1]) + 2)
+    return np.stack([np.interp(at_m, along_m, points_m[:, axis]) for axis in range(3)], axis=1)
+
+
+def _coarse_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    return -(-shape[0] // COARSE_CELLS), -(-shape[1] // COARSE_CELLS)
+
+
+def _enlarged(coarse: Float32[np.ndarray, "CX CY"], shape: tuple[int, int]) -> Float32[np.ndarray, "NX NY"]:
+    size = (coarse.shape[1] * COARSE_CELLS, coarse.shape[0] * COARSE_CELLS)
+    image = Image.fromarray(coarse).resize(size, Image.Resampling.BILINEAR)
+    return np.array(image, dtype=np.float32)[: shape[0], : shape[1]]
+
+
+def _centimetres(
+    height_m: Float32[np.ndarray, "NX NY"], ground_class: UInt8[np.ndarray, "NX NY"]
+) -> Int16[np.ndarray, "NX NY"]:
+    height_m *= 100.0
+    np.rint(height_m, out=height_m)
+    height_m[ground_class == 0] = 0
+    return np.clip(height_m, -(2**15), 2**15 - 1).astype(np.int16)
