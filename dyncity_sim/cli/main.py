@@ -1,0 +1,66 @@
+"""The command line: ``dyncity [--version] COMMAND``.
+
+A command is a function ``register(subparsers)`` that adds a parser with
+``set_defaults(run=function(args) -> exit code)``. The core's are listed here; other packages bring
+theirs through the entry point group ``dyncity_sim.commands``, loaded only when they are asked for.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+import dyncity_sim
+from dyncity_sim.cli import info, serve
+from dyncity_sim.cli.plugins import register_plugins
+from dyncity_sim.errors import DyncityError, InvalidInputError
+
+CORE_COMMANDS = (serve, info)
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+EPILOG = """\
+examples:
+  dyncity serve --port 50051            serve the bundled model
+  dyncity info --server localhost:50051 show what a server offers
+  dyncity COMMAND --help                options and examples of a command
+
+exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted
+"""
+
+
+def build_parser(wanted: str | None) -> argparse.ArgumentParser:
+    """The whole command line; of plugins, only the command called ``wanted`` is loaded."""
+    parser = argparse.ArgumentParser(
+        prog="dyncity",
+        description=dyncity_sim.__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dyncity {dyncity_sim.__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in CORE_COMMANDS:
+        command.register(subparsers)
+    register_plugins(subparsers, wanted)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; errors meant for the user become one line on stderr and an exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    wanted = next((word for word in argv if not word.startswith("-")), None)
+    args = build_parser(wanted).parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return int(args.run(args))
+    except DyncityError as error:
+        sys.stderr.write(f"dyncity: error: {error}\n")
+        return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Commands of other packages, found through entry points."""
+
+import argparse
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, TypeAlias
+
+from dyncity_sim.errors import DyncityError, MissingExtraError
+
+if TYPE_CHECKING:
+    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Subparsers = argparse.Action
+
+COMMAND_GROUP = "dyncity_sim.commands"
+"""Entry point group under which packages register ``register(subparsers)`` functions."""
+
+EXTRAS = {"dyncity_models": "models", "dyncity_sumo": "sumo", "dyncity_carla": "carla"}
+"""Extra that installs what a package of this distribution imports."""
+
+
+def register_plugins(subparsers: Subparsers, wanted: str | None) -> None:
+    """Register the command called ``wanted`` in full, and the names of all others.
+
+    A package is imported only when its command is asked for: listing commands must cost nothing, and
+    a broken package must not break the others.
+    """
+    for entry_point in sorted(entry_points(group=COMMAND_GROUP), key=lambda e: e.name):
+        if entry_point.name == wanted:
+            _load_and_register(entry_point, subparsers)
+        else:
+            subparsers.add_parser(entry_point.name, help=f"from {entry_point.module.split('.')[0]}", add_help=False)
+
+
+def _load_and_register(entry_point: EntryPoint, subparsers: Subparsers) -> None:
+    try:
+        register = entry_point.load()
+    except (ImportError, AttributeError) as error:
+        failure = _explained(entry_point, error)
+        failure.__cause__ = error
+    else:
+        register(subparsers)
+        return
+
+    def fail(_: argparse.Namespace) -> int:
+        raise failure
+
+    parser = subparsers.add_parser(entry_point.name, description=str(failure), prefix_chars="\0", add_help=False)
+    parser.add_argument("ignored", nargs="*")
+    parser.set_defaults(run=fail)
+
+
+def _explained(entry_point: EntryPoint, error: Exception) -> DyncityError:
+    package = entry_point.module.split(".")[0]
+    missing = error.name.split(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else None
+    if missing is not None and missing != package and package in EXTRAS:
+        return MissingExtraError(missing, EXTRAS[package], f"The command {entry_point.name!r}")
+    return DyncityError(f"The command {entry_point.name!r} of {entry_point.value} cannot be loaded: {error}")

@@ -1,0 +1,105 @@
+"""``dyncity serve``: a gRPC server around one model."""
+
+import argparse
+import asyncio
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from dyncity_sim.cli.plugins import Subparsers
+from dyncity_sim.engine.backend import load_backend
+from dyncity_sim.engine.engine import Engine
+from dyncity_sim.server.app import serve
+
+DEFAULT_PORT = 50051
+DEFAULT_MAX_QUEUE = 8
+DEFAULT_GRACE_S = 30.0
+
+EPILOG = """\
+examples:
+  dyncity serve                                    the bundled model on 127.0.0.1:50051
+  dyncity serve --weights runs/city --threads 8    weights of your own, eight threads
+  dyncity serve --backend null --port 0            no model at all, any free port
+  dyncity serve --host 0.0.0.0                     reachable from other machines (no encryption)
+
+When the model is loaded and warmed up, health turns to SERVING and one line says so:
+  SERVING <model id> on <host>:<port>
+SIGTERM or Ctrl-C drains: work under way is finished, new work is refused. A second one stops at once.
+"""
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="host a model behind gRPC",
+        description="Host a model behind gRPC.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=DEFAULT_PORT, help="port to bind, 0 for any free one (default: %(default)s)"
+    )
+    parser.add_argument("--backend", default="torch", help="torch, null, or one that a package adds (default: torch)")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of weights (default: the bundled ones)")
+    parser.add_argument(
+        "--max-queue",
+        type=_count,
+        default=DEFAULT_MAX_QUEUE,
+        metavar="N",
+        help="requests that may wait while one is worked on (default: %(default)s)",
+    )
+    parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of the model (default: all cores)")
+    parser.add_argument(
+        "--grace",
+        type=_seconds,
+        default=DEFAULT_GRACE_S,
+        metavar="SECONDS",
+        help="time for work under way to finish when stopped (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    if args.threads is not None:
+        # Read by OpenMP when the backend's libraries are first loaded, which is after this.
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    asyncio.run(_serve(args))
+    return 0
+
+
+async def _serve(args: argparse.Namespace) -> None:
+    engine = Engine(partial(load_backend, args.backend, args.weights), args.max_queue, np.random.default_rng())
+    await serve(engine, args.host, args.port, args.grace, announce=partial(print, flush=True))
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 to 65535")
+    return port
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return count
+
+
+def _positive(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return count
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return seconds

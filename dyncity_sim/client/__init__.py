@@ -1,0 +1,6 @@
+"""The typed client: everything a program needs to call a server, without torch or any simulator."""
+
+from dyncity_sim.client.client import DyncityClient
+from dyncity_sim.wire.server_info import ServerInfo
+
+__all__ = ["DyncityClient", "ServerInfo"]

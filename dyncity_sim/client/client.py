@@ -1,0 +1,146 @@
+"""A blocking client that speaks domain nouns and raises the project's errors."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+from dyncity.v1 import generator_pb2, generator_pb2_grpc
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from dyncity_sim.domain.conditions import Conditions, Continuation, SamplingOptions
+from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.taxonomy import TAXONOMIES, Taxonomy
+from dyncity_sim.errors import InvalidInputError, RemoteError, UnavailableError
+from dyncity_sim.wire import codec
+from dyncity_sim.wire.limits import CHANNEL_OPTIONS
+from dyncity_sim.wire.server_info import ServerInfo
+from dyncity_sim.wire.status import error_from_status
+from dyncity_sim.wire.voxels import VoxelEncoding
+
+DEFAULT_TIMEOUT_S = 300.0
+"""Patience with one call; a chunk on a CPU takes tens of seconds."""
+
+HEALTH_INTERVAL_S = 0.2
+
+Reply = TypeVar("Reply", bound=Message)
+
+
+class DyncityClient:
+    """A connection to one server. Safe to share between threads; close it, or use it in a ``with``.
+
+    Every call may raise InvalidInputError (naming the field of the request),
+    UnsupportedConditionError, BusyError, DeadlineError, UnavailableError or RemoteError. A call that
+    failed with BusyError or UnavailableError can be repeated, here or on another server: with a seed
+    in its options it gives the same chunk.
+
+    Args:
+        target: ``host:port`` of the server.
+        timeout_s: patience with each call; None waits forever.
+        encoding: how voxels travel.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        encoding: VoxelEncoding = VoxelEncoding.ZSTD,
+    ) -> None:
+        self.target = target
+        self._timeout_s = timeout_s
+        self._encoding = encoding
+        self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self._stub = generator_pb2_grpc.OccupancyGeneratorStub(self._channel)  # type: ignore[no-untyped-call]
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    def wait_until_serving(self, timeout_s: float = 60.0) -> None:
+        """Block until the server has loaded its model.
+
+        Raises:
+            UnavailableError: it has not within ``timeout_s``.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        reason = "no answer"
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            try:
+                reply = self._health.Check(health_pb2.HealthCheckRequest(), timeout=left_s, wait_for_ready=True)
+            except grpc.RpcError as error:
+                assert isinstance(error, grpc.Call)
+                reason = error.details() or error.code().name
+            else:
+                if reply.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+                reason = "health says " + health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
+            time.sleep(min(HEALTH_INTERVAL_S, max(0.0, deadline_s - time.monotonic())))
+        raise UnavailableError(f"{self.target} is not serving after {timeout_s:.0f} s: {reason}.")
+
+    def server_info(self) -> ServerInfo:
+        """What the server and its model are and can do."""
+        reply = self._call(self._stub.GetModelInfo, generator_pb2.GetModelInfoRequest())
+        with _server_at_fault(self.target):
+            return codec.server_info_from_proto(reply)
+
+    def model_info(self) -> ModelInfo:
+        """What the model can do."""
+        return self.server_info().model
+
+    def generate(self, conditions: Conditions, options: SamplingOptions | None = None) -> GeneratedChunk:
+        """Generate one chunk; its continuation goes into the conditions of the next."""
+        request = generator_pb2.GenerateChunkRequest(
+            conditions=codec.conditions_to_proto(conditions),
+            options=codec.options_to_proto(options or SamplingOptions()),
+            encoding=codec.encoding_to_proto(self._encoding),
+        )
+        reply = self._call(self._stub.GenerateChunk, request)
+        taxonomies = self._taxonomies(reply.occupancy.taxonomy_id)
+        with _server_at_fault(self.target):
+            return codec.chunk_from_proto(reply, taxonomies)
+
+    def encode(self, occupancy: OccupancySequence) -> Continuation:
+        """Turn observed occupancy into a continuation, so that generation goes on from it."""
+        request = generator_pb2.EncodeOccupancyRequest(occupancy=codec.occupancy_to_proto(occupancy, self._encoding))
+        return codec.continuation_from_proto(self._call(self._stub.EncodeOccupancy, request).continuation)
+
+    def close(self) -> None:
+        """Hang up; calls under way fail with UnavailableError."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: Callable[..., Reply], request: Message) -> Reply:
+        try:
+            return method(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            assert isinstance(error, grpc.Call)
+            status = rpc_status.from_call(error) or status_pb2.Status(
+                code=error.code().value[0], message=f"{self.target}: {error.details() or error.code().name}"
+            )
+            raise error_from_status(status) from error
+
+    def _taxonomies(self, taxonomy_id: str) -> Mapping[str, Taxonomy]:
+        """Those known here; of a model with a taxonomy of its own, the server is asked."""
+        if taxonomy_id in TAXONOMIES:
+            return TAXONOMIES
+        taxonomy = self.model_info().taxonomy
+        return {taxonomy.id: taxonomy}
+
+
+@contextmanager
+def _server_at_fault(target: str) -> Iterator[None]:
+    """A reply that does not hold together is the server's fault, not the caller's."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise RemoteError(f"{target} sent a reply that does not hold together: {error}") from error

@@ -1,0 +1,70 @@
+"""The one place where an exception becomes a status code."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from dyncity_sim.errors import DyncityError
+from dyncity_sim.wire.status import internal_status, status_from_error
+
+logger = logging.getLogger(__name__)
+
+# grpc's own classes take no type arguments at run time, so the aliases are strings.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+UnaryMethod = Callable[[Any, Any], Any]
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Maps errors of unary methods by ``wire.status``; what a client must not see becomes an incident.
+
+    An incident is INTERNAL with a random id; the log has the id beside the stack trace.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler of one call."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        return grpc.unary_unary_rpc_method_handler(
+            _mapping_errors(handler.unary_unary, handler_call_details.method),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _mapping_errors(method: UnaryMethod, name: str) -> UnaryMethod:
+    async def guarded(request: Any, context: Context) -> Any:
+        try:
+            return await method(request, context)
+        except (grpc.aio.AbortError, asyncio.CancelledError):
+            raise
+        except DyncityError as error:
+            status = status_from_error(error) or _incident(name)
+        except Exception:
+            status = _incident(name)
+        await _abort(context, status)
+
+    return guarded
+
+
+def _incident(method: str) -> status_pb2.Status:
+    incident_id = uuid.uuid4().hex[:12]
+    logger.exception("incident %s in %s", incident_id, method)
+    return internal_status(incident_id)
+
+
+async def _abort(context: Context, status: status_pb2.Status) -> NoReturn:
+    rich = rpc_status.to_status(status)
+    await context.abort(rich.code, rich.details, rich.trailing_metadata)
+    raise AssertionError("abort raises")
