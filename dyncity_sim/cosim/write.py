@@ -1,0 +1,171 @@
+"""A drive as files: ``occupancy/`` with one ``.npz`` per chunk, a description, and the simulator's road."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dyncity_sim.cosim.drive import Drive, DriveChunk
+from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
+from dyncity_sim.domain.taxonomy import TAXONOMIES, Taxonomy
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.files import whole_file, write_text
+
+FORMAT = "dyncity-drive"
+FORMAT_VERSION = 1
+DESCRIPTION = "drive.json"
+
+
+def write_occupancy(drive: Drive, folder: Path) -> list[Path]:
+    """Write a drive's occupancy; returns the files. ``drive.json`` comes last: where it is, all is whole.
+
+    ``chunk_NNNN.npz`` holds ``labels`` (T X Y Z uint8, generated), ``recorded_labels`` (same, the
+    simulator's), ``recorded_observed`` (their observed cells as bits, ``numpy.packbits`` in C order),
+    ``poses_world_from_ego`` (T 4 4 float64) and ``times_us`` (T int64). ``history.npz`` holds what was
+    observed before the first chunk as ``labels``, ``observed``, poses and times. The same drive gives
+    the same bytes, but for the seconds in ``drive.json``.
+
+    Raises:
+        StorageError: a file could not be written whole.
+    """
+    written = []
+    if drive.history is not None:
+        written.append(folder / "history.npz")
+        _write_arrays(_arrays(drive.history), written[-1])
+    for number, chunk in enumerate(drive.chunks):
+        written.append(folder / _chunk_name(number))
+        _write_arrays(_chunk_arrays(chunk), written[-1])
+    written.append(folder / "road.xodr")
+    write_text(drive.opendrive, written[-1])
+    written.append(folder / DESCRIPTION)
+    write_text(json.dumps(drive_description(drive), indent=2, sort_keys=True) + "\n", written[-1])
+    return written
+
+
+def drive_description(drive: Drive) -> dict[str, Any]:
+    """What ``drive.json`` says: model, grid, taxonomy, seeds, commands, times, attribution."""
+    grid, taxonomy = drive.model.grid, drive.model.taxonomy
+    return {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "attribution": drive.attribution,
+        "seed": drive.seed,
+        "start": drive.start.value,
+        "rate_hz": drive.model.rate_hz,
+        "model": {
+            "id": drive.model.model_id,
+            "family": drive.model.family,
+            "conditions": list(drive.model.conditions),
+        },
+        "grid": {"shape": grid.shape, "lower_m": grid.lower_m, "voxel_size_m": grid.voxel_size_m},
+        "taxonomy": {"id": taxonomy.id, "names": taxonomy.names, "colours": [c.colour for c in taxonomy.classes]},
+        "chunks": [
+            {
+                "file": _chunk_name(number),
+                "seed": chunk.generated.seed,
+                "command": None if chunk.command is None else chunk.command.value,
+                "frames": len(chunk.generated.occupancy),
+                "first_time_us": int(chunk.generated.occupancy.times_us[0]),
+                "seconds": {
+                    "generation": round(chunk.generation_s, 4),
+                    "queue": round(chunk.generated.timings.queue_s, 4),
+                    "sampling": round(chunk.generated.timings.sampling_s, 4),
+                    "decoding": round(chunk.generated.timings.decoding_s, 4),
+                    "simulation": round(chunk.simulation_s, 4),
+                },
+            }
+            for number, chunk in enumerate(drive.chunks)
+        ],
+    }
+
+
+def provenance(drive: Drive) -> dict[str, Any]:
+    """Where a drive's scene and labels come from: written beside everything that is derived from it."""
+    description = drive_description(drive)
+    return {key: description[key] for key in ("attribution", "model", "seed", "start", "taxonomy")}
+
+
+def read_occupancy(folder: Path) -> tuple[OccupancySequence, OccupancySequence]:
+    """The generated and the recorded frames that ``write_occupancy`` wrote.
+
+    Raises:
+        InvalidInputError: no drive in the folder, of another version, or a damaged file.
+    """
+    file = folder / DESCRIPTION
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        if (description["format"], description["version"]) != (FORMAT, FORMAT_VERSION):
+            raise InvalidInputError(str(file), f"version {description['version']}", f"version {FORMAT_VERSION}")
+        grid = Grid(*(tuple(description["grid"][key]) for key in ("shape", "lower_m", "voxel_size_m")))
+        taxonomy = TAXONOMIES[description["taxonomy"]["id"]]
+        chunks = [_read_chunk(folder / chunk["file"], grid, taxonomy) for chunk in description["chunks"]]
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InvalidInputError(str(folder), f"{type(error).__name__}: {error}", "a drive as it was written") from error
+    return concatenate([generated for generated, _ in chunks]), concatenate([recorded for _, recorded in chunks])
+
+
+def clear_folder(folder: Path, ours: Iterable[str]) -> None:
+    """Make ``folder`` ready for a drive: earlier outputs of these names go, anything else is refused.
+
+    Raises:
+        InvalidInputError: the folder holds something that this project did not write, or is a file.
+    """
+    names = set(ours)
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInputError("out", str(folder), "a folder")
+    if folder.is_dir():
+        foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in names)
+        if foreign:
+            raise InvalidInputError(
+                "out", f"{folder}, which holds {', '.join(foreign[:5])}", "a new, empty or earlier drive's folder"
+            )
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _chunk_name(number: int) -> str:
+    return f"chunk_{number:04d}.npz"
+
+
+def _arrays(occupancy: OccupancySequence) -> dict[str, np.ndarray]:
+    arrays = {
+        "labels": occupancy.labels,
+        "poses_world_from_ego": occupancy.poses_world_from_ego,
+        "times_us": occupancy.times_us,
+    }
+    if occupancy.observed is not None:
+        arrays["observed"] = np.packbits(occupancy.observed)
+    return arrays
+
+
+def _chunk_arrays(chunk: DriveChunk) -> dict[str, np.ndarray]:
+    recorded = _arrays(chunk.recorded)
+    return _arrays(chunk.generated.occupancy) | {
+        "recorded_labels": recorded["labels"],
+        "recorded_observed": recorded["observed"],
+    }
+
+
+def _write_arrays(arrays: dict[str, np.ndarray], file: Path) -> None:
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+def _read_chunk(file: Path, grid: Grid, taxonomy: Taxonomy) -> tuple[OccupancySequence, OccupancySequence]:
+    with np.load(file, allow_pickle=False) as arrays:
+        poses, times_us = arrays["poses_world_from_ego"], arrays["times_us"]
+        labels, recorded = arrays["labels"], arrays["recorded_labels"]
+        observed = np.unpackbits(arrays["recorded_observed"], count=recorded.size).reshape(recorded.shape).astype(bool)
+    return (
+        OccupancySequence(labels, poses, times_us, grid, taxonomy),
+        OccupancySequence(recorded, poses, times_us, grid, taxonomy, observed),
+    )
