@@ -78,9 +78,7 @@ def surfaces(static_map: StaticMap) -> tuple[Surface, ...]:
     labels = np.pad(static_map.labels, 1)
     found = []
     for label in np.unique(static_map.labels[static_map.labels > 0]):
-        parts = [
-            _quads_of_direction(labels, int(label), axis, side) for axis in range(3) for side in (-1, 1)
-        ]
+        parts = [_quads_of_direction(labels, int(label), axis, side) for axis in range(3) for side in (-1, 1)]
         corners = np.concatenate(parts)
         if not len(corners):
             continue
@@ -139,9 +137,7 @@ def _look_up(
     size = np.asarray(grid.voxel_size_m)
     pose_ego_from_world = inverse(occupancy.poses_world_from_ego[frame])
     columns = np.arange(window[0].start, window[0].stop), np.arange(window[1].start, window[1].stop)
-    centres = [
-        origin[axis] + (index + 0.5) * size[axis] for axis, index in enumerate((*columns, np.arange(shape[2])))
-    ]
+    centres = [origin[axis] + (index + 0.5) * size[axis] for axis, index in enumerate((*columns, np.arange(shape[2])))]
     inside = np.ones((len(centres[0]), len(centres[1]), len(centres[2])), dtype=np.bool_)
     flat = np.zeros(inside.shape, dtype=np.int64)
     for axis in range(3):
@@ -161,9 +157,7 @@ def _look_up(
     return slots, labels
 
 
-def _winners(
-    votes: np.ndarray, taxonomy: Taxonomy
-) -> tuple[UInt8[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+def _winners(votes: np.ndarray, taxonomy: Taxonomy) -> tuple[UInt8[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
     """Class of each slot, and whether moving things were all that was ever seen there."""
     moving = votes[:, list(taxonomy.moving_labels)].sum(axis=1, dtype=np.int64)
     still = votes.astype(np.int32)
@@ -174,9 +168,7 @@ def _winners(
     return winners, (moving > 0) & (occupied + still[:, 0] == 0)
 
 
-def _close_ground(
-    labels: UInt8[np.ndarray, "X Y Z"], hidden: Bool[np.ndarray, "X Y Z"], taxonomy: Taxonomy
-) -> None:
+def _close_ground(labels: UInt8[np.ndarray, "X Y Z"], hidden: Bool[np.ndarray, "X Y Z"], taxonomy: Taxonomy) -> None:
     """Give columns without ground, in which only moving things were seen, the ground of their nearest neighbour."""
     ground = np.isin(labels, [taxonomy.index(name) for name in GROUND_CLASSES])
     holes = hidden.any(axis=2) & ~(labels > 0).any(axis=2)
@@ -224,5 +216,3 @@ def _rectangles(mask: Bool[np.ndarray, "P U V"]) -> tuple[np.ndarray, ...]:
     first = np.nonzero(~goes_on)[0]
     height = np.diff(np.append(first, len(row)))
     return plane[first], row[first], start[first], stop[first], height
-
-

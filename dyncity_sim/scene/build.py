@@ -1,0 +1,30 @@
+"""Occupancy to scene."""
+
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.scene import Scene
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.scene.actors import find_tracks
+from dyncity_sim.scene.road import opendrive_document
+from dyncity_sim.scene.surfaces import fuse_static
+
+
+def build_scene(occupancy: OccupancySequence) -> Scene:
+    """Everything a simulator needs of a drive: actors, static geometry, road. Pure, and the same for the same input.
+
+    Raises:
+        InvalidInputError: labels of another taxonomy than CARLASC, or a drive too long for one map.
+        MissingExtraError: scenariogeneration is not installed.
+    """
+    if occupancy.taxonomy.id != CARLASC.id:
+        raise InvalidInputError(
+            "occupancy.taxonomy", repr(occupancy.taxonomy.id), repr(CARLASC.id), "Merge raw classes first."
+        )
+    static_map = fuse_static(occupancy)
+    return Scene(
+        tracks=find_tracks(occupancy),
+        static_map=static_map,
+        ego_poses_world_from_ego=occupancy.poses_world_from_ego,
+        times_us=occupancy.times_us,
+        opendrive=opendrive_document(static_map, occupancy.poses_world_from_ego),
+    )
