@@ -91,7 +91,7 @@ class ServerProcess:
         return f"{what} Its log is {self._log}" + (f"; it ends with:\n{lines}" if lines else "; it is empty.")
 
     def _read(self, stream: IO[str]) -> None:
-        with self._log.open("w", encoding="utf-8") as log:
+        with stream, self._log.open("w", encoding="utf-8") as log:
             for line in stream:
                 log.write(line)
                 log.flush()

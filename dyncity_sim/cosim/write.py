@@ -161,7 +161,8 @@ def _write_arrays(arrays: dict[str, np.ndarray], file: Path) -> None:
 
 
 def _read_chunk(file: Path, grid: Grid, taxonomy: Taxonomy) -> tuple[OccupancySequence, OccupancySequence]:
-    with np.load(file, allow_pickle=False) as arrays:
+    # NumPy leaves a file open that it opened itself and finds damaged.
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         poses, times_us = arrays["poses_world_from_ego"], arrays["times_us"]
         labels, recorded = arrays["labels"], arrays["recorded_labels"]
         observed = np.unpackbits(arrays["recorded_observed"], count=recorded.size).reshape(recorded.shape).astype(bool)

@@ -1,0 +1,190 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dyncity_sim.cosim.drive import Start, drive_agreement
+from dyncity_sim.cosim.loop import Patience, run_drive
+from dyncity_sim.cosim.simulator import open_simulator
+from dyncity_sim.domain.conditions import Command, SamplingOptions
+from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.errors import (
+    BusyError,
+    InvalidInputError,
+    RemoteError,
+    SimulatorError,
+    UnavailableError,
+    UnsupportedConditionError,
+)
+
+Build = Callable[..., Any]
+
+
+class Clock:
+    """Time that passes only in sleep."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def patience(self, limit_s: float) -> Patience:
+        return Patience(limit_s, 0.5, self.sleep, lambda: self.now)
+
+
+def test_a_drive_is_as_long_as_asked_and_its_time_runs_on(scripted_street: Build, in_process_generator: Build) -> None:
+    drive = run_drive(scripted_street(), in_process_generator(), chunks=3, seed=5)
+    assert len(drive.generated) == len(drive.recorded) == 48
+    assert (np.diff(drive.generated.times_us) == 100_000).all()
+    assert drive.history is not None
+    assert drive.generated.times_us[0] == drive.history.times_us[-1] + 100_000
+    np.testing.assert_array_equal(drive.generated.poses_world_from_ego, drive.recorded.poses_world_from_ego)
+
+
+def test_every_chunk_continues_the_one_before_with_the_next_seed(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    generator = in_process_generator()
+    drive = run_drive(scripted_street(), generator, chunks=3, seed=40, options=SamplingOptions(steps=3))
+    assert [options.seed for _, options in generator.asked] == [40, 41, 42]
+    assert {options.steps for _, options in generator.asked} == {3}
+    assert [c.generated.seed for c in drive.chunks] == [40, 41, 42]
+    handed_back = [conditions.continuation for conditions, _ in generator.asked[1:]]
+    assert handed_back == [c.generated.continuation for c in drive.chunks[:-1]]
+    assert generator.asked[0][0].continuation == generator.backend.encode(drive.history)
+
+
+def test_the_encoder_is_shown_merged_labels_and_what_was_observed(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    generator = in_process_generator()
+    run_drive(scripted_street(), generator, chunks=1, seed=0)
+    (shown,) = generator.encoded
+    assert shown.taxonomy == CARLASC
+    assert CARLASC.index("ground") in shown.labels[0, :, :, 0]
+    assert shown.observed is not None
+    assert shown.observed[0, 64, 64, 0]
+    assert not shown.observed[0, 0, 0, 0]
+
+
+def test_a_start_from_the_plan_observes_and_encodes_nothing(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    generator, street = in_process_generator(), scripted_street()
+    drive = run_drive(street, generator, chunks=1, seed=0, start=Start.PLAN)
+    assert not generator.encoded
+    assert drive.history is None
+    assert generator.asked[0][0].continuation is None
+    assert street.steps == 16
+
+
+@pytest.mark.parametrize(
+    ("speed_mps", "yaw_rate_radps", "command"),
+    [(0.0, 0.0, Command.STATIC), (6.0, 0.0, Command.FORWARD), (6.0, 0.4, Command.LEFT), (6.0, -0.4, Command.RIGHT)],
+)
+def test_the_command_sent_is_what_the_plan_amounts_to(
+    speed_mps: float, yaw_rate_radps: float, command: Command, scripted_street: Build, in_process_generator: Build
+) -> None:
+    generator = in_process_generator()
+    drive = run_drive(scripted_street(speed_mps, yaw_rate_radps), generator, chunks=1, seed=0)
+    assert generator.asked[0][0].command is command
+    assert drive.chunks[0].command is command
+
+
+def test_a_condition_the_weights_do_not_know_is_not_sent(scripted_street: Build, in_process_generator: Build) -> None:
+    generator = in_process_generator()
+    generator.backend.info = replace(generator.backend.info, conditions=("plan", "continuation"))
+    run_drive(scripted_street(), generator, chunks=1, seed=0)
+    assert generator.asked[0][0].command is None
+    assert generator.asked[0][0].plan is not None
+
+
+def test_a_model_that_cannot_continue_is_refused_before_anything_moves(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    generator, street = in_process_generator(), scripted_street()
+    generator.backend.info = replace(generator.backend.info, conditions=("plan",))
+    with pytest.raises(UnsupportedConditionError, match="continuation"):
+        run_drive(street, generator, chunks=2, seed=0, start=Start.PLAN)
+    assert street.steps == 0
+    assert len(run_drive(street, generator, chunks=1, seed=0, start=Start.PLAN).chunks) == 1
+
+
+def test_a_server_that_comes_back_is_asked_the_same_again(scripted_street: Build, in_process_generator: Build) -> None:
+    clock = Clock()
+    generator = in_process_generator([UnavailableError("gone"), BusyError("full.", retry_after_s=2.0)])
+    drive = run_drive(scripted_street(), generator, chunks=2, seed=9, patience=clock.patience(10.0))
+    assert clock.slept == [0.5, 2.0]
+    assert generator.asked[0] == generator.asked[1] == generator.asked[2]
+    undisturbed = run_drive(scripted_street(), in_process_generator(), chunks=2, seed=9)
+    np.testing.assert_array_equal(drive.generated.labels, undisturbed.generated.labels)
+
+
+def test_a_server_that_stays_away_ends_the_drive_in_bounded_time(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    clock = Clock()
+    generator = in_process_generator([UnavailableError("gone") for _ in range(100)])
+    with pytest.raises(UnavailableError, match="gone"):
+        run_drive(scripted_street(), generator, chunks=1, seed=0, patience=clock.patience(3.0))
+    assert clock.now == 3.0
+
+
+def test_a_failure_of_the_model_is_not_retried(scripted_street: Build, in_process_generator: Build) -> None:
+    generator = in_process_generator([RemoteError("incident 7")])
+    with pytest.raises(RemoteError, match="incident 7"):
+        run_drive(scripted_street(), generator, chunks=1, seed=0)
+    assert len(generator.asked) == 1
+
+
+def test_a_simulator_that_leaves_the_plan_is_an_error(scripted_street: Build, in_process_generator: Build) -> None:
+    with pytest.raises(SimulatorError, match=r"0\.20 m"):
+        run_drive(scripted_street(drift_m=0.2), in_process_generator(), chunks=1, seed=0)
+
+
+def test_another_grid_is_refused(scripted_street: Build, in_process_generator: Build) -> None:
+    street = scripted_street()
+    street.grid = Grid((200, 200, 16), (-40.0, -40.0, -1.0), (0.4, 0.4, 0.4))
+    with pytest.raises(InvalidInputError, match=r"simulator\.grid"):
+        run_drive(street, in_process_generator(), chunks=1, seed=0)
+
+
+def test_a_server_with_other_weights_mid_drive_is_refused(scripted_street: Build, in_process_generator: Build) -> None:
+    generator = in_process_generator()
+    generator.backend.info = replace(generator.backend.info, model_id="other")
+    with pytest.raises(InvalidInputError, match=r"reply\.model_id"):
+        run_drive(scripted_street(), generator, chunks=1, seed=0)
+
+
+@pytest.mark.parametrize(("chunks", "seed"), [(0, 1), (1, -1), (2, 2**63 - 1)])
+def test_impossible_counts_and_seeds_are_refused(
+    chunks: int, seed: int, scripted_street: Build, in_process_generator: Build
+) -> None:
+    with pytest.raises(InvalidInputError):
+        run_drive(scripted_street(), in_process_generator(), chunks=chunks, seed=seed)
+
+
+def test_progress_ends_at_its_total(scripted_street: Build, in_process_generator: Build) -> None:
+    steps: list[Any] = []
+    run_drive(scripted_street(), in_process_generator(), chunks=2, seed=0, on_step=steps.append)
+    assert [s.done for s in steps] == sorted(s.done for s in steps)
+    assert steps[-1].done == steps[-1].total == 3 * 17
+    assert {s.doing for s in steps} == {"observing", "encoding", "generating", "driving", "done"}
+
+
+def test_a_street_that_stands_still_agrees_with_itself(scripted_street: Build, in_process_generator: Build) -> None:
+    agreement = drive_agreement(run_drive(scripted_street(), in_process_generator(), chunks=2, seed=0))
+    assert agreement.recorded_within_chunks > 0.9
+    assert agreement.within_chunks > 0.9
+    assert 0.0 < agreement.across_borders <= 1.0
+
+
+def test_an_unknown_simulator_is_named_with_those_there_are() -> None:
+    with pytest.raises(InvalidInputError, match=r"'beamng'.*sumo"):
+        open_simulator("beamng", "anywhere", 0)

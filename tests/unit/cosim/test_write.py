@@ -1,0 +1,70 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dyncity_sim.cosim.drive import Drive
+from dyncity_sim.cosim.loop import run_drive
+from dyncity_sim.cosim.write import clear_folder, provenance, read_occupancy, write_occupancy
+from dyncity_sim.errors import InvalidInputError
+
+Build = Callable[..., Any]
+
+
+@pytest.fixture
+def drive(scripted_street: Build, in_process_generator: Build) -> Drive:
+    return run_drive(scripted_street(), in_process_generator(), chunks=2, seed=3)
+
+
+def test_what_is_written_reads_back_the_same(drive: Drive, tmp_path: Path) -> None:
+    write_occupancy(drive, tmp_path / "occupancy")
+    generated, recorded = read_occupancy(tmp_path / "occupancy")
+    for read, made in ((generated, drive.generated), (recorded, drive.recorded)):
+        np.testing.assert_array_equal(read.labels, made.labels)
+        np.testing.assert_array_equal(read.poses_world_from_ego, made.poses_world_from_ego)
+        np.testing.assert_array_equal(read.times_us, made.times_us)
+        assert read.grid == made.grid
+    np.testing.assert_array_equal(recorded.observed, drive.recorded.observed)
+
+
+def test_the_same_drive_gives_the_same_bytes(drive: Drive, tmp_path: Path) -> None:
+    first, second = (write_occupancy(drive, tmp_path / name) for name in ("a", "b"))
+    assert [f.read_bytes() for f in first] == [f.read_bytes() for f in second]
+    assert sorted(f.name for f in (tmp_path / "a").iterdir()) == sorted(f.name for f in first)
+
+
+def test_the_description_says_what_was_asked_and_of_whom(drive: Drive, tmp_path: Path) -> None:
+    write_occupancy(drive, tmp_path)
+    description = json.loads((tmp_path / "drive.json").read_text())
+    assert description["attribution"] == "Map by the test's author"
+    assert [c["seed"] for c in description["chunks"]] == [3, 4]
+    assert [c["command"] for c in description["chunks"]] == ["forward", "forward"]
+    assert description["model"]["id"] == drive.model.model_id
+    assert description["start"] == "observed"
+    assert provenance(drive)["attribution"] == description["attribution"]
+
+
+def test_a_damaged_chunk_is_an_error_and_not_a_shorter_drive(drive: Drive, tmp_path: Path) -> None:
+    write_occupancy(drive, tmp_path)
+    chunk = tmp_path / "chunk_0001.npz"
+    chunk.write_bytes(chunk.read_bytes()[:2000])
+    with pytest.raises(InvalidInputError, match="drive as it was written"):
+        read_occupancy(tmp_path)
+
+
+def test_a_folder_with_foreign_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "index.html").write_text("old page")
+    with pytest.raises(InvalidInputError, match=r"thesis\.tex"):
+        clear_folder(tmp_path, ["index.html"])
+    assert (tmp_path / "index.html").exists()
+
+
+def test_an_earlier_drive_makes_room(tmp_path: Path) -> None:
+    (tmp_path / "occupancy").mkdir()
+    (tmp_path / "occupancy" / "drive.json").write_text("{}")
+    clear_folder(tmp_path, ["occupancy"])
+    assert list(tmp_path.iterdir()) == []
