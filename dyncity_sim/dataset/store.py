@@ -1,0 +1,301 @@
+"""Recordings: what a simulator showed, compact on disk and fast to read.
+
+A recording is a folder::
+
+    recording.json     format, grid, rate, taxonomy, attribution, how it was made, and the list of drives
+    drive_00000.npz    one drive, arrays only (no pickle)
+
+A drive holds each frame's labels, counts and instances as zstd streams of their own, so that any frame can be read
+alone. Counts are stored as uint8 and saturate at 255; zero stays zero, and zero alone means unobserved.
+The folder appears under its name only when it is whole; before that it is a hidden sibling.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import zstandard
+from jaxtyping import Float64, Int64, UInt8, UInt16
+
+from dyncity_sim.dataset.actors import actor_columns, actors_of_frame
+from dyncity_sim.domain.frames import Poses
+from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
+from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.domain.taxonomy import CARLASC_RAW
+from dyncity_sim.errors import InvalidInputError, StorageError
+
+FORMAT = "dyncity-recording"
+FORMAT_VERSION = 1
+ZSTD_LEVEL = 3
+MOST_COUNTS = 255
+"""Counts above this are stored as this."""
+
+STREAMS: dict[str, np.dtype[Any]] = {
+    "labels": np.dtype(np.uint8),
+    "counts": np.dtype(np.uint8),
+    "instances": np.dtype("<u2"),
+}
+
+
+@dataclass(frozen=True)
+class RecordingMeta:
+    """What a recording is of.
+
+    Attributes:
+        map: map specification it was made on.
+        seed: what its randomness came from.
+        grid: grid of all frames.
+        attribution: credit that the map's licence asks for; empty when none is due.
+        simulator: name and version, e.g. ``SUMO 1.28.0``.
+        options: how it was recorded; plain JSON values.
+    """
+
+    map: str
+    seed: int
+    grid: Grid
+    attribution: str
+    simulator: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RecordingWriter:
+    """Writes a recording; use as a context manager.
+
+    Leaving the ``with`` block normally publishes the folder, an exception removes what was written.
+
+    Raises:
+        InvalidInputError: the folder exists already.
+        StorageError: the disk is full or may not be written to.
+    """
+
+    def __init__(self, folder: Path, meta: RecordingMeta) -> None:
+        if folder.exists():
+            raise InvalidInputError("recording", f"{folder}, which exists", "a new folder", "Choose another --out.")
+        self._folder = folder
+        self._partial = folder.with_name(f".{folder.name}.partial")
+        self._meta = meta
+        self._drives: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        try:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._partial.mkdir(parents=True)
+        except OSError as error:
+            raise StorageError(f"{self._partial} cannot be made: {error.strerror}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            return
+        try:
+            _write_json(self._partial / "recording.json", self._description())
+            os.replace(self._partial, self._folder)
+        except OSError as failure:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            raise StorageError(f"{self._folder} cannot be finished: {failure.strerror}") from failure
+
+    def write_drive(self, frames: Sequence[RecordedFrame], notes: Mapping[str, Any] | None = None) -> str:
+        """Write consecutive frames of one ego as one drive and return its file name.
+
+        Args:
+            frames: at least one, in order of time, on the recording's grid.
+            notes: what else to say of the drive in ``recording.json`` (plain JSON values).
+        """
+        if not frames:
+            raise InvalidInputError("drive", "no frame", "at least one")
+        for frame in frames:
+            if frame.grid != self._meta.grid:
+                raise InvalidInputError("frame.grid", frame.grid, f"{self._meta.grid}, the recording's grid")
+        name = f"drive_{len(self._drives):05d}.npz"
+        try:
+            with (self._partial / name).open("wb") as file:
+                np.savez(file, allow_pickle=False, **_drive_arrays(frames))
+        except OSError as error:
+            raise StorageError(f"{self._folder / name} cannot be written: {error.strerror}") from error
+        self._drives.append({"file": name, "frames": len(frames), **(notes or {})})
+        return name
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "rate_hz": FRAME_RATE_HZ,
+            "taxonomy": CARLASC_RAW.id,
+            **asdict(self._meta),
+            "drives": self._drives,
+        }
+
+
+class Drive:
+    """Consecutive frames of one ego; streams are read from disk on first use and kept.
+
+    Attributes:
+        file: the drive's file.
+        grid: grid of its frames.
+        notes: what ``recording.json`` says of it.
+    """
+
+    def __init__(self, file: Path, grid: Grid, notes: Mapping[str, Any]) -> None:
+        self.file = file
+        self.grid = grid
+        self.notes = notes
+
+    def __len__(self) -> int:
+        return int(self.notes["frames"])
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        try:
+            with np.load(self.file, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise InvalidInputError("drive", f"{self.file}: {error}", "a whole drive of a recording") from error
+
+    @property
+    def poses_world_from_ego(self) -> Poses:
+        """``(T, 4, 4)`` float64."""
+        return self._arrays["poses_world_from_ego"]
+
+    @property
+    def times_us(self) -> Int64[np.ndarray, " T"]:
+        """``(T,)`` microseconds."""
+        return self._arrays["times_us"]
+
+    def arrays(
+        self, start: int = 0, stop: int | None = None
+    ) -> tuple[UInt8[np.ndarray, "T X Y Z"], UInt8[np.ndarray, "T X Y Z"]]:
+        """Dense raw labels and counts (0 unobserved, saturating at 255) of the frames ``start`` to ``stop``."""
+        frames = self._range(start, stop)
+        return self._stream("labels", frames), self._stream("counts", frames)
+
+    def instances(self, start: int = 0, stop: int | None = None) -> UInt16[np.ndarray, "T X Y Z"]:
+        """Actor id of each cell of a moving class, 0 elsewhere."""
+        return self._stream("instances", self._range(start, stop))
+
+    def frames(self, start: int = 0, stop: int | None = None) -> list[RecordedFrame]:
+        """Whole frames, with their actors."""
+        frames = self._range(start, stop)
+        labels, counts = self.arrays(frames.start, frames.stop)
+        instances = self._stream("instances", frames)
+        return [
+            RecordedFrame(
+                labels=labels[i],
+                counts=counts[i].astype(np.float32),
+                instances=instances[i],
+                actors=actors_of_frame(self._arrays, frame),
+                pose_world_from_ego=self.poses_world_from_ego[frame],
+                time_us=int(self.times_us[frame]),
+                grid=self.grid,
+            )
+            for i, frame in enumerate(frames)
+        ]
+
+    def _range(self, start: int, stop: int | None) -> range:
+        end = len(self) if stop is None else stop
+        if not 0 <= start < end <= len(self):
+            raise InvalidInputError(
+                "frames", f"[{start}, {end})", f"a range within [0, {len(self)}) of {self.file.name}"
+            )
+        return range(start, end)
+
+    def _stream(self, name: str, frames: range) -> np.ndarray:
+        blob, offsets, dtype = self._arrays[name], self._arrays[f"{name}_offsets"], STREAMS[name]
+        result = np.empty((len(frames), *self.grid.shape), dtype)
+        expected = self.grid.cells * dtype.itemsize
+        decompressor = zstandard.ZstdDecompressor()
+        for i, frame in enumerate(frames):
+            stream = memoryview(blob)[offsets[frame] : offsets[frame + 1]]
+            try:
+                content = decompressor.decompress(stream, max_output_size=expected)
+            except zstandard.ZstdError as error:
+                raise InvalidInputError(
+                    f"{self.file.name} {name}[{frame}]", str(error), "a zstd stream", "The file is damaged."
+                ) from error
+            if len(content) != expected:
+                raise InvalidInputError(f"{self.file.name} {name}[{frame}]", f"{len(content)} bytes", f"{expected}")
+            result[i] = np.frombuffer(content, dtype).reshape(self.grid.shape)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A recording on disk.
+
+    Attributes:
+        folder: where it lies.
+        meta: what it is of.
+        drives: its drives, in the order they were recorded.
+    """
+
+    folder: Path
+    meta: RecordingMeta
+    drives: tuple[Drive, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read what a recording holds; frames are read when asked for.
+
+        Raises:
+            InvalidInputError: no recording, or one of another version.
+        """
+        file = folder / "recording.json"
+        if not file.is_file():
+            raise InvalidInputError("recording", str(folder), "a folder with recording.json", "Make one: dyncity record")
+        try:
+            described = json.loads(file.read_text(encoding="utf-8"))
+            if described["format"] != FORMAT or described["version"] != FORMAT_VERSION:
+                raise InvalidInputError(
+                    "recording",
+                    f"{file}: {described['format']} version {described['version']}",
+                    f"{FORMAT} version {FORMAT_VERSION}",
+                )
+            grid = Grid(**{name: tuple(value) for name, value in described["grid"].items()})
+            meta = RecordingMeta(
+                described["map"],
+                described["seed"],
+                grid,
+                described["attribution"],
+                described["simulator"],
+                described["options"],
+            )
+            drives = tuple(Drive(folder / notes["file"], grid, notes) for notes in described["drives"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError("recording", f"{file}: {error!r}", "a recording's description") from error
+        return cls(folder, meta, drives)
+
+    def __len__(self) -> int:
+        """Frames of all drives."""
+        return sum(len(drive) for drive in self.drives)
+
+
+def _drive_arrays(frames: Sequence[RecordedFrame]) -> dict[str, np.ndarray]:
+    poses: Float64[np.ndarray, "T 4 4"] = np.stack([frame.pose_world_from_ego for frame in frames]).astype(np.float64)
+    times_us = np.array([frame.time_us for frame in frames], dtype=np.int64)
+    arrays: dict[str, np.ndarray] = {"poses_world_from_ego": poses, "times_us": times_us}
+    arrays |= actor_columns(frames)
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+    for name, dtype in STREAMS.items():
+        streams = [compressor.compress(_stored(getattr(frame, name), dtype).tobytes()) for frame in frames]
+        arrays[name] = np.frombuffer(b"".join(streams), np.uint8)
+        arrays[f"{name}_offsets"] = np.cumsum([0, *(len(s) for s in streams)]).astype(np.int64)
+    return arrays
+
+
+def _stored(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    if array.dtype.kind == "f":
+        array = np.minimum(np.ceil(array), MOST_COUNTS)
+    return array.astype(dtype)
+
+
+def _write_json(file: Path, value: object) -> None:
+    file.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")

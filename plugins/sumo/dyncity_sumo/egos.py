@@ -1,0 +1,182 @@
+"""Egos in traffic: a car that SUMO drives, or one that we drive and SUMO reacts to."""
+
+from typing import Protocol
+
+import numpy as np
+
+from dyncity_sim.domain.frames import Pose
+from dyncity_sumo.actors import ActorTable
+from dyncity_sumo.ego import Driver, Flaws, Motion, Obstacle, ego_pose, obstacles_ahead
+from dyncity_sumo.routes import Route, Stop
+from dyncity_sumo.town import Town
+
+ROUTE_AHEAD_M = 140.0
+"""A route reaches at least this far ahead of its ego."""
+
+STOP_SIGHT_M = 60.0
+"""Signals farther ahead do not matter yet."""
+
+YIELD_SIGHT_M = 14.0
+"""Where one must give way, one looks from here on."""
+
+PATIENCE_S = 12.0
+"""Who has stood this long at a junction without a light goes."""
+
+YELLOW_BRAKING_MPS2 = 2.8
+"""Yellow means stop for whoever can do so with this much braking."""
+
+LANE_DEPTH_M = 3.0
+"""Room a lane needs behind the car before an ego of our own takes it over: its line must not begin in a junction."""
+
+
+class Ego(Protocol):
+    """A car whose surroundings are recorded."""
+
+    @property
+    def vehicle_id(self) -> str:
+        """SUMO's id of the car."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """``sumo`` or ``own``: who drives."""
+        ...
+
+    def prepare(self, actors: ActorTable) -> None:
+        """Decide on the next step, before traffic takes it."""
+        ...
+
+    def pose_world_from_ego(self) -> Pose:
+        """The ego frame after the step."""
+        ...
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it can drive no farther."""
+        ...
+
+    def leave(self) -> None:
+        """Stop being an ego."""
+        ...
+
+
+class SumoEgo:
+    """A car that SUMO drives."""
+
+    kind = "sumo"
+
+    def __init__(self, town: Town, vehicle_id: str) -> None:
+        self.vehicle_id = vehicle_id
+        self._town = town
+        town.traffic.watch(vehicle_id)
+
+    def prepare(self, actors: ActorTable) -> None:
+        """Nothing: SUMO decides."""
+
+    def pose_world_from_ego(self) -> Pose:
+        """From SUMO's position, on the built ground."""
+        state = self._town.traffic.vehicle_state(self.vehicle_id)
+        centre_m = np.array(state.xyz_m[:2])
+        return ego_pose(centre_m, state.yaw_rad, self._town.ground_m(centre_m, state.xyz_m[2]))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the car has arrived."""
+        return not self._town.traffic.is_present(self.vehicle_id)
+
+    def leave(self) -> None:
+        """Let it drive on unwatched."""
+        self._town.traffic.unwatch(self.vehicle_id)
+
+
+class OwnEgo:
+    """A car that a Driver of ours takes along a Route, placed in SUMO at each step.
+
+    Attributes:
+        driver: how it moves.
+        route: where it goes.
+    """
+
+    kind = "own"
+
+    def __init__(self, town: Town, vehicle_id: str, rng: np.random.Generator) -> None:
+        state = town.traffic.vehicle_state(vehicle_id)
+        self.vehicle_id = vehicle_id
+        self._town = town
+        self._size_m = state.type.size_m
+        self._waited_s = 0.0
+        self._passed: set[float] = set()
+        self.route = Route(town.lanes, town.traffic, state.lane_id, rng)
+        self._arrived = not self.route.grow(ROUTE_AHEAD_M)
+        x_m, y_m, self._z_m = state.xyz_m
+        near_m = self.route.line.project(np.array([x_m, y_m]), 0.0, reach_m=1e4)
+        motion = Motion(float(x_m), float(y_m), state.yaw_rad, state.speed_mps, 0.0, near_m)
+        self.driver = Driver(motion, self._size_m[0], Flaws(rng))
+        town.traffic.take_over(vehicle_id)
+        town.traffic.watch(vehicle_id)
+
+    def prepare(self, actors: ActorTable) -> None:
+        """Drive one step and tell SUMO where the car will be."""
+        self.extend()
+        self._note_waiting()
+        self.place(self.driver.step(self.route.line, self.obstacles(actors)))
+
+    def extend(self) -> None:
+        """Let the route reach ROUTE_AHEAD_M ahead."""
+        self._arrived = not self.route.grow(self.driver.motion.s_m + ROUTE_AHEAD_M)
+
+    def place(self, motion: Motion) -> None:
+        """Tell SUMO where the car is after the next step."""
+        self.driver.motion = motion
+        self._z_m = float(self.route.line.at(motion.s_m)[0][2])
+        self._town.traffic.place(self.vehicle_id, motion.xy_m, motion.yaw_rad, motion.speed_mps)
+
+    def obstacles(self, actors: ActorTable) -> list[Obstacle]:
+        """What the driver must heed: actors in the way, and stop lines that are closed."""
+        motion = self.driver.motion
+        own = self._town.traffic.actor_id(self.vehicle_id)
+        found = obstacles_ahead(self.route.line, motion, self._size_m, actors[actors.ids != own])
+        for stop in self.route.stops:
+            gap_m = stop.at_m - motion.s_m - self._size_m[0] / 2
+            if -1.0 < gap_m < STOP_SIGHT_M and self._must_stop(stop, gap_m):
+                found.append(Obstacle(max(gap_m + 1.0, 0.3), 0.0))
+        return found
+
+    def pose_world_from_ego(self) -> Pose:
+        """From our own motion, on the built ground."""
+        motion = self.driver.motion
+        return ego_pose(motion.xy_m, motion.yaw_rad, self._town.ground_m(motion.xy_m, self._z_m))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the route ends close ahead, or the car is gone."""
+        near_end = self._arrived and self.route.line.length_m - self.driver.motion.s_m < 25.0
+        return near_end or not self._town.traffic.is_present(self.vehicle_id)
+
+    def leave(self) -> None:
+        """Take the car out of traffic: SUMO has no route for it any more."""
+        if self._town.traffic.is_present(self.vehicle_id):
+            self._town.traffic.remove(self.vehicle_id)
+
+    def _must_stop(self, stop: Stop, gap_m: float) -> bool:
+        speed = self.driver.motion.speed_mps
+        state = self._town.traffic.signal_state(stop.link)
+        if state:
+            if state in "yY":
+                return speed**2 / (2 * max(gap_m, 0.1)) < YELLOW_BRAKING_MPS2
+            if state in "ru":
+                # Who is already over the line, or cannot stop before it any more, clears the junction.
+                return gap_m > 0 and speed**2 / (2 * max(gap_m, 0.1)) < 1.8 * YELLOW_BRAKING_MPS2
+        if not stop.link.yields or stop.at_m in self._passed:
+            return False
+        if gap_m > YIELD_SIGHT_M or self._waited_s > PATIENCE_S:
+            return False
+        if self._town.traffic.way_is_free(stop.lane_id, stop.link):
+            if gap_m < 3.0:
+                self._passed.add(stop.at_m)
+            return False
+        return gap_m > 0
+
+    def _note_waiting(self) -> None:
+        standing = self.driver.motion.speed_mps < 0.3
+        self._waited_s = self._waited_s + 0.1 if standing else max(self._waited_s - 0.5, 0.0)

@@ -1,0 +1,221 @@
+"""Recording drives: many egos in one town, and only what is worth keeping.
+
+Poses and actors are captured at every step, voxels only for what is kept: most of the time of a frame goes into
+its voxels and rays, and most of what egos do (waiting, going straight) is kept in part only.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float64
+
+from dyncity_sim.domain.conditions import STATIC_DISTANCE_M, TURN_ANGLE_RAD
+from dyncity_sim.domain.frames import Pose, planar_from_poses, wrap_angle
+from dyncity_sim.domain.grid import CARLASC_GRID, FRAMES_PER_CHUNK, Grid
+from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sumo.actors import ActorTable
+from dyncity_sumo.egos import Ego, OwnEgo, SumoEgo
+from dyncity_sumo.town import Town
+from dyncity_sumo.traffic import STEP_US
+from dyncity_sumo.visibility import draw_rig
+
+FASTEST_MPS = 25.0
+LARGEST_YAW_STEP_RAD = 0.15
+LARGEST_SPEED_STEP_MPS = 1.6
+"""Beyond these between two frames an ego did not drive but was moved: a teleport, a kink, a turn on the spot."""
+
+SETTLE_FRAMES = 30
+"""Frames after an ego is chosen before it is recorded: insertion and hand-over are not driving."""
+
+SPACING_M = 45.0
+"""Egos of a town start at least this far apart, where there is room."""
+
+KEEP_STRAIGHT, KEEP_STANDING, KEEP_SLOW_START = 0.40, 0.08, 0.15
+"""Chances of keeping a burst that goes straight, that stands, that starts from a standstill; turns are always kept."""
+
+SLOW_START_MPS = 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One frame of one ego before it is rendered."""
+
+    pose_world_from_ego: Pose
+    actors: ActorTable
+    time_us: int
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """Consecutive shots of one ego.
+
+    Attributes:
+        shots: one per frame.
+        ego_id: the ego's actor id, which is left out of its own frames.
+        ego_kind: ``sumo`` or ``own``.
+        manoeuvre: ``turning``, ``straight`` or ``standing``.
+    """
+
+    shots: tuple[Shot, ...]
+    ego_id: int
+    ego_kind: str
+    manoeuvre: str
+
+
+@dataclass
+class _Take:
+    """An ego and what was captured of it so far."""
+
+    ego: Ego
+    shots: list[Shot] = field(default_factory=list)
+    settle_frames: int = SETTLE_FRAMES
+
+
+class Crew:
+    """Keeps a number of egos going in a town and collects bursts of them.
+
+    Args:
+        town: where.
+        egos: how many at a time; every second one is driven by us.
+        rng: chooses egos, their flaws, and what is kept.
+    """
+
+    def __init__(self, town: Town, egos: int, rng: np.random.Generator) -> None:
+        self._town = town
+        self._egos = egos
+        self._rng = rng
+        self._takes: list[_Take] = []
+
+    def bursts(self, frames: int) -> Iterator[Capture]:
+        """Bursts of ``frames`` frames, for ever; the town's traffic must last."""
+        while True:
+            self._step()
+            for take in self._takes:
+                if len(take.shots) < frames:
+                    continue
+                shots = tuple(take.shots[-frames:])
+                manoeuvre = manoeuvre_of(np.stack([shot.pose_world_from_ego for shot in shots]))
+                if self._is_wanted(shots, manoeuvre):
+                    take.shots.clear()
+                    take.settle_frames = int(self._rng.integers(5, 25))
+                    yield self._capture(take, shots, manoeuvre)
+                else:
+                    # The same ego a little later may be about to turn.
+                    del take.shots[:8]
+
+    def drives(self, frames: int) -> Iterator[Capture]:
+        """One long drive per ego, as long as it lasts but at most ``frames`` frames; shorter than 48 is dropped."""
+        while True:
+            self._step()
+            for take in self._takes:
+                if len(take.shots) >= frames:
+                    yield self._whole(take)
+                    take.shots.clear()
+
+    def close(self) -> None:
+        """Let go of all egos."""
+        for take in self._takes:
+            take.ego.leave()
+        self._takes.clear()
+
+    def _step(self) -> None:
+        self._enlist()
+        actors = self._town.traffic.actors()
+        for take in self._takes:
+            take.ego.prepare(actors)
+        self._town.traffic.step()
+        self._takes = [take for take in self._takes if self._goes_on(take)]
+        actors = self._town.traffic.actors()
+        for take in self._takes:
+            self._shoot(take, actors)
+
+    def _goes_on(self, take: _Take) -> bool:
+        if not take.ego.is_done:
+            return True
+        take.ego.leave()
+        return False
+
+    def _shoot(self, take: _Take, actors: ActorTable) -> None:
+        if take.settle_frames > 0:
+            take.settle_frames -= 1
+            return
+        shot = Shot(take.ego.pose_world_from_ego(), actors, self._town.traffic.time_us)
+        if take.shots and not is_driving(np.stack([s.pose_world_from_ego for s in [*take.shots[-2:], shot]])):
+            take.shots.clear()
+        take.shots.append(shot)
+
+    def _is_wanted(self, shots: tuple[Shot, ...], manoeuvre: str) -> bool:
+        first_m = np.linalg.norm((shots[1].pose_world_from_ego - shots[0].pose_world_from_ego)[:2, 3])
+        chance = {"turning": 1.0, "straight": KEEP_STRAIGHT, "standing": KEEP_STANDING}[manoeuvre]
+        if first_m * 1e6 / STEP_US < SLOW_START_MPS:
+            chance = min(chance, KEEP_SLOW_START)
+        return bool(self._rng.random() < chance)
+
+    def _whole(self, take: _Take) -> Capture:
+        shots = tuple(take.shots)
+        return self._capture(take, shots, manoeuvre_of(np.stack([shot.pose_world_from_ego for shot in shots])))
+
+    def _capture(self, take: _Take, shots: tuple[Shot, ...], manoeuvre: str) -> Capture:
+        return Capture(shots, self._town.traffic.actor_id(take.ego.vehicle_id), take.ego.kind, manoeuvre)
+
+    def _enlist(self) -> None:
+        missing = self._egos - len(self._takes)
+        if missing <= 0:
+            return
+        taken = {take.ego.vehicle_id for take in self._takes}
+        free = [car for car in self._town.traffic.cars() if car not in taken]
+        own = sum(take.ego.kind == "own" for take in self._takes)
+        for car in self._rng.permutation(free)[: 4 * missing]:
+            if len(self._takes) >= self._egos:
+                return
+            state = self._town.traffic.vehicle_state(str(car))
+            if self._is_crowded(np.array(state.xyz_m[:2])):
+                continue
+            if own < self._egos // 2:
+                if state.lane_id not in self._town.lanes or state.lane_id.startswith(":"):
+                    continue
+                own += 1
+                self._takes.append(_Take(OwnEgo(self._town, str(car), self._rng)))
+            else:
+                self._takes.append(_Take(SumoEgo(self._town, str(car))))
+
+    def _is_crowded(self, xy_m: Float64[np.ndarray, "2"]) -> bool:
+        return any(
+            take.shots and np.linalg.norm(take.shots[-1].pose_world_from_ego[:2, 3] - xy_m) < SPACING_M
+            for take in self._takes
+        )
+
+
+def render(town: Town, capture: Capture, rng: np.random.Generator, grid: Grid = CARLASC_GRID) -> list[RecordedFrame]:
+    """The frames of a capture, seen by a sensor rig that is drawn once for all of them."""
+    rig = draw_rig(rng)
+    return [
+        town.frame(shot.pose_world_from_ego, shot.actors, capture.ego_id, rig, shot.time_us, grid)
+        for shot in capture.shots
+    ]
+
+
+def is_driving(poses_world_from_ego: Float64[np.ndarray, "T 4 4"]) -> bool:
+    """Whether two or three consecutive poses are such as a car can take at 10 Hz."""
+    planar = planar_from_poses(poses_world_from_ego)
+    speeds_mps = np.linalg.norm(np.diff(planar[:, :2], axis=0), axis=1) * 1e6 / STEP_US
+    yaw_steps_rad = np.abs(wrap_angle(np.diff(planar[:, 2])))
+    return bool(
+        (speeds_mps < FASTEST_MPS).all()
+        and (yaw_steps_rad < LARGEST_YAW_STEP_RAD).all()
+        and (np.abs(np.diff(speeds_mps)) < LARGEST_SPEED_STEP_MPS).all()
+    )
+
+
+def manoeuvre_of(poses_world_from_ego: Float64[np.ndarray, "T 4 4"]) -> str:
+    """What a burst shows: ``turning`` when any chunk of it would carry a turn command, ``standing`` or ``straight``."""
+    planar = planar_from_poses(poses_world_from_ego)
+    yaws_rad = np.unwrap(planar[:, 2])
+    span = min(FRAMES_PER_CHUNK - 1, len(planar) - 1)
+    travelled_m = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(planar[:, :2], axis=0), axis=1))])
+    turns = np.abs(yaws_rad[span:] - yaws_rad[:-span]) >= TURN_ANGLE_RAD
+    moves = travelled_m[span:] - travelled_m[:-span] >= STATIC_DISTANCE_M
+    if (turns & moves).mean() >= 0.2:
+        return "turning"
+    return "straight" if moves.any() else "standing"
