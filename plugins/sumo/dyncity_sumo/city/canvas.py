@@ -111,9 +111,33 @@ class Canvas:
             todo &= ~empty
         self.claimed[patch.window] |= patch.inside
 
+    def hang(self, patch: Patch, label: int, lo_m: float, hi_m: float) -> None:
+        """Hang something over columns that are empty below it; the ground stays free for others."""
+        lo_dm, hi_dm = round(lo_m * 10), min(round(hi_m * 10), HIGHEST_SPAN_DM)
+        columns, window = self.columns, patch.window
+        below = columns.span_hi_dm[(*window, 0)]
+        todo = patch.inside & (columns.ground_class[window] != 0)
+        for slot, fits in ((0, columns.span_class[(*window, 0)] == 0), (1, below <= lo_dm)):
+            empty = todo & fits & (columns.span_class[(*window, slot)] == 0)
+            columns.span_class[(*window, slot)][empty] = label
+            columns.span_lo_dm[(*window, slot)][empty] = lo_dm
+            columns.span_hi_dm[(*window, slot)][empty] = hi_dm
+            todo &= ~empty
+
+    def box(
+        self, frame: Frame, u_m: tuple[float, float], v_m: tuple[float, float], label: int, z_m: tuple[float, float]
+    ) -> None:
+        """Stand a box on the ground, or hang it when it starts above."""
+        patch = self.polygon(frame.rectangle(u_m, v_m))
+        (self.solid if z_m[0] == 0 else self.hang)(patch, label, *z_m)
+
     def claim(self, patch: Patch) -> None:
         """Reserve cells, so that ``free`` tells other builders to keep off."""
         self.claimed[patch.window] |= patch.inside
+
+    def is_ground(self, patch: Patch, labels: tuple[int, ...]) -> Bool[np.ndarray, "X Y"]:
+        """Which cells of the patch's window have ground of these classes."""
+        return _members(labels)[self.columns.ground_class[patch.window]]
 
     def free(self, patch: Patch, on: tuple[int, ...]) -> bool:
         """Whether the patch lies whole on the canvas, on ground of these classes, unclaimed."""
