@@ -25,7 +25,7 @@ def register(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--server", required=True, metavar="HOST:PORT", help="server to ask")
     parser.add_argument(
-        "--timeout", type=float, default=10.0, metavar="SECONDS", help="patience (default: %(default)s)"
+        "--timeout", type=float, default=10.0, metavar="S", help="seconds to wait (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 

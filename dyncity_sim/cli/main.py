@@ -7,15 +7,16 @@ theirs through the entry point group ``dyncity_sim.commands``, loaded only when 
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 import dyncity_sim
-from dyncity_sim.cli import info, serve
-from dyncity_sim.cli.plugins import register_plugins
+from dyncity_sim.cli import cosim, demo, info, serve
+from dyncity_sim.cli.plugins import Subparsers, register_plugins
 from dyncity_sim.errors import DyncityError, InvalidInputError
 
-CORE_COMMANDS = (serve, info)
+CORE_COMMANDS = (demo, serve, info, cosim)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -23,6 +24,7 @@ EXIT_INTERRUPTED = 130
 
 EPILOG = """\
 examples:
+  dyncity demo                          see it all work
   dyncity serve --port 50051            serve the bundled model
   dyncity info --server localhost:50051 show what a server offers
   dyncity COMMAND --help                options and examples of a command
@@ -41,10 +43,19 @@ def build_parser(wanted: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dyncity {dyncity_sim.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in CORE_COMMANDS:
-        command.register(subparsers)
+    _register_core(subparsers)
     register_plugins(subparsers, wanted)
     return parser
+
+
+def _register_core(subparsers: Subparsers) -> None:
+    # Read once, when grpc is first imported: its log would say in its own words what our errors say.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+    from dyncity_sim.cli import info, serve
+
+    for command in (serve, info):
+        command.register(subparsers)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

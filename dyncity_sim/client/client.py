@@ -71,8 +71,8 @@ class DyncityClient:
             try:
                 reply = self._health.Check(health_pb2.HealthCheckRequest(), timeout=left_s, wait_for_ready=True)
             except grpc.RpcError as error:
-                assert isinstance(error, grpc.Call)
-                reason = error.details() or error.code().name
+                if _outcome(error).code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    reason = _outcome(error).details() or _outcome(error).code().name
             else:
                 if reply.status == health_pb2.HealthCheckResponse.SERVING:
                     return
@@ -123,9 +123,9 @@ class DyncityClient:
         try:
             return method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
-            assert isinstance(error, grpc.Call)
-            status = rpc_status.from_call(error) or status_pb2.Status(
-                code=error.code().value[0], message=f"{self.target}: {error.details() or error.code().name}"
+            call = _outcome(error)
+            status = rpc_status.from_call(call) or status_pb2.Status(
+                code=call.code().value[0], message=f"{self.target}: {call.details() or call.code().name}"
             )
             raise error_from_status(status) from error
 
@@ -135,6 +135,12 @@ class DyncityClient:
             return TAXONOMIES
         taxonomy = self.model_info().taxonomy
         return {taxonomy.id: taxonomy}
+
+
+def _outcome(error: grpc.RpcError) -> grpc.Call:
+    """What a blocking call raises is the ended call itself; grpc's types do not say so."""
+    assert isinstance(error, grpc.Call)
+    return error
 
 
 @contextmanager
