@@ -1,6 +1,7 @@
 """glTF of static geometry: one mesh per class."""
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +23,7 @@ def gltf_bytes(static_map: StaticMap) -> bytes:
     Raises:
         MissingExtraError: trimesh is not installed.
     """
-    try:
-        import trimesh
-    except ImportError as error:
-        raise MissingExtraError("trimesh", "scene", "Writing glTF") from error
+    trimesh = _trimesh()
     found = surfaces(static_map)
     if not found:
         return _empty_glb()
@@ -48,9 +46,16 @@ def gltf_bytes(static_map: StaticMap) -> bytes:
             metadata={"class": semantic_class.name, "label": surface.label, "unit": "m"},
         )
         scene.add_geometry(mesh, node_name=semantic_class.name, geom_name=semantic_class.name)
-    content = scene.export(file_type="glb")
-    assert isinstance(content, bytes)
+    content: bytes = scene.export(file_type="glb")
     return content
+
+
+def _trimesh() -> Any:
+    try:
+        import trimesh
+    except ImportError as error:
+        raise MissingExtraError("trimesh", "scene", "Writing glTF") from error
+    return trimesh
 
 
 def _empty_glb() -> bytes:

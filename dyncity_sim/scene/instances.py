@@ -70,17 +70,18 @@ def find_instances(
     """Blobs of vehicles and pedestrians, by connected footprints seen from above.
 
     Columns are connected through their sides, so that two cars with one free column between them stay
-    two; those that touch are split where no one vehicle has such a shape. A pedestrian blob on top of a small vehicle is its rider and joins it.
+    two; those that touch are split where no one vehicle has such a shape. A pedestrian blob on top of a
+    small vehicle is its rider and joins it.
     """
     vehicles = _blobs(labels == taxonomy.index("vehicle"), MIN_VEHICLE_CELLS)
     pedestrians = _blobs(labels == taxonomy.index("pedestrian"), MIN_PEDESTRIAN_CELLS)
     ground = np.isin(labels, [taxonomy.index(name) for name in GROUND_CLASSES])
-    instances = []
+    instances: list[Instance] = []
     for blob in vehicles:
         riders = [p for p in pedestrians if _rides(p, blob, grid)]
         pedestrians = [p for p in pedestrians if p not in riders]
-        for part in [_join([blob, *riders])] if riders else _split(blob, grid):
-            instances.append(_instance(part, True, bool(riders), ground, pose_world_from_ego, grid))
+        parts = [_join([blob, *riders])] if riders else _split(blob, grid)
+        instances.extend(_instance(part, True, bool(riders), ground, pose_world_from_ego, grid) for part in parts)
     instances.extend(_instance(blob, False, False, ground, pose_world_from_ego, grid) for blob in pedestrians)
     return instances
 

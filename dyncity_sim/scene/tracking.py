@@ -58,7 +58,7 @@ def associate(instances: Sequence[Sequence[Instance]], times_us: Int64[np.ndarra
     open_tracks: list[Tracklet] = []
     closed: list[Tracklet] = []
     for frame, found in enumerate(instances):
-        still_open = []
+        still_open: list[Tracklet] = []
         for track in open_tracks:
             unseen_s = (times_us[frame] - times_us[track.frames[-1]]) * 1e-6
             (still_open if unseen_s <= MAX_GAP_S else closed).append(track)
@@ -80,8 +80,8 @@ def smooth(
     means, covariances, transitions, predicted = [mean], [covariance], [np.eye(4)], [(mean, covariance)]
     for centre, step_us in zip(centres_m[1:], np.diff(times_us), strict=True):
         transition, noise = _motion(step_us * 1e-6, vehicle)
-        prior = transition @ mean, transition @ covariance @ transition.T + noise
-        mean, covariance = _update(*prior, centre)
+        prior = (transition @ mean, transition @ covariance @ transition.T + noise)
+        mean, covariance = _update(prior[0], prior[1], centre)
         means.append(mean)
         covariances.append(covariance)
         transitions.append(transition)
@@ -126,7 +126,7 @@ def _assign(
     """Extend ``tracks`` by what was seen, and return new tracks for the rest."""
     centres = np.array([i.centre_world_m for i in seen]).reshape(-1, 2)
     cost = np.full((len(tracks), len(seen)), np.inf)
-    priors = []
+    priors: list[tuple[np.ndarray, Matrix]] = []
     for row, track in enumerate(tracks):
         transition, noise = _motion((times_us[frame] - times_us[track.frames[-1]]) * 1e-6, track.vehicle)
         prior = transition @ track.mean, transition @ track.covariance @ transition.T + noise
@@ -139,7 +139,7 @@ def _assign(
         if cost[row, column] > GATE:
             continue
         track = tracks[row]
-        track.mean, track.covariance = _update(*priors[row], centres[column])
+        track.mean, track.covariance = _update(priors[row][0], priors[row][1], centres[column])
         track.instances.append(seen[column])
         track.frames.append(frame)
         taken.add(int(column))
