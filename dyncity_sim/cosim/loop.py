@@ -151,7 +151,7 @@ def run_drive(
         simulation_s = time.perf_counter() - began
         made.append(DriveChunk(plan, conditions.command, generated, recorded, actors, generation_s, simulation_s))
         continuation = generated.continuation
-    progress.tell("done")
+    progress.tell("driven")
     return Drive(tuple(made), history, model, seed, start, simulator.attribution, simulator.opendrive)
 
 

@@ -13,7 +13,7 @@ from typing import IO, Self
 
 from dyncity_sim.errors import UnavailableError
 
-SERVING_LINE = re.compile(r"\bSERVING\b.*?:(\d+)\b")
+SERVING_LINE = re.compile(r"^SERVING \S+ on \S+:(\d+)$")
 """The one line that ``dyncity serve`` prints once it takes requests, with the address it is bound to."""
 
 STOP_GRACE_S = 10.0
@@ -96,7 +96,7 @@ class ServerProcess:
                 log.write(line)
                 log.flush()
                 self._last_lines.append(line.rstrip())
-                if match := SERVING_LINE.search(line):
+                if match := SERVING_LINE.match(line):
                     self._ports.put(int(match[1]))
         self._ports.put(None)
 

@@ -12,17 +12,18 @@ import numpy as np
 from dyncity_sim.cosim.drive import Drive, DriveChunk
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
+from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.taxonomy import TAXONOMIES, Taxonomy
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.files import whole_file, write_text
+from dyncity_sim.files import whole_folder
 
 FORMAT = "dyncity-drive"
 FORMAT_VERSION = 1
 DESCRIPTION = "drive.json"
 
 
-def write_occupancy(drive: Drive, folder: Path) -> list[Path]:
-    """Write a drive's occupancy; returns the files. ``drive.json`` comes last: where it is, all is whole.
+def write_occupancy(drive: Drive, folder: Path) -> None:
+    """Write a drive's occupancy; the folder appears whole or not at all.
 
     ``chunk_NNNN.npz`` holds ``labels`` (T X Y Z uint8, generated), ``recorded_labels`` (same, the
     simulator's), ``recorded_observed`` (their observed cells as bits, ``numpy.packbits`` in C order),
@@ -31,20 +32,17 @@ def write_occupancy(drive: Drive, folder: Path) -> list[Path]:
     the same bytes, but for the seconds in ``drive.json``.
 
     Raises:
-        StorageError: a file could not be written whole.
+        InvalidInputError: the folder holds something already.
+        StorageError: the disk is full, or the place may not be written to.
     """
-    written = []
-    if drive.history is not None:
-        written.append(folder / "history.npz")
-        _write_arrays(_arrays(drive.history), written[-1])
-    for number, chunk in enumerate(drive.chunks):
-        written.append(folder / _chunk_name(number))
-        _write_arrays(_chunk_arrays(chunk), written[-1])
-    written.append(folder / "road.xodr")
-    write_text(drive.opendrive, written[-1])
-    written.append(folder / DESCRIPTION)
-    write_text(json.dumps(drive_description(drive), indent=2, sort_keys=True) + "\n", written[-1])
-    return written
+    with whole_folder(folder) as temporary:
+        if drive.history is not None:
+            np.savez_compressed(temporary / "history.npz", allow_pickle=False, **_arrays(drive.history))
+        for number, chunk in enumerate(drive.chunks):
+            np.savez_compressed(temporary / _chunk_name(number), allow_pickle=False, **_chunk_arrays(chunk))
+        (temporary / "road.xodr").write_text(drive.opendrive, encoding="utf-8")
+        description = json.dumps(drive_description(drive), indent=2, sort_keys=True) + "\n"
+        (temporary / DESCRIPTION).write_text(description, encoding="utf-8")
 
 
 def drive_description(drive: Drive) -> dict[str, Any]:
@@ -84,10 +82,14 @@ def drive_description(drive: Drive) -> dict[str, Any]:
     }
 
 
-def provenance(drive: Drive) -> dict[str, Any]:
-    """Where a drive's scene and labels come from: written beside everything that is derived from it."""
-    description = drive_description(drive)
-    return {key: description[key] for key in ("attribution", "model", "seed", "start", "taxonomy")}
+def provenance(drive: Drive) -> Provenance:
+    """Where a drive's scene and labels come from."""
+    return Provenance(
+        model_id=drive.model.model_id,
+        seeds=tuple(chunk.generated.seed for chunk in drive.chunks),
+        attribution=drive.attribution,
+        taxonomy_id=drive.model.taxonomy.id,
+    )
 
 
 def read_occupancy(folder: Path) -> tuple[OccupancySequence, OccupancySequence]:
@@ -153,11 +155,6 @@ def _chunk_arrays(chunk: DriveChunk) -> dict[str, np.ndarray]:
         "recorded_labels": recorded["labels"],
         "recorded_observed": recorded["observed"],
     }
-
-
-def _write_arrays(arrays: dict[str, np.ndarray], file: Path) -> None:
-    with whole_file(file) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
 def _read_chunk(file: Path, grid: Grid, taxonomy: Taxonomy) -> tuple[OccupancySequence, OccupancySequence]:

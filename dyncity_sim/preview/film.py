@@ -15,7 +15,7 @@ from dyncity_sim.preview.oblique import Image, render_oblique
 
 PLAN_FRAMES = 16
 """How far ahead the ego's way is drawn."""
-CAPTION_COLOUR = (52, 58, 66)
+TEXT_COLOUR = (52, 58, 66)
 
 
 def shown_labels(occupancy: OccupancySequence, frame: int) -> np.ndarray:
@@ -24,8 +24,10 @@ def shown_labels(occupancy: OccupancySequence, frame: int) -> np.ndarray:
     return labels if occupancy.observed is None else np.where(occupancy.observed[frame], labels, np.uint8(0))
 
 
-def render_frame(occupancy: OccupancySequence, frame: int, width: int = 1000, caption: str = "") -> Image:
-    """Oblique picture of one frame, with the ego's way over the frames to come and a caption."""
+def render_frame(
+    occupancy: OccupancySequence, frame: int, width: int = 1000, caption: str = "", credit: str = ""
+) -> Image:
+    """Oblique picture of one frame, with the ego's way over the frames to come, a caption and a credit."""
     poses = occupancy.poses_world_from_ego
     ahead = inverse(poses[frame]) @ poses[frame : frame + PLAN_FRAMES]
     picture = render_oblique(
@@ -35,7 +37,7 @@ def render_frame(occupancy: OccupancySequence, frame: int, width: int = 1000, ca
         width,
         plan_ego_from_ego=ahead if len(ahead) > 1 else None,
     )
-    return with_caption(picture, caption) if caption else picture
+    return with_text(picture, caption, credit)
 
 
 def film_frames(
@@ -43,6 +45,8 @@ def film_frames(
     recorded: OccupancySequence | None = None,
     width: int = 960,
     captions: Sequence[str] = (),
+    credit: str = "",
+    every: int = 1,
 ) -> Iterator[Image]:
     """Pictures of a drive in order; a recording of the same frames stands beside what was generated.
 
@@ -51,6 +55,8 @@ def film_frames(
         recorded: the T frames of the simulator, or None.
         width: width of each picture in pixels, about.
         captions: one for each frame, or none at all.
+        credit: of the map, in each picture's lower left corner.
+        every: show every so many frames.
     """
     if recorded is not None and len(recorded) != len(generated):
         raise InvalidInputError(
@@ -58,21 +64,24 @@ def film_frames(
         )
     if captions and len(captions) != len(generated):
         raise InvalidInputError("captions", f"{len(captions)}", f"{len(generated)}, one for each frame")
-    for frame in range(len(generated)):
+    for frame in range(0, len(generated), every):
         caption = captions[frame] if captions else ""
         if recorded is None:
-            yield render_frame(generated, frame, width, caption)
+            yield render_frame(generated, frame, width, caption, credit)
             continue
-        left = render_frame(generated, frame, width // 2, f"generated   {caption}".strip())
+        left = render_frame(generated, frame, width // 2, f"generated   {caption}".strip(), credit)
         right = render_frame(recorded, frame, width // 2, "simulator")
         yield np.concatenate([left, right], axis=1)
 
 
-def with_caption(picture: Image, caption: str) -> Image:
-    """The picture with a line of text in its upper left corner."""
+def with_text(picture: Image, caption: str, credit: str) -> Image:
+    """The picture with a caption in its upper and a smaller credit in its lower left corner."""
     canvas = PillowImage.fromarray(picture)
+    pen = ImageDraw.Draw(canvas)
     size = max(11, picture.shape[1] // 45)
-    ImageDraw.Draw(canvas).text((size, size * 0.7), caption, fill=CAPTION_COLOUR, font=ImageFont.load_default(size))
+    pen.text((size, size * 0.7), caption, fill=TEXT_COLOUR, font=ImageFont.load_default(size))
+    small = max(9, size * 2 // 3)
+    pen.text((size, canvas.height - 1.7 * small), credit, fill=TEXT_COLOUR, font=ImageFont.load_default(small))
     return np.asarray(canvas)
 
 

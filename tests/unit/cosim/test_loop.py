@@ -175,7 +175,7 @@ def test_progress_ends_at_its_total(scripted_street: Build, in_process_generator
     run_drive(scripted_street(), in_process_generator(), chunks=2, seed=0, on_step=steps.append)
     assert [s.done for s in steps] == sorted(s.done for s in steps)
     assert steps[-1].done == steps[-1].total == 3 * 17
-    assert {s.doing for s in steps} == {"observing", "encoding", "generating", "driving", "done"}
+    assert {s.doing for s in steps} == {"observing", "encoding", "generating", "driving", "driven"}
 
 
 def test_a_street_that_stands_still_agrees_with_itself(scripted_street: Build, in_process_generator: Build) -> None:

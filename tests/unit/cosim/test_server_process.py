@@ -8,7 +8,7 @@ import pytest
 from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.errors import UnavailableError
 
-SERVES = "import time; print('loading'); print('SERVING 127.0.0.1:4242 model null', flush=True); time.sleep(60)"
+SERVES = "import time; print('loading'); print('SERVING null on 127.0.0.1:4242', flush=True); time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SERVES
 
 

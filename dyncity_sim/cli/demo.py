@@ -1,0 +1,77 @@
+"""``dyncity demo``: server, simulator, drive and pictures in one go."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from dyncity_sim.cli.cosim import add_drive_arguments, drive_against, write_and_report
+from dyncity_sim.cli.plugins import Subparsers
+from dyncity_sim.cosim.outputs import OUTPUT_NAMES, SERVER_LOG
+from dyncity_sim.cosim.server_process import ServerProcess
+from dyncity_sim.cosim.write import clear_folder
+from dyncity_sim.errors import RemoteError, UnavailableError
+
+EPILOG = """\
+examples:
+  dyncity demo                                   four chunks in Berlin with the bundled model
+  dyncity demo --chunks 10 --seed 7 --out out/b  a longer drive
+  dyncity demo --backend null                    without any model, in seconds
+
+A server is started as a process of its own on a free port, asked for every chunk over gRPC, and
+stopped at the end; what it printed is in server.log. Open index.html in a browser to watch the drive.
+"""
+
+
+def register(subparsers: Subparsers) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="see it all work: start a server, drive, generate, look",
+        description="Start a server, drive the embedded simulator against it, and write scenes, ground truth, "
+        "pictures and a page to watch.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder for everything (default: %(default)s)"
+    )
+    add_drive_arguments(parser)
+    parser.add_argument("--backend", default="torch", help="backend of the server (default: %(default)s)")
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of weights (default: the bundled ones)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve, drive, write, report."""
+    console = Console()
+    clear_folder(args.out, OUTPUT_NAMES)
+    arguments = ["--backend", args.backend, *([] if args.weights is None else ["--weights", str(args.weights)])]
+    with _terminated_like_interrupted(), ExitStack() as stack:
+        with console.status(f"starting a server with the {args.backend} backend"):
+            server = stack.enter_context(ServerProcess(arguments, args.out / SERVER_LOG))
+        try:
+            drive = drive_against(server.target, args, console)
+        except (UnavailableError, RemoteError) as error:
+            raise type(error)(server.explain(str(error))) from error
+    write_and_report(drive, args, console)
+    return 0
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C does, so that the server is stopped."""
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

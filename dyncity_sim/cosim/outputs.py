@@ -1,0 +1,128 @@
+"""All that is made of a drive: occupancy, scene, ground truth, pictures and the page."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dyncity_sim.cosim.drive import Drive
+from dyncity_sim.cosim.write import provenance, write_occupancy
+from dyncity_sim.domain.ground_truth import LabelledFrame
+from dyncity_sim.domain.scene import Scene
+from dyncity_sim.files import write_text
+from dyncity_sim.groundtruth.build import labelled_frames
+from dyncity_sim.groundtruth.write_semantickitti import write_semantickitti
+from dyncity_sim.preview.film import film_frames, render_frame, write_animation, write_png
+from dyncity_sim.preview.page import PageText, build_page, write_page
+from dyncity_sim.scene.build import build_scene
+from dyncity_sim.scene.package import write_scene
+
+OCCUPANCY, SCENE, GROUND_TRUTH = "occupancy", "scene", "ground_truth"
+PICTURE, FILM, PAGE, ATTRIBUTION, SERVER_LOG = "drive.png", "drive.webp", "index.html", "ATTRIBUTION.txt", "server.log"
+OUTPUT_NAMES = (OCCUPANCY, SCENE, GROUND_TRUTH, PICTURE, FILM, PAGE, ATTRIBUTION, SERVER_LOG)
+"""Everything a drive's folder may hold."""
+
+FILM_WIDTH = 1280
+FILM_EVERY = 2
+
+Tell = Callable[[str, int, int], None]
+"""Told of progress: what is being made, steps done, steps in all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """What was made of a drive's occupancy.
+
+    Attributes:
+        scene: actors, static geometry and road.
+        points: LiDAR points of all frames.
+        boxes: boxes of all frames.
+    """
+
+    scene: Scene
+    points: int
+    boxes: int
+
+
+def write_data(drive: Drive, folder: Path, tell: Tell) -> Derived:
+    """Write ``occupancy/``, ``scene/``, ``ground_truth/`` and the map's credit.
+
+    Raises:
+        InvalidInputError: one of the folders holds something already.
+        MissingExtraError: a package of the extra ``scene`` is not installed.
+        StorageError: something could not be written whole.
+    """
+    tell("occupancy", 0, 1)
+    write_occupancy(drive, folder / OCCUPANCY)
+    if drive.attribution:
+        write_text(drive.attribution + "\n", folder / ATTRIBUTION)
+    tell("occupancy", 1, 1)
+    tell("scene", 0, 1)
+    scene = build_scene(drive.generated)
+    write_scene(scene, folder / SCENE, provenance(drive))
+    tell("scene", 1, 1)
+    tally = _Tally(tell, len(drive.generated))
+    frames = tally.counted(labelled_frames(drive.generated, scene))
+    write_semantickitti(frames, folder / GROUND_TRUTH, drive.attribution)
+    return Derived(scene, tally.points, tally.boxes)
+
+
+def write_previews(drive: Drive, scene: Scene, title: str, map_name: str, folder: Path, tell: Tell) -> None:
+    """Write ``drive.png``, ``drive.webp`` and ``index.html``.
+
+    Raises:
+        StorageError: something could not be written whole.
+    """
+    captions = frame_captions(drive)
+    facts = (
+        ("model", drive.model.model_id),
+        ("map", map_name),
+        ("drive", f"{len(drive.chunks)} chunks, {len(drive.generated)} frames, seed {drive.seed}"),
+        ("start", drive.start.value),
+    )
+    tell("page", 0, 1)
+    page = build_page(
+        drive.generated,
+        PageText(title, facts, drive.attribution, captions),
+        drive.recorded,
+        scene,
+        drive.model.frames_per_chunk,
+        drive.model.rate_hz,
+    )
+    write_page(page, folder / PAGE)
+    tell("page", 1, 1)
+    frame = len(drive.generated) // 2
+    write_png(render_frame(drive.generated, frame, 1400, captions[frame], drive.attribution), folder / PICTURE)
+    count = len(range(0, len(drive.generated), FILM_EVERY))
+    pictures = []
+    tell("film", 0, count)
+    for picture in film_frames(
+        drive.generated, drive.recorded, FILM_WIDTH, captions, drive.attribution, every=FILM_EVERY
+    ):
+        pictures.append(picture)
+        tell("film", len(pictures), count)
+    write_animation(pictures, folder / FILM, drive.model.rate_hz / FILM_EVERY)
+
+
+def frame_captions(drive: Drive) -> tuple[str, ...]:
+    """Chunk and command of each frame."""
+    return tuple(
+        f"chunk {number + 1}" + (f", {chunk.command.value}" if chunk.command else "")
+        for number, chunk in enumerate(drive.chunks)
+        for _ in range(len(chunk.generated.occupancy))
+    )
+
+
+class _Tally:
+    """Counts what passes by on its way to the writer."""
+
+    def __init__(self, tell: Tell, frames: int) -> None:
+        self._tell, self._frames = tell, frames
+        self.points = self.boxes = 0
+
+    def counted(self, frames: Iterable[LabelledFrame]) -> Iterator[LabelledFrame]:
+        self._tell("ground truth", 0, self._frames)
+        for number, frame in enumerate(frames):
+            self.points += len(frame.sweep)
+            self.boxes += len(frame.boxes)
+            self._tell("ground truth", number + 1, self._frames)
+            yield frame
