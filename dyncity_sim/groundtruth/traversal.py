@@ -17,7 +17,7 @@ except ImportError as error:
 Hits = tuple[Int64[np.ndarray, " R"], Float64[np.ndarray, " R"], Int8[np.ndarray, " R"]]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def first_hits(
     labels: UInt8[np.ndarray, "X Y Z"], origin: Float64[np.ndarray, " 3"], directions: Float64[np.ndarray, "R 3"]
 ) -> Hits:
@@ -26,8 +26,8 @@ def first_hits(
     Args:
         labels: 0 is free.
         origin: start of all rays, in cells: cell (i, j, k) spans [i, i+1) x [j, j+1) x [k, k+1). Inside the grid.
-        directions: in cells per unit of distance, none of them zero; distances come back in that unit. Where a ray leaves a
-            cell through an edge or a corner, x goes before y, and y before z.
+        directions: in cells per unit of distance, none of them zero; distances come back in that unit. Where
+            a ray leaves a cell through an edge or a corner, x goes before y, and y before z.
 
     Returns:
         Flat index of the cell (-1: nothing was hit), distance at which the ray enters it, and the axis
