@@ -12,11 +12,8 @@ import sys
 from collections.abc import Sequence
 
 import dyncity_sim
-from dyncity_sim.cli import cosim, demo, info, serve
 from dyncity_sim.cli.plugins import Subparsers, register_plugins
 from dyncity_sim.errors import DyncityError, InvalidInputError
-
-CORE_COMMANDS = (demo, serve, info, cosim)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -52,9 +49,9 @@ def _register_core(subparsers: Subparsers) -> None:
     # Read once, when grpc is first imported: its log would say in its own words what our errors say.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-    from dyncity_sim.cli import info, serve
+    from dyncity_sim.cli import cosim, demo, info, serve
 
-    for command in (serve, info):
+    for command in (demo, serve, info, cosim):
         command.register(subparsers)
 
 
