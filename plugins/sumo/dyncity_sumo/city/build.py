@@ -21,7 +21,7 @@ def build_city(network: RoadNetwork, rng: np.random.Generator) -> StaticColumns:
     """
     plan = plan_streets(network, rng)
     canvas = Canvas(_site(plan))
-    canvas.surfaces(shapely.buffer(plan.asphalt, REACH_M, quad_segs=3), TERRAIN)
+    canvas.surfaces(plan.land, TERRAIN)
     canvas.surfaces(plan.pavement, SIDEWALK)
     canvas.surfaces(plan.medians, TERRAIN)
     canvas.surfaces(plan.asphalt, ROAD)

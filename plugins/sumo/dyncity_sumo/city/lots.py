@@ -1,6 +1,5 @@
 """Lots: regular plots of land along the fronts of a block, each with a frame that looks in from the street."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -70,25 +69,26 @@ def fronts_of(block: Polygon, plan: StreetPlan) -> list[Front]:
     return fronts
 
 
-def lots_along(canvas: Canvas, front: Front, width_m: float, depth_m: float) -> Iterator[Lot]:
-    """Claim lots along a front, stretched so that they fill it; where one does not fit there is a gap.
-
-    The claim is the builder's to lift: what a lot holds is painted by whoever asked for it.
-    """
+def lots_along(canvas: Canvas, front: Front, width_m: float, depth_m: float) -> list[Lot]:
+    """Claim lots along a front, stretched so that they fill it; where one does not fit there is a gap."""
     count = int(front.length_m // width_m)
-    if count == 0:
-        return
-    wide_m = front.length_m / count
+    wide_m = front.length_m / max(count, 1)
+    lots: list[Lot] = []
     neighbour = False
     for number in range(count):
         frame = Frame(front.frame.origin_m + number * wide_m * front.frame.along, front.frame.along)
-        for factor in FACTORS_OF_DEPTH:
-            # A hand's breadth is left at each side: neighbours share a boundary, not cells.
-            patch = canvas.polygon(frame.rectangle((0.15, wide_m - 0.15), (0.3, depth_m * factor)))
-            if canvas.free(patch, (TERRAIN,)):
-                canvas.claim(patch)
-                yield Lot(frame, wide_m, depth_m * factor, first=not neighbour)
-                neighbour = True
-                break
-        else:
-            neighbour = False
+        fitting_m = _fitting_depth(canvas, frame, wide_m, depth_m)
+        if fitting_m is not None:
+            canvas.claim(canvas.polygon(frame.rectangle((0.0, wide_m), (0.0, fitting_m))))
+            lots.append(Lot(frame, wide_m, fitting_m, first=not neighbour))
+        neighbour = fitting_m is not None
+    return lots
+
+
+def _fitting_depth(canvas: Canvas, frame: Frame, width_m: float, depth_m: float) -> float | None:
+    for factor in FACTORS_OF_DEPTH:
+        # A hand's breadth is left at each side: neighbours share a boundary, not cells.
+        patch = canvas.polygon(frame.rectangle((0.3, width_m - 0.3), (0.3, depth_m * factor)))
+        if canvas.free(patch, (TERRAIN,)):
+            return depth_m * factor
+    return None

@@ -1,5 +1,6 @@
 """The plan of the streets: which ground is carriageway, pavement, median or building block."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,12 @@ from dyncity_sumo.roads import Lane, LaneKind, RoadNetwork
 
 REACH_M = 60.0
 """Distance from the carriageway up to which the city is built: beyond any grid around an ego."""
+
+COURTYARD_M2 = 40_000.0
+"""Land beyond that reach is built too where streets surround it and it is at most this large."""
+
+PINHOLE_M2 = 4.0
+"""Gaps in the asphalt up to this area come from the net's geometry, not from the street."""
 
 HIGHWAY_SPEED_MPS = 19.5
 """Lanes faster than this (70 km/h) have guard rails instead of pavements and houses."""
@@ -45,22 +52,22 @@ class StreetPlan:
     """The plan, in world metres.
 
     Attributes:
+        land: everything that is built or planted: within 60 m of the asphalt, and courtyards farther in.
         asphalt: carriageways and junctions.
         highway: the part of the asphalt that is motorway-like.
         pavement: sidewalks and walking areas.
         medians: narrow green strips between carriageways.
         blocks: what is left to build on, one polygon each.
-        crossings: zebra crossings, each a quadrilateral strip.
         kerbs: the sides of the streets that have a pavement.
         corners: where nothing may stand: around crossings and junctions.
     """
 
+    land: shapely.Geometry
     asphalt: shapely.Geometry
     highway: shapely.Geometry
     pavement: shapely.Geometry
     medians: shapely.Geometry
     blocks: tuple[Polygon, ...]
-    crossings: tuple[Polygon, ...]
     kerbs: tuple[Kerb, ...]
     corners: shapely.Geometry
 
@@ -68,36 +75,34 @@ class StreetPlan:
 def plan_streets(network: RoadNetwork, rng: np.random.Generator) -> StreetPlan:
     """Lay out the ground around a road network."""
     asphalt = _asphalt(network)
-    highway = shapely.intersection(shapely.union_all([ribbon(lane, 2.0) for lane in _highway_lanes(network)]), asphalt)
-    crossings = tuple(ribbon(lane) for lane in network.lanes_of(LaneKind.CROSSING))
-    walks = shapely.union_all(
+    highway = _common(_union([ribbon(lane, 2.0) for lane in _highway_lanes(network)]), asphalt)
+    walks = _union(
         [ribbon(lane) for lane in network.lanes_of(LaneKind.SIDEWALK)]
         + [_valid(area.polygon_m) for area in network.areas]
     )
-    walks = shapely.difference(walks, asphalt)
+    walks = _cut(walks, asphalt)
     off_pavement = shapely.buffer(highway, 12.0, quad_segs=2)
     along = {width_m: shapely.buffer(asphalt, width_m + 0.1, quad_segs=4) for width_m in PAVEMENT_WIDTHS_M}
     pavement, medians, kerbs = [walks], [], []
     for inside in _sides(asphalt):
         width_m = float(rng.choice(PAVEMENT_WIDTHS_M))
         wide = _opened(inside, width_m + 3.5)
-        narrow = [part for part in polygons_of(shapely.difference(inside, wide)) if part.area > 60]
+        narrow = [part for part in polygons_of(_cut(inside, wide)) if part.area > 60]
         medians += [part for part in narrow if not shapely.buffer(part, -0.8).is_empty]
-        strip = shapely.difference(inside, shapely.union_all([shapely.buffer(wide, -width_m, **MITRE), *medians]))
-        pavement.append(shapely.difference(shapely.intersection(strip, along[width_m]), off_pavement))
+        strip = _cut(inside, _union([shapely.buffer(wide, -width_m, **MITRE), *medians]))
+        pavement.append(_cut(_common(strip, along[width_m]), off_pavement))
         kerbs += [Kerb(part, width_m) for part in polygons_of(wide)]
     # Opening and closing smooth the steps where sidewalks of different widths meet.
-    around = shapely.buffer(asphalt, REACH_M, quad_segs=3)
-    paved = shapely.intersection(shapely.union_all(pavement), around)
-    paved = shapely.difference(_closed(paved, 0.6), asphalt)
-    green = shapely.difference(shapely.union_all(medians), shapely.union_all([walks, asphalt]))
-    rest = _opened(shapely.difference(around, shapely.union_all([asphalt, paved, green])), 0.8)
+    land = _filled(shapely.buffer(asphalt, REACH_M, quad_segs=3), COURTYARD_M2)
+    paved = _common(_union(pavement), land)
+    paved = _cut(_closed(paved, 0.6), asphalt)
+    green = _cut(_union(medians), _union([walks, asphalt]))
+    rest = _opened(_cut(land, _union([asphalt, paved, green])), 0.8)
     blocks = [part for part in polygons_of(rest) if part.area > 30]
     legs = [_valid(j.polygon_m) for j in network.junctions if j.kind not in ("dead_end", "rail_crossing")]
-    corners = shapely.union_all([*(shapely.buffer(c, 5.0) for c in crossings), *_real_junctions(legs, asphalt)])
-    return StreetPlan(
-        asphalt, highway, paved, green, tuple(sorted(blocks, key=_place)), crossings, tuple(kerbs), corners
-    )
+    crossings = [ribbon(lane, 5.0) for lane in network.lanes_of(LaneKind.CROSSING)]
+    corners = _union([*crossings, *_real_junctions(legs, asphalt)])
+    return StreetPlan(land, asphalt, highway, paved, green, tuple(sorted(blocks, key=_place)), tuple(kerbs), corners)
 
 
 def _highway_lanes(network: RoadNetwork) -> list[Lane]:
@@ -121,18 +126,18 @@ def ribbon(lane: Lane, extra_m: float = 0.0) -> Polygon:
 
 def _asphalt(network: RoadNetwork) -> shapely.Geometry:
     """Union of carriageway lanes and of what junctions have beside their corners for pedestrians."""
-    lanes = shapely.union_all([ribbon(lane, 0.05) for lane in network.lanes_of(*ASPHALT)])
-    crossings = shapely.union_all([ribbon(lane) for lane in network.lanes_of(LaneKind.CROSSING)])
-    walking = shapely.union_all([_valid(area.polygon_m) for area in network.areas])
+    lanes = _union([ribbon(lane, 0.05) for lane in network.lanes_of(*ASPHALT)])
+    crossings = _union([ribbon(lane) for lane in network.lanes_of(LaneKind.CROSSING)])
+    walking = _union([_valid(area.polygon_m) for area in network.areas])
     shapely.prepare(lanes)
     junctions = [_valid(junction.polygon_m) for junction in network.junctions]
-    driven = shapely.union_all(_real_junctions(junctions, lanes, margin_m=0.0))
+    driven = _union(_real_junctions(junctions, lanes, margin_m=0.0))
     # Imported walking areas may cover a junction whole: what lies between its paths is asphalt all the same.
-    paths = shapely.union_all([lanes, shapely.intersection(crossings, driven)])
-    between = shapely.intersection(_closed(paths, 2.5), driven)
-    union = shapely.union_all([paths, between, shapely.difference(driven, walking)])
+    paths = _union([lanes, _common(crossings, driven)])
+    between = _common(_closed(paths, 2.5), driven)
+    union = _union([paths, between, _cut(driven, walking)])
     smooth = shapely.simplify(_opened(_closed(union, 0.5), 0.4), 0.03)
-    return shapely.union_all([_without_pinholes(part) for part in polygons_of(smooth)])
+    return _filled(smooth, PINHOLE_M2)
 
 
 def _real_junctions(junctions: list[Polygon], asphalt: shapely.Geometry, margin_m: float = 3.0) -> list[Polygon]:
@@ -140,7 +145,7 @@ def _real_junctions(junctions: list[Polygon], asphalt: shapely.Geometry, margin_
     return [
         shapely.buffer(polygon, margin_m)
         for polygon in junctions
-        if polygon.area > 1 and shapely.intersection(polygon, asphalt).area > 0.25 * polygon.area
+        if polygon.area > 1 and _common(polygon, asphalt).area > 0.25 * polygon.area
     ]
 
 
@@ -149,7 +154,7 @@ def _sides(asphalt: shapely.Geometry) -> list[Polygon]:
     sides = []
     for part in polygons_of(asphalt):
         filled = Polygon(part.exterior)
-        around = shapely.difference(shapely.buffer(filled, REACH_M, quad_segs=3), asphalt)
+        around = _cut(shapely.buffer(filled, REACH_M, quad_segs=3), asphalt)
         sides += [Polygon(ring) for ring in part.interiors]
         sides += [Polygon(piece.exterior, piece.interiors) for piece in polygons_of(around) if piece.intersects(filled)]
     unique: dict[bytes, Polygon] = {}
@@ -158,19 +163,39 @@ def _sides(asphalt: shapely.Geometry) -> list[Polygon]:
     return sorted(unique.values(), key=_place)
 
 
-def _without_pinholes(part: Polygon) -> Polygon:
-    return Polygon(part.exterior, [ring for ring in part.interiors if Polygon(ring).area > 4.0])
+def _filled(geometry: shapely.Geometry, area_m2: float) -> shapely.MultiPolygon:
+    """The geometry without its holes of at most this area."""
+    return _union(
+        Polygon(part.exterior, [ring for ring in part.interiors if Polygon(ring).area > area_m2])
+        for part in polygons_of(geometry)
+    )
 
 
 def _opened(geometry: shapely.Geometry, radius_m: float) -> shapely.Geometry:
     grown = shapely.buffer(shapely.buffer(geometry, -radius_m, **MITRE), radius_m, **MITRE)
-    return shapely.intersection(grown, geometry)
+    return _common(grown, geometry)
 
 
 def _closed(geometry: shapely.Geometry, radius_m: float) -> shapely.Geometry:
-    return shapely.union(
-        shapely.buffer(shapely.buffer(geometry, radius_m, quad_segs=3), -radius_m, quad_segs=3), geometry
-    )
+    grown = shapely.buffer(shapely.buffer(geometry, radius_m, quad_segs=3), -radius_m, quad_segs=3)
+    return _union([grown, geometry])
+
+
+def _union(parts: Iterable[shapely.Geometry]) -> shapely.MultiPolygon:
+    """Union of the areas of any geometries; GEOS cannot overlay collections that mix them with lines."""
+    return _areas(shapely.union_all([polygon for part in parts for polygon in polygons_of(part)]))
+
+
+def _cut(geometry: shapely.Geometry, knife: shapely.Geometry) -> shapely.MultiPolygon:
+    return _areas(shapely.difference(_areas(geometry), _areas(knife)))
+
+
+def _common(first: shapely.Geometry, second: shapely.Geometry) -> shapely.MultiPolygon:
+    return _areas(shapely.intersection(_areas(first), _areas(second)))
+
+
+def _areas(geometry: shapely.Geometry) -> shapely.MultiPolygon:
+    return shapely.MultiPolygon(list(polygons_of(geometry)))
 
 
 def _valid(points_m: Float64[np.ndarray, "N 3"]) -> shapely.Geometry:
