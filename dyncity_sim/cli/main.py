@@ -1,8 +1,9 @@
 """The command line: ``dyncity [--version] COMMAND``.
 
 A command is a function ``register(subparsers)`` that adds a parser with
-``set_defaults(run=function(args) -> exit code)``. The core's are listed here; other packages bring
-theirs through the entry point group ``dyncity_sim.commands``, loaded only when they are asked for.
+``set_defaults(run=function(args) -> exit code)``. The core's lie in modules beside this one; other
+packages bring theirs through the entry point group ``dyncity_sim.commands``. Only the command that
+is asked for is imported: a second of imports is nothing to a drive, but much to a ``--help``.
 """
 
 import argparse
@@ -10,10 +11,19 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import dyncity_sim
-from dyncity_sim.cli.plugins import Subparsers, register_plugins
+from dyncity_sim.cli.plugins import register_plugins
 from dyncity_sim.errors import DyncityError, InvalidInputError
+
+CORE_COMMANDS = {
+    "demo": "see it all work: a server, a drive through a city, scenes and ground truth",
+    "serve": "host a model behind gRPC",
+    "info": "show what a server offers",
+    "cosim": "drive a simulator and generate what is around its ego",
+}
+"""Commands of this package, by the name of their module, with their line in ``dyncity --help``."""
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -40,25 +50,21 @@ def build_parser(wanted: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dyncity {dyncity_sim.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _register_core(subparsers)
+    for name, summary in CORE_COMMANDS.items():
+        if name == wanted:
+            import_module(f"dyncity_sim.cli.{name}").register(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary, add_help=False)
     register_plugins(subparsers, wanted)
     return parser
-
-
-def _register_core(subparsers: Subparsers) -> None:
-    # Read once, when grpc is first imported: its log would say in its own words what our errors say.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-    from dyncity_sim.cli import cosim, demo, info, serve
-
-    for command in (demo, serve, info, cosim):
-        command.register(subparsers)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors meant for the user become one line on stderr and an exit code."""
     argv = sys.argv[1:] if argv is None else argv
     wanted = next((word for word in argv if not word.startswith("-")), None)
+    # Read once, when grpc is first imported: its log would say in its own words what our errors say.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     args = build_parser(wanted).parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:

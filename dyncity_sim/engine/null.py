@@ -193,9 +193,14 @@ def _scattered(path_xy: Float[np.ndarray, "N 2"], rng: np.random.Generator) -> F
     along = path_xy[np.minimum(at + 2, len(path_xy) - 1)] - path_xy[np.maximum(at - 2, 0)]
     with_us = rng.random(VEHICLES) < 0.5
     yaw = np.arctan2(along[:, 1], along[:, 0]) + np.where(with_us, 0.0, np.pi)
+    # Two vehicles on one spot have no direction to be pushed apart in.
+    ahead_m = rng.uniform(-0.5, 0.5, VEHICLES)
+    heading = np.column_stack([np.cos(yaw), np.sin(yaw)])
     # Right-hand traffic: a lane's centre lies to the right of its own direction.
     right = np.column_stack([np.sin(yaw), -np.cos(yaw)])
-    lane_xy = path_xy[at] + np.where(with_us, 0.0, ROAD_HALF_WIDTH_M * 0.8)[:, None] * right
+    lane_xy = (
+        path_xy[at] + np.where(with_us, 0.0, ROAD_HALF_WIDTH_M * 0.8)[:, None] * right + ahead_m[:, None] * heading
+    )
     return np.column_stack([lane_xy, yaw, rng.uniform(0.0, FASTEST_VEHICLE_MPS, VEHICLES)])
 
 
