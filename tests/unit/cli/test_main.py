@@ -1,0 +1,151 @@
+import argparse
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+import dyncity_sim
+from dyncity_sim.cli import main as cli
+from dyncity_sim.cli import plugins
+from dyncity_sim.errors import BusyError, ConfigError, DyncityError, InvalidInputError
+
+
+@pytest.fixture
+def plugin(monkeypatch, tmp_path):
+    """A function that writes a module and makes it the one plugin command, called ``extra``."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(name, source, value=None):
+        (tmp_path / f"{name}.py").write_text(source)
+        entry_point = EntryPoint("extra", value or f"{name}:register", plugins.COMMAND_GROUP)
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [entry_point])
+
+    yield install
+    for name in [n for n, m in sys.modules.items() if (getattr(m, "__file__", None) or "").startswith(str(tmp_path))]:
+        del sys.modules[name]
+
+
+REGISTER = """
+def register(subparsers):
+    parser = subparsers.add_parser("extra")
+    parser.add_argument("--answer", type=int)
+    parser.set_defaults(run=lambda args: args.answer)
+"""
+
+
+def test_a_command_of_another_package_runs_with_its_own_arguments(plugin):
+    plugin("plug_a", REGISTER)
+    assert cli.main(["extra", "--answer", "7"]) == 7
+
+
+def test_other_commands_are_listed_without_being_imported(plugin, capsys):
+    plugin("plug_b", "raise SystemExit('imported')")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    assert "from plug_b" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import a_package_that_is_not_there", "a_package_that_is_not_there"),
+        ("", "register"),
+        ("from os import no_such_name", "no_such_name"),
+    ],
+)
+def test_a_broken_command_says_why_when_it_is_used(plugin, capsys, source, said):
+    plugin("plug_c", source)
+    assert cli.main(["extra", "--steps", "3", "x"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("dyncity: error: The command 'extra'")
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_command_whose_extra_is_missing_names_the_extra(plugin, capsys, tmp_path):
+    package = tmp_path / "dyncity_carla_like"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "commands.py").write_text("import a_simulator_client")
+    plugin("unused", "", value="dyncity_carla_like.commands:register")
+    plugins.EXTRAS["dyncity_carla_like"] = "carla"
+    try:
+        assert cli.main(["extra"]) == 1
+    finally:
+        del plugins.EXTRAS["dyncity_carla_like"]
+    assert "pip install 'dyncity-sim[carla]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidInputError("f", 1, "2"), 2),
+        (ConfigError("c", 1, "2"), 2),
+        (DyncityError("x"), 1),
+        (BusyError("full", 1.0), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_become_exit_codes_and_at_most_one_line(monkeypatch, capsys, error, code):
+    def fail(_):
+        raise error
+
+    def build_parser(_):
+        parser = argparse.ArgumentParser()
+        parser.set_defaults(run=fail)
+        return parser
+
+    monkeypatch.setattr(cli, "build_parser", build_parser)
+    assert cli.main([]) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == ("" if code == 130 else f"dyncity: error: {error}\n")
+
+
+def test_a_programming_error_is_not_dressed_up(plugin):
+    plugin("plug_d", REGISTER.replace("args.answer", "1 / 0"))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["extra"])
+
+
+@pytest.mark.parametrize("command", cli.CORE_COMMANDS)
+def test_every_command_has_help_with_examples(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert "examples:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--port", "65536"],
+        ["serve", "--port", "x"],
+        ["serve", "--max-queue", "-1"],
+        ["serve", "--threads", "0"],
+        ["serve", "--grace", "nan"],
+        ["info"],
+        ["no-such-command"],
+        [],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: dyncity" in capsys.readouterr().err
+
+
+def test_the_version_is_the_package_s(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"dyncity {dyncity_sim.__version__}\n"
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys; from dyncity_sim.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print('LOADED', [m for m in ('torch', 'carla', 'libsumo', 'scipy', 'grpc') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("LOADED []\n")
