@@ -6,7 +6,8 @@ A recording is a folder::
     drive_00000.npz    one drive, arrays only (no pickle)
 
 A drive holds each frame's labels, counts and instances as zstd streams of their own, so that any frame can be read
-alone. Counts are stored as uint8 and saturate at 255; zero stays zero, and zero alone means unobserved.
+alone. Counts are stored as uint8, rounded down to a power of two and at most 128: their size matters, their last
+digits are noise that does not compress. Zero stays zero, and zero alone means unobserved.
 The folder appears under its name only when it is whole; before that it is a hidden sibling.
 """
 
@@ -34,8 +35,10 @@ from dyncity_sim.errors import InvalidInputError, StorageError
 FORMAT = "dyncity-recording"
 FORMAT_VERSION = 1
 ZSTD_LEVEL = 3
-MOST_COUNTS = 255
+MOST_COUNTS = 128
 """Counts above this are stored as this."""
+
+_POWER_BELOW = np.array([0] + [1 << (count.bit_length() - 1) for count in range(1, 256)], dtype=np.uint8)
 
 STREAMS: dict[str, np.dtype[Any]] = {
     "labels": np.dtype(np.uint8),
@@ -174,7 +177,7 @@ class Drive:
     def arrays(
         self, start: int = 0, stop: int | None = None
     ) -> tuple[UInt8[np.ndarray, "T X Y Z"], UInt8[np.ndarray, "T X Y Z"]]:
-        """Dense raw labels and counts (0 unobserved, saturating at 255) of the frames ``start`` to ``stop``."""
+        """Dense raw labels and counts (0 unobserved, else a power of two) of the frames ``start`` to ``stop``."""
         frames = self._range(start, stop)
         return self._stream("labels", frames), self._stream("counts", frames)
 
@@ -293,7 +296,8 @@ def _drive_arrays(frames: Sequence[RecordedFrame]) -> dict[str, np.ndarray]:
 
 def _stored(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     if array.dtype.kind == "f":
-        array = np.minimum(np.ceil(array), MOST_COUNTS)
+        whole = np.minimum(np.ceil(array), MOST_COUNTS).astype(np.uint8)
+        return _POWER_BELOW[whole]
     return array.astype(dtype)
 
 

@@ -1,7 +1,6 @@
 """``dyncity record``: a data set of drives through the embedded world."""
 
 import argparse
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path

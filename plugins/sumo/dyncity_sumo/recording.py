@@ -31,8 +31,14 @@ SETTLE_FRAMES = 30
 SPACING_M = 45.0
 """Egos of a town start at least this far apart, where there is room."""
 
-KEEP_STRAIGHT, KEEP_STANDING, KEEP_SLOW_START = 0.40, 0.08, 0.15
-"""Chances of keeping a burst that goes straight, that stands, that starts from a standstill; turns are always kept."""
+SHARES = {"straight": 0.5, "standing": 0.08}
+"""Largest share of a recording's bursts that go straight or stand; the rest turn."""
+
+KEEP = {"turning": 1.0, "straight": 0.4, "standing": 0.15}
+"""Chance of keeping a burst while its kind is below its share; above it, a twentieth of that."""
+
+KEEP_SLOW_START = 0.15
+"""Chance of keeping a burst that starts from a standstill."""
 
 SLOW_START_MPS = 0.7
 
@@ -86,6 +92,7 @@ class Crew:
         self._egos = egos
         self._rng = rng
         self._takes: list[_Take] = []
+        self._kept = {"turning": 0, "straight": 0, "standing": 0}
 
     def bursts(self, frames: int) -> Iterator[Capture]:
         """Bursts of ``frames`` frames, for ever; the town's traffic must last."""
@@ -146,11 +153,16 @@ class Crew:
         take.shots.append(shot)
 
     def _is_wanted(self, shots: tuple[Shot, ...], manoeuvre: str) -> bool:
+        chance = KEEP[manoeuvre]
+        if self._kept[manoeuvre] > SHARES.get(manoeuvre, 1.0) * sum(self._kept.values()):
+            chance /= 20
         first_m = np.linalg.norm((shots[1].pose_world_from_ego - shots[0].pose_world_from_ego)[:2, 3])
-        chance = {"turning": 1.0, "straight": KEEP_STRAIGHT, "standing": KEEP_STANDING}[manoeuvre]
-        if first_m * 1e6 / STEP_US < SLOW_START_MPS:
-            chance = min(chance, KEEP_SLOW_START)
-        return bool(self._rng.random() < chance)
+        if manoeuvre != "standing" and first_m * 1e6 / STEP_US < SLOW_START_MPS:
+            chance *= KEEP_SLOW_START
+        if self._rng.random() >= chance:
+            return False
+        self._kept[manoeuvre] += 1
+        return True
 
     def _whole(self, take: _Take) -> Capture:
         shots = tuple(take.shots)

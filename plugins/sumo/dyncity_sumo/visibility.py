@@ -25,11 +25,19 @@ FEWEST_SENSORS, MOST_SENSORS = 10, 20
 FREE_STEP_M = 1.5
 """Distance between free-space samples along a ray."""
 
-RINGS, COLUMNS_PER_RING = 24, 300
-"""Rays of one sensor: elevations times azimuths."""
+RAYS = 6_000
+"""Rays of one sensor."""
 
-LOWEST_RAD, HIGHEST_RAD = np.deg2rad(-50.0), np.deg2rad(8.0)
-"""Elevations of the outermost rings."""
+LEVEL_SHARE = 0.25
+"""Share of a sensor's rays that go level or upwards, to walls and crowns; the rest point at the road."""
+
+HIGHEST_RAD = np.deg2rad(10.0)
+"""Elevation of the steepest ray upwards."""
+
+NEAREST_M, FARTHEST_M = 1.0, 40.0
+"""Distances at which the downward rays would meet a flat road."""
+
+GOLDEN_ANGLE_RAD = np.pi * (3 - np.sqrt(5))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,59 +54,102 @@ class SensorRig:
 
 
 def draw_rig(rng: np.random.Generator) -> SensorRig:
-    """A rig of FEWEST_SENSORS to MOST_SENSORS sensors, as CarlaSC places them."""
+    """A rig of FEWEST_SENSORS to MOST_SENSORS sensors, placed as CarlaSC's are.
+
+    A spinning LiDAR's rings leave bare stripes between them, which a real one fills by moving on. These rays turn by
+    the golden angle instead, and the downward ones are even in the distance at which they meet the road: as many
+    cells are seen with a fraction of the rays.
+    """
     sensors = int(rng.integers(FEWEST_SENSORS, MOST_SENSORS + 1))
     positions_m = np.zeros((sensors, 3))
     positions_m[1:, :2] = rng.uniform(-REACH_M, REACH_M, (sensors - 1, 2))
     positions_m[1:, 2] = rng.uniform(*HEIGHTS_M, sensors - 1) - LIDAR_HEIGHT_M
-    # Rings crowd towards the horizon, where equal steps in angle would leave the far road unseen.
-    share = np.linspace(-1.0, 1.0, RINGS)
-    below = share < 0
-    elevation_rad = np.where(below, LOWEST_RAD * np.abs(share) ** 1.7, HIGHEST_RAD * share)
-    azimuth_rad = np.arange(COLUMNS_PER_RING) * (2 * np.pi / COLUMNS_PER_RING)
-    phase_rad = rng.uniform(0, 2 * np.pi, (sensors, RINGS, 1))
-    turned_rad = azimuth_rad[None, None, :] + phase_rad
-    level = np.cos(elevation_rad)[None, :, None]
+    level = int(RAYS * LEVEL_SHARE)
+    distance_m = rng.permutation(np.linspace(NEAREST_M, FARTHEST_M, RAYS - level))
+    height_m = positions_m[:, 2, None] + LIDAR_HEIGHT_M
+    upward_rad = np.broadcast_to(rng.permutation(np.linspace(0, HIGHEST_RAD, level)), (sensors, level))
+    elevation_rad = np.concatenate([-np.arctan2(height_m, distance_m), upward_rad], axis=1)
+    azimuth_rad = GOLDEN_ANGLE_RAD * np.arange(RAYS) + rng.uniform(0, 2 * np.pi, (sensors, 1))
     directions = np.stack(
         [
-            level * np.cos(turned_rad),
-            level * np.sin(turned_rad),
-            np.broadcast_to(np.sin(elevation_rad)[None, :, None], turned_rad.shape),
+            np.cos(elevation_rad) * np.cos(azimuth_rad),
+            np.cos(elevation_rad) * np.sin(azimuth_rad),
+            np.sin(elevation_rad),
         ],
         axis=-1,
     )
-    return SensorRig(positions_m, np.ascontiguousarray(directions.reshape(sensors, -1, 3)))
+    return SensorRig(positions_m, np.stack([_in_walking_order(rays) for rays in directions]))
+
+
+def _in_walking_order(rays: Float64[np.ndarray, "R 3"]) -> Float64[np.ndarray, "R 3"]:
+    """Rays of one direction after each other: they meet the same cells, which then are in the cache."""
+    sector = np.floor(np.arctan2(rays[:, 1], rays[:, 0]) * (48 / (2 * np.pi)))
+    return rays[np.lexsort((rays[:, 2], sector))]
 
 
 def count_samples(labels: UInt8[np.ndarray, "X Y Z"], rig: SensorRig, grid: Grid) -> Float32[np.ndarray, "X Y Z"]:
     """How often the rig samples each cell: returns plus free-space samples.
 
-    A sensor inside of something solid, or above it where that reaches the grid's ceiling, sees nothing.
+    What reaches the grid's ceiling is taken to go on above it (walls, crowns, buses): it stops rays up there unseen,
+    and a sensor inside of it sees nothing.
     """
     assert grid.shape[2] <= 32
-    counts = np.zeros(grid.shape, np.float32)
-    levels = (labels != 0) @ (np.uint32(1) << np.arange(grid.shape[2], dtype=np.uint32))
+    counts = np.zeros(grid.shape, np.uint16)
+    levels = ((labels != 0) @ (np.uint32(1) << np.arange(grid.shape[2], dtype=np.uint32))).astype(np.uint32)
     _cast(
-        levels.astype(np.uint32),
+        levels,
+        _clearance(levels),
         rig.positions_m,
         rig.directions,
         np.asarray(grid.lower_m),
         np.asarray(grid.voxel_size_m),
         counts,
     )
-    return counts
+    return counts.astype(np.float32)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _clearance(levels: np.ndarray) -> np.ndarray:
+    """Chebyshev distance, in cells, from each column to the next with anything above its lowest level, or the edge."""
+    nx, ny = levels.shape
+    clear = np.empty((nx, ny), np.int32)
+    for x in range(nx):
+        for y in range(ny):
+            if levels[x, y] > 1:
+                clear[x, y] = 0
+            elif x == 0 or y == 0 or y == ny - 1:
+                clear[x, y] = 1
+            else:
+                clear[x, y] = 1 + min(
+                    min(clear[x - 1, y - 1], clear[x - 1, y]), min(clear[x - 1, y + 1], clear[x, y - 1])
+                )
+    for x in range(nx - 1, -1, -1):
+        for y in range(ny - 1, -1, -1):
+            if clear[x, y] == 0:
+                continue
+            if x == nx - 1 or y == ny - 1 or y == 0:
+                clear[x, y] = 1
+            else:
+                onward = min(min(clear[x + 1, y + 1], clear[x + 1, y]), min(clear[x + 1, y - 1], clear[x, y + 1]))
+                clear[x, y] = min(clear[x, y], 1 + onward)
+    return clear
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _cast(
     levels: np.ndarray,
+    clear: np.ndarray,
     positions_m: np.ndarray,
     directions: np.ndarray,
     lower_m: np.ndarray,
     voxel_m: np.ndarray,
     counts: np.ndarray,
 ) -> None:
-    """Walk each ray over the columns of the grid (Amanatides and Woo 1987) with the levels of a column as bits."""
+    """Walk each ray over the columns of the grid (Amanatides and Woo 1987) with the levels of a column as bits.
+
+    Positions along a ray are metres, across the grid they are cells. Over ground with nothing on it a ray leaps as
+    far as ``clear`` allows.
+    """
     nx, ny, nz = counts.shape
     for sensor in range(len(positions_m)):
         start_x = (positions_m[sensor, 0] - lower_m[0]) / voxel_m[0]
@@ -112,27 +163,37 @@ def _cast(
             step_x = directions[sensor, ray, 0] / voxel_m[0]
             step_y = directions[sensor, ray, 1] / voxel_m[1]
             step_z = directions[sensor, ray, 2] / voxel_m[2]
+            sx = 1 if step_x > 0 else 0
+            sy = 1 if step_y > 0 else 0
+            per_x = 1 / step_x if step_x != 0 else np.inf
+            per_y = 1 / step_y if step_y != 0 else np.inf
+            fastest = max(abs(step_x), abs(step_y))
+            to_ground = (1.0 - start_z) / step_z if step_z < 0 else np.inf
             x, y = x0, y0
-            sx = 1 if step_x > 0 else -1
-            sy = 1 if step_y > 0 else -1
-            per_x = abs(1 / step_x) if step_x != 0 else np.inf
-            per_y = abs(1 / step_y) if step_y != 0 else np.inf
-            next_x = ((x + 1 - start_x) if sx > 0 else (start_x - x)) * per_x if step_x != 0 else np.inf
-            next_y = ((y + 1 - start_y) if sy > 0 else (start_y - y)) * per_y if step_y != 0 else np.inf
-            enter, z_enter = 0.0, start_z
-            end = -1.0
+            enter = 0.0
+            end = 0.0
             while True:
-                leave = min(next_x, next_y)
-                z_leave = start_z + leave * step_z
+                if clear[x, y] > 2 and enter < to_ground:
+                    leap = min(enter + (clear[x, y] - 1) / fastest, to_ground)
+                    x, y = int(start_x + leap * step_x), int(start_y + leap * step_y)
+                    enter = leap
+                leave_x = (x + sx - start_x) * per_x
+                leave_y = (y + sy - start_y) * per_y
+                leave = max(min(leave_x, leave_y), enter)
+                z_enter, z_leave = start_z + enter * step_z, start_z + leave * step_z
                 z_low, z_high = min(z_enter, z_leave), max(z_enter, z_leave)
+                end = leave
+                if z_high >= nz and (levels[x, y] >> (nz - 1)) & 1 and (step_z > 0 or z_enter >= nz):
+                    if z_enter < nz:
+                        counts[x, y, nz - 1] += 1
+                    end = enter
+                    break
                 if z_low < nz and z_high >= 0:
-                    first = max(int(z_low), 0)
-                    last = min(int(z_high), nz - 1)
-                    mask = ((1 << (last + 1)) - 1) ^ ((1 << first) - 1)
-                    met = levels[x, y] & mask
+                    first, last = max(int(z_low), 0), min(int(z_high), nz - 1)
+                    met = levels[x, y] & (((1 << (last + 1)) - 1) ^ ((1 << first) - 1))
                     if met:
+                        z, face = first, float(first)
                         if step_z > 0:
-                            z = first
                             while not (met >> z) & 1:
                                 z += 1
                             face = float(z)
@@ -142,25 +203,18 @@ def _cast(
                                 z -= 1
                             face = float(z + 1)
                         counts[x, y, z] += 1
-                        end = enter
-                        if step_z != 0:
-                            end = max(enter, (face - start_z) / step_z)
+                        end = max(enter, (face - start_z) / step_z) if step_z != 0 else enter
                         break
                 if (step_z > 0 and z_leave >= nz) or (step_z < 0 and z_leave < 0):
-                    end = leave
                     break
-                enter, z_enter = leave, z_leave
-                if next_x < next_y:
-                    x += sx
-                    next_x += per_x
+                enter = leave
+                if leave_x < leave_y:
+                    x += 2 * sx - 1
                     if x < 0 or x >= nx:
-                        end = leave
                         break
                 else:
-                    y += sy
-                    next_y += per_y
+                    y += 2 * sy - 1
                     if y < 0 or y >= ny:
-                        end = leave
                         break
             distance = FREE_STEP_M
             while distance < end:

@@ -78,17 +78,15 @@ def voxelise(columns: StaticColumns, boxes: Boxes, pose_world_from_ego: Pose, gr
     z_m = float(pose_world_from_ego[2, 3])
     labels = np.zeros(grid.shape, np.uint8)
     instances = np.zeros(grid.shape, np.uint16)
-    world_x, world_y = _axis_samples(grid, float(x_m), float(y_m), float(yaw_rad))
+    along, across = _axis_samples(columns, grid, float(x_m), float(y_m), float(yaw_rad))
     _pull_fast(
         columns.ground_class,
         columns.ground_cm,
         columns.span_class,
         columns.span_lo_dm,
         columns.span_hi_dm,
-        columns.origin_m,
-        columns.cell_m,
-        world_x,
-        world_y,
+        along,
+        across,
         z_m + grid.lower_m[2],
         grid.voxel_size_m[2],
         VOTES_NEEDED,
@@ -115,8 +113,8 @@ def voxelise_reference(columns: StaticColumns, boxes: Boxes, pose_world_from_ego
     """What ``voxelise`` does, in plain NumPy: the same bytes, some thirty times slower."""
     x_m, y_m, yaw_rad = planar_from_poses(pose_world_from_ego)
     z_m = float(pose_world_from_ego[2, 3])
-    world_x, world_y = _axis_samples(grid, float(x_m), float(y_m), float(yaw_rad))
-    labels = _pull_reference(columns, world_x, world_y, z_m + grid.lower_m[2], grid)
+    along, across = _axis_samples(columns, grid, float(x_m), float(y_m), float(yaw_rad))
+    labels = _pull_reference(columns, along, across, z_m + grid.lower_m[2], grid)
     instances = np.zeros(grid.shape, np.uint16)
     centres_m, yaws_rad = _boxes_in_ego(boxes, float(x_m), float(y_m), float(yaw_rad))
     halves_m = np.maximum(boxes.halves_m, SMALLEST_HALF_M)
@@ -133,14 +131,18 @@ def voxelise_reference(columns: StaticColumns, boxes: Boxes, pose_world_from_ego
     return Voxels(labels, instances)
 
 
-def _axis_samples(grid: Grid, x_m: float, y_m: float, yaw_rad: float) -> tuple[np.ndarray, np.ndarray]:
-    """What a sample's x and its y in the ego frame each contribute to its world point: (NX, 2) and (NY, 2)."""
+def _axis_samples(
+    columns: StaticColumns, grid: Grid, x_m: float, y_m: float, yaw_rad: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a sample's x and its y in the ego frame each add to its place in the raster: (NX, 2) and (NY, 2)."""
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
-    along, across = (
+    ego_x, ego_y = (
         grid.lower_m[axis] + (np.arange(grid.shape[axis] * SAMPLES) + 0.5) * (grid.voxel_size_m[axis] / SAMPLES)
         for axis in (0, 1)
     )
-    return np.stack([x_m + cos * along, y_m + sin * along], axis=1), np.stack([-sin * across, cos * across], axis=1)
+    along = np.stack([x_m + cos * ego_x, y_m + sin * ego_x], axis=1) - columns.origin_m
+    across = np.stack([-sin * ego_y, cos * ego_y], axis=1)
+    return along / columns.cell_m, across / columns.cell_m
 
 
 def _boxes_in_ego(boxes: Boxes, x_m: float, y_m: float, yaw_rad: float) -> tuple[np.ndarray, np.ndarray]:
@@ -156,10 +158,8 @@ def _pull_fast(
     span_class: np.ndarray,
     span_lo_dm: np.ndarray,
     span_hi_dm: np.ndarray,
-    origin_m: np.ndarray,
-    column_m: float,
-    world_x: np.ndarray,
-    world_y: np.ndarray,
+    along: np.ndarray,
+    across: np.ndarray,
     floor_m: float,
     level_m: float,
     votes_needed: np.ndarray,
@@ -168,71 +168,90 @@ def _pull_fast(
 ) -> None:
     nx, ny, nz = labels.shape
     classes = len(ranks)
-    ground_votes = np.zeros((nz, classes), np.uint8)
-    span_votes = np.zeros((nz, classes), np.uint8)
+    ground_votes = np.zeros((nz, classes), np.int64)
+    span_votes = np.zeros((nz, classes), np.int64)
+    rows = np.empty(SAMPLES * SAMPLES, np.int64)
+    cols = np.empty(SAMPLES * SAMPLES, np.int64)
     for x in range(nx):
         for y in range(ny):
-            touched = False
+            found = 0
+            plain = True
             for sx in range(x * SAMPLES, (x + 1) * SAMPLES):
                 for sy in range(y * SAMPLES, (y + 1) * SAMPLES):
-                    i = int(np.floor((world_x[sx, 0] + world_y[sy, 0] - origin_m[0]) / column_m))
-                    j = int(np.floor((world_x[sx, 1] + world_y[sy, 1] - origin_m[1]) / column_m))
+                    i = int(np.floor(along[sx, 0] + across[sy, 0]))
+                    j = int(np.floor(along[sx, 1] + across[sy, 1]))
                     if i < 0 or j < 0 or i >= ground_class.shape[0] or j >= ground_class.shape[1]:
                         continue
-                    surface = ground_class[i, j]
-                    if surface == 0:
+                    if ground_class[i, j] == 0:
                         continue
-                    touched = True
-                    ground_m = ground_cm[i, j] / 100 - floor_m
-                    level = int(np.floor(ground_m / level_m))
-                    if 0 <= level < nz:
-                        ground_votes[level, surface] += 1
-                    for span in range(SPANS):
-                        label = span_class[i, j, span]
-                        if label == 0:
-                            continue
-                        lo_m = ground_m + span_lo_dm[i, j, span] / 10
-                        hi_m = ground_m + span_hi_dm[i, j, span] / 10
-                        lowest = int(np.ceil(lo_m / level_m - 0.5))
-                        highest = int(np.ceil(hi_m / level_m - 0.5)) - 1
-                        if highest < lowest:
-                            lowest = highest = int(np.floor((lo_m + hi_m) / 2 / level_m))
-                        for level in range(max(lowest, 0), min(highest, nz - 1) + 1):
-                            span_votes[level, label] += 1
-            if not touched:
+                    rows[found], cols[found] = i, j
+                    found += 1
+                    plain = plain and span_class[i, j, 0] == 0 and span_class[i, j, 1] == 0
+                    plain = plain and ground_class[i, j] == ground_class[rows[0], cols[0]]
+                    plain = plain and ground_cm[i, j] == ground_cm[rows[0], cols[0]]
+            if plain and found == 0:
                 continue
-            for z in range(nz):
-                best, best_votes = 0, 0
-                total = 0
-                for c in range(1, classes):
-                    votes = ground_votes[z, c]
-                    total += votes
-                    if c == ROAD:
-                        votes += ground_votes[z, ROAD_LINE]
-                    elif c == ROAD_LINE:
-                        votes = 0
-                    if votes > best_votes:
-                        best, best_votes = c, votes
-                if total < GROUND_VOTES:
-                    best = 0
-                elif best == ROAD and ground_votes[z, ROAD_LINE] >= LINE_VOTES:
-                    best = ROAD_LINE
-                rank = -1
-                for c in range(1, classes):
-                    if span_votes[z, c] >= votes_needed[c] and ranks[c] > rank:
-                        best, rank = c, ranks[c]
-                labels[x, y, z] = best
+            if plain and found >= GROUND_VOTES:
+                # Most cells hold one flat surface and nothing else: nothing to vote on.
+                level = int(np.floor((ground_cm[rows[0], cols[0]] / 100 - floor_m) / level_m))
+                if 0 <= level < nz:
+                    labels[x, y, level] = ground_class[rows[0], cols[0]]
+                continue
             ground_votes[:] = 0
             span_votes[:] = 0
+            for sample in range(found):
+                i, j = rows[sample], cols[sample]
+                ground_m = ground_cm[i, j] / 100 - floor_m
+                level = int(np.floor(ground_m / level_m))
+                if 0 <= level < nz:
+                    ground_votes[level, ground_class[i, j]] += 1
+                for span in range(SPANS):
+                    label = span_class[i, j, span]
+                    if label == 0:
+                        continue
+                    lo_m = ground_m + span_lo_dm[i, j, span] / 10
+                    hi_m = ground_m + span_hi_dm[i, j, span] / 10
+                    lowest = int(np.ceil(lo_m / level_m - 0.5))
+                    highest = int(np.ceil(hi_m / level_m - 0.5)) - 1
+                    if highest < lowest:
+                        lowest = highest = int(np.floor((lo_m + hi_m) / 2 / level_m))
+                    for level in range(max(lowest, 0), min(highest, nz - 1) + 1):
+                        span_votes[level, label] += 1
+            for z in range(nz):
+                labels[x, y, z] = _elect(ground_votes[z], span_votes[z], votes_needed, ranks)
+
+
+@numba.njit(cache=True, inline="always")  # type: ignore[untyped-decorator]
+def _elect(ground_votes: np.ndarray, span_votes: np.ndarray, votes_needed: np.ndarray, ranks: np.ndarray) -> int:
+    """The class of a cell: the highest ranked span with enough votes, else the surface with most."""
+    winner, rank = 0, -1
+    best_votes, total = 0, 0
+    for c in range(1, len(ranks)):
+        if span_votes[c] >= votes_needed[c] and ranks[c] > rank:
+            winner, rank = c, ranks[c]
+        total += ground_votes[c]
+    if winner > 0 or total < GROUND_VOTES:
+        return winner
+    for c in range(1, len(ranks)):
+        votes = ground_votes[c]
+        if c == ROAD:
+            votes += ground_votes[ROAD_LINE]
+        elif c == ROAD_LINE:
+            votes = 0
+        if votes > best_votes:
+            winner, best_votes = c, votes
+    if winner == ROAD and ground_votes[ROAD_LINE] >= LINE_VOTES:
+        return ROAD_LINE
+    return winner
 
 
 def _pull_reference(
-    columns: StaticColumns, world_x: np.ndarray, world_y: np.ndarray, floor_m: float, grid: Grid
+    columns: StaticColumns, along: np.ndarray, across: np.ndarray, floor_m: float, grid: Grid
 ) -> UInt8[np.ndarray, "X Y Z"]:
     nx, ny, nz = grid.shape
     level_m = grid.voxel_size_m[2]
-    i = np.floor((world_x[:, None, 0] + world_y[None, :, 0] - columns.origin_m[0]) / columns.cell_m).astype(np.int64)
-    j = np.floor((world_x[:, None, 1] + world_y[None, :, 1] - columns.origin_m[1]) / columns.cell_m).astype(np.int64)
+    i = np.floor(along[:, None, 0] + across[None, :, 0]).astype(np.int64)
+    j = np.floor(along[:, None, 1] + across[None, :, 1]).astype(np.int64)
     built = (i >= 0) & (j >= 0) & (i < columns.shape[0]) & (j < columns.shape[1])
     i, j = np.where(built, i, 0), np.where(built, j, 0)
     surface = np.where(built, columns.ground_class[i, j], 0)
