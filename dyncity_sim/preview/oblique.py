@@ -205,7 +205,7 @@ def _cell_colours(cells: np.ndarray, labels: np.ndarray, taxonomy: Taxonomy) -> 
     label = labels[cells[:, 0], cells[:, 1], np.maximum(cells[:, 2] - 1, 0)]
     colour = taxonomy.palette.astype(np.float32)[label]
     height = (cells[:, 2] - 1).astype(np.float32) / max(labels.shape[2] - 1, 1)
-    grain = ((cells @ np.array([73856093, 19349663, 83492791])) % 1024).astype(np.float32) / 1023 - 0.5
+    grain = _grain(cells)
     uneven = np.full(256, 0.035, dtype=np.float32)
     uneven[[taxonomy.names.index(n) for n in ("vegetation",) if n in taxonomy.names]] = 0.16
     uneven[list(taxonomy.moving_labels)] = 0.0
@@ -213,6 +213,14 @@ def _cell_colours(cells: np.ndarray, labels: np.ndarray, taxonomy: Taxonomy) -> 
     colour *= (1 + uneven[label] * grain)[:, None]
     colour[is_floor] = UNKNOWN_GROUND
     return colour
+
+
+def _grain(cells: Int32[np.ndarray, "N 3"]) -> Float32[np.ndarray, " N"]:
+    """A number in [-0.5, 0.5] for each cell that looks random and never changes."""
+    mixed = (cells.astype(np.uint64) * np.array([73856093, 19349663, 83492791], dtype=np.uint64)).T
+    mixed = mixed[0] ^ mixed[1] ^ mixed[2]
+    mixed = (mixed ^ (mixed >> np.uint64(13))) * np.uint64(1540483477) % np.uint64(2**32)
+    return ((mixed >> np.uint64(12)) % np.uint64(1024)).astype(np.float32) / 1023 - 0.5
 
 
 def _corner_light(solid: Bool[np.ndarray, "X Y Z"], cells: np.ndarray) -> Float32[np.ndarray, "N 12"]:

@@ -125,7 +125,9 @@ function shine() {
 
 function cellColour(k, x, y, z) {
   const c = drive.classes[k], lift = .22 * z / Math.max(nz - 1, 1);
-  const hash = (x * 73856093 + y * 19349663 + z * 83492791) % 1024 / 1023 - .5;
+  let mixed = Math.imul(x, 73856093) ^ Math.imul(y, 19349663) ^ Math.imul(z, 83492791);
+  mixed = Math.imul(mixed ^ mixed >>> 13, 1540483477);
+  const hash = (mixed >>> 12) % 1024 / 1023 - .5;
   const shade = 1 + (c.moves ? 0 : k === VEGETATION ? .16 : .035) * hash;
   return c.colour.map(v => Math.min(255, (v + (255 - v) * lift) * shade));
 }
@@ -244,7 +246,7 @@ const views = [];
 
 function home() {
   const pose = poses[state.frame], two = views.length > 1 && element('recorded').checked;
-  const aspect = innerWidth / (two ? 2 : 1) / innerHeight, far = 1.15 * Math.max(1, 1.3 / aspect);
+  const aspect = innerWidth / (two ? 2 : 1) / innerHeight, far = 1.15 * Math.max(1, 1.45 / aspect);
   controls.target.set(2, 0, -2).applyMatrix4(pose);
   camera.position.set(-44 * far, -29 * far, 50 * far).applyMatrix4(pose);
   controls.update();
