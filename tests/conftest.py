@@ -68,19 +68,13 @@ def paint_street(labels: np.ndarray, pose_world_from_ego: np.ndarray, curvature_
 
 
 def paint_actor(labels: np.ndarray, pose_world_from_ego: np.ndarray, actor: StreetActor, frame: int) -> None:
-    """Every cell above the ground layer that the actor's box touches takes its class."""
+    """Cells above the ground layer whose centre lies in the actor's outline, up to its top, take its class."""
     pose_world_from_actor = poses_from_planar(np.array([*actor.centre_m(frame), actor.yaw_rad]))
     pose_actor_from_ego = inverse(pose_world_from_actor) @ pose_world_from_ego
-    offsets = (np.arange(4) + 0.5) / 4 - 0.5
-    hit = np.zeros(CARLASC_GRID.shape[:2], dtype=bool)
-    for dx in offsets:
-        for dy in offsets:
-            x, y = np.meshgrid(CARLASC_GRID.centres(0) + 0.4 * dx, CARLASC_GRID.centres(1) + 0.4 * dy, indexing="ij")
-            local = transform_points(pose_actor_from_ego, np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3))
-            inside = (np.abs(local[:, 0]) <= actor.size_m[0] / 2) & (np.abs(local[:, 1]) <= actor.size_m[1] / 2)
-            hit |= inside.reshape(hit.shape)
-    lower_m = CARLASC_GRID.lower_m[2] + LIDAR_HEIGHT_M + np.arange(8) * CARLASC_GRID.voxel_size_m[2]
-    layers = np.nonzero((lower_m < actor.size_m[2]) & (np.arange(8) > 0))[0]
+    x, y = np.meshgrid(CARLASC_GRID.centres(0), CARLASC_GRID.centres(1), indexing="ij")
+    local = transform_points(pose_actor_from_ego, np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3))
+    hit = (np.abs(local[:, :2]) <= np.maximum(np.array(actor.size_m[:2]) / 2, 0.29)).all(axis=1).reshape(x.shape)
+    layers = np.nonzero((CARLASC_GRID.centres(2) + LIDAR_HEIGHT_M < actor.size_m[2]) & (np.arange(8) > 0))[0]
     for layer in layers:
         upper = actor.rider_label is not None and layer > layers[0] + 1
         labels[hit, layer] = actor.rider_label if upper else actor.label

@@ -24,11 +24,20 @@ MOTION_YAW_NOISE_RAD = np.deg2rad(1.5)
 MOVING_SPEED_MPS = 1.0
 """From this speed on a vehicle's motion says where its front is."""
 
+TRAVELLED_M = 1.5
+"""A vehicle whose whole track is shorter than this stood still: what seems to move is the cutting of its cells."""
+
 WALKING_SPEED_MPS = 0.3
 """The same for pedestrians."""
 
 YAW_SMOOTHING_S = 0.3
 """Standard deviation of the Gaussian over time that yaws are averaged with."""
+
+HEIGHT_SMOOTHING_S = 0.5
+"""Standard deviation of the Gaussian over time that heights are averaged with; one layer is 0.375 m thick."""
+
+STAYING_M = 5.0
+"""What moves less than this is taken to stand on one height."""
 
 TRUNCATION_MARGIN_M = 0.2
 """A blob at the border of the grid is cut off when it is shorter than its track by more than this."""
@@ -37,7 +46,7 @@ ONCOMING_OFFSET_M = 2.5
 """Vehicles that never move and stand farther to the ego's left than this are taken to face the ego."""
 
 
-def find_tracks(occupancy: OccupancySequence) -> tuple[Track, ...]:
+def find_tracks(occupancy: OccupancySequence, inflation_cells: float = 0.0) -> tuple[Track, ...]:
     """All actors of a drive, numbered from 1 in order of first sight.
 
     Boxes come from the second moments of the columns seen from above, which neither depend on the
@@ -46,38 +55,49 @@ def find_tracks(occupancy: OccupancySequence) -> tuple[Track, ...]:
     frames that show the whole actor. What reaches above the grid is as high as the grid shows it.
     Vehicles that never move have no visible front: those on the ego's left are taken to face the ego
     (right-hand traffic), the others to stand in its direction.
+
+    Args:
+        occupancy: the drive, in a taxonomy with the classes of CARLASC.
+        inflation_cells: how much wider than a thing its cells are: 0 where a cell counts when its centre
+            lies in the thing (the embedded world), 1 where any touch counts (LiDAR points put into cells).
     """
     instances = [
-        find_instances(labels, pose, occupancy.grid, occupancy.taxonomy)
+        find_instances(labels, pose, occupancy.grid, occupancy.taxonomy, inflation_cells)
         for labels, pose in zip(occupancy.labels, occupancy.poses_world_from_ego, strict=True)
     ]
     tracklets = associate(instances, occupancy.times_us)
     cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
+    inflation_m = inflation_cells * cell_m
     return tuple(
-        _track(number, tracklet, occupancy.times_us[tracklet.frames], cell_m)
+        _track(number, tracklet, occupancy.times_us[tracklet.frames], cell_m, inflation_m)
         for number, tracklet in enumerate(tracklets, start=1)
     )
 
 
-def _track(number: int, tracklet: Tracklet, times_us: Int64[np.ndarray, " N"], cell_m: float) -> Track:
+def _track(
+    number: int, tracklet: Tracklet, times_us: Int64[np.ndarray, " N"], cell_m: float, inflation_m: float
+) -> Track:
     seen = tracklet.instances
-    centroids = np.array([i.centre_world_m for i in seen])
-    _, velocities = smooth(centroids, times_us, tracklet.vehicle)
-    yaws = _yaws(seen, velocities, times_us, tracklet.vehicle)
-    sides = np.array([rectangle_sides(i.columns_world_m, yaw, cell_m) for i, yaw in zip(seen, yaws, strict=True)])
-    length_m, width_m = _constant_size(sides, np.array([i.truncated for i in seen]))
+    truncated = np.array([i.truncated for i in seen])
+    centres = np.array([i.centre_world_m for i in seen])
+    # Blobs that slide over the border seem to move: the second pass sees where their boxes really are.
+    for _ in range(2):
+        path, velocities = smooth(centres, times_us, tracklet.vehicle)
+        yaws = _yaws(seen, path, velocities, times_us, tracklet.vehicle)
+        sides = np.array(
+            [rectangle_sides(i.columns_world_m, yaw, cell_m, inflation_m) for i, yaw in zip(seen, yaws, strict=True)]
+        )
+        length_m, width_m = _constant_size(sides, truncated)
+        centres = np.array(
+            [
+                _whole_centre(instance, yaw, side, (length_m, width_m))
+                for instance, yaw, side in zip(seen, yaws, sides, strict=True)
+            ]
+        )
     height_m = float(np.median([i.top_world_m - i.bottom_world_m for i in seen]))
-    bottom_m = float(np.median([i.bottom_world_m for i in seen]))
-    centres = np.array(
-        [
-            _whole_centre(instance, yaw, side, (length_m, width_m))
-            for instance, yaw, side in zip(seen, yaws, sides, strict=True)
-        ]
-    )
     centres, velocities = smooth(centres, times_us, tracklet.vehicle)
     poses = poses_from_planar(np.column_stack([centres, yaws]))
-    bottoms = np.array([i.bottom_world_m for i in seen])
-    poses[:, 2, 3] = (bottoms if np.ptp(bottoms) > height_m else bottom_m) + height_m / 2
+    poses[:, 2, 3] = _bottoms(np.array([i.bottom_world_m for i in seen]), centres, times_us) + height_m / 2
     speed_mps = np.linalg.norm(velocities, axis=1)
     riders = float(np.mean([i.has_rider for i in seen]))
     return Track(
@@ -90,8 +110,27 @@ def _track(number: int, tracklet: Tracklet, times_us: Int64[np.ndarray, " N"], c
     )
 
 
+def _bottoms(
+    seen_m: Float64[np.ndarray, " N"], centres_m: Float64[np.ndarray, "N 2"], times_us: Int64[np.ndarray, " N"]
+) -> Float64[np.ndarray, " N"]:
+    """Height of the ground under a track: constant where it stays, averaged over time where it travels."""
+    if np.ptp(centres_m, axis=0).max() < STAYING_M:
+        return np.full(len(seen_m), np.median(seen_m))
+    weights = _gaussian(times_us, HEIGHT_SMOOTHING_S)
+    return weights @ seen_m / weights.sum(axis=1)
+
+
+def _gaussian(times_us: Int64[np.ndarray, " N"], deviation_s: float) -> Float64[np.ndarray, "N N"]:
+    apart_s = (times_us[:, None] - times_us[None, :]) * 1e-6
+    return np.exp(-0.5 * (apart_s / deviation_s) ** 2)
+
+
 def _yaws(
-    seen: list[Instance], velocities: Float64[np.ndarray, "N 2"], times_us: Int64[np.ndarray, " N"], vehicle: bool
+    seen: list[Instance],
+    path_m: Float64[np.ndarray, "N 2"],
+    velocities: Float64[np.ndarray, "N 2"],
+    times_us: Int64[np.ndarray, " N"],
+    vehicle: bool,
 ) -> Float64[np.ndarray, " N"]:
     """Yaw at each time: shape and motion weighted by their certainty, averaged over time.
 
@@ -101,16 +140,18 @@ def _yaws(
     shape = np.array([doubled_axis(i.columns_world_m) * (0.1 if i.truncated else 1.0) for i in seen])
     speed_mps = np.linalg.norm(velocities, axis=1)
     moving = speed_mps > (MOVING_SPEED_MPS if vehicle else WALKING_SPEED_MPS)
+    if vehicle:
+        moving &= np.hypot(*np.ptp(path_m, axis=0)) > TRAVELLED_M
     noise_rad2 = (VELOCITY_NOISE_MPS / np.maximum(speed_mps, 1e-3)) ** 2 + MOTION_YAW_NOISE_RAD**2
     motion = np.where(moving, 1 / noise_rad2, 0.0) * np.exp(2j * np.arctan2(velocities[:, 1], velocities[:, 0]))
     doubled = motion + (shape / SHAPE_YAW_NOISE_RAD**2 if vehicle else 1e-6 * shape)
-    apart_s = (times_us[:, None] - times_us[None, :]) * 1e-6
-    doubled = np.exp(-0.5 * (apart_s / YAW_SMOOTHING_S) ** 2) @ doubled
+    doubled = _gaussian(times_us, YAW_SMOOTHING_S) @ doubled
     yaws = np.unwrap(np.angle(doubled), period=2 * np.pi) / 2
     if moving.any():
         front = np.sum(velocities[moving] * np.column_stack([np.cos(yaws[moving]), np.sin(yaws[moving])]))
     else:
-        front = np.cos(yaws[0] - _parked_yaw(seen[0]))
+        nearest = int(np.argmin([np.linalg.norm(i.centre_world_m - i.ego_world_m) for i in seen]))
+        front = np.cos(yaws[nearest] - _parked_yaw(seen[nearest]))
     return np.asarray(wrap_angle(yaws if front >= 0 else yaws + np.pi))
 
 
@@ -149,7 +190,7 @@ def _kind(vehicle: bool, riders: float, size_m: tuple[float, float, float], spee
         return ActorKind.PEDESTRIAN
     if riders >= 0.5 or (length_m < 2.6 and width_m < 1.2):
         return ActorKind.MOTORCYCLE if length_m > 1.95 or speed_mps > 9.0 else ActorKind.BICYCLE
-    if length_m < 5.3 and height_m < 2.1:
+    if length_m < 5.2 and height_m < 1.88:
         return ActorKind.CAR
     if length_m < 6.8:
         return ActorKind.VAN

@@ -9,8 +9,12 @@ from dyncity_sim.scene.road import opendrive_document
 from dyncity_sim.scene.surfaces import fuse_static
 
 
-def build_scene(occupancy: OccupancySequence) -> Scene:
+def build_scene(occupancy: OccupancySequence, inflation_cells: float = 0.0) -> Scene:
     """Everything a simulator needs of a drive: actors, static geometry, road. Pure, and the same for the same input.
+
+    Args:
+        occupancy: generated or recorded frames of one drive.
+        inflation_cells: how much wider than a thing its cells are, see ``find_tracks``.
 
     Raises:
         InvalidInputError: labels of another taxonomy than CARLASC, or a drive too long for one map.
@@ -22,7 +26,7 @@ def build_scene(occupancy: OccupancySequence) -> Scene:
         )
     static_map = fuse_static(occupancy)
     return Scene(
-        tracks=find_tracks(occupancy),
+        tracks=find_tracks(occupancy, inflation_cells),
         static_map=static_map,
         ego_poses_world_from_ego=occupancy.poses_world_from_ego,
         times_us=occupancy.times_us,

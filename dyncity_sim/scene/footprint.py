@@ -1,7 +1,9 @@
 """Footprints: sets of grid columns seen from above, and the rectangles behind them.
 
-Any cell that a thing touches carries its class, so a rectangle fills its Minkowski sum with one cell.
-Second moments see through that without bias, whatever the rotation of the grid; extreme cells do not.
+Second moments measure a rectangle without bias, whatever the rotation of the grid; extreme cells do not.
+Voxelisers differ in which cells they fill, which ``inflation_m`` stands for: 0 where a cell counts when
+its centre lies in the thing, one cell where any touch counts (the thing then fills its Minkowski sum
+with a cell).
 """
 
 import numpy as np
@@ -22,15 +24,15 @@ SMALLEST_SIDE_M = 0.3
 Columns = Float64[np.ndarray, "C 2"]
 
 
-def sides(columns_m: Columns, yaw_rad: float, cell_m: float) -> tuple[float, float]:
+def sides(columns_m: Columns, yaw_rad: float, cell_m: float, inflation_m: float) -> tuple[float, float]:
     """Length along ``yaw_rad`` and width across it of the rectangle behind a footprint, metres.
 
-    A rectangle's side is ``sqrt(12 variance)``. One cell's extent along the axis, which is
-    ``cell (|cos| + |sin|)``, is taken off for the cells that are only touched.
+    A rectangle's side is ``sqrt(12 variance)`` of its area, and a square of inflation is
+    ``inflation (|cos| + |sin|)`` wide along the axis.
     """
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     along = columns_m @ np.array([[cos, -sin], [sin, cos]])
-    side = np.sqrt(12 * along.var(axis=0) + cell_m**2) - cell_m * (abs(cos) + abs(sin))
+    side = np.sqrt(12 * along.var(axis=0) + cell_m**2) - inflation_m * (abs(cos) + abs(sin))
     return float(max(side[0], SMALLEST_SIDE_M)), float(max(side[1], SMALLEST_SIDE_M))
 
 
@@ -51,14 +53,14 @@ def split_touching(columns_m: Columns, height_m: float, heading_rad: float, cell
     """
     whole = [np.ones(len(columns_m), dtype=np.bool_)]
     axis = doubled_axis(columns_m)
-    length_m, width_m = sides(columns_m, float(np.angle(axis)) / 2, cell_m)
+    length_m, width_m = sides(columns_m, float(np.angle(axis)) / 2, cell_m, 0.0)
     too_long = height_m < LOW_VEHICLE_M and length_m > LONGEST_LOW_VEHICLE_M
     if not too_long and width_m < WIDEST_VEHICLE_M:
         return whole
     yaw_rad = _tightest_yaw(columns_m, heading_rad)
     along = columns_m @ np.array([np.cos(yaw_rad), np.sin(yaw_rad)])
     across = columns_m @ np.array([-np.sin(yaw_rad), np.cos(yaw_rad)])
-    length_m, width_m = sides(columns_m, yaw_rad, cell_m)
+    length_m, width_m = sides(columns_m, yaw_rad, cell_m, 0.0)
     lanes = max(1, round((width_m + 0.6) / (TYPICAL_CAR_M[1] + 0.6))) if width_m > WIDEST_VEHICLE_M else 1
     low = height_m < LOW_VEHICLE_M
     rows = max(1, round((length_m + 0.5) / (TYPICAL_CAR_M[0] + 0.5))) if low and length_m > LONGEST_LOW_VEHICLE_M else 1

@@ -65,14 +65,19 @@ class _Blob:
 
 
 def find_instances(
-    labels: UInt8[np.ndarray, "X Y Z"], pose_world_from_ego: Pose, grid: Grid, taxonomy: Taxonomy
+    labels: UInt8[np.ndarray, "X Y Z"],
+    pose_world_from_ego: Pose,
+    grid: Grid,
+    taxonomy: Taxonomy,
+    inflation_cells: float = 0.0,
 ) -> list[Instance]:
     """Blobs of vehicles and pedestrians, by connected footprints seen from above.
 
     Columns are connected through their sides, so that two cars with one free column between them stay
     two; those that touch are split where no one vehicle has such a shape. A pedestrian blob on top of a
-    small vehicle is its rider and joins it.
+    small vehicle is its rider and joins it. ``inflation_cells`` as in ``footprint``: 0 or 1.
     """
+    raised_m = (1 - inflation_cells) * grid.voxel_size_m[2] / 2
     vehicles = _blobs(labels == taxonomy.index("vehicle"), MIN_VEHICLE_CELLS)
     pedestrians = _blobs(labels == taxonomy.index("pedestrian"), MIN_PEDESTRIAN_CELLS)
     ground = np.isin(labels, [taxonomy.index(name) for name in GROUND_CLASSES])
@@ -81,8 +86,10 @@ def find_instances(
         riders = [p for p in pedestrians if _rides(p, blob, grid)]
         pedestrians = [p for p in pedestrians if p not in riders]
         parts = [_join([blob, *riders])] if riders else _split(blob, grid)
-        instances.extend(_instance(part, True, bool(riders), ground, pose_world_from_ego, grid) for part in parts)
-    instances.extend(_instance(blob, False, False, ground, pose_world_from_ego, grid) for blob in pedestrians)
+        instances.extend(
+            _instance(part, True, bool(riders), ground, pose_world_from_ego, grid, raised_m) for part in parts
+        )
+    instances.extend(_instance(blob, False, False, ground, pose_world_from_ego, grid, raised_m) for blob in pedestrians)
     return instances
 
 
@@ -128,14 +135,15 @@ def _instance(
     ground: Bool[np.ndarray, "X Y Z"],
     pose_world_from_ego: Pose,
     grid: Grid,
+    raised_m: float,
 ) -> Instance:
     x, y = grid.centres(0)[blob.columns[:, 0]], grid.centres(1)[blob.columns[:, 1]]
     below = blob.lowest - 1
     stands_on_layer_below = below >= 0 and bool(ground[blob.columns[:, 0], blob.columns[:, 1], below].any())
     floor = below if stands_on_layer_below else blob.lowest
-    # Any cell that a thing touches carries its class, so that its true surface lies, on average, in the
-    # middle of the outermost cell; the ground lies in the middle of its own layer for the same reason.
-    bottom_m, top_m = grid.centres(2)[floor], max(grid.centres(2)[blob.highest], grid.centres(2)[floor] + 0.5)
+    # The top lies, on average, on the upper side of the highest cell where centres decide, and in its
+    # middle where any touch does; the ground lies in the middle of its own layer.
+    bottom_m, top_m = grid.centres(2)[floor], grid.centres(2)[max(blob.highest, floor + 1)] + raised_m
     columns = transform_points(pose_world_from_ego, np.stack([x, y, np.full_like(x, bottom_m)], axis=-1))
     last = np.asarray(grid.shape[:2]) - 1
     return Instance(
