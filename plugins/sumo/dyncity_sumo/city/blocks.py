@@ -7,7 +7,7 @@ import numpy as np
 import shapely
 from shapely import Polygon
 
-from dyncity_sumo.city.boundaries import Boundary, draw_boundary, raise_across, raise_along_street, raise_line
+from dyncity_sumo.city.boundaries import FENCE_M, Boundary, draw_boundary, raise_across, raise_along_street, raise_line
 from dyncity_sumo.city.buildings import Entrance, Footprint, House, raise_house
 from dyncity_sumo.city.canvas import FENCE, GROUND, OTHER, SIDEWALK, STATIC, TERRAIN, VEGETATION, WALL, Canvas, Frame
 from dyncity_sumo.city.lots import Lot, fronts_of, lots_along
@@ -16,6 +16,12 @@ from dyncity_sumo.city.plants import grid_points, plant_inside, plant_shrub, pla
 
 CHANGE_OF_USE_M = 220.0
 """Length of street front after which another use may begin."""
+
+NARROWEST_M = 3.0
+"""A lot less deep than this is a strip of green behind a fence."""
+
+PATH_FROM_M = -1.0
+"""Paths to a door begin on the pavement, wherever exactly it ends."""
 
 PARK_AREA_M2 = (500.0, 30_000.0)
 """Blocks of this size may become a park as a whole."""
@@ -83,7 +89,9 @@ def _build_fronts(canvas: Canvas, block: Polygon, plan: StreetPlan, rng: np.rand
             manner, built_m = _draw_manner(rng), 0.0
         built_m += front.length_m
         for lot in lots_along(canvas, front, manner.lot_m, manner.depth_m):
-            if manner.use is Use.YARDS:
+            if lot.depth_m < NARROWEST_M:
+                raise_along_street(canvas, lot.frame, lot.width_m, [], manner.front or manner.sides)
+            elif manner.use is Use.YARDS:
                 _build_yard(canvas, lot, manner, rng)
             else:
                 _build_lot(canvas, lot, manner, rng)
@@ -92,11 +100,11 @@ def _build_fronts(canvas: Canvas, block: Polygon, plan: StreetPlan, rng: np.rand
 def _draw_manner(rng: np.random.Generator) -> Manner:
     use = list(USE_SHARES)[int(rng.choice(len(USE_SHARES), p=list(USE_SHARES.values())))]
     lot_m, setback_m, side_m, house_depth_m = {
-        Use.VILLAS: (rng.uniform(17, 21), rng.choice([5.0, 6.0, 7.5]), 3.2, rng.choice([9.0, 10.0])),
-        Use.TERRACES: (rng.uniform(12, 15), rng.choice([3.5, 4.5, 6.0]), 0.0, rng.choice([10.0, 12.0])),
-        Use.SLABS: (rng.uniform(34, 46), rng.choice([7.0, 9.0, 11.0]), 4.5, 11.0),
+        Use.VILLAS: (rng.uniform(17, 21), rng.choice([4.0, 5.0, 6.0]), 3.2, rng.choice([9.0, 10.0])),
+        Use.TERRACES: (rng.uniform(12, 15), rng.choice([2.5, 3.5, 4.5]), 0.0, rng.choice([10.0, 12.0])),
+        Use.SLABS: (rng.uniform(34, 46), rng.choice([5.0, 6.5, 8.0]), 4.5, 11.0),
         Use.SHOPS: (rng.uniform(15, 20), rng.choice([2.0, 3.0, 4.0]), 0.0, 13.0),
-        Use.YARDS: (rng.uniform(36, 50), rng.choice([8.0, 12.0]), 5.0, 13.0),
+        Use.YARDS: (rng.uniform(36, 50), rng.choice([6.0, 9.0]), 5.0, 13.0),
     }[use]
     entrances = {
         Use.VILLAS: (Entrance.PORCH, Entrance.RECESS),
@@ -116,15 +124,15 @@ def _draw_manner(rng: np.random.Generator) -> Manner:
         entrances[int(rng.integers(len(entrances)))],
         list(Footprint)[int(rng.integers(len(Footprint)))],
         draw_boundary(rng) if rng.random() < fenced else None,
-        Boundary(FENCE, 0.2, 1.5) if rng.random() < 0.6 else Boundary(VEGETATION, 0.8, 1.5),
-        bool(rng.random() < 0.5),
+        Boundary(FENCE, FENCE_M, 1.5) if rng.random() < 0.75 else Boundary(VEGETATION, 0.8, 1.5),
+        bool(rng.random() < 0.35),
     )
 
 
 def _build_lot(canvas: Canvas, lot: Lot, manner: Manner, rng: np.random.Generator) -> None:
     """A house in its garden, or a shop on its forecourt."""
     frame, width_m = lot.frame, lot.width_m
-    front_m = manner.setback_m
+    front_m = min(manner.setback_m, 0.3 * lot.depth_m)
     back_m = min(front_m + manner.house_depth_m, lot.depth_m - 1.0)
     if back_m - front_m < 5.0:
         _build_allotment(canvas, lot, manner, rng)
@@ -137,15 +145,15 @@ def _build_lot(canvas: Canvas, lot: Lot, manner: Manner, rng: np.random.Generato
     house = House(house_u_m, (front_m, back_m), height_m, manner.footprint, manner.entrance, door_m)
     raise_house(canvas, frame, house, lot.depth_m)
     if manner.use is Use.SHOPS:
-        canvas.surface(canvas.polygon(frame.rectangle((0.0, width_m), (0.0, front_m))), SIDEWALK, (TERRAIN,))
+        canvas.surface(canvas.polygon(frame.rectangle((0.0, width_m), (PATH_FROM_M, front_m))), SIDEWALK, (TERRAIN,))
         _furnish_forecourt(canvas, lot, manner, rng)
         return
     gates_m = [(door_m - 0.8, door_m + 0.8)]
     if manner.use is Use.VILLAS or passage_m:
         drive_m = (width_m - 3.3, width_m - 0.3)
         gates_m.append(drive_m)
-        canvas.surface(canvas.polygon(frame.rectangle(drive_m, (0.0, back_m))), GROUND, (TERRAIN,))
-    canvas.surface(canvas.polygon(frame.rectangle(gates_m[0], (0.0, front_m))), GROUND, (TERRAIN,))
+        canvas.surface(canvas.polygon(frame.rectangle(drive_m, (PATH_FROM_M, back_m))), GROUND, (TERRAIN,))
+    canvas.surface(canvas.polygon(frame.rectangle(gates_m[0], (PATH_FROM_M, front_m))), GROUND, (TERRAIN,))
     if manner.front is not None:
         raise_along_street(canvas, frame, width_m, gates_m, manner.front)
     sides = [0.0] if lot.first else []
@@ -203,7 +211,7 @@ def _furnish_forecourt(canvas: Canvas, lot: Lot, manner: Manner, rng: np.random.
 def _build_yard(canvas: Canvas, lot: Lot, manner: Manner, rng: np.random.Generator) -> None:
     """A walled yard with a hall and rows of containers."""
     frame, width_m = lot.frame, lot.width_m
-    canvas.surface(canvas.polygon(frame.rectangle((0.0, width_m), (0.0, lot.depth_m))), GROUND, (TERRAIN,))
+    canvas.surface(canvas.polygon(frame.rectangle((0.0, width_m), (PATH_FROM_M, lot.depth_m))), GROUND, (TERRAIN,))
     gate_m = (0.3 * width_m, 0.3 * width_m + 6.0)
     boundary = manner.front if manner.front is not None else Boundary(WALL, 0.3, 1.8)
     raise_along_street(canvas, frame, width_m, [gate_m], boundary)

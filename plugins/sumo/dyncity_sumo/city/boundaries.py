@@ -23,12 +23,16 @@ class Boundary:
     height_m: float
 
 
+FENCE_M = 0.3
+"""Thickness of a fence: one to two columns, so that it has no holes in any direction."""
+
+
 def draw_boundary(rng: np.random.Generator) -> Boundary:
     """A fence (most often), a wall or a hedge."""
     draw = rng.random()
     if draw < 0.5:
-        return Boundary(FENCE, 0.2, float(rng.choice([1.2, 1.5, 1.8])))
-    if draw < 0.7:
+        return Boundary(FENCE, FENCE_M, float(rng.choice([1.2, 1.5, 1.8])))
+    if draw < 0.75:
         return Boundary(WALL, 0.3, float(rng.choice([1.0, 1.4, 1.8])))
     return Boundary(VEGETATION, 0.8, float(rng.choice([1.2, 1.5])))
 

@@ -27,7 +27,7 @@ from dyncity_sumo.roads import RoadNetwork, Signal, SignalKind
 FROM_KERB_M = 0.9
 """Distance of trees, lamps and furniture from the kerb."""
 
-LAMP_PITCH_M = 36.0
+LAMP_PITCH_M = 30.0
 LAMP_HEIGHT_M = 7.0
 BENCH_PITCH_M = 27.0
 SHELTER_PITCH_M = 190.0

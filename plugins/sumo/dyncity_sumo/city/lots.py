@@ -18,8 +18,8 @@ HIGHWAY_DISTANCE_M = 14.0
 
 SHORTEST_FRONT_M = 10.0
 
-FACTORS_OF_DEPTH = (1.0, 0.7, 0.5)
-"""A lot that does not fit is tried shallower."""
+FACTORS_OF_DEPTH = (1.0, 0.7, 0.5, 0.35, 0.06)
+"""A lot that does not fit is tried shallower; the last is a verge that has room for a fence alone."""
 
 
 @dataclass(frozen=True, eq=False)

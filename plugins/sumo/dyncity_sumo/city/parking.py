@@ -1,4 +1,4 @@
-"""Where cars stand parked: in parking lanes, and half on the kerb of some quiet streets."""
+"""Where cars stand parked: in parking lanes, and half on the kerb of some streets."""
 
 import zlib
 from collections.abc import Iterator
@@ -19,11 +19,16 @@ TAKEN_SHARE = 0.7
 """Share of the spots of a street with a car in them, on average."""
 
 KERB_PARKING_SHARE = 0.5
-"""Share of quiet streets without a parking lane where cars stand half on the kerb."""
+"""Share of street sides without a parking lane where cars stand half on the kerb."""
 
-QUIET_SPEED_MPS = 9.0
-KERB_OFFSET_M = 0.4
-"""Cars on the kerb stand with their middle this far behind it."""
+FASTEST_MPS = 14.0
+"""On faster streets (from 50 km/h up) nobody parks on the kerb."""
+
+GUTTER_M = 1.0
+"""A shoulder narrower than this is a gutter: it belongs to the kerb."""
+
+KERB_OFFSET_M = 0.7
+"""Cars on the kerb stand with their middle this far behind it: two wheels up, and room left to pass."""
 
 
 def parking_spots(network: RoadNetwork, rng: np.random.Generator) -> Float64[np.ndarray, "N 3"]:
@@ -47,15 +52,15 @@ def kerb_parking(network: RoadNetwork) -> list[tuple[Lane, float]]:
     for lane in network.lanes:
         if lane.kind in (LaneKind.DRIVING, LaneKind.PARKING, LaneKind.SHOULDER, LaneKind.BICYCLE):
             edges.setdefault(lane.edge_id, []).append(lane)
-    return [
-        (lanes[0], lanes[0].width_m / 2 + KERB_OFFSET_M)
-        for edge_id, lanes in sorted(edges.items())
-        if len(lanes) == 1
-        and lanes[0].kind is LaneKind.DRIVING
-        and lanes[0].speed_mps <= QUIET_SPEED_MPS
-        and lanes[0].width_m >= 3.0
-        and zlib.crc32(edge_id.encode()) % 1000 < 1000 * KERB_PARKING_SHARE
-    ]
+    rows = []
+    for edge_id, lanes in sorted(edges.items()):
+        lanes.sort(key=lambda lane: int(lane.id.rpartition("_")[2]))
+        gutter = lanes[0].kind is LaneKind.SHOULDER and lanes[0].width_m < GUTTER_M and len(lanes) > 1
+        driven = lanes[1] if gutter else lanes[0]
+        chosen = zlib.crc32(edge_id.encode()) % 1000 < 1000 * KERB_PARKING_SHARE
+        if chosen and driven.kind is LaneKind.DRIVING and driven.speed_mps <= FASTEST_MPS and driven.width_m >= 3.0:
+            rows.append((lanes[0], lanes[0].width_m / 2 + KERB_OFFSET_M))
+    return rows
 
 
 def _rows(network: RoadNetwork) -> list[tuple[Lane, float]]:

@@ -23,7 +23,7 @@ PINHOLE_M2 = 4.0
 HIGHWAY_SPEED_MPS = 19.5
 """Lanes faster than this (70 km/h) have guard rails instead of pavements and houses."""
 
-PAVEMENT_WIDTHS_M = (3.0, 3.5, 4.0)
+PAVEMENT_WIDTHS_M = (3.5, 4.0, 4.5)
 """Widths of pavements; SUMO's own sidewalks add to them where they are wider."""
 
 LANE_OF_HIGHWAY_SHOULDER_M = 1.0

@@ -16,12 +16,13 @@ TREES_M = 11.0
 
 
 def build_medians(canvas: Canvas, plan: StreetPlan, rng: np.random.Generator) -> None:
-    """A clipped hedge inside each median, or a guard rail where it parts a highway; clear of crossings."""
+    """A clipped hedge around each median, or a guard rail where it parts a highway; clear of crossings."""
     for median in polygons_of(plan.medians):
         if shapely.dwithin(median, plan.highway, 1.0):
             raise_line(canvas, shapely.boundary(shapely.buffer(median, -0.6)), Boundary(GUARD_RAIL, 0.3, 0.8))
             continue
-        bed = shapely.difference(shapely.buffer(median, -1.0), plan.corners)
+        ring = shapely.difference(shapely.buffer(median, -1.2), shapely.buffer(median, -2.0))
+        bed = shapely.difference(ring, plan.corners)
         height_m = float(rng.choice([0.6, 0.9]))
         for patch in canvas.geometry(bed):
             canvas.solid(patch, VEGETATION, 0.0, height_m)

@@ -16,7 +16,7 @@ KERB_M = 0.12
 """Height of pavements and of all other ground over the road beside it."""
 
 RELIEF_M = 0.25
-"""Standard deviation of the ground far from roads around the height of the nearest road."""
+"""Mean rise of the ground far from roads over the height of the nearest road."""
 
 
 def set_heights(columns: StaticColumns, network: RoadNetwork, rng: np.random.Generator) -> None:
@@ -47,7 +47,7 @@ def _road_field(columns: StaticColumns, network: RoadNetwork) -> Float32[np.ndar
 
 
 def _relief(on_road: Bool[np.ndarray, "NX NY"], rng: np.random.Generator) -> Float32[np.ndarray, "CX CY"]:
-    """Smooth bumps that fade in from 6 to 20 m away from the road."""
+    """Smooth bumps that fade in from 6 to 20 m away from the road; they only rise, since grids end just below it."""
     shape = _coarse_shape(on_road.shape)
     half = COARSE_CELLS // 2
     sampled = np.zeros(shape, np.bool_)
@@ -55,8 +55,8 @@ def _relief(on_road: Bool[np.ndarray, "NX NY"], rng: np.random.Generator) -> Flo
     sampled[: picked.shape[0], : picked.shape[1]] = picked
     distance_m = distance_transform_edt(~sampled) * 2.0
     noise = gaussian_filter(rng.standard_normal(shape), sigma=6.0, mode="wrap")
-    noise *= RELIEF_M / max(float(noise.std()), 1e-9)
-    return (noise * np.clip((distance_m - 6.0) / 14.0, 0.0, 1.0)).astype(np.float32)
+    rise_m = RELIEF_M * np.clip(1.0 + noise / max(float(noise.std()), 1e-9), 0.0, 2.5)
+    return (rise_m * np.clip((distance_m - 6.0) / 14.0, 0.0, 1.0)).astype(np.float32)
 
 
 def _densified(points_m: Float64[np.ndarray, "N 3"]) -> Float64[np.ndarray, "M 3"]:
