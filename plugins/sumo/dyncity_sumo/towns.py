@@ -19,8 +19,9 @@ LAYOUTS = ("grid", "spider", "random")
 STRAIGHT_ON_RAD = math.radians(20)
 """Two edges at a node belong to one street when it bends by less."""
 
-ROLLING_AMPLITUDE_M = 1.5
-"""Height of each of the three waves that make rolling ground; grades stay under about 5 %."""
+ROLLING_AMPLITUDE_M = 0.45
+"""Height of each of the three waves that make rolling ground; grades stay under about 1.5 %, so that the road stays
+in the three metres of height that a frame shows."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def dress(prefix: Path, rng: np.random.Generator) -> None:
 
 def _dress_nodes(nodes: ElementTree.Element, edges: ElementTree.Element, rng: np.random.Generator) -> None:
     rolling = _rolling_ground(rng)
-    hilly = bool(rng.random() < 0.5)
+    hilly = bool(rng.random() < 0.3)
     degree: dict[str, int] = {}
     for edge in edges.findall("edge"):
         degree[edge.attrib["from"]] = degree.get(edge.attrib["from"], 0) + 1
