@@ -1,0 +1,1 @@
+"""Noise processes and samplers; pure functions that know no network."""

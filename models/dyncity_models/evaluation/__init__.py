@@ -1,0 +1,1 @@
+"""How good weights are, measured against recordings of towns they never saw."""

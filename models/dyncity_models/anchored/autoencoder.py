@@ -1,0 +1,64 @@
+"""The variational autoencoder of the family ``anchored``."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from dyncity_models.anchored.decoder import Decoder
+from dyncity_models.anchored.encoder import Encoder
+from dyncity_models.config import AutoencoderConfig
+from dyncity_models.hexplane import Planes
+
+
+class Autoencoder(nn.Module):
+    """Encoder and decoder around planes in a common frame."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def encode(
+        self, labels_BTXYZ: UInt8[Tensor, "B T X Y Z"], canvas_from_ego: Float[Tensor, "B T 3"]
+    ) -> tuple[Planes, Planes]:
+        """Means and log-variances of the planes; label ``config.classes`` is "never observed"."""
+        means, log_variances = self.encoder(labels_BTXYZ, canvas_from_ego)
+        return means, log_variances
+
+    def decode(
+        self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"], frames: Int64[Tensor, "B F"]
+    ) -> Float[Tensor, "B F Z K X Y"]:
+        """Class logits of the frames asked for."""
+        return self.decoder(planes, canvas_from_ego, frames)
+
+    def decode_labels(
+        self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"], frames_at_once: int = 4
+    ) -> Iterator[UInt8[Tensor, "B F X Y Z"]]:
+        """Labels of the whole chunk, a few frames at a time."""
+        everything = torch.arange(self.config.frames, device=canvas_from_ego.device)
+        for frames in everything.split(frames_at_once):
+            logits = self.decode(planes, canvas_from_ego, frames.expand(len(canvas_from_ego), -1))
+            yield logits.argmax(dim=3).permute(0, 1, 3, 4, 2).to(torch.uint8)
+
+
+def sample_posterior(means: Planes, log_variances: Planes, generator: torch.Generator | None = None) -> Planes:
+    """Reparameterised draw from the posterior (Kingma & Welling 2014, section 2.4)."""
+    return Planes(
+        *(
+            mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=generator, device=mean.device)
+            for mean, log_variance in zip(means, log_variances, strict=True)
+        )
+    )
+
+
+def kl_divergence(means: Planes, log_variances: Planes) -> Float[Tensor, ""]:
+    """KL to the unit normal, averaged over all elements of all planes."""
+    total = sum(
+        0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum()
+        for mean, log_variance in zip(means, log_variances, strict=True)
+    )
+    count = sum(plane.numel() for plane in means)
+    return torch.as_tensor(total) / count

@@ -1,0 +1,76 @@
+"""Planes to class logits."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dyncity_models.config import AutoencoderConfig
+from dyncity_models.hexplane import Planes, sampling_grid
+from dyncity_models.layers import ResidualBlock, Upsample
+
+
+class Decoder(nn.Module):
+    """Decodes planes to the ego grids of chosen frames.
+
+    The plane xy is decoded once per chunk; tx and ty modulate it per frame (a Hadamard product and one
+    product term of their own); the result is warped from the canvas to each ego frame.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        trunk, features, latent = config.static_channels, config.feature_channels, config.latent_channels
+        self.static_trunk = nn.Sequential(
+            nn.Conv2d(latent, trunk, 3, padding=1), ResidualBlock(trunk), ResidualBlock(trunk)
+        )
+        self.static_up = Upsample(trunk, features)
+        self.static_block = ResidualBlock(features)
+        self.motion = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(latent, features, 3, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(features, features, 3, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(features, 2 * features, 1),
+            )
+            for _ in range(2)
+        )
+        self.frame_stem = nn.Conv2d(features + 1, features, 3, padding=1)
+        self.frame_block = ResidualBlock(features)
+        self.frame_up = Upsample(features, config.output_channels)
+        self.frame_conv = nn.Conv2d(config.output_channels, config.output_channels, 3, padding=1)
+        self.head = nn.Conv2d(config.output_channels, config.height_cells * config.classes, 1)
+
+    def forward(
+        self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"], frames: Int64[Tensor, "B F"]
+    ) -> Float[Tensor, "B F Z K X Y"]:
+        """Return logits of the frames asked for; ``canvas_from_ego`` covers the whole chunk."""
+        config = self.config
+        batch, count = frames.shape
+        static = self.static_block(self.static_up(self.static_trunk(planes.xy)))
+        gain_x, term_x = self._motion_rows(self.motion[0], planes.tx, frames)
+        gain_y, term_y = self._motion_rows(self.motion[1], planes.ty, frames)
+        moved = static[:, None] * (1 + gain_x[..., :, None]) * (1 + gain_y[..., None, :])
+        moved = moved + term_x[..., :, None] * term_y[..., None, :]
+
+        poses = torch.gather(canvas_from_ego, 1, frames[..., None].expand(-1, -1, 3)).flatten(0, 1)
+        grid = sampling_grid(poses, config.grid_cells // 2, config.grid_half_extent_m, config.canvas.half_extent_m)
+        warped = F.grid_sample(
+            moved.flatten(0, 1).float().contiguous(), grid, padding_mode="border", align_corners=False
+        )
+        inside = (grid.abs().amax(dim=-1) <= 1.0).to(warped.dtype)[:, None]
+        hidden = self.frame_block(self.frame_stem(torch.cat([warped, inside], dim=1)))
+        hidden = F.silu(self.frame_conv(F.silu(self.frame_up(hidden))))
+        return rearrange(self.head(hidden), "(b f) (z k) x y -> b f z k x y", b=batch, f=count, z=config.height_cells)
+
+    def _motion_rows(
+        self, net: nn.Module, plane: Float[Tensor, "B C P X"], frames: Int64[Tensor, "B F"]
+    ) -> tuple[Float[Tensor, "B F C X"], Float[Tensor, "B F C X"]]:
+        size = (self.config.frames, self.config.canvas.cells)
+        rows = F.interpolate(net(plane).float(), size=size, mode="bilinear", align_corners=False)
+        rows = rows.transpose(1, 2)
+        index = frames[..., None, None].expand(-1, -1, *rows.shape[2:])
+        gain, term = torch.gather(rows, 1, index).chunk(2, dim=2)
+        return gain, term

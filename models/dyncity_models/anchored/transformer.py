@@ -1,0 +1,131 @@
+"""The diffusion transformer over the planes of the family ``anchored``."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dyncity_models.conditioning import (
+    MOVER_CHANNELS,
+    PATH_CHANNELS,
+    CanvasConditions,
+    ConditionEmbedding,
+    path_maps,
+)
+from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig
+from dyncity_models.hexplane import Planes
+from dyncity_models.layers import Attention, Mlp, ResidualBlock, position_embedding_2d, sinusoidal_embedding
+
+
+class Block(nn.Module):
+    """Attention and MLP, modulated by a vector that all blocks share plus a bias of its own (adaLN-single).
+
+    A block of the second half first merges the tokens of its twin in the first half (U-ViT, Bao et al. 2023).
+    """
+
+    def __init__(self, width: int, heads: int, merges: bool) -> None:
+        super().__init__()
+        self.merge = nn.Linear(2 * width, width) if merges else None
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(width, 4 * width, width)
+        self.modulation_bias = nn.Parameter(torch.zeros(6, width))
+
+    def forward(
+        self, x_BLD: Float[Tensor, "B L D"], modulation: Float[Tensor, "B 6 D"], twin_BLD: Float[Tensor, "B L D"] | None
+    ) -> Float[Tensor, "B L D"]:
+        """One block."""
+        if self.merge is not None:
+            assert twin_BLD is not None
+            x_BLD = self.merge(torch.cat([x_BLD, twin_BLD], dim=-1))
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.modulation_bias)[:, :, None].unbind(1)
+        x_BLD = x_BLD + gate1 * self.attention(self.norm1(x_BLD) * (1 + scale1) + shift1)
+        return x_BLD + gate2 * self.mlp(self.norm2(x_BLD) * (1 + scale2) + shift2)
+
+
+class DiffusionTransformer(nn.Module):
+    """Predicts the flow-matching velocity of noisy, normalised planes.
+
+    Tokens are patches of xy (through a convolutional stem that also sees the ego path, the known
+    static world and the movers before the chunk), then of tx, then of ty.
+    """
+
+    def __init__(self, config: DiffusionTransformerConfig, planes: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config, self.planes = config, planes
+        width, patch, stem, latent = config.width, config.patch, config.stem_channels, planes.latent_channels
+        map_channels = 2 * latent + 1 + PATH_CHANNELS + 4 * MOVER_CHANNELS
+        self.fold = nn.PixelUnshuffle(2)
+        self.stem = nn.Sequential(nn.Conv2d(map_channels, stem, 3, padding=1), ResidualBlock(stem))
+        self.patch_xy = nn.Conv2d(stem, width, patch, stride=patch)
+        self.patch_tx = nn.Conv2d(latent, width, patch, stride=patch)
+        self.patch_ty = nn.Conv2d(latent, width, patch, stride=patch)
+        self.position = nn.Parameter(self._positions())
+
+        self.time = Mlp(256, width, width)
+        self.condition = ConditionEmbedding(planes.frames, width)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        half = config.depth // 2
+        self.blocks = nn.ModuleList(Block(width, config.heads, merges=i >= half) for i in range(config.depth))
+
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.final_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.unpatch_xy = nn.Linear(width, stem * patch * patch)
+        self.head_xy = nn.Sequential(
+            nn.Conv2d(2 * stem, stem, 3, padding=1),
+            ResidualBlock(stem),
+            nn.SiLU(),
+            nn.Conv2d(stem, latent, 3, padding=1),
+        )
+        self.unpatch_tx = nn.Linear(width, latent * patch * patch)
+        self.unpatch_ty = nn.Linear(width, latent * patch * patch)
+        for layer in (self.modulation[1], self.final_modulation[1], self.head_xy[-1], self.unpatch_tx, self.unpatch_ty):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+
+    def _positions(self) -> Float[Tensor, "L D"]:
+        patch, width = self.config.patch, self.config.width
+        space, time = self.planes.latent_cells // patch, self.planes.pairs // patch
+        tables = [position_embedding_2d(space, space, width)]
+        tables += [position_embedding_2d(time, space, width).roll(7 * (i + 1), dims=-1) for i in range(2)]
+        return torch.cat(tables)
+
+    def forward(self, noisy: Planes, time_B: Float[Tensor, " B"], conditions: CanvasConditions) -> Planes:
+        """Velocity (noise minus data) at ``time_B`` in [0, 1], where 1 is pure noise."""
+        canvas = self.planes.canvas
+        maps = path_maps(conditions.canvas_from_ego, self.planes.latent_cells, canvas.half_extent_m)
+        maps = maps * conditions.plan_given[:, None, None, None]
+        stem = self.stem(
+            torch.cat([noisy.xy, conditions.known_xy, conditions.known_mask, maps, self.fold(conditions.movers)], dim=1)
+        )
+        patched = self.patch_xy(stem), self.patch_tx(noisy.tx), self.patch_ty(noisy.ty)
+        tokens = torch.cat([rearrange(p, "b d h w -> b (h w) d") for p in patched], dim=1) + self.position
+
+        embedded = self.time(sinusoidal_embedding(time_B * 1000.0, 256)) + self.condition(conditions)
+        modulation = self.modulation(embedded).unflatten(-1, (6, self.config.width))
+        twins: list[Tensor] = []
+        for number, block in enumerate(self.blocks):
+            merges = number >= self.config.depth // 2
+            tokens = block(tokens, modulation, twins.pop() if merges else None)
+            if not merges:
+                twins.append(tokens)
+
+        shift, scale = self.final_modulation(embedded)[:, None].chunk(2, dim=-1)
+        tokens = self.norm(tokens) * (1 + scale) + shift
+        return self._unpatch(tokens, stem)
+
+    def _unpatch(self, tokens_BLD: Float[Tensor, "B L D"], stem: Float[Tensor, "B C X Y"]) -> Planes:
+        patch = self.config.patch
+        space, time = self.planes.latent_cells // patch, self.planes.pairs // patch
+        xy, tx, ty = tokens_BLD.split([space * space, time * space, time * space], dim=1)
+
+        def spread(tokens: Tensor, rows: int) -> Tensor:
+            return rearrange(tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, p=patch, q=patch)
+
+        features = torch.cat([spread(self.unpatch_xy(xy), space), stem], dim=1)
+        return Planes(
+            self.head_xy(features).float(),
+            spread(self.unpatch_tx(tx), time).float(),
+            spread(self.unpatch_ty(ty), time).float(),
+        )

@@ -1,0 +1,225 @@
+"""The torch backend: domain types in, tensors through the pipeline, domain types out."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, UInt8
+from scipy.ndimage import binary_dilation
+from torch import Tensor
+
+from dyncity_models.checkpoint import BUNDLED, load_model
+from dyncity_models.conditioning import COMMAND_NONE, CanvasConditions
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
+from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
+from dyncity_models.diffusion.flow import SAMPLERS
+from dyncity_models.hexplane import canvas_poses
+from dyncity_models.memory import DriveMemory
+from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
+from dyncity_sim.domain.frames import planar_from_poses
+from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
+from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.engine.backend import Checkpoint
+from dyncity_sim.errors import InvalidInputError
+
+EVIDENCE_RADIUS_CELLS = 3
+"""Columns this near to an observed one count as known after encoding; farther ones are left to generation."""
+
+FRAME_TOLERANCE_US = 20_000
+"""How far a plan's frame spacing may be off the model's rate."""
+
+
+def load(weights: Path | None) -> "TorchBackend":
+    """Build the backend from a weights folder (the bundled one when None), on the GPU if there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return TorchBackend(AnchoredPipeline(load_model(weights or BUNDLED), device))
+
+
+class TorchBackend:
+    """A model of the family ``anchored`` behind the engine's backend port."""
+
+    def __init__(self, pipeline: AnchoredPipeline) -> None:
+        self.pipeline = pipeline
+        self.config = pipeline.model.config
+        self.grid = CARLASC_GRID
+
+    @property
+    def info(self) -> ModelInfo:
+        """What this model can do."""
+        default = self.config.sampling.sampler
+        return ModelInfo(
+            model_id=self.pipeline.model.model_id,
+            family="anchored",
+            grid=self.grid,
+            taxonomy=CARLASC,
+            frames_per_chunk=self.config.autoencoder.frames,
+            rate_hz=float(FRAME_RATE_HZ),
+            conditions=self.config.transformer.conditions,
+            samplers=(default, *(s for s in SAMPLERS if s != default)),
+            default_steps=self.config.sampling.steps,
+        )
+
+    def warm_up(self) -> None:
+        """Generate one chunk of a standing ego."""
+        frames = self.config.autoencoder.frames
+        plan = EgoPlan(np.tile(np.eye(4), (frames, 1, 1)), np.arange(frames, dtype=np.int64) * 100_000)
+        self.generate(Conditions(plan=plan), SamplingOptions(seed=0, steps=1), lambda step: None)
+
+    def generate(self, conditions: Conditions, options: SamplingOptions, checkpoint: Checkpoint) -> GeneratedChunk:
+        """Generate one chunk; see ``dyncity_sim.engine.backend.Backend``."""
+        plan = self._check_plan(conditions.plan)
+        sampler = options.sampler or self.config.sampling.sampler
+        if sampler not in SAMPLERS:
+            raise InvalidInputError("options.sampler", repr(sampler), f"one of {', '.join(SAMPLERS)}")
+        assert options.seed is not None
+        planar = planar_from_poses(plan.poses_world_from_ego)
+        heights_m = plan.poses_world_from_ego[:, 2, 3]
+        memory = self._memory(conditions.continuation, planar, heights_m)
+
+        started = time.perf_counter()
+        known = memory.seen_from(planar, heights_m, self.grid)
+        canvas_conditions = self._conditions(conditions, planar, memory, known)
+        planes = self.pipeline.generate(
+            canvas_conditions,
+            torch.Generator().manual_seed(options.seed),
+            options.steps or self.config.sampling.steps,
+            self.config.sampling.guidance_scale if options.guidance_scale is None else options.guidance_scale,
+            sampler,
+            checkpoint,
+        )
+        sampled = time.perf_counter()
+        decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
+        labels = _with_known(decoded, known)
+        occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
+        continuation = self._remember(memory, labels, planar, heights_m)
+        timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
+        return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, timings)
+
+    def encode(self, occupancy: OccupancySequence) -> Continuation:
+        """Complete what sensors saw of the last chunk of a drive and remember it.
+
+        Only columns near observed cells are kept as known; everything else is left to generation.
+        """
+        if occupancy.grid != self.grid or occupancy.taxonomy.id != CARLASC.id:
+            raise InvalidInputError(
+                "occupancy",
+                f"grid {occupancy.grid.shape}, taxonomy {occupancy.taxonomy.id!r}",
+                f"grid {self.grid.shape} at {self.grid.lower_m}, taxonomy {CARLASC.id!r}",
+                "Grids are never resampled silently.",
+            )
+        frames = self.config.autoencoder.frames
+        if len(occupancy) != frames:
+            raise InvalidInputError("occupancy.labels", f"{len(occupancy)} frames", f"{frames} frames")
+        observed = np.ones(occupancy.labels.shape, np.bool_) if occupancy.observed is None else occupancy.observed
+        tokens = np.where(observed, occupancy.labels, UNOBSERVED).astype(np.uint8)
+        planar = planar_from_poses(occupancy.poses_world_from_ego)
+        heights_m = occupancy.poses_world_from_ego[:, 2, 3]
+        poses = self._canvas_poses(planar)
+        planes = self.pipeline.encode(torch.from_numpy(tokens)[None], poses)
+        labels = self.pipeline.decode(planes, poses)[0].cpu().numpy()
+        reach = np.ones((1, 2 * EVIDENCE_RADIUS_CELLS + 1, 2 * EVIDENCE_RADIUS_CELLS + 1), dtype=np.bool_)
+        evidence = binary_dilation(observed.any(axis=-1), reach)
+        memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid)
+        return self._remember(memory, labels, planar, heights_m, evidence)
+
+    def _check_plan(self, plan: EgoPlan | None) -> EgoPlan:
+        frames = self.config.autoencoder.frames
+        if plan is None:
+            raise InvalidInputError(
+                "conditions.plan", "none", f"{frames} poses", "This model lays its planes along the plan."
+            )
+        if len(plan) != frames:
+            raise InvalidInputError("conditions.plan", f"{len(plan)} poses", f"{frames} poses")
+        spacing_us = np.diff(plan.times_us)
+        if np.abs(spacing_us - 1_000_000 // FRAME_RATE_HZ).max() > FRAME_TOLERANCE_US:
+            raise InvalidInputError(
+                "conditions.plan.times_us",
+                f"steps of {spacing_us.min()} to {spacing_us.max()} us",
+                "steps of 100000 us",
+            )
+        return plan
+
+    def _memory(
+        self,
+        continuation: Continuation | None,
+        planar: Float64[np.ndarray, "T 3"],
+        heights_m: Float64[np.ndarray, " T"],
+    ) -> DriveMemory:
+        anchor = planar[self.config.autoencoder.canvas.anchor_frame]
+        if continuation is None:
+            return DriveMemory.empty(planar[0], float(heights_m[0]), self.grid).centred_on(anchor[:2], self.grid)
+        if continuation.model_id != self.info.model_id:
+            raise InvalidInputError(
+                "continuation.model_id",
+                repr(continuation.model_id),
+                repr(self.info.model_id),
+                "Continue with the model that began the drive, or start a new one.",
+            )
+        return DriveMemory.from_bytes(continuation.payload, self.grid).centred_on(anchor[:2], self.grid)
+
+    def _conditions(
+        self,
+        conditions: Conditions,
+        planar: Float64[np.ndarray, "T 3"],
+        memory: DriveMemory,
+        known: UInt8[np.ndarray, "T X Y Z"],
+    ) -> CanvasConditions:
+        config, canvas = self.config.autoencoder, self.config.autoencoder.canvas
+        device, poses, anchor = self.pipeline.device, self._canvas_poses(planar), planar[canvas.anchor_frame]
+        cells = config.latent_cells
+        known_cells = memory.known_on_canvas(anchor, canvas.cells, canvas.half_extent_m, self.grid)
+        mask = torch.from_numpy(known_latent_mask(known_cells)[None, None]).float().to(device)
+        known_xy = torch.zeros(1, config.latent_channels, cells, cells, device=device)
+        if mask.any():
+            known_xy = self.pipeline.encode(torch.from_numpy(known)[None], poses).xy * mask
+        movers = np.zeros((2 * len(MOVER_FRAMES), canvas.cells, canvas.cells), dtype=np.bool_)
+        if len(memory.movers):
+            movers = moved_to_canvas(
+                memory.movers,
+                memory.movers_planar,
+                anchor,
+                config.grid_half_extent_m,
+                canvas.half_extent_m,
+                canvas.cells,
+            )
+        command = COMMAND_NONE if conditions.command is None else COMMANDS.index(conditions.command)
+        return CanvasConditions(
+            poses.to(device),
+            torch.ones(1, dtype=torch.bool, device=device),
+            torch.tensor([command], device=device),
+            known_xy,
+            mask,
+            torch.from_numpy(movers[None]).float().to(device),
+        )
+
+    def _remember(
+        self,
+        memory: DriveMemory,
+        labels: UInt8[np.ndarray, "T X Y Z"],
+        planar: Float64[np.ndarray, "T 3"],
+        heights_m: Float64[np.ndarray, " T"],
+        evidence: Bool[np.ndarray, "T X Y"] | None = None,
+    ) -> Continuation:
+        learned = memory.centred_on(planar[-1, :2], self.grid).learn(labels, planar, heights_m, self.grid, evidence)
+        recent = [len(labels) + offset for offset in MOVER_FRAMES]
+        learned = replace(learned, movers=mover_columns(labels[recent]), movers_planar=np.tile(planar[recent], (2, 1)))
+        return Continuation(self.info.model_id, learned.to_bytes())
+
+    def _canvas_poses(self, planar: Float64[np.ndarray, "T 3"]) -> Tensor:
+        anchor_frame = self.config.autoencoder.canvas.anchor_frame
+        near_origin = planar - planar[anchor_frame] * np.array([1.0, 1.0, 0.0])
+        return canvas_poses(torch.from_numpy(near_origin)[None], anchor_frame).float()
+
+
+def _with_known(
+    decoded: UInt8[np.ndarray, "T X Y Z"], known: UInt8[np.ndarray, "T X Y Z"]
+) -> UInt8[np.ndarray, "T X Y Z"]:
+    """The known static world, with generated movers wherever it leaves room for them."""
+    mover_in_free_space = np.isin(decoded, CARLASC.moving_labels) & (known == 0)
+    return np.where((known == UNOBSERVED) | mover_in_free_space, decoded, known).astype(np.uint8)

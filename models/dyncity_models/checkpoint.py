@@ -1,0 +1,137 @@
+"""Weights on disk: ``model.json`` beside safetensors, never pickle."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from dyncity_models.anchored.autoencoder import Autoencoder
+from dyncity_models.anchored.transformer import DiffusionTransformer
+from dyncity_models.config import AnchoredConfig
+from dyncity_models.normalisation import Normalisation
+from dyncity_sim.errors import CheckpointError
+
+FORMAT = 1
+BUNDLED = Path(__file__).parent / "weights" / "anchored"
+"""The weights that ship with the package."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AnchoredModel:
+    """A loaded model of the family ``anchored``.
+
+    Attributes:
+        model_id: family and a hash of configuration and weights.
+        transformer: None in a folder that holds an autoencoder only.
+    """
+
+    model_id: str
+    config: AnchoredConfig
+    autoencoder: Autoencoder
+    transformer: DiffusionTransformer | None
+    normalisation: Normalisation
+
+
+def save_model(
+    folder: Path,
+    config: AnchoredConfig,
+    autoencoder: Autoencoder,
+    transformer: DiffusionTransformer | None = None,
+    normalisation: Normalisation | None = None,
+) -> None:
+    """Write weights in half precision; each file appears under its name only when whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_tensors(folder / "autoencoder.safetensors", autoencoder)
+    if transformer is not None:
+        assert normalisation is not None
+        _write_tensors(folder / "transformer.safetensors", transformer)
+        _write_tensors(folder / "normalisation.safetensors", normalisation, torch.float32)
+    described = {"format": FORMAT, "family": "anchored", "config": dataclasses.asdict(config)}
+    partial = folder / "model.json.partial"
+    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder / "model.json")
+
+
+def load_model(folder: Path) -> AnchoredModel:
+    """Load weights.
+
+    Raises:
+        CheckpointError: the folder, a file or a tensor is missing, truncated, or of another model.
+    """
+    description = folder / "model.json"
+    if not description.is_file():
+        raise CheckpointError(
+            "weights",
+            str(folder),
+            "a folder with model.json",
+            "Train one, or leave --weights out to use the bundled ones.",
+        )
+    try:
+        described = json.loads(description.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError("weights", f"{description}: {error}", "valid JSON") from error
+    if described.get("format") != FORMAT or described.get("family") != "anchored":
+        raise CheckpointError(
+            "weights",
+            f"format {described.get('format')} of family {described.get('family')!r}",
+            f"format {FORMAT} of family 'anchored'",
+        )
+    config = _config(described.get("config"), description)
+    autoencoder = Autoencoder(config.autoencoder)
+    digest = hashlib.sha256(json.dumps(described["config"], sort_keys=True).encode())
+    _read_tensors(folder / "autoencoder.safetensors", autoencoder, digest)
+    transformer, normalisation = None, Normalisation(config.autoencoder.latent_channels)
+    if (folder / "transformer.safetensors").exists():
+        transformer = DiffusionTransformer(config.transformer, config.autoencoder)
+        _read_tensors(folder / "transformer.safetensors", transformer, digest)
+        _read_tensors(folder / "normalisation.safetensors", normalisation, digest)
+        transformer = transformer.eval()
+    model_id = f"anchored-{digest.hexdigest()[:16]}"
+    return AnchoredModel(model_id, config, autoencoder.eval(), transformer, normalisation)
+
+
+def _config(values: object, source: Path) -> AnchoredConfig:
+    try:
+        built = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AnchoredConfig), values))
+    except OmegaConfBaseException as error:
+        raise CheckpointError(
+            "weights", f"{source}: {error.msg or error}", "a configuration of this version"
+        ) from error
+    assert isinstance(built, AnchoredConfig)
+    conditions = tuple(built.transformer.conditions)
+    return dataclasses.replace(built, transformer=dataclasses.replace(built.transformer, conditions=conditions))
+
+
+def _write_tensors(file: Path, module: nn.Module, dtype: torch.dtype = torch.float16) -> None:
+    tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in module.state_dict().items()}
+    partial = file.with_name(file.name + ".partial")
+    save_file(tensors, partial)
+    os.replace(partial, file)
+
+
+def _read_tensors(file: Path, module: nn.Module, digest: "hashlib._Hash") -> None:
+    if not file.is_file():
+        raise CheckpointError("weights", f"no {file.name} in {file.parent}", "every file that model.json goes with")
+    digest.update(file.read_bytes())
+    try:
+        tensors = load_file(file)
+    except SafetensorError as error:
+        raise CheckpointError(
+            "weights", f"{file}: {error}", "a whole safetensors file", "It is truncated or damaged: fetch it again."
+        ) from error
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if found != expected:
+        wrong = sorted(set(found.items()) ^ set(expected.items()))[:3]
+        raise CheckpointError(
+            "weights", f"{file} with other tensors, e.g. {wrong}", "the tensors of model.json's config"
+        )
+    module.load_state_dict({name: value.float() for name, value in tensors.items()})

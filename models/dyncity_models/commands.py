@@ -1,0 +1,93 @@
+"""``dyncity train``, ``encode`` and ``evaluate``; torch is imported only when one of them runs."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def register_train(subparsers: "Subparsers") -> None:
+    """Add ``dyncity train vae|dit``."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train the autoencoder (vae) or the diffusion transformer (dit)",
+        description="Train one half of the model. A killed run goes on from its newest checkpoint when started again.",
+        epilog="examples:\n"
+        "  dyncity train vae --config configs/anchored/vae.yaml data.train='[rec/a,rec/b]' data.validation='[rec/c]'\n"
+        "  dyncity train dit --config configs/anchored/dit.yaml latents=out/latents/train optimiser.steps=2000",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("stage", choices=("vae", "dit"))
+    parser.add_argument("--config", type=Path, help="YAML file; see configs/anchored/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration value")
+    parser.set_defaults(run=_train)
+
+
+def register_encode(subparsers: "Subparsers") -> None:
+    """Add ``dyncity encode``."""
+    parser = subparsers.add_parser(
+        "encode",
+        help="encode recordings into latents for training the transformer",
+        epilog="example:\n  dyncity encode rec/a rec/b --autoencoder out/train/vae/export --out out/latents/train",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recordings", nargs="+", type=Path, help="folders written by dyncity record")
+    parser.add_argument("--autoencoder", type=Path, required=True, help="folder of exported autoencoder weights")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--chunks-per-drive", type=int, default=1, help="random chunks of each drive (default: 1)")
+    parser.set_defaults(run=_encode)
+
+
+def register_evaluate(subparsers: "Subparsers") -> None:
+    """Add ``dyncity evaluate``."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure reconstruction and generation against recordings",
+        description="Reconstruction mIoU, class shares, road under the path, static agreement, commands, drives.",
+        epilog="example:\n  dyncity evaluate rec/town02 --plans 100 --json out/evaluation.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recordings", nargs="+", type=Path, help="recordings of towns the weights never saw")
+    parser.add_argument("--plans-from", nargs="*", type=Path, help="recordings to take plans from (default: the same)")
+    parser.add_argument("--weights", type=Path, help="weights folder (default: the bundled ones)")
+    parser.add_argument("--plans", type=int, default=100, help="chunks to generate (default: 100)")
+    parser.add_argument("--clips", type=int, default=60, help="chunks to reconstruct (default: 60)")
+    parser.add_argument("--drives", type=int, default=4, help="drives of eight chunks (default: 4)")
+    parser.add_argument("--steps", type=int, help="network evaluations per chunk (default: the model's)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--picture", type=Path, help="also draw generated beside recorded chunks here (PNG)")
+    parser.set_defaults(run=_evaluate)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
+    from dyncity_models.training.stages import train_autoencoder, train_transformer
+    from dyncity_sim.config import load_config
+
+    if arguments.stage == "vae":
+        config = load_config(AutoencoderTrainingConfig, arguments.config, arguments.overrides)
+        export = train_autoencoder(config)
+    else:
+        export = train_transformer(load_config(TransformerTrainingConfig, arguments.config, arguments.overrides))
+    print(f"weights: {export}")
+    return 0
+
+
+def _encode(arguments: argparse.Namespace) -> int:
+    from dyncity_models.training.stages import encode_recordings
+
+    counts = encode_recordings(
+        arguments.recordings, arguments.autoencoder, arguments.out, arguments.seed, arguments.chunks_per_drive
+    )
+    print(f"encoded {sum(counts.values())} chunks: " + ", ".join(f"{n} {c}" for n, c in counts.items()))
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from dyncity_models.evaluation.report import evaluate
+
+    return evaluate(arguments)

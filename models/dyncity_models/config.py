@@ -1,0 +1,108 @@
+"""Architecture of the model family ``anchored``, as frozen dataclasses that travel with the weights."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class CanvasConfig:
+    """The common frame that planes are stored in: the ego frame of ``anchor_frame``, flattened.
+
+    Attributes:
+        anchor_frame: frame of the chunk whose ego frame the canvas is.
+        half_extent_m: the canvas covers ``[-half_extent_m, half_extent_m]`` in x and y.
+        cells: feature cells along x and along y.
+    """
+
+    anchor_frame: int = 8
+    half_extent_m: float = 32.0
+    cells: int = 64
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Shapes and widths of the autoencoder.
+
+    Attributes:
+        frames: T of a chunk.
+        grid_cells: X (= Y) of the occupancy grid.
+        height_cells: Z of the occupancy grid.
+        grid_half_extent_m: the grid covers ``[-grid_half_extent_m, grid_half_extent_m]`` in x and y.
+        classes: K, the labels a cell can take; the encoder knows one more, "never observed".
+        embedding_channels: width of the fixed class embedding.
+        latent_channels: C of every plane.
+        encoder_channels: width of the per-pair features.
+        static_channels: width of the latent-resolution trunk of the decoder.
+        feature_channels: width of the canvas features.
+        output_channels: width at full grid resolution.
+        canvas: the common frame.
+    """
+
+    frames: int = 16
+    grid_cells: int = 128
+    height_cells: int = 8
+    grid_half_extent_m: float = 25.6
+    classes: int = 11
+    embedding_channels: int = 6
+    latent_channels: int = 8
+    encoder_channels: int = 48
+    static_channels: int = 96
+    feature_channels: int = 64
+    output_channels: int = 32
+    canvas: CanvasConfig = field(default_factory=CanvasConfig)
+
+    @property
+    def pairs(self) -> int:
+        """Frame pairs of a chunk, the time cells of the planes tx and ty."""
+        return self.frames // 2
+
+    @property
+    def latent_cells(self) -> int:
+        """Cells of the planes along x and along y."""
+        return self.canvas.cells // 2
+
+
+@dataclass(frozen=True)
+class DiffusionTransformerConfig:
+    """Shapes and widths of the diffusion transformer.
+
+    Attributes:
+        width: D of every token.
+        depth: transformer blocks, even; block i feeds block ``depth - 1 - i`` (U-ViT).
+        heads: attention heads.
+        patch: latent cells along x and y (and time) in one token.
+        stem_channels: width of the convolutional stem and head on the plane xy.
+        conditions: what the weights are trained with.
+    """
+
+    width: int = 256
+    depth: int = 6
+    heads: int = 4
+    patch: int = 2
+    stem_channels: int = 96
+    conditions: tuple[str, ...] = ("plan", "command", "continuation")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Defaults of the sampler that ship with the weights.
+
+    Attributes:
+        sampler: ``euler`` or ``heun``.
+        steps: network evaluations per chunk.
+        guidance_scale: 1 is no guidance.
+        candidates: chunks drawn at once, of which the one with most road under the ego path is kept.
+    """
+
+    sampler: str = "euler"
+    steps: int = 16
+    guidance_scale: float = 1.0
+    candidates: int = 1
+
+
+@dataclass(frozen=True)
+class AnchoredConfig:
+    """The whole family: one autoencoder, one diffusion transformer, sampling defaults."""
+
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    transformer: DiffusionTransformerConfig = field(default_factory=DiffusionTransformerConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)

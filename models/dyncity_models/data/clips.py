@@ -1,0 +1,84 @@
+"""Chunks of recordings as arrays: merged labels, what was observed of them, planar ego poses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64, UInt8
+
+from dyncity_sim.dataset.store import Recording
+from dyncity_sim.domain.frames import planar_from_poses
+from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
+from dyncity_sim.domain.taxonomy import merged_labels
+from dyncity_sim.errors import InvalidInputError
+
+UNOBSERVED = 11
+"""The encoder's token of a cell that no sensor saw; merged labels that occur are 0 to 10."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Consecutive frames of one recorded drive.
+
+    Attributes:
+        labels: dense merged labels, ``(T, X, Y, Z)``.
+        observed: cells that the emulated sensors saw, ``(T, X, Y, Z)``.
+        planar: x, y, yaw of each ego frame in the drive's world frame, ``(T, 3)``.
+    """
+
+    labels: UInt8[np.ndarray, "T X Y Z"]
+    observed: Bool[np.ndarray, "T X Y Z"]
+    planar: Float64[np.ndarray, "T 3"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def mirrored(self) -> "Clip":
+        """The same clip with left and right swapped (y and yaw negated)."""
+        return Clip(self.labels[:, :, ::-1], self.observed[:, :, ::-1], self.planar * np.array([1.0, -1.0, -1.0]))
+
+    def frames(self, start: int, stop: int) -> "Clip":
+        """Some of its frames."""
+        return Clip(self.labels[start:stop], self.observed[start:stop], self.planar[start:stop])
+
+    @property
+    def observed_tokens(self) -> UInt8[np.ndarray, "T X Y Z"]:
+        """Encoder input as a sensor rig would give it."""
+        return np.where(self.observed, self.labels, UNOBSERVED).astype(np.uint8)
+
+
+class ClipSource:
+    """Every drive of some recordings, addressed by number.
+
+    Raises:
+        InvalidInputError: no recording, or none with a drive of a chunk's length.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        if not folders:
+            raise InvalidInputError("data.recordings", "no folder", "at least one recording")
+        recordings = [Recording.open(Path(folder)) for folder in folders]
+        self.drives = [d for recording in recordings for d in recording.drives if len(d) >= FRAMES_PER_CHUNK]
+        if not self.drives:
+            raise InvalidInputError(
+                "data.recordings",
+                f"{len(folders)} folders without a usable drive",
+                f"drives of {FRAMES_PER_CHUNK} frames",
+            )
+
+    def __len__(self) -> int:
+        return len(self.drives)
+
+    def length(self, drive: int) -> int:
+        """Frames of a drive."""
+        return len(self.drives[drive])
+
+    def planar(self, drive: int) -> Float64[np.ndarray, "T 3"]:
+        """x, y, yaw of every ego frame of a drive."""
+        return planar_from_poses(self.drives[drive].poses_world_from_ego)
+
+    def clip(self, drive: int, start: int, frames: int = FRAMES_PER_CHUNK) -> Clip:
+        """Frames ``start`` to ``start + frames`` of a drive."""
+        raw, counts = self.drives[drive].arrays(start, start + frames)
+        return Clip(merged_labels(raw), counts > 0, self.planar(drive)[start : start + frames])

@@ -1,0 +1,53 @@
+"""Reconstruction: what the autoencoder gives back of what sensors saw."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+
+from dyncity_models.data.clips import UNOBSERVED, Clip, ClipSource
+from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
+from dyncity_models.hexplane import canvas_poses
+from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Scores of reconstructed chunks.
+
+    Attributes:
+        miou: mean IoU in percent over present classes, free excluded, observed cells.
+        class_iou: IoU of each class in percent, NaN where absent.
+        cells: reconstructed cells of each class, dense, ``(K,)``.
+    """
+
+    miou: float
+    class_iou: Float64[np.ndarray, " K"]
+    cells: Int64[np.ndarray, " K"]
+
+
+def spread_chunks(source: ClipSource, count: int) -> Iterator[Clip]:
+    """Chunks from the middle of evenly spread drives."""
+    for drive in np.linspace(0, len(source) - 1, count).astype(int):
+        start = (source.length(int(drive)) - FRAMES_PER_CHUNK) // 2
+        yield source.clip(int(drive), start)
+
+
+def reconstruct(pipeline: AnchoredPipeline, chunks: Iterator[Clip]) -> Reconstruction:
+    """Encode the sensor view of each chunk, decode it, and count observed cells."""
+    config = pipeline.model.config.autoencoder
+    confusion = torch.zeros(config.classes, config.classes, dtype=torch.int64)
+    cells = np.zeros(config.classes, dtype=np.int64)
+    for chunk in chunks:
+        near_origin = chunk.planar - chunk.planar[0] * np.array([1.0, 1.0, 0.0])
+        poses = canvas_poses(torch.from_numpy(near_origin)[None], config.canvas.anchor_frame).float()
+        planes = pipeline.encode(torch.from_numpy(chunk.observed_tokens)[None], poses)
+        decoded = pipeline.decode(planes, poses)[0].cpu()
+        seen = torch.from_numpy(np.ascontiguousarray(chunk.observed))
+        truth = torch.from_numpy(np.ascontiguousarray(chunk.labels))
+        confusion += confusion_matrix(truth[seen], decoded[seen], config.classes)
+        cells += np.bincount(decoded.numpy().ravel(), minlength=UNOBSERVED)
+    return Reconstruction(100 * mean_iou(confusion), 100 * class_iou(confusion).numpy(), cells)

@@ -1,0 +1,137 @@
+"""``dyncity evaluate``: every figure in one table and one JSON file."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from dyncity_models.backend import TorchBackend
+from dyncity_models.checkpoint import BUNDLED, load_model
+from dyncity_models.data.clips import UNOBSERVED, ClipSource
+from dyncity_models.evaluation.generation import (
+    DRIVE_CHUNKS,
+    DriveScore,
+    Generation,
+    drive,
+    generate_from_plans,
+    recorded_plans,
+)
+from dyncity_models.evaluation.reconstruction import Reconstruction, reconstruct, spread_chunks
+from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_sim.domain.generation import GeneratedChunk
+from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.preview.bev import render_bev
+
+PICTURED = 8
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Measure, print, and write what was asked for."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backend = TorchBackend(AnchoredPipeline(load_model(arguments.weights or BUNDLED), device))
+    backend.warm_up()
+    source = ClipSource(arguments.recordings)
+    plans_source = ClipSource(arguments.plans_from) if arguments.plans_from else source
+
+    chunks = track(spread_chunks(source, arguments.clips), "reconstructing", total=arguments.clips)
+    reconstruction = reconstruct(backend.pipeline, iter(chunks))
+    own = (
+        reconstruct(backend.pipeline, spread_chunks(plans_source, arguments.clips))
+        if arguments.plans_from
+        else reconstruction
+    )
+
+    pictured: list[GeneratedChunk] = []
+    plans = list(recorded_plans(plans_source, arguments.plans))
+    generation = generate_from_plans(
+        backend, iter(track(plans, "generating")), arguments.seed, arguments.steps, pictured.append
+    )
+    drives = drive_scores(backend, source, arguments.drives, arguments.seed, arguments.steps)
+    figures = summarise(reconstruction, own, generation, drives)
+    figures["model_id"] = backend.info.model_id
+    Console().print(table(figures))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if arguments.picture:
+        draw(pictured, arguments.picture)
+    return 0
+
+
+def drive_scores(
+    backend: TorchBackend, source: ClipSource, count: int, seed: int, steps: int | None
+) -> list[DriveScore]:
+    """Drives of eight chunks along recorded paths, as far as recordings are long enough."""
+    frames = (DRIVE_CHUNKS + 1) * FRAMES_PER_CHUNK
+    long_enough = [d for d in range(len(source)) if source.length(d) >= frames][:count]
+    return [drive(backend, source.clip(d, 0, frames), seed, steps)[0] for d in track(long_enough, "driving")]
+
+
+def summarise(
+    reconstruction: Reconstruction, own: Reconstruction, generation: Generation, drives: list[DriveScore]
+) -> dict[str, object]:
+    """All figures as plain values; class ratios are generated over reconstructed shares of occupied cells."""
+    generated_shares, reconstructed_shares = (
+        cells[1:] / max(1, cells[1:].sum()) for cells in (generation.cells, own.cells)
+    )
+    names = CARLASC.names[1:UNOBSERVED]
+    ratios = generated_shares / np.maximum(reconstructed_shares, 1e-9)
+    figures: dict[str, object] = {
+        "miou": reconstruction.miou,
+        "class_iou": dict(zip(CARLASC.names, reconstruction.class_iou.tolist(), strict=False)),
+        "plans": len(generation.seconds),
+        "share_generated": dict(zip(names, generated_shares.tolist(), strict=True)),
+        "share_reconstructed": dict(zip(names, reconstructed_shares.tolist(), strict=True)),
+        "share_ratio": dict(zip(names, ratios.tolist(), strict=True)),
+        "road_under_path": float(np.mean(generation.road_under_path)),
+        "static_agreement_0_15": float(np.nanmean(generation.rigidity)),
+        "turns": len(generation.turns),
+        "turns_right": int(np.sum(generation.turns)),
+        "seconds_per_chunk": float(np.median(generation.seconds)),
+        "drives": len(drives),
+    }
+    if drives:
+        borders = np.array([d.borders for d in drives])
+        figures["border_agreement"] = float(borders.mean())
+        figures["border_agreement_by_border"] = borders.mean(axis=0).tolist()
+        figures["drive_static_agreement_0_15"] = float(np.mean([d.rigidity for d in drives]))
+        figures["drive_road_under_path"] = float(np.mean([d.road_under_path for d in drives]))
+    return figures
+
+
+def table(figures: dict[str, object]) -> Table:
+    """The figures as people read them."""
+    result = Table("figure", "value", title=f"evaluation of {figures['model_id']}")
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            shown = "  ".join(f"{k} {_short(v)}" for k, v in value.items())
+        elif isinstance(value, list):
+            shown = "  ".join(_short(v) for v in value)
+        else:
+            shown = _short(value)
+        result.add_row(name.replace("_", " "), shown)
+    return result
+
+
+def draw(chunks: list[GeneratedChunk], file: Path) -> None:
+    """Top views of a few generated chunks: a row each, frames 0, 5, 10 and 15."""
+    chosen = [chunks[i] for i in np.linspace(0, len(chunks) - 1, min(PICTURED, len(chunks))).astype(int)]
+    rows = [
+        np.concatenate(
+            [render_bev(c.occupancy.labels[t], c.occupancy.grid, CARLASC, scale=2) for t in (0, 5, 10, 15)], axis=1
+        )
+        for c in chosen
+    ]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(rows)).save(file)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

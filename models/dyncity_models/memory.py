@@ -1,0 +1,232 @@
+"""What a drive knows of its world: the static map so far and the movers of the last frames.
+
+It travels inside the continuation, so it is bounded: a square of columns that moves with the ego. A
+cell is written once, by the first chunk that shows it, and never resampled afterwards; that is why
+long drives do not drift.
+"""
+
+import json
+import struct
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import zstandard
+from jaxtyping import Bool, Float64, Int64, UInt8
+
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.data.views import cell_centres_world
+from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.errors import InvalidInputError
+
+COLUMNS = 320
+"""Columns along each side of the remembered square (128 m at 0.4 m)."""
+
+_MAGIC = b"DCM1"
+_VOTING_FRAMES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class DriveMemory:
+    """The static world around the ego, and who was moving in it.
+
+    Attributes:
+        labels: ``(N, N, Z)`` static labels, ``UNOBSERVED`` where nothing is known.
+        world_from_memory: x, y, yaw of the memory's axes, which never change over a drive.
+        corner: cell index of ``labels[0, 0]`` along the memory's axes.
+        height_m: world height of the ego when the drive began; cells are stacked relative to it.
+        movers: columns with vehicles, then pedestrians, in the last frames, ``(M, X, Y)``.
+        movers_planar: x, y, yaw of the ego in the world for each of ``movers``.
+    """
+
+    labels: UInt8[np.ndarray, "N N Z"]
+    world_from_memory: Float64[np.ndarray, " 3"]
+    corner: Int64[np.ndarray, " 2"]
+    height_m: float
+    movers: Bool[np.ndarray, "M X Y"]
+    movers_planar: Float64[np.ndarray, "M 3"]
+
+    @classmethod
+    def empty(cls, planar: Float64[np.ndarray, " 3"], height_m: float, grid: Grid) -> "DriveMemory":
+        """Nothing known, centred on an ego pose."""
+        return cls(
+            np.full((COLUMNS, COLUMNS, grid.shape[2]), UNOBSERVED, dtype=np.uint8),
+            np.array(planar, dtype=np.float64),
+            np.full(2, -COLUMNS // 2, dtype=np.int64),
+            height_m,
+            np.zeros((0, *grid.shape[:2]), dtype=np.bool_),
+            np.zeros((0, 3)),
+        )
+
+    def centred_on(self, xy_world: Float64[np.ndarray, " 2"], grid: Grid) -> "DriveMemory":
+        """The square moved (by whole cells) so that a point of the world is in its middle."""
+        corner = np.floor(self._axes(xy_world) / grid.voxel_size_m[0]).astype(np.int64) - COLUMNS // 2
+        shift = corner - self.corner
+        labels = np.full_like(self.labels, UNOBSERVED)
+        if (np.abs(shift) < COLUMNS).all():
+            kept = [slice(max(0, s), COLUMNS + min(0, s)) for s in shift]
+            place = [slice(max(0, -s), COLUMNS + min(0, -s)) for s in shift]
+            labels[place[0], place[1]] = self.labels[kept[0], kept[1]]
+        return replace(self, labels=labels, corner=corner)
+
+    def seen_from(
+        self, planar: Float64[np.ndarray, "T 3"], heights_m: Float64[np.ndarray, " T"], grid: Grid
+    ) -> UInt8[np.ndarray, "T X Y Z"]:
+        """Known static labels in the ego grids of some frames, ``UNOBSERVED`` elsewhere."""
+        points = cell_centres_world(planar, grid.shape[0], -grid.lower_m[0])
+        index, inside = self._index(points, grid)
+        seen = self.labels[index[..., 0], index[..., 1]]
+        seen[~inside] = UNOBSERVED
+        for frame, lift in enumerate(self._lifts(heights_m, grid)):
+            if lift:
+                seen[frame] = _shifted_down(seen[frame], lift)
+        return seen
+
+    def known_on_canvas(
+        self, anchor: Float64[np.ndarray, " 3"], cells: int, half_extent_m: float, grid: Grid
+    ) -> Bool[np.ndarray, "C C"]:
+        """Canvas cells of which the static world is known."""
+        index, inside = self._index(cell_centres_world(anchor[None], cells, half_extent_m)[0], grid)
+        known_column = (self.labels != UNOBSERVED).sum(axis=-1) > self.labels.shape[-1] // 2
+        return known_column[index[..., 0], index[..., 1]] & inside
+
+    def learn(
+        self,
+        labels: UInt8[np.ndarray, "T X Y Z"],
+        planar: Float64[np.ndarray, "T 3"],
+        heights_m: Float64[np.ndarray, " T"],
+        grid: Grid,
+        evidence: Bool[np.ndarray, "T X Y"] | None = None,
+    ) -> "DriveMemory":
+        """Add what some frames show where nothing was known, by majority over frames; movers do not vote."""
+        votes = np.zeros((*self.labels.shape, UNOBSERVED), dtype=np.uint8)
+        axis = np.arange(COLUMNS)
+        columns = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+        unknown = (self.labels == UNOBSERVED).any(axis=-1).ravel()
+        columns = columns[unknown]
+        world = self._world(columns, grid)
+        voters = np.unique(np.linspace(0, len(labels) - 1, min(_VOTING_FRAMES, len(labels))).astype(int))
+        lifts = self._lifts(heights_m, grid)
+        for frame in voters:
+            x, y, yaw = planar[frame]
+            offset = world - np.array([x, y])
+            ego = np.stack(
+                [
+                    np.cos(yaw) * offset[:, 0] + np.sin(yaw) * offset[:, 1],
+                    -np.sin(yaw) * offset[:, 0] + np.cos(yaw) * offset[:, 1],
+                ],
+                axis=-1,
+            )
+            cell = np.floor((ego - np.array(grid.lower_m[:2])) / np.array(grid.voxel_size_m[:2])).astype(np.int64)
+            inside = ((cell >= 0) & (cell < np.array(grid.shape[:2]))).all(axis=-1)
+            if evidence is not None:
+                inside[inside] &= evidence[frame][cell[inside, 0], cell[inside, 1]]
+            here, there = columns[inside], cell[inside]
+            shown = _shifted_down(labels[frame][there[:, 0], there[:, 1]], -lifts[frame])
+            _vote(votes, here, shown)
+        votes[..., list(CARLASC.moving_labels)] = 0
+        decided = np.where(votes.any(axis=-1), votes.argmax(axis=-1), UNOBSERVED).astype(np.uint8)
+        return replace(self, labels=np.where(self.labels == UNOBSERVED, decided, self.labels))
+
+    def to_bytes(self) -> bytes:
+        """Pack for the continuation."""
+        arrays = {
+            "labels": self.labels,
+            "movers": np.packbits(self.movers),
+            "movers_planar": self.movers_planar,
+            "world_from_memory": self.world_from_memory,
+            "corner": self.corner,
+        }
+        header = json.dumps(
+            {
+                "height_m": self.height_m,
+                "movers_shape": self.movers.shape,
+                "arrays": {n: [a.dtype.str, a.shape] for n, a in arrays.items()},
+            }
+        ).encode()
+        body = zstandard.compress(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values()), 3)
+        return _MAGIC + struct.pack("<I", len(header)) + header + body
+
+    @classmethod
+    def from_bytes(cls, payload: bytes, grid: Grid) -> "DriveMemory":
+        """Unpack; a damaged payload raises InvalidInputError."""
+        try:
+            if payload[:4] != _MAGIC:
+                raise ValueError("wrong magic")
+            (length,) = struct.unpack("<I", payload[4:8])
+            header: dict[str, Any] = json.loads(payload[8 : 8 + length])
+            expected = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for kind, shape in header["arrays"].values())
+            if not 0 < expected < 2**24:
+                raise ValueError(f"implausible size {expected}")
+            body = zstandard.ZstdDecompressor().decompress(payload[8 + length :], max_output_size=expected)
+            if len(body) != expected:
+                raise ValueError(f"{len(body)} bytes where {expected} were announced")
+            arrays, offset = {}, 0
+            for name, (kind, shape) in header["arrays"].items():
+                size = int(np.prod(shape)) * np.dtype(kind).itemsize
+                arrays[name] = np.frombuffer(body[offset : offset + size], dtype=kind).reshape(shape)
+                offset += size
+            count, *columns = header["movers_shape"]
+            movers = np.unpackbits(arrays["movers"])[: count * columns[0] * columns[1]]
+            memory = cls(
+                arrays["labels"],
+                arrays["world_from_memory"],
+                arrays["corner"],
+                float(header["height_m"]),
+                movers.astype(np.bool_).reshape(count, *columns),
+                arrays["movers_planar"],
+            )
+            if memory.labels.shape != (COLUMNS, COLUMNS, grid.shape[2]) or memory.labels.max() > UNOBSERVED:
+                raise ValueError("a map of another grid or taxonomy")
+        except (ValueError, KeyError, TypeError, struct.error, zstandard.ZstdError) as error:
+            raise InvalidInputError(
+                "continuation.payload", f"bytes that do not unpack ({error})", "a continuation as this model wrote it"
+            ) from error
+        return memory
+
+    def _axes(self, xy_world: Float64[np.ndarray, "... 2"]) -> Float64[np.ndarray, "... 2"]:
+        x, y, yaw = self.world_from_memory
+        dx, dy = xy_world[..., 0] - x, xy_world[..., 1] - y
+        return np.stack([np.cos(yaw) * dx + np.sin(yaw) * dy, -np.sin(yaw) * dx + np.cos(yaw) * dy], axis=-1)
+
+    def _world(self, columns: Int64[np.ndarray, "L 2"], grid: Grid) -> Float64[np.ndarray, "L 2"]:
+        x, y, yaw = self.world_from_memory
+        along = (columns + self.corner + 0.5) * grid.voxel_size_m[0]
+        return np.stack(
+            [
+                np.cos(yaw) * along[:, 0] - np.sin(yaw) * along[:, 1] + x,
+                np.sin(yaw) * along[:, 0] + np.cos(yaw) * along[:, 1] + y,
+            ],
+            axis=-1,
+        )
+
+    def _index(
+        self, points_world: Float64[np.ndarray, "... 2"], grid: Grid
+    ) -> tuple[Int64[np.ndarray, "... 2"], Bool[np.ndarray, "..."]]:
+        index = np.floor(self._axes(points_world) / grid.voxel_size_m[0]).astype(np.int64) - self.corner
+        inside = ((index >= 0) & (index < COLUMNS)).all(axis=-1)
+        return index.clip(0, COLUMNS - 1), inside
+
+    def _lifts(self, heights_m: Float64[np.ndarray, " T"], grid: Grid) -> list[int]:
+        return np.rint((heights_m - self.height_m) / grid.voxel_size_m[2]).astype(int).tolist()
+
+
+def _shifted_down(labels: UInt8[np.ndarray, "... Z"], cells: int) -> UInt8[np.ndarray, "... Z"]:
+    """Labels seen from ``cells`` higher up; what comes into view is unknown."""
+    if cells == 0:
+        return labels
+    shifted = np.full_like(labels, UNOBSERVED)
+    if cells > 0:
+        shifted[..., : max(0, labels.shape[-1] - cells)] = labels[..., cells:]
+    else:
+        shifted[..., -cells:] = labels[..., :cells]
+    return shifted
+
+
+def _vote(
+    votes: UInt8[np.ndarray, "N N Z K"], columns: Int64[np.ndarray, "L 2"], shown: UInt8[np.ndarray, "L Z"]
+) -> None:
+    known = shown < votes.shape[-1]
+    column, z = known.nonzero()
+    votes[columns[column, 0], columns[column, 1], z, shown[known]] += 1

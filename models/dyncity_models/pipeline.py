@@ -1,0 +1,96 @@
+"""The generator as one page: conditions, transformer, planes, decoder, labels."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from dyncity_models.checkpoint import AnchoredModel
+from dyncity_models.conditioning import CanvasConditions
+from dyncity_models.diffusion.flow import guided, noise_like, sample
+from dyncity_models.hexplane import Planes, sampling_grid
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.errors import CheckpointError
+
+
+class AnchoredPipeline:
+    """Generates, encodes and decodes chunks with a model of the family ``anchored``.
+
+    Args:
+        model: loaded weights.
+        device: where to run.
+    """
+
+    def __init__(self, model: AnchoredModel, device: torch.device) -> None:
+        if model.transformer is None:
+            raise CheckpointError("weights", "an autoencoder without a transformer", "weights of both")
+        self.model, self.device = model, device
+        self.autoencoder = model.autoencoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.transformer = model.transformer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.normalisation = model.normalisation.to(device)
+
+    @torch.inference_mode()
+    def encode(self, tokens_BTXYZ: UInt8[Tensor, "B T X Y Z"], canvas_from_ego: Float[Tensor, "B T 3"]) -> Planes:
+        """Normalised planes of observed chunks."""
+        with self._autocast():
+            means, _ = self.autoencoder.encode(tokens_BTXYZ.to(self.device), canvas_from_ego.to(self.device))
+        return self.normalisation.normalise(means)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        conditions: CanvasConditions,
+        generator: torch.Generator,
+        steps: int,
+        guidance_scale: float,
+        sampler: str,
+        checkpoint: Callable[[int], None] = lambda step: None,
+    ) -> Planes:
+        """Normalised planes of one generated chunk: the candidate with most road under the ego path."""
+        candidates = self.model.config.sampling.candidates
+        repeated = conditions.repeated(candidates)
+        noise = noise_like(self._shapes(candidates), generator)
+
+        def velocity(given: CanvasConditions) -> Callable[[Planes, Tensor], Planes]:
+            def call(planes: Planes, time_B: Tensor) -> Planes:
+                with self._autocast():
+                    return self.transformer(planes, time_B, given)
+
+            return call
+
+        field = guided(velocity(repeated), velocity(repeated.withheld()), guidance_scale)
+        planes = sample(field, noise, steps, sampler, checkpoint)
+        if candidates == 1:
+            return planes
+        best = int(self._road_under_path(planes, repeated.canvas_from_ego).argmax())
+        return Planes(*(plane[best : best + 1] for plane in planes))
+
+    @torch.inference_mode()
+    def decode(self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"]) -> UInt8[Tensor, "B T X Y Z"]:
+        """Labels of every frame of normalised planes."""
+        with self._autocast():
+            parts = self.autoencoder.decode_labels(
+                self.normalisation.denormalise(planes), canvas_from_ego.to(self.device)
+            )
+            return torch.cat(list(parts), dim=1)
+
+    def _road_under_path(self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"]) -> Float[Tensor, " B"]:
+        """Share of the path's columns that are road, from one decoded frame per candidate."""
+        config = self.model.config.autoencoder
+        anchor = torch.full((len(planes), 1), config.canvas.anchor_frame, device=self.device)
+        with self._autocast():
+            logits = self.autoencoder.decode(self.normalisation.denormalise(planes), canvas_from_ego, anchor)[:, 0]
+        road = (logits.argmax(dim=2) == CARLASC.index("road")).any(dim=1).float()[:, None]
+        grid = sampling_grid(canvas_from_ego.flatten(0, 1), 4, 1.0, config.grid_half_extent_m)
+        grid = grid.unflatten(0, canvas_from_ego.shape[:2]).flatten(1, 2)
+        return torch.nn.functional.grid_sample(road, grid, mode="nearest", align_corners=False).mean(dim=(1, 2, 3))
+
+    def _shapes(self, count: int) -> Planes:
+        config = self.model.config.autoencoder
+        channels, cells, pairs = config.latent_channels, config.latent_cells, config.pairs
+        shapes = (channels, cells, cells), (channels, pairs, cells), (channels, pairs, cells)
+        return Planes(*(torch.empty(count, *shape, device=self.device) for shape in shapes))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16)

@@ -1,0 +1,90 @@
+"""What one step of autoencoder training does."""
+
+import lightning
+import torch
+from jaxtyping import Float, Int64
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from dyncity_models.anchored.autoencoder import Autoencoder, kl_divergence, sample_posterior
+from dyncity_models.data.autoencoder_samples import AutoencoderSample
+from dyncity_models.evaluation.scores import confusion_matrix, mean_iou
+from dyncity_models.hexplane import canvas_poses
+from dyncity_models.training.config import AutoencoderTrainingConfig
+from dyncity_models.training.losses import lovasz_on_observed, moved_cells, weighted_cross_entropy
+from dyncity_models.training.schedule import warm_up_constant_decay
+from dyncity_sim.domain.taxonomy import CARLASC
+
+
+class AutoencoderTask(lightning.LightningModule):
+    """Class-weighted cross entropy on the dense truth, Lovasz on observed cells, KL on the planes.
+
+    Args:
+        config: the run's configuration.
+        class_shares: share of each label in the training data, ``(K,)``.
+    """
+
+    def __init__(self, config: AutoencoderTrainingConfig, class_shares: Float[Tensor, " K"]) -> None:
+        super().__init__()
+        self.config = config
+        self.autoencoder = Autoencoder(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weights = (class_shares.max() / class_shares.clamp(min=1e-9)) ** (1 / 3)
+        self.register_buffer("class_weights", weights.clamp(max=config.loss.class_weight_cap))
+        self.confusion = torch.zeros(config.model.classes, config.model.classes, dtype=torch.int64)
+
+    def training_step(self, batch: AutoencoderSample, index: int) -> Tensor:
+        """Loss of a batch of chunks."""
+        loss_config, model = self.config.loss, self.config.model
+        poses = canvas_poses(batch["planar"], model.canvas.anchor_frame)
+        means, log_variances = self.autoencoder.encode(batch["tokens"], poses)
+        planes = sample_posterior(means, log_variances)
+        logits = self.autoencoder.decode(planes, poses, batch["frames"]).flatten(0, 2)
+
+        chosen = torch.gather(poses, 1, batch["frames"][..., None].expand(-1, -1, 3))
+        moved = moved_cells(batch["labels"], chosen, CARLASC.moving_labels, model.grid_half_extent_m)
+        movable = torch.isin(batch["labels"], torch.tensor(CARLASC.moving_labels, device=poses.device))
+        weights = torch.where(batch["observed"], 1.0, loss_config.unobserved)
+        weights = weights * torch.where(moved[..., None] & movable, loss_config.moved, 1.0)
+
+        labels = _height_first(batch["labels"])
+        class_weights = self.get_buffer("class_weights")
+        entropy = weighted_cross_entropy(logits, labels, class_weights, _height_first(weights))
+        lovasz = lovasz_on_observed(logits, labels, _height_first(batch["observed"]), loss_config.lovasz_samples)
+        kl = kl_divergence(means, log_variances)
+        kl_weight = loss_config.kl * min(1.0, 0.1 + 0.9 * self.global_step / max(loss_config.kl_warm_up, 1))
+        loss = entropy + loss_config.lovasz * lovasz + kl_weight * kl
+        self.log_dict({"loss": loss, "ce": entropy, "lovasz": lovasz, "kl": kl}, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: AutoencoderSample, index: int) -> None:
+        """Count observed cells by truth and prediction."""
+        poses = canvas_poses(batch["planar"], self.config.model.canvas.anchor_frame)
+        means, _ = self.autoencoder.encode(batch["tokens"], poses)
+        logits = self.autoencoder.decode(means, poses, batch["frames"])
+        predicted = logits.argmax(dim=3).permute(0, 1, 3, 4, 2)
+        seen = batch["observed"]
+        counted = confusion_matrix(batch["labels"][seen], predicted[seen], self.config.model.classes)
+        self.confusion += counted.cpu()
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting afresh."""
+        self.confusion.zero_()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean IoU over present classes, free excluded, observed cells."""
+        self.log("miou", 100 * mean_iou(self.confusion), prog_bar=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with warm-up, a constant phase and a linear decay."""
+        options = self.config.optimiser
+        optimiser = torch.optim.AdamW(
+            self.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=options.weight_decay
+        )
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": warm_up_constant_decay(optimiser, options), "interval": "step"},
+        }
+
+
+def _height_first(cells_BFXYZ: Tensor) -> Int64[Tensor, "N X Y"]:
+    return cells_BFXYZ.permute(0, 1, 4, 2, 3).flatten(0, 2)

@@ -1,0 +1,154 @@
+"""What a training run is made of; every field can be set in YAML or as ``key=value``."""
+
+from dataclasses import dataclass, field
+
+from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig
+
+
+@dataclass
+class DataConfig:
+    """Recordings to learn from and to be judged on; split by town, never by frame.
+
+    Attributes:
+        train: folders of recordings.
+        validation: folders of recordings of other towns.
+        workers: processes that prepare samples.
+    """
+
+    train: list[str] = field(default_factory=list)
+    validation: list[str] = field(default_factory=list)
+    workers: int = 1
+
+
+@dataclass
+class OptimiserConfig:
+    """Steps and learning rate: warm-up, constant, then linear decay to ``final_lr_share``.
+
+    Attributes:
+        steps: optimiser steps in all.
+        batch: chunks per step.
+        lr: peak learning rate.
+        warm_up: steps of linear warm-up.
+        decay_from: share of all steps after which the rate decays.
+        final_lr_share: rate at the end, as a share of the peak.
+        weight_decay: decoupled weight decay.
+        ema_decay: decay of the averaged weights that are evaluated and exported.
+    """
+
+    steps: int = 8000
+    batch: int = 2
+    lr: float = 1.2e-3
+    warm_up: int = 100
+    decay_from: float = 0.6
+    final_lr_share: float = 0.03
+    weight_decay: float = 0.01
+    ema_decay: float = 0.995
+
+
+@dataclass
+class AutoencoderLossConfig:
+    """Weights of the autoencoder's loss terms.
+
+    Attributes:
+        frames: frames of each chunk that are decoded and scored per step.
+        kl: weight of the KL term after its warm-up.
+        kl_warm_up: steps over which it rises from a tenth.
+        lovasz: weight of the Lovasz term.
+        lovasz_samples: observed cells it is computed on.
+        unobserved: weight of a cell no sensor saw (its truth is known from the simulator).
+        moved: factor on movers that were elsewhere in another frame.
+        class_weight_cap: largest class weight.
+    """
+
+    frames: int = 4
+    kl: float = 6e-3
+    kl_warm_up: int = 2000
+    lovasz: float = 1.0
+    lovasz_samples: int = 40_000
+    unobserved: float = 0.25
+    moved: float = 3.0
+    class_weight_cap: float = 20.0
+
+
+@dataclass
+class RunConfig:
+    """Where a run writes and how it goes on.
+
+    Attributes:
+        out: run folder: checkpoints, logs, the resolved configuration, exported weights.
+        seed: seed of everything drawn.
+        precision: lightning precision, e.g. ``bf16-mixed`` or ``32-true``.
+        accelerator: ``auto``, ``cpu`` or ``cuda``.
+        threads: CPU threads; 0 leaves PyTorch's choice.
+        checkpoint_every: steps between checkpoints that a killed run resumes from.
+        validate_every: steps between validations.
+        validation_clips: chunks scored at each validation.
+    """
+
+    out: str = "out/train"
+    seed: int = 0
+    precision: str = "bf16-mixed"
+    accelerator: str = "auto"
+    threads: int = 0
+    checkpoint_every: int = 250
+    validate_every: int = 500
+    validation_clips: int = 24
+
+
+@dataclass
+class AutoencoderTrainingConfig:
+    """``dyncity train vae``."""
+
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    loss: AutoencoderLossConfig = field(default_factory=AutoencoderLossConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass
+class TransformerLossConfig:
+    """Weights of the flow-matching loss.
+
+    Attributes:
+        xy: share of the static plane.
+        tx: share of each time plane.
+        path_factor: factor on static-plane cells within ``path_radius_m`` of the ego path.
+        path_radius_m: see ``path_factor``.
+        time_mean: mean of the logit-normal that times are drawn from.
+        drop_plan: share of samples whose plan is withheld.
+        drop_command: share of samples whose command is withheld.
+        drop_known: share of samples that start a drive, with nothing known.
+    """
+
+    xy: float = 0.6
+    tx: float = 0.2
+    path_factor: float = 3.0
+    path_radius_m: float = 3.0
+    time_mean: float = 0.3
+    drop_plan: float = 0.08
+    drop_command: float = 0.3
+    drop_known: float = 0.5
+
+
+@dataclass
+class TransformerTrainingConfig:
+    """``dyncity train dit``.
+
+    Attributes:
+        autoencoder: folder of exported autoencoder weights.
+        latents: folder written by ``dyncity encode`` from the training recordings.
+        validation_latents: the same from recordings of other towns.
+    """
+
+    model: DiffusionTransformerConfig = field(default_factory=DiffusionTransformerConfig)
+    autoencoder: str = "out/train/vae/export"
+    latents: str = "out/latents/train"
+    validation_latents: str = "out/latents/validation"
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(
+            steps=8000, batch=16, lr=8e-4, decay_from=0.7, weight_decay=0.01, ema_decay=0.999
+        )
+    )
+    loss: TransformerLossConfig = field(default_factory=TransformerLossConfig)
+    run: RunConfig = field(default_factory=RunConfig)

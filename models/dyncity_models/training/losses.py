@@ -1,0 +1,74 @@
+"""Losses of the autoencoder."""
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from dyncity_models.hexplane import compose, invert, sampling_grid
+
+
+def weighted_cross_entropy(
+    logits_NKXY: Float[Tensor, "N K X Y"],
+    labels_NXY: UInt8[Tensor, "N X Y"],
+    class_weights: Float[Tensor, " K"],
+    cell_weights: Float[Tensor, "N X Y"],
+) -> Float[Tensor, ""]:
+    """Cross entropy, averaged with the product of class and cell weights."""
+    labels = labels_NXY.long()
+    per_cell = F.cross_entropy(logits_NKXY.float(), labels, reduction="none")
+    weights = class_weights[labels] * cell_weights
+    return (per_cell * weights).sum() / weights.sum().clamp(min=1.0)
+
+
+def lovasz_softmax(probabilities_NK: Float[Tensor, "N K"], labels_N: Int64[Tensor, " N"]) -> Float[Tensor, ""]:
+    """Lovasz-Softmax over the classes present (Berman et al. 2018, equations 8 and 9)."""
+    losses = []
+    for label in labels_N.unique().tolist():
+        foreground = (labels_N == label).float()
+        errors, order = (foreground - probabilities_NK[:, label]).abs().sort(descending=True)
+        losses.append(torch.dot(errors, _lovasz_gradient(foreground[order])))
+    return torch.stack(losses).mean()
+
+
+def _lovasz_gradient(sorted_foreground: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """Gradient of the Lovasz extension of the Jaccard loss (Berman et al. 2018, algorithm 1)."""
+    total = sorted_foreground.sum()
+    intersection = total - sorted_foreground.cumsum(0)
+    union = total + (1.0 - sorted_foreground).cumsum(0)
+    jaccard = 1.0 - intersection / union
+    return torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
+
+
+def lovasz_on_observed(
+    logits_NKXY: Float[Tensor, "N K X Y"],
+    labels_NXY: UInt8[Tensor, "N X Y"],
+    observed_NXY: Bool[Tensor, "N X Y"],
+    samples: int,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, ""]:
+    """Lovasz-Softmax on cells drawn from the observed ones, since sorting every cell costs too much."""
+    cells = observed_NXY.flatten().nonzero()[:, 0]
+    chosen = cells[torch.randint(len(cells), (min(samples, len(cells)),), generator=generator)]
+    n, x, y = torch.unravel_index(chosen, observed_NXY.shape)
+    probabilities = logits_NKXY.permute(0, 2, 3, 1)[n, x, y].float().softmax(dim=-1)
+    return lovasz_softmax(probabilities, labels_NXY[n, x, y].long())
+
+
+def moved_cells(
+    labels_BFXYZ: UInt8[Tensor, "B F X Y Z"],
+    canvas_from_ego: Float[Tensor, "B F 3"],
+    moving_labels: tuple[int, ...],
+    half_extent_m: float,
+) -> Bool[Tensor, "B F X Y"]:
+    """Columns of movable classes that hold none after warping to the frame most distant in the list."""
+    batch, frames, cells = labels_BFXYZ.shape[:3]
+    movable = torch.isin(labels_BFXYZ, torch.tensor(moving_labels, dtype=torch.uint8)).any(dim=-1)
+    other = torch.arange(frames).roll(frames // 2)
+    source_from_target = compose(invert(canvas_from_ego[:, other]), canvas_from_ego)
+    grid = sampling_grid(source_from_target.flatten(0, 1), cells, half_extent_m, half_extent_m)
+    source = movable[:, other].flatten(0, 1).float()[:, None]
+    there = F.grid_sample(source, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    inside = grid.abs().amax(dim=-1) <= 1.0
+    moved = movable & ((there[:, 0] < 0.5) & inside).unflatten(0, (batch, frames))
+    return moved

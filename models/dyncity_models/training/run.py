@@ -1,0 +1,67 @@
+"""A training run: trainer, checkpoints, averaged weights, resumption."""
+
+from pathlib import Path
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
+
+from dyncity_models.training.config import OptimiserConfig, RunConfig
+from dyncity_sim.config import save_config
+
+
+def resumed_step(run: RunConfig) -> int:
+    """Optimiser steps that the newest checkpoint of a run has behind it; 0 for a fresh run."""
+    checkpoint = Path(run.out) / "checkpoints" / "last.ckpt"
+    if not checkpoint.is_file():
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["global_step"])
+
+
+def fit(
+    task: lightning.LightningModule,
+    train: DataLoader,  # type: ignore[type-arg]
+    validation: DataLoader,  # type: ignore[type-arg]
+    config: object,
+    run: RunConfig,
+    optimiser: OptimiserConfig,
+    callbacks: tuple[Callback, ...] = (),
+) -> Path:
+    """Train to the last step, going on from the newest checkpoint in ``run.out`` if there is one.
+
+    Returns:
+        The final checkpoint, whose weights are the averaged ones.
+    """
+    out = Path(run.out)
+    out.mkdir(parents=True, exist_ok=True)
+    save_config(config, out / "config.yaml")
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    resume = out / "checkpoints" / "last.ckpt"
+    trainer = lightning.Trainer(
+        accelerator=run.accelerator,
+        devices=1,
+        precision=run.precision,  # type: ignore[arg-type]
+        max_steps=optimiser.steps,
+        max_epochs=-1,
+        gradient_clip_val=1.0,
+        logger=CSVLogger(out, name="log", version=""),
+        log_every_n_steps=25,
+        val_check_interval=run.validate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        callbacks=[
+            EMAWeightAveraging(decay=optimiser.ema_decay, use_buffers=False),
+            ModelCheckpoint(
+                out / "checkpoints", every_n_train_steps=run.checkpoint_every, save_last=True, save_top_k=1
+            ),
+            RichProgressBar(refresh_rate=5),
+            *callbacks,
+        ],
+    )
+    trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=False)
+    trainer.save_checkpoint(out / "checkpoints" / "final.ckpt")
+    return out / "checkpoints" / "final.ckpt"

@@ -1,0 +1,107 @@
+"""The three stages from recordings to weights: autoencoder, encoding, transformer."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader
+
+from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.config import AnchoredConfig
+from dyncity_models.data.autoencoder_samples import AutoencoderSamples, ValidationChunks, class_shares
+from dyncity_models.data.clips import ClipSource
+from dyncity_models.data.latents import LatentRows, LatentSamples, encoded_chunks, statistics
+from dyncity_models.training.autoencoder_task import AutoencoderTask
+from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
+from dyncity_models.training.run import fit, resumed_step
+from dyncity_models.training.transformer_task import TransformerTask
+from dyncity_sim.errors import InvalidInputError
+
+
+def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
+    """Train the autoencoder and export its averaged weights.
+
+    Returns:
+        The folder of exported weights.
+    """
+    torch.manual_seed(config.run.seed)
+    source = ClipSource([Path(p) for p in config.data.train])
+    held_out = ClipSource([Path(p) for p in config.data.validation])
+    options, workers = config.optimiser, config.data.workers
+    samples = AutoencoderSamples(
+        source,
+        config.model,
+        options.steps * options.batch,
+        config.loss.frames,
+        config.run.seed,
+        first=resumed_step(config.run) * options.batch,
+    )
+    train = DataLoader(samples, options.batch, num_workers=workers, persistent_workers=workers > 0)
+    validation = DataLoader(ValidationChunks(held_out, config.run.validation_clips), batch_size=2)
+    task = AutoencoderTask(config, torch.from_numpy(class_shares(source)).float())
+    fit(task, train, validation, config, config.run, options)
+    export = Path(config.run.out) / "export"
+    save_model(export, AnchoredConfig(autoencoder=config.model), task.autoencoder)
+    return export
+
+
+def encode_recordings(
+    recordings: list[Path], autoencoder_folder: Path, out: Path, seed: int, chunks_per_drive: int
+) -> dict[str, int]:
+    """Encode every drive of some recordings into flat arrays that the transformer trains on.
+
+    Returns:
+        Chunks by command.
+    """
+    if (out / "latents.json").exists():
+        raise InvalidInputError("out", str(out), "a folder without an encoded data set", "Choose another or remove it.")
+    autoencoder = load_model(autoencoder_folder).autoencoder
+    source = ClipSource(recordings)
+    out.mkdir(parents=True, exist_ok=True)
+    total = 2 * chunks_per_drive * len(source)
+    chunks = encoded_chunks(autoencoder, source, range(len(source)), seed, chunks_per_drive)
+    columns = TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    arrays: dict[str, np.ndarray] = {}
+    with Progress(*columns) as progress, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for row, chunk in enumerate(progress.track(chunks, total=total)):
+            for name, value in chunk.items():
+                if name not in arrays:
+                    arrays[name] = np.lib.format.open_memmap(
+                        out / f"{name}.npy", mode="w+", dtype=value.dtype, shape=(total, *value.shape)
+                    )
+                arrays[name][row] = value
+    described = statistics(arrays, autoencoder.config)
+    partial = out / "latents.json.partial"
+    partial.write_text(json.dumps(described, indent=2), encoding="utf-8")
+    os.replace(partial, out / "latents.json")
+    counts = np.bincount(arrays["command"], minlength=4)
+    return dict(zip(("static", "forward", "left", "right"), counts.tolist(), strict=True))
+
+
+def train_transformer(config: TransformerTrainingConfig) -> Path:
+    """Train the transformer on encoded chunks and export both halves of the model.
+
+    Returns:
+        The folder of exported weights.
+    """
+    torch.manual_seed(config.run.seed)
+    base = load_model(Path(config.autoencoder))
+    options = config.optimiser
+    samples = LatentSamples(
+        Path(config.latents),
+        options.steps * options.batch,
+        config.run.seed,
+        first=resumed_step(config.run) * options.batch,
+    )
+    held_out = LatentSamples(Path(config.validation_latents), 1, 0)
+    train = DataLoader(samples, options.batch)
+    validation = DataLoader(LatentRows(held_out, config.run.validation_clips), batch_size=options.batch)
+    task = TransformerTask(config, base.config.autoencoder, samples.statistics)
+    fit(task, train, validation, config, config.run, options)
+    export = Path(config.run.out) / "export"
+    complete = AnchoredConfig(base.config.autoencoder, config.model, base.config.sampling)
+    save_model(export, complete, base.autoencoder, task.transformer, task.normalisation)
+    return export

@@ -1,0 +1,109 @@
+"""What one step of diffusion transformer training does."""
+
+from dataclasses import replace
+
+import lightning
+import torch
+from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from dyncity_models.anchored.transformer import DiffusionTransformer
+from dyncity_models.conditioning import COMMAND_NONE, CanvasConditions
+from dyncity_models.config import AutoencoderConfig
+from dyncity_models.data.latents import LatentSample
+from dyncity_models.diffusion.flow import draw_times, interpolate
+from dyncity_models.hexplane import Planes, cell_centres
+from dyncity_models.normalisation import Normalisation
+from dyncity_models.training.config import TransformerTrainingConfig
+from dyncity_models.training.optimiser import MuonAdamW, split_parameters
+from dyncity_models.training.schedule import warm_up_constant_decay
+
+
+class TransformerTask(lightning.LightningModule):
+    """Flow matching on normalised planes, with conditions dropped independently."""
+
+    def __init__(
+        self, config: TransformerTrainingConfig, planes: AutoencoderConfig, statistics: dict[str, list[float]]
+    ) -> None:
+        super().__init__()
+        self.config, self.planes = config, planes
+        network = DiffusionTransformer(config.model, planes)
+        self.transformer = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.normalisation = Normalisation(planes.latent_channels, statistics)
+        self.validation_sums: dict[str, list[float]] = {}
+
+    def training_step(self, batch: LatentSample, index: int) -> Tensor:
+        """Loss of a batch of encoded chunks."""
+        loss_config = self.config.loss
+        data, conditions = self.unpack(batch)
+        count = len(data)
+
+        def dropped(share: float) -> Tensor:
+            return torch.rand(count, device=self.device) < share
+
+        conditions = conditions.without_known(dropped(loss_config.drop_known))
+        conditions = replace(
+            conditions,
+            plan_given=~dropped(loss_config.drop_plan),
+            command=torch.where(dropped(loss_config.drop_command), COMMAND_NONE, conditions.command),
+        )
+        times = draw_times(count, loss_config.time_mean).to(self.device)
+        noise = Planes(*(torch.randn_like(p) for p in data))
+        losses = self.losses(data, noise, times, conditions)
+        loss = loss_config.xy * losses["xy"] + loss_config.tx * (losses["tx"] + losses["ty"])
+        self.log_dict({"loss": loss, **losses}, prog_bar=True)
+        return loss
+
+    def losses(
+        self, data: Planes, noise: Planes, times: Float[Tensor, " B"], conditions: CanvasConditions
+    ) -> dict[str, Tensor]:
+        """Mean squared velocity error of each plane; xy counts more near the ego path."""
+        predicted = self.transformer(interpolate(data, noise, times), times, conditions)
+        squared = [(v - (e - x)).square() for v, e, x in zip(predicted, noise, data, strict=True)]
+        weights = self._path_weights(conditions)
+        xy = (squared[0] * weights).sum() / (weights.sum() * squared[0].shape[1])
+        return {"xy": xy, "tx": squared[1].mean(), "ty": squared[2].mean()}
+
+    def unpack(self, batch: LatentSample) -> tuple[Planes, CanvasConditions]:
+        """Normalised planes and full conditions of a batch."""
+        data = self.normalisation.normalise(Planes(batch["xy"], batch["tx"], batch["ty"]))
+        known_mask = batch["known_mask"]
+        known = self.normalisation.normalise_plane("xy", batch["known_xy"]) * known_mask
+        given = torch.ones(len(data), dtype=torch.bool, device=self.device)
+        return data, CanvasConditions(
+            batch["canvas_from_ego"], given, batch["command"], known, known_mask, batch["movers"]
+        )
+
+    def _path_weights(self, conditions: CanvasConditions) -> Float[Tensor, "B 1 X Y"]:
+        centres = cell_centres(self.planes.latent_cells, self.planes.canvas.half_extent_m, self.device)
+        offsets = centres[None, None] - conditions.canvas_from_ego[:, :, None, None, :2]
+        near = offsets.norm(dim=-1).amin(dim=1) < self.config.loss.path_radius_m
+        return torch.where(near, self.config.loss.path_factor, 1.0)[:, None]
+
+    def validation_step(self, batch: LatentSample, index: int) -> None:
+        """Velocity error at fixed times and noise, starting a drive and going on with one."""
+        data, conditions = self.unpack(batch)
+        generator = torch.Generator().manual_seed(index)
+        noise = Planes(*(torch.randn(p.shape, generator=generator).to(self.device) for p in data))
+        times = draw_times(len(data), self.config.loss.time_mean, generator).to(self.device)
+        start = conditions.without_known(torch.ones(len(data), dtype=torch.bool, device=self.device))
+        for name, given in (("start", start), ("go_on", conditions)):
+            for plane, value in self.losses(data, noise, times, given).items():
+                self.validation_sums.setdefault(f"val_{plane}_{name}", []).append(float(value))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means."""
+        for name, values in self.validation_sums.items():
+            self.log(name, sum(values) / len(values), prog_bar=name.startswith("val_xy"))
+        self.validation_sums.clear()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Muon on the blocks' matrices, AdamW on the rest."""
+        options = self.config.optimiser
+        matrices, others = split_parameters(self.transformer.blocks, self.transformer)
+        optimiser = MuonAdamW(matrices, others, options.lr, options.weight_decay)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": warm_up_constant_decay(optimiser, options), "interval": "step"},
+        }
