@@ -16,6 +16,7 @@ from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M, Grid
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.preview.light import FACE_AXES, FACE_OUTWARD, corner_light
 
 Image = UInt8[np.ndarray, "H W 3"]
 
@@ -28,16 +29,8 @@ PLAN_COLOUR = np.array([255.0, 190.0, 70.0], dtype=np.float32)
 EGO_LOWER_M = (-1.9, -0.95, -LIDAR_HEIGHT_M + 0.15)
 EGO_UPPER_M = (2.7, 0.95, -0.25)
 PLAN_HALF_WIDTH_M = 0.35
-FACE_AXES = ((2, 0, 1), (0, 1, 2), (1, 0, 2))
-"""Normal axis and the two axes in the plane, of the faces that show: up, backwards (-x), to the right (-y)."""
-FACE_OUTWARD = (1, -1, -1)
 FACE_LIGHT = np.array([1.0, 0.70, 0.83], dtype=np.float32)
 """Light on each of the three faces."""
-SUN_SLOPE = (-0.42, 0.78)
-"""Cells along x and y that the sun's ray moves for each cell upwards."""
-SHADOW = 0.62
-OCCLUSION = np.array([1.0, 0.90, 0.80, 0.68], dtype=np.float32)
-"""Light at a voxel corner by how many of its three outer neighbours are occupied."""
 
 
 @dataclass(frozen=True)
@@ -144,23 +137,42 @@ def render_oblique(
     canvas, origin = _canvas(with_floor.shape, template.basis)
     hit = _paint(cells, template, canvas, origin)
 
-    covered = np.flatnonzero(hit.ravel() >= 0)
-    cell_of_pixel, pixel = np.divmod(hit.ravel()[covered], len(template.face))
-    cell = cells[cell_of_pixel]
-    position = cell + template.position[pixel]
-    colour = _cell_colours(cells, labels, taxonomy)[cell_of_pixel]
+    covered = np.flatnonzero(hit >= 0)
+    shown = _Shown(cells, template, covered, *np.divmod(hit[covered], np.int32(len(template.face))))
+    colour = _cell_colours(cells, labels, taxonomy).take(shown.cell, axis=0)
     if plan_ego_from_ego is not None:
-        _tint_plan(colour, position, cell, plan_ego_from_ego, grid)
-    light = _corner_light(with_floor, cells)[cell_of_pixel, _corner_rows(template)[pixel].T]
-    shade = (light * _corner_weights(template)[pixel].T).sum(axis=0) * FACE_LIGHT[template.face[pixel]]
-    shade *= _edge_shade(template)[pixel]
-    colour *= shade[:, None]
+        _tint_plan(colour, shown, plan_ego_from_ego, grid)
+    colour *= _shade(shown, corner_light(with_floor, cells))[:, None]
     if draw_ego:
-        _paint_ego(colour, covered, position, template, canvas, origin, grid)
+        _paint_ego(colour, shown, canvas, origin, grid)
 
     picture = _background(canvas).reshape(-1, 3)
     picture[covered] = colour
     return _downsample(picture.reshape(*canvas, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """What each of the P covered picture pixels shows.
+
+    Attributes:
+        cells: the visible cells, of which ``cell`` is an index.
+        template: the pixels of a voxel, of which ``pixel`` is an index.
+        covered: flat index of each picture pixel.
+        cell: which cell it shows.
+        pixel: which pixel of that cell's template.
+    """
+
+    cells: Int32[np.ndarray, "N 3"]
+    template: _Template
+    covered: Int64[np.ndarray, " P"]
+    cell: Int32[np.ndarray, " P"]
+    pixel: Int32[np.ndarray, " P"]
+
+    def position(self, rows: Int64[np.ndarray, " R"]) -> Float32[np.ndarray, "R 3"]:
+        """Where on the voxels some of the pixels lie, in cells."""
+        corner = self.cells.take(self.cell[rows], axis=0).astype(np.float32)
+        return corner + self.template.position.take(self.pixel[rows], axis=0)
 
 
 def _visible_cells(solid: Bool[np.ndarray, "X Y Z"]) -> Int32[np.ndarray, "N 3"]:
@@ -187,7 +199,7 @@ def _canvas(shape: tuple[int, ...], basis: np.ndarray) -> tuple[tuple[int, int],
 
 def _paint(
     cells: np.ndarray, template: _Template, canvas: tuple[int, int], origin: np.ndarray
-) -> Int32[np.ndarray, "H W"]:
+) -> Int32[np.ndarray, " H*W"]:
     """Which pixel of which voxel each picture pixel shows: ``cell * pixels + pixel``, or -1."""
     hit = np.full(canvas[0] * canvas[1], -1, dtype=np.int32)
     anchor = cells @ template.basis + origin
@@ -196,7 +208,7 @@ def _paint(
     number = np.arange(len(cells), dtype=np.int32)[:, None] * len(flat_offset)
     # Of repeated indices NumPy keeps the last value: the nearest voxel, as cells come from back to front.
     hit[flat_anchor[:, None] + flat_offset] = number + np.arange(len(flat_offset), dtype=np.int32)
-    return hit.reshape(canvas)
+    return hit
 
 
 def _cell_colours(cells: np.ndarray, labels: np.ndarray, taxonomy: Taxonomy) -> Float32[np.ndarray, "N 3"]:
@@ -223,65 +235,16 @@ def _grain(cells: Int32[np.ndarray, "N 3"]) -> Float32[np.ndarray, " N"]:
     return ((mixed >> np.uint64(12)) % np.uint64(1024)).astype(np.float32) / 1023 - 0.5
 
 
-def _corner_light(solid: Bool[np.ndarray, "X Y Z"], cells: np.ndarray) -> Float32[np.ndarray, "N 12"]:
-    """Light at the four corners of the three visible faces of each cell.
-
-    Corner ``4 * face + 2 * far_u + far_v``. Ambient occlusion looks at the three cells beside and
-    across the corner in the layer in front of the face; the sun at the cell in front of the corner.
-    """
-    padded = np.pad(solid, 1)
-    sun = _sun_light(padded)
-    light = np.empty((len(cells), 12), dtype=np.float32)
-    base = cells + 1
-    for face, (normal, u, v) in enumerate(FACE_AXES):
-        front = base.copy()
-        front[:, normal] += FACE_OUTWARD[face]
-        for far_u in (0, 1):
-            for far_v in (0, 1):
-                step_u, step_v = np.zeros(3, dtype=np.int32), np.zeros(3, dtype=np.int32)
-                step_u[u], step_v[v] = 2 * far_u - 1, 2 * far_v - 1
-                around = [front + step_u, front + step_v, front + step_u + step_v]
-                occupied = [padded[tuple(c.T)] for c in around]
-                count = occupied[0].astype(np.int8) + occupied[1] + occupied[2]
-                count[occupied[0] & occupied[1]] = 3
-                lit = sun[tuple(front.T)]
-                for cell, blocked in zip(around, occupied, strict=True):
-                    lit = lit + np.where(blocked, sun[tuple(front.T)], sun[tuple(cell.T)])
-                light[:, 4 * face + 2 * far_u + far_v] = OCCLUSION[count] * (SHADOW + (1 - SHADOW) * lit / 4)
-    return light
-
-
-def _sun_light(padded: Bool[np.ndarray, "X Y Z"]) -> Float32[np.ndarray, "X Y Z"]:
-    """Share of the sun that reaches each cell: rays are followed upwards, layer by layer."""
-    light = np.ones(padded.shape, dtype=np.float32)
-    layers = padded.shape[2]
-    for z in range(layers - 2, -1, -1):
-        above = light[:, :, z + 1] * ~padded[:, :, z + 1]
-        light[:, :, z] = _shifted(above, *SUN_SLOPE)
-    return light
-
-
-def _shifted(layer: np.ndarray, dx: float, dy: float) -> np.ndarray:
-    """``layer`` sampled (dx, dy) cells away, bilinear, repeated beyond its border."""
-    for axis, step in ((0, dx), (1, dy)):
-        whole = int(np.floor(step))
-        part = step - whole
-        index = np.arange(layer.shape[axis])
-        low = np.take(layer, np.clip(index + whole, 0, len(index) - 1), axis=axis)
-        high = np.take(layer, np.clip(index + whole + 1, 0, len(index) - 1), axis=axis)
-        layer = (1 - part) * low + part * high
-    return layer
-
-
-def _corner_rows(template: _Template) -> Int32[np.ndarray, "K 4"]:
-    """Columns of ``_corner_light`` that belong to each template pixel."""
-    return (4 * template.face[:, None] + np.arange(4)).astype(np.int32)
-
-
-def _corner_weights(template: _Template) -> Float32[np.ndarray, "K 4"]:
-    """Bilinear weights of a face's four corners at each template pixel."""
+def _shade(shown: _Shown, light: Float32[np.ndarray, "N 12"]) -> Float32[np.ndarray, " P"]:
+    """Light at each pixel: its face's, times that of the face's four corners, bilinear."""
+    template = shown.template
     u, v = _face_coordinates(template).T
-    return np.stack([(1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v], axis=-1).astype(np.float32)
+    face_light = FACE_LIGHT[template.face] * _edge_shade(template)
+    first_corner = shown.cell * np.int32(12) + (4 * template.face).astype(np.int32).take(shown.pixel)
+    shade = np.zeros(len(shown.pixel), dtype=np.float32)
+    for corner, weight in enumerate(((1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v)):
+        shade += light.take(first_corner + np.int32(corner)) * (weight * face_light).take(shown.pixel)
+    return shade
 
 
 def _face_coordinates(template: _Template) -> Float32[np.ndarray, "K 2"]:
@@ -295,50 +258,45 @@ def _edge_shade(template: _Template) -> Float32[np.ndarray, " K"]:
     return np.where(rim, np.array([0.975, 0.93, 0.93])[template.face], 1.0).astype(np.float32)
 
 
-def _tint_plan(colour: np.ndarray, position: np.ndarray, cell: np.ndarray, plan: Poses, grid: Grid) -> None:
+def _tint_plan(colour: np.ndarray, shown: _Shown, plan: Poses, grid: Grid) -> None:
     """Blend the ego's way into the ground it runs over (in place)."""
     way = plan[:, :2, 3]
-    low = cell[:, 2] <= 1
-    xy = position[:, :2] * np.asarray(grid.voxel_size_m[:2]) + np.asarray(grid.lower_m[:2])
-    reach = 1.0
-    near = low & (xy >= way.min(axis=0) - reach).all(axis=1) & (xy <= way.max(axis=0) + reach).all(axis=1)
-    rows = np.flatnonzero(near)
+    size, lower = np.asarray(grid.voxel_size_m[:2]), np.asarray(grid.lower_m[:2])
+    corner = shown.cells[:, :2] * size + lower
+    near = (corner > way.min(axis=0) - 2 * size - PLAN_HALF_WIDTH_M).all(axis=1)
+    near &= (corner < way.max(axis=0) + size + PLAN_HALF_WIDTH_M).all(axis=1) & (shown.cells[:, 2] <= 1)
+    rows = np.flatnonzero(near.take(shown.cell))
+    xy = shown.position(rows)[:, :2] * size + lower
     distance = np.full(len(rows), np.inf)
     for start, end in pairwise(way):
         step = end - start
-        along = np.clip((xy[rows] - start) @ step / max(step @ step, 1e-9), 0, 1)
-        distance = np.minimum(distance, np.linalg.norm(xy[rows] - start - along[:, None] * step, axis=1))
+        along = np.clip((xy - start) @ step / max(step @ step, 1e-9), 0, 1)
+        distance = np.minimum(distance, np.linalg.norm(xy - start - along[:, None] * step, axis=1))
     blend = 0.75 * np.clip((PLAN_HALF_WIDTH_M - distance) / 0.1, 0, 1)[:, None]
     colour[rows] = (1 - blend) * colour[rows] + blend * PLAN_COLOUR
 
 
-def _paint_ego(
-    colour: np.ndarray,
-    covered: np.ndarray,
-    position: np.ndarray,
-    template: _Template,
-    canvas: tuple[int, int],
-    origin: np.ndarray,
-    grid: Grid,
-) -> None:
+def _paint_ego(colour: np.ndarray, shown: _Shown, canvas: tuple[int, int], origin: np.ndarray, grid: Grid) -> None:
     """Draw the ego's box over every pixel whose voxel lies behind it (in place)."""
+    basis = shown.template.basis
     size, lower = np.asarray(grid.voxel_size_m), np.asarray(grid.lower_m)
     # The floor layer below the grid shifts heights by one cell.
     box_lower = (np.asarray(EGO_LOWER_M) - lower) / size + np.array([0, 0, 1])
     box_upper = (np.asarray(EGO_UPPER_M) - lower) / size + np.array([0, 0, 1])
     # Along a ray all points share a pixel: the null space of the basis, pointing away from the camera.
-    ray = np.linalg.svd(template.basis.T.astype(np.float64))[2][2]
+    ray = np.linalg.svd(basis.T.astype(np.float64))[2][2]
     ray = ray if ray[0] > 0 else -ray
-    centre = ((box_lower + box_upper) / 2) @ template.basis + origin
-    reach = np.abs((box_upper - box_lower)[:, None] * template.basis).sum(axis=0) / 2 + 2
-    down, right = np.divmod(covered, canvas[1])
+    centre = ((box_lower + box_upper) / 2) @ basis + origin
+    reach = np.abs((box_upper - box_lower)[:, None] * basis).sum(axis=0) / 2 + 2
+    down, right = np.divmod(shown.covered, canvas[1])
     rows = np.flatnonzero((np.abs(right - centre[0]) < reach[0]) & (np.abs(down - centre[1]) < reach[1]))
-    enter = (np.where(ray > 0, box_lower, box_upper) - position[rows]) / ray
-    leave = (np.where(ray > 0, box_upper, box_lower) - position[rows]) / ray
+    position = shown.position(rows)
+    enter = (np.where(ray > 0, box_lower, box_upper) - position) / ray
+    leave = (np.where(ray > 0, box_upper, box_lower) - position) / ray
     near, far = enter.max(axis=1), leave.min(axis=1)
     in_front = (near < far) & (near <= 0)
     face = np.array([1, 2, 0])[enter.argmax(axis=1)[in_front]]
-    surface = (position[rows] + near[:, None] * ray)[in_front]
+    surface = (position + near[:, None] * ray)[in_front]
     relative = (surface - box_lower) / (box_upper - box_lower)
     window = (face == 0) & ((np.abs(relative[:, 0] - 0.68) < 0.06) | (np.abs(relative[:, 0] - 0.14) < 0.04))
     window &= np.abs(relative[:, 1] - 0.5) < 0.40

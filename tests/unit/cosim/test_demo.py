@@ -1,0 +1,99 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dyncity_sim.cli.main import main
+from dyncity_sim.cosim import server_process
+from dyncity_sim.cosim.write import read_occupancy
+
+Build = Callable[..., Any]
+
+
+@pytest.fixture
+def on_the_scripted_street(monkeypatch: pytest.MonkeyPatch, scripted_street: Build) -> None:
+    monkeypatch.setattr("dyncity_sim.cli.cosim.open_simulator", lambda name, spec, seed: scripted_street())
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every server process that was started."""
+    started: list[Any] = []
+
+    class Popen(server_process.subprocess.Popen):  # type: ignore[type-arg, misc, name-defined]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    monkeypatch.setattr(server_process.subprocess, "Popen", Popen)
+    return started
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_the_scripted_street")
+def test_the_demo_serves_drives_and_writes_everything(
+    tmp_path: Path, servers: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--backend", "null", "--chunks", "2", "--seed", "5", "--out", str(out)]) == 0
+
+    (server,) = servers
+    assert server.returncode is not None
+    assert "SERVING" in (out / "server.log").read_text()
+    description = json.loads((out / "occupancy" / "drive.json").read_text())
+    assert [chunk["seed"] for chunk in description["chunks"]] == [5, 6]
+    generated, recorded = read_occupancy(out / "occupancy")
+    assert len(generated) == len(recorded) == 32
+    np.testing.assert_array_equal(generated.times_us, recorded.times_us)
+    assert json.loads((out / "scene" / "scene.json").read_text())["frames"] == 32
+    assert len(list((out / "ground_truth" / "sequences" / "00" / "velodyne").glob("*.bin"))) == 32
+    with Image.open(out / "drive.webp") as film:
+        assert film.n_frames > 8
+    assert (out / "ATTRIBUTION.txt").read_text() == "Map by the test's author\n"
+    for file in ("index.html", "scene/provenance.json", "occupancy/drive.json"):
+        assert "Map by the test's author" in (out / file).read_text(), file
+    printed = capsys.readouterr().out
+    for word in ("32 frames in 2 chunks", "s per chunk", "LiDAR points", "waypoints", "Map by the test's author"):
+        assert word in printed
+
+
+@pytest.mark.usefixtures("on_the_scripted_street")
+def test_a_server_that_cannot_load_its_backend_is_shown_with_its_reason(
+    tmp_path: Path, servers: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--backend", "no-such-backend", "--out", str(out)]) == 1
+    assert "no-such-backend" in (out / "server.log").read_text()
+    message = capsys.readouterr().err
+    assert "server.log" in message
+    assert "'no-such-backend'" in message
+    assert servers[0].returncode is not None
+
+
+def test_the_server_is_stopped_when_the_simulator_cannot_be_opened(tmp_path: Path, servers: list[Any]) -> None:
+    arguments = ["demo", "--backend", "null", "--sim", "no-such-simulator", "--out", str(tmp_path / "demo")]
+    assert main(arguments) == 2
+    assert servers[0].returncode is not None
+
+
+@pytest.mark.usefixtures("on_the_scripted_street")
+def test_the_server_is_stopped_when_the_drive_is_interrupted(
+    tmp_path: Path, servers: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        assert servers[0].poll() is None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dyncity_sim.cli.cosim.run_drive", interrupted)
+    assert main(["demo", "--backend", "null", "--out", str(tmp_path / "demo")]) == 130
+    assert servers[0].returncode is not None
+
+
+def test_a_folder_of_somebody_else_is_refused_before_anything_starts(tmp_path: Path, servers: list[Any]) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert main(["demo", "--backend", "null", "--out", str(tmp_path)]) == 2
+    assert not servers
