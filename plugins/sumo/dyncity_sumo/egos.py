@@ -6,7 +6,7 @@ import numpy as np
 
 from dyncity_sim.domain.frames import Pose
 from dyncity_sumo.actors import ActorTable
-from dyncity_sumo.ego import Driver, Flaws, Motion, Obstacle, ego_pose, obstacles_ahead
+from dyncity_sumo.ego import WHEELBASE_SHARE, Driver, Flaws, Motion, Obstacle, ego_pose, obstacles_ahead
 from dyncity_sumo.routes import Route, Stop
 from dyncity_sumo.town import Town
 
@@ -24,9 +24,6 @@ PATIENCE_S = 12.0
 
 YELLOW_BRAKING_MPS2 = 2.8
 """Yellow means stop for whoever can do so with this much braking."""
-
-LANE_DEPTH_M = 3.0
-"""Room a lane needs behind the car before an ego of our own takes it over: its line must not begin in a junction."""
 
 
 class Ego(Protocol):
@@ -120,6 +117,20 @@ class OwnEgo:
         self.extend()
         self._note_waiting()
         self.place(self.driver.step(self.route.line, self.obstacles(actors)))
+
+    @classmethod
+    def can_start(cls, town: Town, lane_id: str, ahead_m: float) -> bool:
+        """Whether a route from this lane goes on that far (by one draw that has no other effect)."""
+        return Route(town.lanes, town.traffic, lane_id, np.random.default_rng(0)).grow(ahead_m)
+
+    @property
+    def wheelbase_m(self) -> float:
+        """Distance between the axles."""
+        return WHEELBASE_SHARE * self._size_m[0]
+
+    def predict(self, actors: ActorTable, frames: int) -> list[Motion]:
+        """Where the driver would take the car if all others went on as they do; changes nothing."""
+        return self.driver.predict(self.route.line, self.obstacles(actors), frames)
 
     def extend(self) -> None:
         """Let the route reach ROUTE_AHEAD_M ahead."""

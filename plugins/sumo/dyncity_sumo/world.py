@@ -1,0 +1,205 @@
+"""The embedded simulator: one ego of ours in SUMO traffic, behind the simulator port."""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from jaxtyping import Int64
+
+from dyncity_sim.domain.conditions import EgoPlan
+from dyncity_sim.domain.frames import Pose, Poses, wrap_angle
+from dyncity_sim.domain.grid import CARLASC_GRID, Grid
+from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.errors import InvalidInputError, SimulatorError
+from dyncity_sumo.actors import ActorTable
+from dyncity_sumo.ego import Motion, car_of_ego, ego_pose
+from dyncity_sumo.egos import OwnEgo
+from dyncity_sumo.recording import FASTEST_MPS
+from dyncity_sumo.town import Town, open_town
+from dyncity_sumo.traffic import STEP_US
+from dyncity_sumo.visibility import draw_rig
+
+TRAFFIC_S = 3600.0
+"""There is traffic for this long."""
+
+CALMEST_START_MPS = 3.0
+"""The ego is a car that drives at least this fast when it is chosen."""
+
+LONGEST_SEARCH_FRAMES = 600
+"""Give up when no car has become fit to be the ego by then."""
+
+ROUTE_FREE_M = 250.0
+"""Route that the ego's first lane must lead to, so that a drive does not end at once."""
+
+
+def open_simulator(map_spec: str, seed: int) -> "SumoSimulator":
+    """A running simulation on ``map_spec`` (see ``dyncity_sumo.network.prepare_network``), warmed up, with its ego.
+
+    Raises:
+        MapError: the map is unknown, cannot be read, or has no lane for cars.
+        MissingExtraError: a package of the extra ``sumo`` is not installed.
+        SimulatorError: SUMO does not start, or another simulation runs in this process.
+    """
+    return SumoSimulator(map_spec, seed)
+
+
+class SumoSimulator:
+    """SUMO traffic, a static city, and one ego that follows plans exactly; implements the simulator port.
+
+    SUMO cannot go back in time, so plans are predictions of our own driver with every other actor going on as it
+    does, and following a plan puts the ego on its poses whatever the others do meanwhile.
+    """
+
+    def __init__(self, map_spec: str, seed: int) -> None:
+        if seed < 0:
+            raise InvalidInputError("seed", seed, "an integer of at least 0")
+        self._resources = ExitStack()
+        try:
+            workdir = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="dyncity-sumo-")))
+            self._town: Town = self._resources.enter_context(open_town(map_spec, seed, workdir, TRAFFIC_S))
+            rng = np.random.default_rng([seed, 3])
+            self._rig = draw_rig(rng)
+            self._ego = _choose_ego(self._town, rng)
+            self._step()
+        except BaseException:
+            self._resources.close()
+            raise
+
+    @property
+    def attribution(self) -> str:
+        """Credit that the map's licence asks for; empty when none is due."""
+        return self._town.network.attribution
+
+    @property
+    def grid(self) -> Grid:
+        """CarlaSC's grid."""
+        return CARLASC_GRID
+
+    @property
+    def opendrive(self) -> str:
+        """The road network as an OpenDRIVE document."""
+        return self._town.network.opendrive
+
+    def observe(self) -> RecordedFrame:
+        """What is around the ego now."""
+        return self._town.frame(
+            self._pose_world_from_ego,
+            self._actors,
+            self._town.traffic.actor_id(self._ego.vehicle_id),
+            self._rig,
+            self._town.traffic.time_us,
+            CARLASC_GRID,
+        )
+
+    def plan(self, frames: int) -> EgoPlan:
+        """Where our driver would be over the next ``frames`` steps; the simulation does not move.
+
+        Raises:
+            InvalidInputError: fewer than two frames.
+            SimulatorError: the road ends ahead of the ego.
+        """
+        if frames < 2:
+            raise InvalidInputError("frames", frames, "at least 2")
+        self._ego.extend()
+        if self._ego.is_done:
+            raise SimulatorError("The ego's road ends ahead of it: start again with another seed.")
+        motions = self._ego.predict(self._actors, frames)
+        poses = np.stack([self._pose_of(motion) for motion in motions])
+        return EgoPlan(poses, self._next_times_us(frames))
+
+    def follow(self, plan: EgoPlan) -> Iterator[RecordedFrame]:
+        """Drive the ego exactly along ``plan``, one step at a time, and yield each frame after its step.
+
+        Raises:
+            InvalidInputError: the plan's times are not the next steps, or it begins away from the ego.
+        """
+        expected_us = self._next_times_us(len(plan))
+        if not np.array_equal(plan.times_us, expected_us):
+            raise InvalidInputError(
+                "plan.times_us",
+                f"{plan.times_us[0]} to {plan.times_us[-1]}",
+                f"{expected_us[0]} to {expected_us[-1]} in steps of {STEP_US}",
+                "The first pose of a plan is one step ahead of now.",
+            )
+        jump_m = float(np.linalg.norm(plan.poses_world_from_ego[0, :2, 3] - self._pose_world_from_ego[:2, 3]))
+        if jump_m > FASTEST_MPS * STEP_US / 1e6:
+            raise InvalidInputError("plan.poses_world_from_ego[0]", f"{jump_m:.1f} m from the ego", "the ego's next step")
+        return self._follow(plan.poses_world_from_ego)
+
+    def close(self) -> None:
+        """End the simulation and remove its files; harmless when done before."""
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _follow(self, poses_world_from_ego: Poses) -> Iterator[RecordedFrame]:
+        for pose in poses_world_from_ego:
+            self._ego.place(self._motion_along(pose))
+            self._step(pose)
+            yield self.observe()
+
+    def _step(self, pose_world_from_ego: Pose | None = None) -> None:
+        traffic = self._town.traffic
+        traffic.step()
+        if not traffic.is_present(self._ego.vehicle_id):
+            raise SimulatorError(f"SUMO lost the ego at {traffic.time_us / 1e6:.1f} s.")
+        self._actors: ActorTable = traffic.actors()
+        own = self._ego.pose_world_from_ego()
+        self._pose_world_from_ego: Pose = own if pose_world_from_ego is None else pose_world_from_ego
+
+    def _motion_along(self, pose_world_from_ego: Pose) -> Motion:
+        """The driver's state on a pose that was asked for, with the speed and steering that lead there."""
+        before = self._ego.driver.motion
+        centre_m, yaw_rad = car_of_ego(pose_world_from_ego)
+        moved = centre_m - before.xy_m
+        moved_m = float(moved @ np.array([np.cos(yaw_rad), np.sin(yaw_rad)]))
+        speed_mps = max(moved_m * 1e6 / STEP_US, 0.0)
+        turned_rad = float(wrap_angle(np.array(yaw_rad - before.yaw_rad)))
+        steer_rad = before.steer_rad
+        if moved_m > 0.05:
+            steer_rad = float(np.arctan2(turned_rad * self._ego.wheelbase_m, moved_m))
+        return dataclasses.replace(
+            before,
+            x_m=float(centre_m[0]),
+            y_m=float(centre_m[1]),
+            yaw_rad=yaw_rad,
+            speed_mps=speed_mps,
+            steer_rad=steer_rad,
+            s_m=self._ego.route.line.project(centre_m, before.s_m + moved_m),
+        )
+
+    def _pose_of(self, motion: Motion) -> Pose:
+        road_m = float(self._ego.route.line.at(motion.s_m)[0][2])
+        return ego_pose(motion.xy_m, motion.yaw_rad, self._town.ground_m(motion.xy_m, road_m))
+
+    def _next_times_us(self, frames: int) -> Int64[np.ndarray, " T"]:
+        return self._town.traffic.time_us + STEP_US * np.arange(1, frames + 1, dtype=np.int64)
+
+
+def _choose_ego(town: Town, rng: np.random.Generator) -> OwnEgo:
+    """Take over a car in motion, nearest to the middle of traffic, whose lane leads on."""
+    for _ in range(LONGEST_SEARCH_FRAMES):
+        states = {car: town.traffic.vehicle_state(car) for car in town.traffic.cars()}
+        moving = [car for car, state in states.items() if state.speed_mps >= CALMEST_START_MPS]
+        if moving:
+            places = np.array([states[car].xyz_m[:2] for car in moving])
+            order = np.argsort(np.linalg.norm(places - np.median(places, axis=0), axis=1), kind="stable")
+            for row in order:
+                lane_id = states[moving[row]].lane_id
+                if lane_id not in town.lanes or lane_id.startswith(":"):
+                    continue
+                if OwnEgo.can_start(town, lane_id, ROUTE_FREE_M):
+                    return OwnEgo(town, moving[row], rng)
+        town.traffic.step()
+    raise SimulatorError(f"No car drives on {town.network.name} after a minute of traffic: try another seed or map.")
