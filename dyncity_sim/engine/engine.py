@@ -20,6 +20,9 @@ from dyncity_sim.errors import BusyError, DeadlineError, UnavailableError
 
 Result = TypeVar("Result")
 
+SHORTEST_RETRY_S = 0.1
+"""Least that a refused caller is told to wait, whatever the estimate: nobody should retry in a tight loop."""
+
 MEMORY = 0.7
 """Weight of the past in the running mean of job lengths."""
 
@@ -166,7 +169,7 @@ class Engine:
         ahead = len(self._waiting) + (self._running is not None)
         wait_s = ahead * self._mean_job_s
         if ahead > self.max_queue:
-            raise BusyError(f"The queue is full ({ahead} requests are ahead).", wait_s)
+            raise BusyError(f"The queue is full ({ahead} requests are ahead).", max(wait_s, SHORTEST_RETRY_S))
         if timeout_s is not None and ahead and wait_s > timeout_s:
             raise BusyError(
                 f"{ahead} requests are ahead, about {wait_s:.1f} s; the deadline is in {timeout_s:.1f} s.", wait_s

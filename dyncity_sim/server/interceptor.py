@@ -7,17 +7,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from dyncity_sim.errors import DyncityError
+from dyncity_sim.errors import DyncityError, InvalidInputError
 from dyncity_sim.wire.status import internal_status, status_from_error
 
 logger = logging.getLogger(__name__)
 
-# grpc's own classes take no type arguments at run time, so the aliases are strings.
+# grpc's own class takes no type arguments at run time, so the alias is a string.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+# grpc's types describe the handlers of blocking servers only.
+Handler: TypeAlias = Any
 UnaryMethod = Callable[[Any, Any], Any]
 
 
@@ -36,17 +38,16 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
+        # Without a deserializer the request arrives as bytes, so that errors in parsing it are mapped too.
         return grpc.unary_unary_rpc_method_handler(
-            _mapping_errors(handler.unary_unary, handler_call_details.method),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+            _mapping_errors(handler, handler_call_details.method), response_serializer=handler.response_serializer
         )
 
 
-def _mapping_errors(method: UnaryMethod, name: str) -> UnaryMethod:
-    async def guarded(request: Any, context: Context) -> Any:
+def _mapping_errors(handler: Handler, name: str) -> UnaryMethod:
+    async def guarded(data: bytes, context: Context) -> Any:
         try:
-            return await method(request, context)
+            return await handler.unary_unary(_parsed(handler, data, name), context)
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
         except DyncityError as error:
@@ -56,6 +57,13 @@ def _mapping_errors(method: UnaryMethod, name: str) -> UnaryMethod:
         await _abort(context, status)
 
     return guarded
+
+
+def _parsed(handler: Handler, data: bytes, name: str) -> Any:
+    try:
+        return handler.request_deserializer(data)
+    except DecodeError as error:
+        raise InvalidInputError("request", f"{len(data)} bytes that do not parse", f"a request of {name}") from error
 
 
 def _incident(method: str) -> status_pb2.Status:

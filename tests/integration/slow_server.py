@@ -1,6 +1,6 @@
 """A server process whose chunks take as many tenths of a second as they have steps.
 
-Usage: python slow_server.py GRACE_S
+Usage: python slow_server.py GRACE_S [PORT LOADING_S]
 """
 
 import asyncio
@@ -23,6 +23,12 @@ class SlowBackend(NullBackend):
         return super().generate(conditions, options, checkpoint)
 
 
+def load(loading_s: float) -> SlowBackend:
+    time.sleep(loading_s)
+    return SlowBackend()
+
+
 if __name__ == "__main__":
-    engine = Engine(SlowBackend, max_queue=4, rng=np.random.default_rng())
-    asyncio.run(serve(engine, "127.0.0.1", 0, float(sys.argv[1]), announce=partial(print, flush=True)))
+    grace_s, port, loading_s = map(float, [*sys.argv[1:], 0, 0][:3])
+    engine = Engine(partial(load, loading_s), max_queue=4, rng=np.random.default_rng())
+    asyncio.run(serve(engine, "127.0.0.1", int(port), grace_s, announce=partial(print, flush=True)))

@@ -261,6 +261,13 @@ def test_a_number_that_is_not_finite_is_refused(stub):
     assert "finite" in violation(error).description
 
 
+def test_bytes_that_are_no_request_are_refused(null_target):
+    with grpc.insecure_channel(null_target) as channel:
+        error = refusal(channel.unary_unary("/dyncity.v1.OccupancyGenerator/GenerateChunk"), b"\xff\xff\xff\x01junk")
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert violation(error).field == "request"
+
+
 def test_damaged_zstd_is_refused(stub):
     request = generator_pb2.EncodeOccupancyRequest()
     occupancy = request.occupancy
@@ -329,7 +336,7 @@ def test_a_full_queue_refuses_with_a_hint_and_serves_those_it_took():
             except DeadlineError:
                 time.sleep(0.01)
         assert refused is not None
-        assert refused.retry_after_s >= 0
+        assert refused.retry_after_s > 0
         backend.gate.set()
         assert running.result(LONG_S).timings.queue_s < waiting.result(LONG_S).timings.queue_s
     assert backend.chunks == 2

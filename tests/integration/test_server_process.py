@@ -79,7 +79,7 @@ def test_a_call_under_way_when_the_server_is_killed_is_unavailable():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_work_under_way_is_finished_and_new_work_refused(number):
     with process(SLOW_SERVER, 30) as server, DyncityClient(target_of(server)) as client, ThreadPoolExecutor(1) as pool:
-        under_way = pool.submit(client.generate, Conditions(), SamplingOptions(steps=20))
+        under_way = pool.submit(client.generate, Conditions(), SamplingOptions(steps=12))
         wait_until_running(client)
         server.send_signal(number)
         time.sleep(0.3)
@@ -109,6 +109,24 @@ def test_a_second_signal_cuts_the_draining_short():
         with pytest.raises(UnavailableError):
             under_way.result(PATIENCE_S)
         assert server.wait(PATIENCE_S) == 0
+
+
+def test_a_server_told_to_stop_while_it_loads_never_serves():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with process(SLOW_SERVER, 30, port, 2) as server, DyncityClient(f"127.0.0.1:{port}", timeout_s=1.0) as client:
+        while "still loading" not in refusal(client):
+            time.sleep(0.05)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(PATIENCE_S) == 0
+        assert server.stdout.read() == ""
+
+
+def refusal(client):
+    with pytest.raises(UnavailableError) as caught:
+        client.model_info()
+    return str(caught.value)
 
 
 def test_a_busy_port_is_one_clear_line_and_exit_code_2():

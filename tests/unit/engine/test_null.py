@@ -32,7 +32,7 @@ def test_an_unknown_backend_is_refused_with_those_there_are():
         load_backend("magic", None)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(0, 2**63 - 1), st.sampled_from(Command))
 def test_the_same_seed_gives_the_same_bytes(seed, command):
     first, again = (generate(Conditions(command=command), seed) for _ in range(2))
