@@ -85,25 +85,31 @@ class DriveAgreement:
 
     Attributes:
         within_chunks: first against last frame of each chunk.
-        across_borders: last frame of a chunk against the first of the next, the history's last included.
+        across_borders: last frame of a chunk against the first of the next.
+        from_observed: last frame that was observed before the drive against the first that was generated.
         recorded_within_chunks: the simulator's own frames, first against last: what a perfect model reaches.
     """
 
     within_chunks: float
     across_borders: float
+    from_observed: float
     recorded_within_chunks: float
 
 
 def drive_agreement(drive: Drive) -> DriveAgreement:
     """How steadily the static world stands still in a drive."""
     parts = [chunk.generated.occupancy for chunk in drive.chunks]
-    before = [*([] if drive.history is None else [drive.history]), *parts]
-    borders = [concatenate([a[-1:], b[:1]]) for a, b in pairwise(before)]
+    observed = [] if drive.history is None else [_border_agreement(drive.history, parts[0])]
     return DriveAgreement(
         within_chunks=_mean([agreement_between_frames(part, 0, -1) for part in parts]),
-        across_borders=_mean([agreement_between_frames(border, 0, 1) for border in borders]),
+        across_borders=_mean([_border_agreement(before, after) for before, after in pairwise(parts)]),
+        from_observed=_mean(observed),
         recorded_within_chunks=_mean([agreement_between_frames(c.recorded, 0, -1) for c in drive.chunks]),
     )
+
+
+def _border_agreement(before: OccupancySequence, after: OccupancySequence) -> float:
+    return agreement_between_frames(concatenate([before[-1:], after[:1]]), 0, 1)
 
 
 def _mean(values: list[float]) -> float:

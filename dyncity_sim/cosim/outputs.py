@@ -1,7 +1,7 @@
 """All that is made of a drive: occupancy, scene, ground truth, pictures and the page."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dyncity_sim.cosim.drive import Drive
@@ -96,7 +96,12 @@ def write_previews(drive: Drive, scene: Scene, title: str, map_name: str, folder
     pictures = []
     tell("film", 0, count)
     for picture in film_frames(
-        drive.generated, drive.recorded, FILM_WIDTH, captions, drive.attribution, every=FILM_EVERY
+        drive.generated,
+        replace(drive.recorded, observed=None),
+        FILM_WIDTH,
+        captions,
+        drive.attribution,
+        every=FILM_EVERY,
     ):
         pictures.append(picture)
         tell("film", len(pictures), count)

@@ -26,6 +26,7 @@ def drive_facts(drive: Drive) -> list[tuple[str, str]]:
         ("simulator", f"{frames / max(simulation_s, 1e-9):.0f} frames/s"),
         ("static agreement", f"{_share(agreement.within_chunks)} first to last frame of a chunk"),
         ("", f"{_share(agreement.across_borders)} over the borders of chunks"),
+        ("", f"{_share(agreement.from_observed)} from the last observed to the first generated frame"),
         ("", f"{_share(agreement.recorded_within_chunks)} in the simulator's own frames"),
     ]
 

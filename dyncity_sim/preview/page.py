@@ -16,7 +16,6 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import write_text
-from dyncity_sim.preview.film import shown_labels
 
 THREE = "three-0.170.0"
 
@@ -51,7 +50,7 @@ def build_page(
     Args:
         generated: T frames.
         text: words on the page.
-        recorded: the same T frames as the simulator had them, or None.
+        recorded: the same T frames as the simulator had them, or None. What its sensors saw can be shown alone.
         scene: its tracks are drawn as boxes at the frames' times, or None.
         frames_per_chunk: where chunk borders are marked.
         rate_hz: frames per second at normal speed.
@@ -81,7 +80,7 @@ def build_page(
         "frames_per_chunk": frames_per_chunk,
         "times_us": generated.times_us.tolist(),
         "poses_world_from_ego": _rows(generated.poses_world_from_ego),
-        "sequences": [{"name": name, "labels": _packed_labels(s)} for name, s in sequences],
+        "sequences": [_sequence(name, s) for name, s in sequences],
         "tracks": [] if scene is None else _tracks(scene.tracks, generated.times_us),
     }
     return _filled(_asset("page.html"), drive)
@@ -123,11 +122,15 @@ def _inline_json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _packed_labels(occupancy: OccupancySequence) -> str:
-    """Base64 of the zlib stream of all labels, T X Y Z order; what no sensor saw is free."""
-    packer = zlib.compressobj(9)
-    packed = b"".join(packer.compress(shown_labels(occupancy, t).tobytes()) for t in range(len(occupancy)))
-    return base64.b64encode(packed + packer.flush()).decode("ascii")
+def _sequence(name: str, occupancy: OccupancySequence) -> dict[str, str | None]:
+    """Labels in T X Y Z order, and as bits in the same order which of them a sensor saw."""
+    observed = None if occupancy.observed is None else _packed(np.packbits(occupancy.observed))
+    return {"name": name, "labels": _packed(occupancy.labels), "observed": observed}
+
+
+def _packed(array: np.ndarray) -> str:
+    """Base64 of the zlib stream of an array's bytes."""
+    return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode("ascii")
 
 
 def _rows(poses: np.ndarray) -> list[list[float]]:

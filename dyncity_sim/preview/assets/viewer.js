@@ -25,9 +25,10 @@ async function unpacked(text) {
 }
 
 class VoxelView {
-  constructor(sequence, labels) {
-    this.name = sequence.name;
+  constructor(name, labels, observed) {
+    this.name = name;
     this.labels = labels;
+    this.observed = observed;
     this.scene = new THREE.Scene();
     this.placed = new THREE.Group();
     this.placed.matrixAutoUpdate = false;
@@ -60,11 +61,15 @@ class VoxelView {
 
   show(frame, visible) {
     const from = this.labels.subarray(frame * cells, (frame + 1) * cells);
-    const counts = new Int32Array(256);
+    const counts = new Int32Array(256), seen = element('seen').checked ? this.observed : null, first = frame * cells;
     padded.fill(0);
     for (let x = 0, i = 0; x < nx; x++) for (let y = 0; y < ny; y++) {
       const row = (x + 1) * px + (y + 1) * py + 1;
-      for (let z = 0; z < nz; z++, i++) { const k = from[i]; counts[k]++; if (visible[k]) padded[row + z] = k; }
+      for (let z = 0; z < nz; z++, i++) {
+        const k = from[i], bit = first + i;
+        counts[k]++;
+        if (visible[k] && !(seen && !(seen[bit >> 3] >> 7 - (bit & 7) & 1))) padded[row + z] = k;
+      }
     }
     shine();
     let faces = this.fill();
@@ -347,19 +352,20 @@ function furnish() {
     element('borders').append(mark);
   }
   element('recorded-row').hidden = views.length < 2;
+  element('seen-row').hidden = !views.some(view => view.observed);
   element('boxes-row').hidden = !drive.tracks.length;
   element('play').addEventListener('click', () => play(!state.playing));
   element('scrub').addEventListener('input', event => { play(false); show(+event.target.value); });
   element('speed').addEventListener('change', event => { state.speed = +event.target.value; });
   element('home').addEventListener('click', () => { home(); draw(); });
-  for (const id of ['follow', 'way', 'boxes']) element(id).addEventListener('change', () => show(state.frame));
+  for (const id of ['follow', 'way', 'boxes', 'seen']) element(id).addEventListener('change', () => show(state.frame));
   element('recorded').addEventListener('change', () => { home(); draw(); });
   controls.addEventListener('change', draw);
   addEventListener('resize', draw);
   addEventListener('keydown', event => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const turn = by => { play(false); show((state.frame + by + poses.length) % poses.length); };
-    const boxes = { f: 'follow', r: 'recorded', w: 'way', b: 'boxes' }, key = event.key.toLowerCase();
+    const boxes = { f: 'follow', r: 'recorded', w: 'way', b: 'boxes', v: 'seen' }, key = event.key.toLowerCase();
     if (key === ' ') play(!state.playing);
     else if (key === 'arrowright') turn(1);
     else if (key === 'arrowleft') turn(-1);
@@ -371,7 +377,9 @@ function furnish() {
   });
 }
 
-for (const sequence of drive.sequences) views.push(new VoxelView(sequence, await unpacked(sequence.labels)));
+for (const sequence of drive.sequences) {
+  views.push(new VoxelView(sequence.name, await unpacked(sequence.labels), sequence.observed && await unpacked(sequence.observed)));
+}
 views[0].boxes.add(...trackObjects.map(t => t.group));
 furnish();
 const asked = new URLSearchParams(location.hash.slice(1));

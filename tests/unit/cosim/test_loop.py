@@ -182,7 +182,17 @@ def test_a_street_that_stands_still_agrees_with_itself(scripted_street: Build, i
     agreement = drive_agreement(run_drive(scripted_street(), in_process_generator(), chunks=2, seed=0))
     assert agreement.recorded_within_chunks > 0.9
     assert agreement.within_chunks > 0.9
-    assert 0.0 < agreement.across_borders <= 1.0
+    assert agreement.across_borders > 0.9
+    assert 0.0 < agreement.from_observed < agreement.across_borders
+
+
+def test_nothing_was_observed_where_a_drive_starts_from_its_plan(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    drive = run_drive(scripted_street(), in_process_generator(), chunks=1, seed=0, start=Start.PLAN)
+    agreement = drive_agreement(drive)
+    assert np.isnan(agreement.from_observed)
+    assert np.isnan(agreement.across_borders)
 
 
 def test_an_unknown_simulator_is_named_with_those_there_are() -> None:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,15 @@ def test_the_page_carries_the_labels_exactly(street: OccupancySequence) -> None:
     for sequence in drive["sequences"]:
         labels = np.frombuffer(zlib.decompress(base64.b64decode(sequence["labels"])), dtype=np.uint8)
         np.testing.assert_array_equal(labels.reshape(street.labels.shape), street.labels)
+
+
+def test_the_page_carries_what_sensors_saw(street: OccupancySequence) -> None:
+    observed = np.random.default_rng(0).random(street.labels.shape) < 0.3
+    seen = replace(street, observed=observed)
+    sequences = json.loads(Scripts(build_page(street, TEXT, seen)).found["drive"])["sequences"]
+    assert sequences[0]["observed"] is None
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(sequences[1]["observed"])), dtype=np.uint8)
+    np.testing.assert_array_equal(np.unpackbits(bits, count=observed.size).reshape(observed.shape), observed)
 
 
 def test_words_from_outside_stay_words(street: OccupancySequence) -> None:
