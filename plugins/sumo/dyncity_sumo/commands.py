@@ -2,7 +2,8 @@
 
 import argparse
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
+from dyncity_sim.dataset.carlasc import export_carlasc
+from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
 from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC, merged_labels
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, SimulatorError
 from dyncity_sumo.recording import Crew, render
+from dyncity_sumo.visibility import blind_rig, draw_rig
 from dyncity_sumo.town import WARM_UP_S, open_town
 
 CARLASC_SHARES = {
@@ -34,6 +37,10 @@ CARLASC_SHARES = {
 """Per cent of occupied cells in CarlaSC, from the class counts its authors publish (UMich-CURLY/3DMapping)."""
 
 SHORTEST_DRIVE = 2
+
+TOWNS_PER_SEED = 10_000
+"""Town k of seed s is town ``s * TOWNS_PER_SEED + k``: recordings of different seeds share no town."""
+
 TRAFFIC_RESERVE = 20.0
 """Traffic lasts this many times longer than the recorded time per ego: unkept bursts take time too."""
 
@@ -51,6 +58,7 @@ class RecordOptions:
         town_minutes: recorded time after which a new town is built.
         out: folder of the recording.
         format: ``store`` or ``carlasc``.
+        blind: leave the emulated sensors out.
     """
 
     map: str
@@ -61,6 +69,7 @@ class RecordOptions:
     town_minutes: float
     out: Path
     format: str
+    blind: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -102,7 +111,9 @@ def register_record(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
         default=10.0,
         help="recorded time summed over all egos: one minute is 600 frames, however many egos share it",
     )
-    parser.add_argument("--egos", type=int, default=16, help="egos driving in one town at a time; half are driven by us")
+    parser.add_argument(
+        "--egos", type=int, default=16, help="egos driving in one town at a time; half are driven by us"
+    )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
@@ -122,6 +133,12 @@ def register_record(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
         default="store",
         help="compact recording for training, or one CarlaSC folder per drive",
     )
+    parser.add_argument(
+        "--blind",
+        action="store_true",
+        help="leave the emulated sensors out: several times faster, nothing counts as observed; "
+        "enough to train the transformer on, not the autoencoder",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -135,6 +152,7 @@ def _run(args: argparse.Namespace) -> int:
         args.town_minutes,
         args.out,
         args.format,
+        args.blind,
     )
     record(options, Console(stderr=True))
     return 0
@@ -149,47 +167,61 @@ def record(options: RecordOptions, console: Console) -> None:
     """
     tally = Tally()
     with _progress(console) as progress, tempfile.TemporaryDirectory(prefix="dyncity-sumo-") as workdir:
-        task = progress.add_task("building a town", total=options.frames)
-        writer: RecordingWriter | None = None
-        try:
-            town_number = 0
+        folder = options.out if options.format == "store" else Path(workdir) / "recording"
+        with RecordingWriter(folder, _meta(options)) as writer:
+            task = progress.add_task("building town 1", total=options.frames)
+            number = 0
             while tally.frames < options.frames:
-                town_seed = options.seed * 10_000 + town_number
-                folder = Path(workdir) / f"town{town_number}"
-                folder.mkdir()
-                wanted = min(options.frames - tally.frames, round(options.town_minutes * 600))
-                seconds = WARM_UP_S + 60 + TRAFFIC_RESERVE * wanted / 10 / options.egos
-                with open_town(options.map, town_seed, folder, seconds) as town:
-                    if writer is None:
-                        writer = RecordingWriter(options.out, _meta(options, town.network.attribution, town.traffic.version))
-                        writer.__enter__()
-                    rng = np.random.default_rng([town_seed, 2])
-                    crew = Crew(town, options.egos, rng)
-                    length = options.burst or max(wanted // options.egos, SHORTEST_DRIVE)
-                    captures = crew.bursts(length) if options.burst else crew.drives(length)
-                    until = tally.frames + wanted
-                    progress.update(task, description=f"town {town_number}")
-                    for capture in captures:
-                        frames = render(town, capture, rng)
-                        notes = {"town_seed": town_seed, "ego": capture.ego_kind, "manoeuvre": capture.manoeuvre}
-                        writer.write_drive(frames, notes)
-                        tally.add(frames, capture.ego_kind, capture.manoeuvre)
-                        progress.update(task, advance=len(frames))
-                        if tally.frames >= until:
-                            break
-                town_number += 1
-        except BaseException as error:
-            if writer is not None:
-                writer.__exit__(type(error), error, error.__traceback__)
-            raise
-        assert writer is not None
-        writer.__exit__(None, None, None)
+                before = tally.frames
+                for frames in _record_town(options, number, Path(workdir), writer, tally):
+                    progress.update(task, advance=frames, description=f"town {number + 1}")
+                if tally.frames == before:
+                    raise SimulatorError(f"No ego could be recorded on {options.map}: try another seed or fewer egos.")
+                number += 1
+                progress.update(task, description=f"building town {number + 1}")
+            progress.update(task, description=f"{number} towns")
+        if options.format == "carlasc":
+            export_carlasc(Recording.open(folder), options.out)
     console.print(tally.table())
 
 
-def _meta(options: RecordOptions, attribution: str, version: str) -> RecordingMeta:
-    how = {"egos": options.egos, "burst": options.burst, "minutes": options.minutes, "town_minutes": options.town_minutes}
-    return RecordingMeta(options.map, options.seed, CARLASC_GRID, attribution, version, how)
+def _record_town(
+    options: RecordOptions, number: int, workdir: Path, writer: RecordingWriter, tally: "Tally"
+) -> Iterator[int]:
+    """Record one town's part, or what its traffic gives; yields the frames of each drive once it is written."""
+    town_seed = options.seed * TOWNS_PER_SEED + number
+    wanted = min(options.frames - tally.frames, round(options.town_minutes * 60 * FRAME_RATE_HZ))
+    traffic_s = WARM_UP_S + 60 + TRAFFIC_RESERVE * wanted / FRAME_RATE_HZ / options.egos
+    folder = workdir / f"town{number}"
+    folder.mkdir()
+    with open_town(options.map, town_seed, folder, traffic_s) as town:
+        writer.meta = replace(
+            writer.meta, attribution=town.network.attribution, simulator=f"{town.traffic.version}, libsumo"
+        )
+        rng = np.random.default_rng([town_seed, 2])
+        crew = Crew(town, options.egos, rng, round(traffic_s * 1e6))
+        length = options.burst or max(-(-wanted // options.egos), SHORTEST_DRIVE)
+        captures = crew.bursts(length) if options.burst else crew.drives(length)
+        for capture in captures:
+            frames = render(town, capture, blind_rig() if options.blind else draw_rig(rng))
+            notes = {"town_seed": town_seed, "ego": capture.ego_kind, "manoeuvre": capture.manoeuvre}
+            writer.write_drive(frames, notes)
+            tally.add(frames, capture.ego_kind, capture.manoeuvre)
+            wanted -= len(frames)
+            yield len(frames)
+            if wanted <= 0:
+                return
+
+
+def _meta(options: RecordOptions) -> RecordingMeta:
+    how = {
+        "blind": options.blind,
+        "burst": options.burst,
+        "egos": options.egos,
+        "minutes": options.minutes,
+        "town_minutes": options.town_minutes,
+    }
+    return RecordingMeta(options.map, options.seed, CARLASC_GRID, attribution="", simulator="SUMO", options=how)
 
 
 class Tally:
@@ -234,5 +266,10 @@ class _Rate(ProgressColumn):
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), console=console
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
     )

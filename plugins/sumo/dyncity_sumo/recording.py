@@ -18,7 +18,7 @@ from dyncity_sumo.actors import ActorTable
 from dyncity_sumo.egos import Ego, OwnEgo, SumoEgo
 from dyncity_sumo.town import Town
 from dyncity_sumo.traffic import STEP_US
-from dyncity_sumo.visibility import draw_rig
+from dyncity_sumo.visibility import SensorRig
 
 FASTEST_MPS = 25.0
 LARGEST_YAW_STEP_RAD = 0.15
@@ -41,6 +41,15 @@ KEEP_SLOW_START = 0.15
 """Chance of keeping a burst that starts from a standstill."""
 
 SLOW_START_MPS = 0.7
+
+PAUSE_FRAMES = (5, 25)
+"""After a burst an ego is left alone for a number of frames in this range."""
+
+RETRY_FRAMES = 8
+"""A burst that is not kept loses this many of its first frames before it is judged again."""
+
+SHORTEST_DRIVE_FRAMES = 3 * FRAMES_PER_CHUNK
+"""Long drives that end before are dropped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,69 +88,65 @@ class _Take:
 
 
 class Crew:
-    """Keeps a number of egos going in a town and collects bursts of them.
+    """Keeps a number of egos going in a town and collects drives of them, until a time.
 
     Args:
         town: where.
         egos: how many at a time; every second one is driven by us.
         rng: chooses egos, their flaws, and what is kept.
+        until_us: simulated time at which the collection ends (when traffic does).
     """
 
-    def __init__(self, town: Town, egos: int, rng: np.random.Generator) -> None:
+    def __init__(self, town: Town, egos: int, rng: np.random.Generator, until_us: int) -> None:
         self._town = town
         self._egos = egos
         self._rng = rng
+        self._until_us = until_us
         self._takes: list[_Take] = []
         self._kept = {"turning": 0, "straight": 0, "standing": 0}
 
     def bursts(self, frames: int) -> Iterator[Capture]:
-        """Bursts of ``frames`` frames, for ever; the town's traffic must last."""
-        while True:
+        """Bursts of ``frames`` frames that are worth keeping."""
+        while self._town.traffic.time_us < self._until_us:
             self._step()
             for take in self._takes:
                 if len(take.shots) < frames:
                     continue
-                shots = tuple(take.shots[-frames:])
-                manoeuvre = manoeuvre_of(np.stack([shot.pose_world_from_ego for shot in shots]))
-                if self._is_wanted(shots, manoeuvre):
+                capture = self._capture(take, frames)
+                if self._is_wanted(capture):
                     take.shots.clear()
-                    take.settle_frames = int(self._rng.integers(5, 25))
-                    yield self._capture(take, shots, manoeuvre)
+                    take.settle_frames = int(self._rng.integers(*PAUSE_FRAMES))
+                    yield capture
                 else:
                     # The same ego a little later may be about to turn.
-                    del take.shots[:8]
+                    del take.shots[:RETRY_FRAMES]
 
     def drives(self, frames: int) -> Iterator[Capture]:
-        """One long drive per ego, as long as it lasts but at most ``frames`` frames; shorter than 48 is dropped."""
-        while True:
-            self._step()
+        """Long drives of up to ``frames`` frames, nothing left out; an ego that arrives early makes a shorter one."""
+        while self._town.traffic.time_us < self._until_us:
+            for take in self._step():
+                if len(take.shots) >= SHORTEST_DRIVE_FRAMES:
+                    yield self._capture(take, len(take.shots))
             for take in self._takes:
                 if len(take.shots) >= frames:
-                    yield self._whole(take)
+                    yield self._capture(take, frames)
                     take.shots.clear()
 
-    def close(self) -> None:
-        """Let go of all egos."""
-        for take in self._takes:
-            take.ego.leave()
-        self._takes.clear()
-
-    def _step(self) -> None:
+    def _step(self) -> list[_Take]:
+        """One frame for everyone; returns the takes of egos that are done."""
         self._enlist()
         actors = self._town.traffic.actors()
         for take in self._takes:
             take.ego.prepare(actors)
         self._town.traffic.step()
-        self._takes = [take for take in self._takes if self._goes_on(take)]
+        done = [take for take in self._takes if take.ego.is_done]
+        for take in done:
+            take.ego.leave()
+        self._takes = [take for take in self._takes if take not in done]
         actors = self._town.traffic.actors()
         for take in self._takes:
             self._shoot(take, actors)
-
-    def _goes_on(self, take: _Take) -> bool:
-        if not take.ego.is_done:
-            return True
-        take.ego.leave()
-        return False
+        return done
 
     def _shoot(self, take: _Take, actors: ActorTable) -> None:
         if take.settle_frames > 0:
@@ -152,23 +157,22 @@ class Crew:
             take.shots.clear()
         take.shots.append(shot)
 
-    def _is_wanted(self, shots: tuple[Shot, ...], manoeuvre: str) -> bool:
-        chance = KEEP[manoeuvre]
-        if self._kept[manoeuvre] > SHARES.get(manoeuvre, 1.0) * sum(self._kept.values()):
+    def _is_wanted(self, capture: Capture) -> bool:
+        chance = KEEP[capture.manoeuvre]
+        if self._kept[capture.manoeuvre] > SHARES.get(capture.manoeuvre, 1.0) * sum(self._kept.values()):
             chance /= 20
-        first_m = np.linalg.norm((shots[1].pose_world_from_ego - shots[0].pose_world_from_ego)[:2, 3])
-        if manoeuvre != "standing" and first_m * 1e6 / STEP_US < SLOW_START_MPS:
+        first, second = (shot.pose_world_from_ego for shot in capture.shots[:2])
+        start_mps = float(np.linalg.norm((second - first)[:2, 3])) * 1e6 / STEP_US
+        if capture.manoeuvre != "standing" and start_mps < SLOW_START_MPS:
             chance *= KEEP_SLOW_START
         if self._rng.random() >= chance:
             return False
-        self._kept[manoeuvre] += 1
+        self._kept[capture.manoeuvre] += 1
         return True
 
-    def _whole(self, take: _Take) -> Capture:
-        shots = tuple(take.shots)
-        return self._capture(take, shots, manoeuvre_of(np.stack([shot.pose_world_from_ego for shot in shots])))
-
-    def _capture(self, take: _Take, shots: tuple[Shot, ...], manoeuvre: str) -> Capture:
+    def _capture(self, take: _Take, frames: int) -> Capture:
+        shots = tuple(take.shots[:frames])
+        manoeuvre = manoeuvre_of(np.stack([shot.pose_world_from_ego for shot in shots]))
         return Capture(shots, self._town.traffic.actor_id(take.ego.vehicle_id), take.ego.kind, manoeuvre)
 
     def _enlist(self) -> None:
@@ -199,9 +203,8 @@ class Crew:
         )
 
 
-def render(town: Town, capture: Capture, rng: np.random.Generator, grid: Grid = CARLASC_GRID) -> list[RecordedFrame]:
-    """The frames of a capture, seen by a sensor rig that is drawn once for all of them."""
-    rig = draw_rig(rng)
+def render(town: Town, capture: Capture, rig: SensorRig, grid: Grid = CARLASC_GRID) -> list[RecordedFrame]:
+    """The frames of a capture, seen by one sensor rig."""
     return [
         town.frame(shot.pose_world_from_ego, shot.actors, capture.ego_id, rig, shot.time_us, grid)
         for shot in capture.shots
