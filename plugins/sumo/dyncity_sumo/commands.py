@@ -19,8 +19,8 @@ from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC, merged_labels
 from dyncity_sim.errors import InvalidInputError, SimulatorError
 from dyncity_sumo.recording import Crew, render
-from dyncity_sumo.visibility import blind_rig, draw_rig
 from dyncity_sumo.town import WARM_UP_S, open_town
+from dyncity_sumo.visibility import blind_rig, draw_rig
 
 CARLASC_SHARES = {
     "building": 7.5,
