@@ -73,6 +73,9 @@ class RecordingWriter:
 
     Leaving the ``with`` block normally publishes the folder, an exception removes what was written.
 
+    Attributes:
+        meta: what the recording is of; may be replaced until it is published, but for the grid.
+
     Raises:
         InvalidInputError: the folder exists already.
         StorageError: the disk is full or may not be written to.
@@ -83,7 +86,7 @@ class RecordingWriter:
             raise InvalidInputError("recording", f"{folder}, which exists", "a new folder", "Choose another --out.")
         self._folder = folder
         self._partial = folder.with_name(f".{folder.name}.partial")
-        self._meta = meta
+        self.meta = meta
         self._drives: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
@@ -117,8 +120,8 @@ class RecordingWriter:
         if not frames:
             raise InvalidInputError("drive", "no frame", "at least one")
         for frame in frames:
-            if frame.grid != self._meta.grid:
-                raise InvalidInputError("frame.grid", frame.grid, f"{self._meta.grid}, the recording's grid")
+            if frame.grid != self.meta.grid:
+                raise InvalidInputError("frame.grid", frame.grid, f"{self.meta.grid}, the recording's grid")
         name = f"drive_{len(self._drives):05d}.npz"
         try:
             with (self._partial / name).open("wb") as file:
@@ -134,7 +137,7 @@ class RecordingWriter:
             "version": FORMAT_VERSION,
             "rate_hz": FRAME_RATE_HZ,
             "taxonomy": CARLASC_RAW.id,
-            **asdict(self._meta),
+            **asdict(self.meta),
             "drives": self._drives,
         }
 
@@ -217,7 +220,7 @@ class Drive:
         expected = self.grid.cells * dtype.itemsize
         decompressor = zstandard.ZstdDecompressor()
         for i, frame in enumerate(frames):
-            stream = memoryview(blob)[offsets[frame] : offsets[frame + 1]]
+            stream = blob[offsets[frame] : offsets[frame + 1]].tobytes()
             try:
                 content = decompressor.decompress(stream, max_output_size=expected)
             except zstandard.ZstdError as error:
@@ -253,7 +256,9 @@ class Recording:
         """
         file = folder / "recording.json"
         if not file.is_file():
-            raise InvalidInputError("recording", str(folder), "a folder with recording.json", "Make one: dyncity record")
+            raise InvalidInputError(
+                "recording", str(folder), "a folder with recording.json", "Make one: dyncity record"
+            )
         try:
             described = json.loads(file.read_text(encoding="utf-8"))
             if described["format"] != FORMAT or described["version"] != FORMAT_VERSION:

@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from dyncity_sim.domain.frames import Pose, poses_from_planar
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
 from dyncity_sumo.actors import ActorTable
-from dyncity_sumo.routes import GuideLine
+from dyncity_sumo.routes import SPACING_M, GuideLine
 
 STEP_S = 0.1
 LIDAR_BEHIND_M = 0.5
@@ -189,8 +189,8 @@ def obstacles_ahead(
     line: GuideLine, motion: Motion, size_m: tuple[float, float, float], others: ActorTable
 ) -> list[Obstacle]:
     """Actors whose boxes reach into the car's way within SIGHT_M, seen along the line."""
-    first = int(motion.s_m * 2)
-    points = line.points_m[first : first + int(SIGHT_M * 2), :2]
+    first = int(motion.s_m / SPACING_M)
+    points = line.points_m[first : first + int(SIGHT_M / SPACING_M), :2]
     near = others.near(motion.xy_m, SIGHT_M)
     if len(near) == 0 or len(points) == 0:
         return []
@@ -201,7 +201,7 @@ def obstacles_ahead(
     turn = near.yaws_rad - line.yaws_rad[first + nearest]
     sideways_m = (np.abs(np.sin(turn)) * near.sizes_m[:, 0] + np.abs(np.cos(turn)) * near.sizes_m[:, 1]) / 2
     along_m = (np.abs(np.cos(turn)) * near.sizes_m[:, 0] + np.abs(np.sin(turn)) * near.sizes_m[:, 1]) / 2
-    gap_m = nearest * 0.5 - size_m[0] / 2 - along_m
+    gap_m = nearest * SPACING_M - size_m[0] / 2 - along_m
     hit = (lateral_m < size_m[1] / 2 + sideways_m + 0.25) & (nearest > 0) & (gap_m > -size_m[0])
     return [
         Obstacle(max(float(gap), 0.3), max(float(speed * np.cos(angle)), 0.0))

@@ -78,7 +78,7 @@ class Capture:
     manoeuvre: str
 
 
-@dataclass
+@dataclass(eq=False)
 class _Take:
     """An ego and what was captured of it so far."""
 

@@ -151,7 +151,7 @@ def _boxes_in_ego(boxes: Boxes, x_m: float, y_m: float, yaw_rad: float) -> tuple
     return np.column_stack([cos * dx + sin * dy, cos * dy - sin * dx]), boxes.yaws_rad - yaw_rad
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _pull_fast(
     ground_class: np.ndarray,
     ground_cm: np.ndarray,
@@ -221,7 +221,7 @@ def _pull_fast(
                 labels[x, y, z] = _elect(ground_votes[z], span_votes[z], votes_needed, ranks)
 
 
-@numba.njit(cache=True, inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, inline="always")
 def _elect(ground_votes: np.ndarray, span_votes: np.ndarray, votes_needed: np.ndarray, ranks: np.ndarray) -> int:
     """The class of a cell: the highest ranked span with enough votes, else the surface with most."""
     winner, rank = 0, -1
@@ -288,7 +288,7 @@ def _pull_reference(
     return np.where(winner > 0, winner, labels).astype(np.uint8)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _paint_fast(
     centres_m: np.ndarray,
     z_m: np.ndarray,

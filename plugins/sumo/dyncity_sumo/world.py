@@ -128,7 +128,9 @@ class SumoSimulator:
             )
         jump_m = float(np.linalg.norm(plan.poses_world_from_ego[0, :2, 3] - self._pose_world_from_ego[:2, 3]))
         if jump_m > FASTEST_MPS * STEP_US / 1e6:
-            raise InvalidInputError("plan.poses_world_from_ego[0]", f"{jump_m:.1f} m from the ego", "the ego's next step")
+            raise InvalidInputError(
+                "plan.poses_world_from_ego[0]", f"{jump_m:.1f} m from the ego", "the ego's next step"
+            )
         return self._follow(plan.poses_world_from_ego)
 
     def close(self) -> None:
