@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from dyncity_sim.errors import MapError, MissingExtraError
 from dyncity_sumo.netfile import NetGeometry, read_net
 from dyncity_sumo.roads import RoadNetwork
-from dyncity_sumo.towns import LAYOUTS, dress, layout_options
+from dyncity_sumo.towns import LAYOUTS, add_kerbside, dress, layout_options
 
 BERLIN_CROP_M = (1050.0, 200.0, 2050.0, 1200.0)
 """West, south, east and north bound of the part of the Berlin net in use, in net coordinates."""
@@ -52,7 +52,9 @@ def prepare_network(map_spec: str, seed: int, workdir: Path) -> RoadNetwork:
         return _berlin(workdir)
     if map_spec == "braunschweig":
         source = sumo_home() / "tools" / "game" / "bs3d" / "bs.net.xml"
-        return _rebuilt("braunschweig", source, workdir, OSM_ATTRIBUTION, ("--sidewalks.guess",))
+        return _mapped(
+            "braunschweig", source, workdir, ("--sidewalks.guess", "--remove-edges.by-vclass=rail_urban,rail_electric")
+        )
     if map_spec.startswith("generated:"):
         return _generated(map_spec, seed, workdir)
     file = Path(map_spec)
@@ -114,20 +116,17 @@ def _berlin(workdir: Path) -> RoadNetwork:
         "--keep-edges.in-boundary=" + ",".join(f"{bound:g}" for bound in BERLIN_CROP_M),
         "--keep-edges.components=1",
         "--remove-edges.by-vclass=rail,rail_urban,rail_electric,tram",
-        "--crossings.guess.speed-threshold=30",
     )
-    return _rebuilt("berlin", source, workdir, OSM_ATTRIBUTION, crop)
+    return _mapped("berlin", source, workdir, crop)
 
 
-def _rebuilt(name: str, source: Path, workdir: Path, attribution: str, options: Sequence[str]) -> RoadNetwork:
-    """A net of the wheel, cut and dressed."""
-    net_file = workdir / f"{name}.net.xml"
-    run_tool(
-        "netconvert",
-        ["-s", str(source), "-o", str(net_file), *WALK_OPTIONS, *TURN_OPTIONS, "--tls.rebuild", *options],
-        name,
-    )
-    return _exported(name, net_file, workdir / f"{name}.xodr", attribution)
+def _mapped(name: str, source: Path, workdir: Path, options: Sequence[str]) -> RoadNetwork:
+    """A net of OpenStreetMap data, with sidewalks and parking lanes that its maker left out."""
+    prefix, net_file = workdir / f"{name}-plain", workdir / f"{name}.net.xml"
+    run_tool("netconvert", ["-s", str(source), "--plain-output-prefix", str(prefix), *options], name)
+    add_kerbside(prefix, np.random.default_rng(0))
+    _build_net(prefix, net_file, name)
+    return _exported(name, net_file, workdir / f"{name}.xodr", OSM_ATTRIBUTION)
 
 
 def _generated(map_spec: str, seed: int, workdir: Path) -> RoadNetwork:
@@ -140,6 +139,12 @@ def _generated(map_spec: str, seed: int, workdir: Path) -> RoadNetwork:
     pattern = [*layout_options(layout, rng), "--seed", str(rng.integers(2**31))]
     run_tool("netgenerate", [*pattern, "--plain-output-prefix", str(prefix), "-o", os.devnull], map_spec)
     dress(prefix, rng)
+    _build_net(prefix, net_file, map_spec)
+    return _exported(map_spec, net_file, workdir / f"{name}.xodr", attribution="")
+
+
+def _build_net(prefix: Path, net_file: Path, source: str) -> None:
+    """A net from plain nodes and edges; connections, crossings and signal programs are worked out anew."""
     run_tool(
         "netconvert",
         [
@@ -148,9 +153,8 @@ def _generated(map_spec: str, seed: int, workdir: Path) -> RoadNetwork:
             *("--crossings.guess.speed-threshold=30", "--no-turnarounds.except-deadend"),
             *("--tls.default-type=actuated", "--tls.cycle.time=50", "--offset.disable-normalization"),
         ],
-        map_spec,
+        source,
     )
-    return _exported(map_spec, net_file, workdir / f"{name}.xodr", attribution="")
 
 
 def _from_opendrive(file: Path, workdir: Path) -> RoadNetwork:

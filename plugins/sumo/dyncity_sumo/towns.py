@@ -2,7 +2,7 @@
 
 ``netgenerate`` lays out nodes and edges; this module rewrites its plain XML so that each street has a profile
 (lanes, parking, cycle lane, sidewalks, speed) that it keeps over its junctions, and each node a right of way, a
-radius and, in half of the towns, a height on a gently rolling ground.
+radius and, in some towns, a height on a gently rolling ground.
 """
 
 import math
@@ -18,6 +18,15 @@ LAYOUTS = ("grid", "spider", "random")
 
 STRAIGHT_ON_RAD = math.radians(20)
 """Two edges at a node belong to one street when it bends by less."""
+
+PARKING_LANE_M = 2.2
+PARKING_SPEED_MPS = 14.0
+"""On faster streets (over 50 km/h) nobody parks."""
+
+MAPPED_SIDEWALK_M = 3.0
+MAPPED_LANE_M = 3.4
+MAPPED_PARKING_SHARE = 0.6
+"""Share of the street sides of a map that get a parking lane."""
 
 ROLLING_AMPLITUDE_M = 0.45
 """Height of each of the three waves that make rolling ground; grades stay under about 1.5 %, so that the road stays
@@ -85,6 +94,29 @@ def dress(prefix: Path, rng: np.random.Generator) -> None:
     _dress_edges(nodes.getroot(), edges.getroot(), rng)
     nodes.write(node_file, encoding="utf-8", xml_declaration=True)
     edges.write(edge_file, encoding="utf-8", xml_declaration=True)
+
+
+def add_kerbside(prefix: Path, rng: np.random.Generator) -> None:
+    """Give the streets of ``<prefix>.edg.xml`` wider sidewalks and lanes, and many of them a parking lane.
+
+    Maps rarely hold either: what is drawn there is a line with a number of lanes.
+    """
+    file = Path(f"{prefix}.edg.xml")
+    edges = ElementTree.parse(file)
+    for edge in edges.getroot().findall("edge"):
+        lanes = edge.findall("lane")
+        if len(lanes) < 2 or lanes[0].get("allow") != "pedestrian":
+            continue
+        lanes[0].set("width", f"{MAPPED_SIDEWALK_M:.2f}")
+        for lane in lanes[1:]:
+            lane.set("width", f"{MAPPED_LANE_M:.2f}")
+        if rng.random() < MAPPED_PARKING_SHARE and float(edge.attrib["speed"]) < PARKING_SPEED_MPS:
+            for lane in lanes[1:]:
+                lane.set("index", str(int(lane.attrib["index"]) + 1))
+            parking = {"index": "1", "width": f"{PARKING_LANE_M:.2f}", "disallow": "all", "type": "parking"}
+            edge.insert(list(edge).index(lanes[1]), ElementTree.Element("lane", parking))
+            edge.set("numLanes", str(len(lanes) + 1))
+    edges.write(file, encoding="utf-8", xml_declaration=True)
 
 
 def _dress_nodes(nodes: ElementTree.Element, edges: ElementTree.Element, rng: np.random.Generator) -> None:
@@ -157,10 +189,10 @@ def _draw_profile(rng: np.random.Generator) -> Profile:
     lane_m = float(rng.choice([3.25, 3.5, 3.75]))
     parks = bool(rng.random() < 0.55)
     if draw < 0.5:
-        return Profile(sidewalk_m, 0.0, 2.2 if parks else 0.0, 1, lane_m, 8.33)
+        return Profile(sidewalk_m, 0.0, PARKING_LANE_M if parks else 0.0, 1, lane_m, 8.33)
     if draw < 0.75:
         return Profile(sidewalk_m, 1.8, 0.0, 1, lane_m, 13.89)
-    return Profile(sidewalk_m, 0.0, 2.2 if parks else 0.0, 2, 3.25, 13.89)
+    return Profile(sidewalk_m, 0.0, PARKING_LANE_M if parks else 0.0, 2, 3.25, 13.89)
 
 
 def _ends(edge: ElementTree.Element) -> tuple[str, str]:

@@ -125,7 +125,7 @@ def _draw_manner(rng: np.random.Generator) -> Manner:
         list(Footprint)[int(rng.integers(len(Footprint)))],
         draw_boundary(rng) if rng.random() < fenced else None,
         Boundary(FENCE, FENCE_M, 1.5) if rng.random() < 0.75 else Boundary(VEGETATION, 0.8, 1.5),
-        bool(rng.random() < 0.35),
+        bool(rng.random() < 0.5),
     )
 
 

@@ -19,8 +19,7 @@ from dyncity_sumo.city.canvas import (
     Canvas,
     Frame,
 )
-from dyncity_sumo.city.parking import kerb_parking
-from dyncity_sumo.city.plan import Kerb, StreetPlan, ribbon
+from dyncity_sumo.city.plan import Kerb, StreetPlan
 from dyncity_sumo.city.plants import plant_tree
 from dyncity_sumo.roads import RoadNetwork, Signal, SignalKind
 
@@ -34,20 +33,18 @@ SHELTER_PITCH_M = 190.0
 
 
 def furnish_kerbs(canvas: Canvas, network: RoadNetwork, plan: StreetPlan, rng: np.random.Generator) -> None:
-    """Signals first, then rows along each kerb, clear of crossings and of cars parked on the kerb."""
+    """Signals first, then rows along each kerb, clear of junctions and crossings."""
     for signal in network.signals:
         _stand_signal(canvas, signal)
-    strips = [ribbon(lane, offset_m + 0.6) for lane, offset_m in kerb_parking(network)]
-    closed = shapely.union_all([plan.corners, *strips])
-    shapely.prepare(closed)
+    shapely.prepare(plan.corners)
     for kerb in plan.kerbs:
-        _furnish(canvas, kerb, closed, rng)
+        _furnish(canvas, kerb, plan.corners, rng)
 
 
 def _furnish(canvas: Canvas, kerb: Kerb, closed: shapely.Geometry, rng: np.random.Generator) -> None:
-    tree_pitch_m = float(rng.choice([8.0, 9.0, 10.0, 12.0]))
+    tree_pitch_m = float(rng.choice([7.0, 8.0, 9.0, 10.0]))
     crown_m = float(rng.choice([1.6, 2.0, 2.4]))
-    wooded = bool(rng.random() < 0.8)
+    wooded = bool(rng.random() < 0.9)
     shelters_from_m, benches_from_m = float(rng.uniform(20, 120)), float(rng.uniform(5, BENCH_PITCH_M))
     for frame in _along(kerb, shelters_from_m, SHELTER_PITCH_M, closed):
         patch = canvas.polygon(frame.rectangle((-2.2, 2.2), (0.3, 1.7)))

@@ -29,6 +29,9 @@ PAVEMENT_WIDTHS_M = (3.5, 4.0, 4.5)
 LANE_OF_HIGHWAY_SHOULDER_M = 1.0
 """Shoulders from this width on belong to highways; narrower ones are gutters."""
 
+FAR_FROM_WALKS_M = 10.0
+"""A junction with no sidewalk within this distance belongs to its highways alone."""
+
 MITRE = {"join_style": "mitre", "mitre_limit": 3.0}
 
 ASPHALT = (LaneKind.DRIVING, LaneKind.BICYCLE, LaneKind.PARKING, LaneKind.SHOULDER, LaneKind.INTERNAL)
@@ -75,7 +78,7 @@ class StreetPlan:
 def plan_streets(network: RoadNetwork, rng: np.random.Generator) -> StreetPlan:
     """Lay out the ground around a road network."""
     asphalt = _asphalt(network)
-    highway = _common(_union([ribbon(lane, 2.0) for lane in _highway_lanes(network)]), asphalt)
+    highway = _common(_highway(network), asphalt)
     walks = _union(
         [ribbon(lane) for lane in network.lanes_of(LaneKind.SIDEWALK)]
         + [_valid(area.polygon_m) for area in network.areas]
@@ -105,17 +108,21 @@ def plan_streets(network: RoadNetwork, rng: np.random.Generator) -> StreetPlan:
     return StreetPlan(land, asphalt, highway, paved, green, tuple(sorted(blocks, key=_place)), tuple(kerbs), corners)
 
 
-def _highway_lanes(network: RoadNetwork) -> list[Lane]:
-    """Lanes of edges without sidewalks that are fast or have a wide shoulder."""
+def _highway(network: RoadNetwork) -> shapely.MultiPolygon:
+    """Edges without sidewalks that are fast or have a wide shoulder, and the junctions that join only such."""
     walked = {lane.edge_id for lane in network.lanes_of(LaneKind.SIDEWALK)}
     shouldered = {
         lane.edge_id for lane in network.lanes_of(LaneKind.SHOULDER) if lane.width_m >= LANE_OF_HIGHWAY_SHOULDER_M
     }
-    return [
-        lane
+    edges = _union(
+        ribbon(lane, 2.0)
         for lane in network.lanes_of(LaneKind.DRIVING, LaneKind.SHOULDER)
         if lane.edge_id not in walked and (lane.speed_mps > HIGHWAY_SPEED_MPS or lane.edge_id in shouldered)
-    ]
+    )
+    walks = _union(ribbon(lane) for lane in network.lanes_of(LaneKind.SIDEWALK))
+    junctions = [_valid(junction.polygon_m) for junction in network.junctions]
+    fast = [j for j in junctions if j.intersects(edges) and not shapely.dwithin(j, walks, FAR_FROM_WALKS_M)]
+    return _union([edges, *(shapely.buffer(junction, 1.0) for junction in fast)])
 
 
 def ribbon(lane: Lane, extra_m: float = 0.0) -> Polygon:
@@ -195,7 +202,8 @@ def _common(first: shapely.Geometry, second: shapely.Geometry) -> shapely.MultiP
 
 
 def _areas(geometry: shapely.Geometry) -> shapely.MultiPolygon:
-    return shapely.MultiPolygon(list(polygons_of(geometry)))
+    areas = shapely.MultiPolygon(list(polygons_of(geometry)))
+    return areas if shapely.is_valid(areas) else shapely.union_all(list(polygons_of(shapely.make_valid(areas))))
 
 
 def _valid(points_m: Float64[np.ndarray, "N 3"]) -> shapely.Geometry:
