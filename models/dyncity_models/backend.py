@@ -84,7 +84,7 @@ class TorchBackend:
 
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid)
-        canvas_conditions = self._conditions(conditions, planar, memory, known)
+        canvas_conditions = self._conditions(conditions, planar, heights_m, memory, known)
         planes = self.pipeline.generate(
             canvas_conditions,
             torch.Generator().manual_seed(options.seed),
@@ -167,13 +167,14 @@ class TorchBackend:
         self,
         conditions: Conditions,
         planar: Float64[np.ndarray, "T 3"],
+        heights_m: Float64[np.ndarray, " T"],
         memory: DriveMemory,
         known: UInt8[np.ndarray, "T X Y Z"],
     ) -> CanvasConditions:
         config, canvas = self.config.autoencoder, self.config.autoencoder.canvas
         device, poses, anchor = self.pipeline.device, self._canvas_poses(planar), planar[canvas.anchor_frame]
-        cells = config.latent_cells
-        known_cells = memory.known_on_canvas(anchor, canvas.cells, canvas.half_extent_m, self.grid)
+        cells, anchor_height_m = config.latent_cells, float(heights_m[canvas.anchor_frame])
+        known_cells = memory.known_on_canvas(anchor, anchor_height_m, canvas.cells, canvas.half_extent_m, self.grid)
         mask = torch.from_numpy(known_latent_mask(known_cells)[None, None]).float().to(device)
         known_xy = torch.zeros(1, config.latent_channels, cells, cells, device=device)
         if mask.any():
@@ -214,6 +215,8 @@ class TorchBackend:
     def _canvas_poses(self, planar: Float64[np.ndarray, "T 3"]) -> Tensor:
         anchor_frame = self.config.autoencoder.canvas.anchor_frame
         near_origin = planar - planar[anchor_frame] * np.array([1.0, 1.0, 0.0])
+        # Headings either side of west are neighbours: half of the step between them must be half of a small one.
+        near_origin[:, 2] = np.unwrap(planar[:, 2])
         return canvas_poses(torch.from_numpy(near_origin)[None], anchor_frame).float()
 
 

@@ -78,13 +78,14 @@ def load_model(folder: Path) -> AnchoredModel:
         described = json.loads(description.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError("weights", f"{description}: {error}", "valid JSON") from error
-    if described.get("format") != FORMAT or described.get("family") != "anchored":
+    found = described if isinstance(described, dict) else {}
+    if found.get("format") != FORMAT or found.get("family") != "anchored" or "config" not in found:
         raise CheckpointError(
             "weights",
-            f"format {described.get('format')} of family {described.get('family')!r}",
+            f"format {found.get('format')} of family {found.get('family')!r} in {description}",
             f"format {FORMAT} of family 'anchored'",
         )
-    config = _config(described.get("config"), description)
+    config = _config(described["config"], description)
     autoencoder = Autoencoder(config.autoencoder)
     digest = hashlib.sha256(json.dumps(described["config"], sort_keys=True).encode())
     _read_tensors(folder / "autoencoder.safetensors", autoencoder, digest)

@@ -19,10 +19,12 @@ def register_train(subparsers: "Subparsers") -> None:
         "  dyncity train dit --config configs/anchored/dit.yaml latents=out/latents/train optimiser.steps=2000",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("stage", choices=("vae", "dit"))
-    parser.add_argument("--config", type=Path, help="YAML file; see configs/anchored/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration value")
-    parser.set_defaults(run=_train)
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="vae|dit")
+    for stage, what in (("vae", "the autoencoder"), ("dit", "the diffusion transformer")):
+        stage_parser = stages.add_parser(stage, help=f"train {what}")
+        stage_parser.add_argument("--config", type=Path, help="YAML file; see configs/anchored/")
+        stage_parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration value")
+        stage_parser.set_defaults(run=_train)
 
 
 def register_encode(subparsers: "Subparsers") -> None:

@@ -5,10 +5,9 @@ cell is written once, by the first chunk that shows it, and never resampled afte
 long drives do not drift.
 """
 
-import json
 import struct
+import zlib
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import zstandard
@@ -23,7 +22,12 @@ from dyncity_sim.errors import InvalidInputError
 COLUMNS = 320
 """Columns along each side of the remembered square (128 m at 0.4 m)."""
 
+MOST_MOVERS = 64
+"""Masks of movers that a continuation may hold."""
+
 _MAGIC = b"DCM1"
+_CHECKSUM = struct.Struct("<I")
+_HEADER = struct.Struct("<dI")
 _VOTING_FRAMES = 6
 
 
@@ -84,11 +88,13 @@ class DriveMemory:
         return seen
 
     def known_on_canvas(
-        self, anchor: Float64[np.ndarray, " 3"], cells: int, half_extent_m: float, grid: Grid
+        self, anchor: Float64[np.ndarray, " 3"], height_m: float, cells: int, half_extent_m: float, grid: Grid
     ) -> Bool[np.ndarray, "C C"]:
-        """Canvas cells of which the static world is known."""
+        """Canvas cells of which most of what an ego at ``height_m`` would see of the static world is known."""
         index, inside = self._index(cell_centres_world(anchor[None], cells, half_extent_m)[0], grid)
-        known_column = (self.labels != UNOBSERVED).sum(axis=-1) > self.labels.shape[-1] // 2
+        (lift,) = self._lifts(np.array([height_m]), grid)
+        seen = _shifted_down(self.labels, lift)
+        known_column = (seen != UNOBSERVED).sum(axis=-1) > seen.shape[-1] // 2
         return known_column[index[..., 0], index[..., 1]] & inside
 
     def learn(
@@ -130,59 +136,60 @@ class DriveMemory:
         return replace(self, labels=np.where(self.labels == UNOBSERVED, decided, self.labels))
 
     def to_bytes(self) -> bytes:
-        """Pack for the continuation."""
-        arrays = {
-            "labels": self.labels,
-            "movers": np.packbits(self.movers),
-            "movers_planar": self.movers_planar,
-            "world_from_memory": self.world_from_memory,
-            "corner": self.corner,
-        }
-        header = json.dumps(
-            {
-                "height_m": self.height_m,
-                "movers_shape": self.movers.shape,
-                "arrays": {n: [a.dtype.str, a.shape] for n, a in arrays.items()},
-            }
-        ).encode()
-        body = zstandard.compress(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values()), 3)
-        return _MAGIC + struct.pack("<I", len(header)) + header + body
+        """Pack for the continuation: magic, checksum of the rest, height, count of movers, arrays compressed."""
+        arrays = (
+            self.labels,
+            self.world_from_memory.astype("<f8"),
+            self.corner.astype("<i8"),
+            np.packbits(self.movers),
+            self.movers_planar.astype("<f8"),
+        )
+        body = zstandard.compress(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays), 3)
+        content = _HEADER.pack(self.height_m, len(self.movers)) + body
+        return _MAGIC + _CHECKSUM.pack(zlib.crc32(content)) + content
 
     @classmethod
     def from_bytes(cls, payload: bytes, grid: Grid) -> "DriveMemory":
-        """Unpack; a damaged payload raises InvalidInputError."""
+        """Unpack; a payload that is damaged, or of another grid, raises InvalidInputError."""
         try:
-            if payload[:4] != _MAGIC:
-                raise ValueError("wrong magic")
-            (length,) = struct.unpack("<I", payload[4:8])
-            header: dict[str, Any] = json.loads(payload[8 : 8 + length])
-            expected = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for kind, shape in header["arrays"].values())
-            if not 0 < expected < 2**24:
-                raise ValueError(f"implausible size {expected}")
-            body = zstandard.ZstdDecompressor().decompress(payload[8 + length :], max_output_size=expected)
-            if len(body) != expected:
-                raise ValueError(f"{len(body)} bytes where {expected} were announced")
-            arrays, offset = {}, 0
-            for name, (kind, shape) in header["arrays"].items():
-                size = int(np.prod(shape)) * np.dtype(kind).itemsize
-                arrays[name] = np.frombuffer(body[offset : offset + size], dtype=kind).reshape(shape)
-                offset += size
-            count, *columns = header["movers_shape"]
-            movers = np.unpackbits(arrays["movers"])[: count * columns[0] * columns[1]]
-            memory = cls(
-                arrays["labels"],
-                arrays["world_from_memory"],
-                arrays["corner"],
-                float(header["height_m"]),
-                movers.astype(np.bool_).reshape(count, *columns),
-                arrays["movers_planar"],
-            )
-            if memory.labels.shape != (COLUMNS, COLUMNS, grid.shape[2]) or memory.labels.max() > UNOBSERVED:
-                raise ValueError("a map of another grid or taxonomy")
-        except (ValueError, KeyError, TypeError, struct.error, zstandard.ZstdError) as error:
+            start = len(_MAGIC) + _CHECKSUM.size
+            (checksum,) = _CHECKSUM.unpack(payload[len(_MAGIC) : start])
+            if payload[: len(_MAGIC)] != _MAGIC or zlib.crc32(payload[start:]) != checksum:
+                raise ValueError("magic or checksum do not fit")
+            height_m, count = _HEADER.unpack_from(payload, start)
+            if count > MOST_MOVERS:
+                raise ValueError(f"{count} masks of movers")
+            memory = cls._from_body(payload[start + _HEADER.size :], height_m, count, grid)
+        except (ValueError, struct.error, zstandard.ZstdError) as error:
             raise InvalidInputError(
                 "continuation.payload", f"bytes that do not unpack ({error})", "a continuation as this model wrote it"
             ) from error
+        return memory
+
+    @classmethod
+    def _from_body(cls, body: bytes, height_m: float, count: int, grid: Grid) -> "DriveMemory":
+        columns, layers = grid.shape[:2], grid.shape[2]
+        cells, bits = COLUMNS * COLUMNS * layers, count * columns[0] * columns[1]
+        sizes = (cells, 3 * 8, 2 * 8, -(-bits // 8), count * 3 * 8)
+        content = zstandard.ZstdDecompressor().decompress(body, max_output_size=sum(sizes))
+        if len(content) != sum(sizes):
+            raise ValueError(f"{len(content)} bytes where {sum(sizes)} belong")
+        ends = np.cumsum(sizes)
+        labels, pose, corner, movers, planar = (
+            content[end - size : end] for end, size in zip(ends, sizes, strict=True)
+        )
+        memory = cls(
+            np.frombuffer(labels, np.uint8).reshape(COLUMNS, COLUMNS, layers),
+            np.frombuffer(pose, "<f8"),
+            np.frombuffer(corner, "<i8"),
+            height_m,
+            np.unpackbits(np.frombuffer(movers, np.uint8), count=bits).astype(np.bool_).reshape(count, *columns),
+            np.frombuffer(planar, "<f8").reshape(count, 3),
+        )
+        if memory.labels.max() > UNOBSERVED:
+            raise ValueError("labels of another taxonomy")
+        if not all(np.isfinite(v).all() for v in (height_m, memory.world_from_memory, memory.movers_planar)):
+            raise ValueError("a pose that is not finite")
         return memory
 
     def _axes(self, xy_world: Float64[np.ndarray, "... 2"]) -> Float64[np.ndarray, "... 2"]:

@@ -51,16 +51,17 @@ def sample(
     sampler: str = "euler",
     checkpoint: Callable[[int], None] = lambda step: None,
 ) -> Planes:
-    """Follow the velocity from noise to data with ``steps`` network evaluations.
+    """Follow the velocity from noise to data with at most ``steps`` network evaluations.
 
     Args:
         velocity: the learned field.
         noise: unit normal planes.
-        steps: network evaluations; Heun spends two per interval (an odd one ends with Euler).
+        steps: network evaluations; Heun spends two per interval but one on the last, which ends at time 0,
+            where a network learned least (so an even number leaves one unspent).
         sampler: ``euler`` or ``heun``.
         checkpoint: called before each interval with the evaluations done; may raise to stop.
     """
-    intervals = steps if sampler == "euler" else max(1, steps // 2)
+    intervals = steps if sampler == "euler" else (steps + 1) // 2
     times = torch.linspace(1.0, 0.0, intervals + 1).tolist()
     planes, done = noise, 0
     for start, end in pairwise(times):

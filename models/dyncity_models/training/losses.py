@@ -63,7 +63,8 @@ def moved_cells(
 ) -> Bool[Tensor, "B F X Y"]:
     """Columns of movable classes that hold none after warping to the frame most distant in the list."""
     batch, frames, cells = labels_BFXYZ.shape[:3]
-    movable = torch.isin(labels_BFXYZ, torch.tensor(moving_labels, dtype=torch.uint8)).any(dim=-1)
+    moving = torch.tensor(moving_labels, dtype=torch.uint8, device=labels_BFXYZ.device)
+    movable = torch.isin(labels_BFXYZ, moving).any(dim=-1)
     other = torch.arange(frames).roll(frames // 2)
     source_from_target = compose(invert(canvas_from_ego[:, other]), canvas_from_ego)
     grid = sampling_grid(source_from_target.flatten(0, 1), cells, half_extent_m, half_extent_m)

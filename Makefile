@@ -1,0 +1,45 @@
+# make demo and make test do all the set-up themselves; see README.md.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out/demo
+
+.PHONY: demo test check format lint types imports protos spelling gpu clean
+
+demo: $(VENV)/ready
+	$(BIN)/dyncity demo --out $(OUT)
+
+test: $(VENV)/ready
+	$(BIN)/pytest
+
+check: lint types imports protos spelling
+
+$(VENV)/ready: pyproject.toml constraints.txt $(wildcard proto/dyncity/v1/*.proto) proto/hatch_build.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev
+	touch $@
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+imports: $(VENV)/ready
+	$(BIN)/lint-imports
+
+protos: $(VENV)/ready
+	$(BIN)/buf lint proto
+
+spelling: $(VENV)/ready
+	$(BIN)/codespell
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) out
