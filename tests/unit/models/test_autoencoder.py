@@ -1,0 +1,141 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dyncity_models.anchored.autoencoder import sample_posterior
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.hexplane import canvas_poses
+from dyncity_sim.domain.frames import planar_from_poses
+
+
+@pytest.fixture(scope="module")
+def autoencoder(build_autoencoder):
+    return build_autoencoder()
+
+
+def tensors(street):
+    planar = torch.from_numpy(planar_from_poses(street.poses_world_from_ego))[None]
+    return torch.from_numpy(street.labels)[None], canvas_poses(planar, 8).float()
+
+
+def test_planes_and_logits_have_the_shapes_of_the_configuration(autoencoder, build_street):
+    config = autoencoder.config
+    labels, poses = tensors(build_street())
+    with torch.inference_mode():
+        means, log_variances = autoencoder.encode(labels, poses)
+        logits = autoencoder.decode(means, poses, torch.tensor([[0, 7, 15]]))
+        decoded = torch.cat(list(autoencoder.decode_labels(means, poses)), dim=1)
+    latent, cells, pairs = config.latent_channels, config.latent_cells, config.pairs
+    for planes in (means, log_variances):
+        shapes = [tuple(plane.shape) for plane in planes]
+        assert shapes == [(1, latent, cells, cells), (1, latent, pairs, cells), (1, latent, pairs, cells)]
+    assert all(((v >= -10) & (v <= 4)).all() for v in log_variances)
+    assert logits.shape == (1, 3, 8, config.classes, 128, 128)
+    assert decoded.dtype == torch.uint8
+    assert decoded.shape == labels.shape
+    assert torch.equal(decoded[:, 7], logits[:, 1].argmax(dim=2).permute(0, 2, 3, 1).to(torch.uint8))
+
+
+def test_a_static_world_leaves_the_same_plane_seen_in_passing_as_seen_standing(autoencoder, build_street):
+    """A slow drive along a bend; compared in the middle of the canvas, which every frame covers."""
+    labels, poses = tensors(build_street(ego_speed_mps=3.0, curvature_per_m=0.03))
+    standing = labels[:, 8:9].expand(-1, 16, -1, -1, -1)
+    with torch.inference_mode():
+        expected = autoencoder.encode(standing, torch.zeros_like(poses))[0].xy
+        passing = autoencoder.encode(labels, poses)[0].xy
+        smeared = autoencoder.encode(labels, torch.zeros_like(poses))[0].xy
+    middle = (..., slice(5, 11), slice(5, 11))
+    error, without_poses = (float((xy - expected)[middle].square().mean().sqrt()) for xy in (passing, smeared))
+    assert error < 0.1 * float(expected[middle].std())
+    assert error < 0.4 * without_poses
+
+
+def test_standing_in_a_static_world_moves_nothing(autoencoder, build_street):
+    """All pairs look the same, so the time planes do not change over time."""
+    labels, poses = tensors(build_street(ego_speed_mps=0.0))
+    with torch.inference_mode():
+        means, _ = autoencoder.encode(labels, poses)
+    for plane in (means.tx, means.ty):
+        assert torch.allclose(plane, plane[:, :, :1].expand_as(plane), atol=1e-5)
+
+
+def test_a_passing_vehicle_shows_in_the_time_planes(autoencoder, build_street, street_actor):
+    with torch.inference_mode():
+        empty, with_vehicle = (
+            autoencoder.encode(*tensors(build_street(ego_speed_mps=0.0, actors=actors)))[0]
+            for actors in ([], [street_actor(5.0, -2.5, 0.0, 10.0)])
+        )
+    over_time = (with_vehicle.tx - empty.tx)[0].abs().amax(dim=0)
+    # canvas x of the vehicle's centre, in latent cells of 4 m, in the first and in the last pair
+    assert int(over_time[0].argmax()) in (8, 9, 10)
+    assert int(over_time[-1].argmax()) in (12, 13)
+
+
+def test_gradients_reach_every_parameter(build_autoencoder, build_street):
+    autoencoder = build_autoencoder().train()
+    labels, poses = tensors(build_street())
+    means, log_variances = autoencoder.encode(labels, poses)
+    planes = sample_posterior(means, log_variances, torch.Generator().manual_seed(0))
+    autoencoder.decode(planes, poses, torch.tensor([[2, 9]])).square().mean().backward()
+    unreached = [n for n, p in autoencoder.named_parameters() if p.grad is None or not p.grad.any()]
+    assert unreached == []
+
+
+def test_a_frame_is_decoded_the_same_whichever_others_are_asked_for(autoencoder, build_planes, plan_along):
+    planes = build_planes(1)
+    poses = canvas_poses(torch.from_numpy(planar_from_poses(plan_along().poses_world_from_ego))[None], 8).float()
+    with torch.inference_mode():
+        together = autoencoder.decode(planes, poses, torch.tensor([[3, 11, 12]]))
+        for place, frame in enumerate((3, 11, 12)):
+            alone = autoencoder.decode(planes, poses, torch.tensor([[frame]]))
+            assert torch.allclose(alone[:, 0], together[:, place], atol=1e-5)
+    assert not torch.allclose(together[:, 0], together[:, 1], atol=1e-2)
+
+
+def test_samples_of_a_batch_do_not_touch_each_other(autoencoder, build_street):
+    first, second = (tensors(build_street(ego_speed_mps=v, curvature_per_m=c)) for v, c in ((3.0, 0.0), (6.0, 0.02)))
+    labels, poses = (torch.cat(parts) for parts in zip(first, second, strict=True))
+    frames = torch.tensor([[4], [13]])
+    with torch.inference_mode():
+        means, _ = autoencoder.encode(labels, poses)
+        logits = autoencoder.decode(means, poses, frames)
+        for i, (alone_labels, alone_poses) in enumerate((first, second)):
+            alone, _ = autoencoder.encode(alone_labels, alone_poses)
+            for a, b in zip(alone, means, strict=True):
+                assert torch.allclose(a[0], b[i], atol=1e-4)
+            assert torch.allclose(autoencoder.decode(alone, alone_poses, frames[i : i + 1])[0], logits[i], atol=1e-3)
+
+
+def test_never_observed_is_something_else_than_free(autoencoder, build_street):
+    labels, poses = tensors(build_street())
+    hidden = labels.clone()
+    hidden[labels == 0] = UNOBSERVED
+    assert UNOBSERVED == autoencoder.config.classes
+    with torch.inference_mode():
+        free, unknown = (autoencoder.encode(tokens, poses)[0].xy for tokens in (labels, hidden))
+    assert float((free - unknown).abs().max()) > 0.1 * float(free.std())
+
+
+def test_turning_the_plan_left_turns_the_decoded_world_right(build_autoencoder, build_planes, tiny):
+    """At frame 15 the ego looks along canvas y, so its first axis is the canvas's second."""
+    autoencoder = build_autoencoder(config=dataclasses.replace(tiny.autoencoder))
+    planes = build_planes(1)
+    poses = torch.zeros(1, 16, 3)
+    frames = torch.tensor([[15]])
+    turned = poses.clone()
+    turned[0, 15, 2] = torch.pi / 2
+    seen = {}
+
+    def keep(module, inputs, output):
+        seen[len(seen)] = inputs[0]
+
+    handle = autoencoder.decoder.frame_stem.register_forward_hook(keep)
+    with torch.inference_mode():
+        autoencoder.decode(planes, poses, frames)
+        autoencoder.decode(planes, turned, frames)
+    handle.remove()
+    straight, left = seen[0][0], seen[1][0]
+    assert np.allclose(left, straight.rot90(-1, (1, 2)), atol=1e-4)
+    assert not np.allclose(left, straight.rot90(1, (1, 2)), atol=1e-2)

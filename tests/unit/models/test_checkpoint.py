@@ -1,0 +1,126 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.normalisation import Normalisation
+from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_sim.errors import CheckpointError
+
+
+@pytest.fixture
+def copied(weights, tmp_path):
+    """Weights of this test's own."""
+    return shutil.copytree(weights, tmp_path / "weights")
+
+
+def test_what_was_saved_is_loaded_in_half_precision(weights, tiny, build_autoencoder, build_transformer):
+    loaded = load_model(weights)
+    assert loaded.config == tiny
+    pairs = (loaded.autoencoder, build_autoencoder()), (loaded.transformer, build_transformer())
+    for found, saved in pairs:
+        assert not found.training
+        expected = saved.state_dict()
+        assert found.state_dict().keys() == expected.keys()
+        for name, value in found.state_dict().items():
+            assert value.dtype == torch.float32
+            assert torch.equal(value, expected[name].half().float())
+    assert torch.equal(loaded.normalisation.get_buffer("xy_std"), torch.full((8, 1, 1), 0.7))
+
+
+def test_saving_leaves_only_whole_files(weights):
+    names = {"model.json", *(f"{n}.safetensors" for n in ("autoencoder", "transformer", "normalisation"))}
+    assert {file.name for file in weights.iterdir()} == names
+
+
+def test_the_same_weights_have_the_same_model_id_and_one_changed_weight_another(
+    weights, tiny, build_autoencoder, build_transformer, tmp_path
+):
+    autoencoder, normalisation = build_autoencoder(), load_model(weights).normalisation
+    save_model(tmp_path / "same", tiny, autoencoder, build_transformer(), normalisation)
+    with torch.no_grad():
+        autoencoder.decoder.head.bias[0] += 0.01
+    save_model(tmp_path / "other", tiny, autoencoder, build_transformer(), normalisation)
+    same, other = (load_model(tmp_path / name).model_id for name in ("same", "other"))
+    assert same == load_model(weights).model_id
+    assert other != same
+    assert other.startswith("anchored-")
+
+
+def test_an_autoencoder_alone_loads_but_cannot_generate(tiny, build_autoencoder, tmp_path):
+    save_model(tmp_path, tiny, build_autoencoder())
+    loaded = load_model(tmp_path)
+    assert loaded.transformer is None
+    with pytest.raises(CheckpointError, match="without a transformer"):
+        AnchoredPipeline(loaded, torch.device("cpu"))
+
+
+def test_a_missing_folder_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(CheckpointError, match=r"nowhere.*Train one"):
+        load_model(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["autoencoder.safetensors", "normalisation.safetensors"])
+def test_a_missing_file_is_named(copied, name):
+    (copied / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        load_model(copied)
+
+
+@pytest.mark.parametrize("name", ["autoencoder.safetensors", "transformer.safetensors"])
+@pytest.mark.parametrize("kept", [0, 4, 0.5, 0.999])
+def test_a_truncated_file_is_named(copied, name, kept):
+    content = (copied / name).read_bytes()
+    (copied / name).write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
+    with pytest.raises(CheckpointError, match=name):
+        load_model(copied)
+
+
+def change(folder, **values):
+    described = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(described | values))
+    return described["config"]
+
+
+def test_weights_of_another_configuration_are_refused(copied):
+    config = change(copied)
+    config["autoencoder"]["feature_channels"] = 16
+    change(copied, config=config)
+    with pytest.raises(CheckpointError, match="other tensors"):
+        load_model(copied)
+
+
+@pytest.mark.parametrize("values", [{"format": 2}, {"family": "reference"}])
+def test_another_format_or_family_is_refused(copied, values):
+    change(copied, **values)
+    with pytest.raises(CheckpointError, match="format 1 of family 'anchored'"):
+        load_model(copied)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1, "family": "anchored"}', "\udcff"])
+def test_a_description_that_is_none_is_refused(copied, text):
+    (copied / "model.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(CheckpointError):
+        load_model(copied)
+
+
+@pytest.mark.parametrize("config", [None, [], 3, "wide", {"autoencoder": {"spin": 1}}, {"autoencoder": {"frames": "x"}}])
+def test_a_configuration_of_another_version_is_refused(copied, config):
+    change(copied, config=config)
+    with pytest.raises(CheckpointError, match="configuration"):
+        load_model(copied)
+
+
+def test_no_weights_are_ever_unpickled(copied):
+    torch.save({"weight": torch.zeros(3)}, copied / "autoencoder.safetensors")
+    with pytest.raises(CheckpointError, match=r"autoencoder\.safetensors"):
+        load_model(copied)
+
+
+def test_a_transformer_is_saved_with_its_normalisation(tiny, build_autoencoder, build_transformer, tmp_path):
+    with pytest.raises(AssertionError):
+        save_model(tmp_path, tiny, build_autoencoder(), build_transformer())
+    save_model(tmp_path, tiny, build_autoencoder(), build_transformer(), Normalisation(8))
+    assert load_model(tmp_path).transformer is not None

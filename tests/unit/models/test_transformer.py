@@ -1,0 +1,155 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from einops import rearrange
+
+from dyncity_models.conditioning import COMMAND_NONE, path_maps
+from dyncity_models.config import DiffusionTransformerConfig
+from dyncity_models.hexplane import Planes, cell_centres
+from dyncity_models.normalisation import Normalisation
+
+
+@pytest.fixture(scope="module")
+def transformer(build_transformer):
+    return build_transformer()
+
+
+def velocity(transformer, planes, conditions, time=0.6):
+    with torch.inference_mode():
+        return transformer(planes, torch.full((len(planes),), time), conditions)
+
+
+def differ(a, b):
+    return [not torch.allclose(x, y, atol=1e-5) for x, y in zip(a, b, strict=True)]
+
+
+def test_velocity_has_the_shapes_of_the_planes(transformer, build_planes, build_conditions):
+    planes = build_planes()
+    found = velocity(transformer, planes, build_conditions())
+    assert [v.shape for v in found] == [p.shape for p in planes]
+    assert all(v.dtype == torch.float32 and v.isfinite().all() for v in found)
+
+
+def test_velocity_is_zero_at_initialisation(build_transformer, build_planes, build_conditions):
+    found = velocity(build_transformer(initial=True), build_planes(), build_conditions())
+    assert not any(v.any() for v in found)
+
+
+def test_velocity_depends_on_time_noise_and_every_condition(transformer, build_planes, build_conditions):
+    planes, conditions, other = build_planes(), build_conditions(), build_conditions(seed=1)
+    start = velocity(transformer, planes, conditions)
+    assert all(differ(start, velocity(transformer, planes, conditions, time=0.2)))
+    assert all(differ(start, velocity(transformer, build_planes(seed=1), conditions)))
+    for name in ("canvas_from_ego", "known_xy", "known_mask", "movers"):
+        assert all(differ(start, velocity(transformer, planes, replace(conditions, **{name: getattr(other, name)}))))
+    assert all(differ(start, velocity(transformer, planes, replace(conditions, command=conditions.command + 1))))
+
+
+def test_a_withheld_plan_leaves_no_trace_of_it(transformer, build_planes, build_conditions):
+    planes, conditions = build_planes(), build_conditions()
+    hidden = replace(conditions, plan_given=torch.zeros(2, dtype=torch.bool))
+    elsewhere = replace(hidden, canvas_from_ego=3 * hidden.canvas_from_ego + 1)
+    assert not any(differ(velocity(transformer, planes, hidden), velocity(transformer, planes, elsewhere)))
+    assert all(differ(velocity(transformer, planes, hidden), velocity(transformer, planes, conditions)))
+
+
+def test_guidance_withholds_plan_and_command_but_not_the_known_world(build_conditions):
+    conditions = build_conditions()
+    withheld = conditions.withheld()
+    assert not withheld.plan_given.any()
+    assert (withheld.command == COMMAND_NONE).all()
+    for name in ("canvas_from_ego", "known_xy", "known_mask", "movers"):
+        assert torch.equal(getattr(withheld, name), getattr(conditions, name))
+
+
+def test_the_start_of_a_drive_knows_nothing_of_another(transformer, build_planes, build_conditions):
+    planes, conditions, other = build_planes(), build_conditions(), build_conditions(seed=1)
+    another_past = replace(conditions, known_xy=other.known_xy, known_mask=other.known_mask, movers=other.movers)
+    dropped = torch.tensor([True, False])
+    first, second = (
+        velocity(transformer, planes, given.without_known(dropped)) for given in (conditions, another_past)
+    )
+    assert not any(differ([v[0] for v in first], [v[0] for v in second]))
+    assert all(differ([v[1] for v in first], [v[1] for v in second]))
+
+
+def test_a_request_in_a_batch_gives_what_it_gives_alone(transformer, build_planes, build_conditions):
+    planes, conditions = build_planes(3), build_conditions(3)
+    together = velocity(transformer, planes, conditions)
+    for i in range(3):
+        given = type(conditions)(*(value[i : i + 1] for value in vars(conditions).values()))
+        alone = velocity(transformer, Planes(*(p[i : i + 1] for p in planes)), given)
+        assert not any(differ([v[0] for v in alone], [v[i] for v in together]))
+
+
+def test_repeated_conditions_stay_beside_each_other(build_conditions):
+    conditions = build_conditions()
+    repeated = conditions.repeated(3)
+    assert len(repeated) == 6
+    assert torch.equal(repeated.command, conditions.command[[0, 0, 0, 1, 1, 1]])
+    assert torch.equal(repeated.known_xy, conditions.known_xy[[0, 0, 0, 1, 1, 1]])
+
+
+def test_unpatching_undoes_patching(build_transformer, build_planes, tiny):
+    """With identity weights, every value comes back to the cell it was taken from."""
+    config = DiffusionTransformerConfig(width=32, depth=2, heads=2, stem_channels=8)
+    transformer = build_transformer(config=config)
+    transformer.head_xy = torch.nn.Identity()
+    identity = torch.eye(32)
+    patchers = transformer.patch_xy, transformer.patch_tx, transformer.patch_ty
+    unpatchers = transformer.unpatch_xy, transformer.unpatch_tx, transformer.unpatch_ty
+    with torch.inference_mode():
+        for patcher, unpatcher in zip(patchers, unpatchers, strict=True):
+            patcher.weight.copy_(identity.view(32, 8, 2, 2))
+            unpatcher.weight.copy_(identity)
+            patcher.bias.zero_()
+            unpatcher.bias.zero_()
+        planes = build_planes()
+        patched = [patcher(plane) for patcher, plane in zip(patchers, planes, strict=True)]
+        tokens = torch.cat([rearrange(p, "b d h w -> b (h w) d") for p in patched], dim=1)
+        back = transformer._unpatch(tokens, planes.xy)
+    assert torch.allclose(back.xy[:, :8], planes.xy)
+    assert torch.allclose(back.tx, planes.tx)
+    assert torch.allclose(back.ty, planes.ty)
+
+
+def test_gradients_reach_every_parameter(build_transformer, build_planes, build_conditions):
+    transformer = build_transformer().train()
+    conditions = replace(build_conditions(), plan_given=torch.tensor([True, False]))
+    found = transformer(build_planes(), torch.tensor([0.3, 0.8]), conditions)
+    sum(v.square().mean() for v in found).backward()
+    unreached = [n for n, p in transformer.named_parameters() if p.grad is None or not p.grad.any()]
+    assert unreached == []
+
+
+def test_path_maps_are_bright_on_the_path_and_say_when_it_passes():
+    time = torch.linspace(-12, 12, 16)
+    path = torch.stack([time, torch.zeros(16), torch.zeros(16)], dim=-1)[None]
+    near, wide, passing = path_maps(path, 32, 32.0)[0]
+    centres = cell_centres(32, 32.0)
+    on_path = (centres[..., 1].abs() < 2) & (centres[..., 0].abs() < 12)
+    assert float(near[on_path].min()) > 0.6
+    assert float(near[centres[..., 1].abs() > 8].max()) < 1e-3
+    assert (wide >= near).all()
+    along = passing[:, 16][on_path[:, 16]]
+    assert (along.diff() > 0).all()
+    assert along[0] < -0.5
+    assert along[-1] > 0.5
+
+
+def test_normalisation_makes_unit_channels_and_undoes_itself(build_planes):
+    generator = torch.Generator().manual_seed(0)
+    planes = Planes(*(5 * p + torch.randn(1, 8, 1, 1, generator=generator) for p in build_planes(40)))
+    statistics = {
+        f"{name}_{moment}": getattr(plane, moment)(dim=(0, 2, 3)).tolist()
+        for name, plane in zip(("xy", "tx", "ty"), planes, strict=True)
+        for moment in ("mean", "std")
+    }
+    normalisation = Normalisation(8, statistics)
+    normalised = normalisation.normalise(planes)
+    for plane in normalised:
+        assert torch.allclose(plane.mean(dim=(0, 2, 3)), torch.zeros(8), atol=1e-4)
+        assert torch.allclose(plane.std(dim=(0, 2, 3)), torch.ones(8), atol=1e-4)
+    for back, plane in zip(normalisation.denormalise(normalised), planes, strict=True):
+        assert torch.allclose(back, plane, atol=1e-4)
