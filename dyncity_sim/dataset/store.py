@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 import zstandard
@@ -162,9 +163,9 @@ class Drive:
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
         try:
-            with np.load(self.file, allow_pickle=False) as arrays:
+            with self.file.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InvalidInputError("drive", f"{self.file}: {error}", "a whole drive of a recording") from error
 
     @property

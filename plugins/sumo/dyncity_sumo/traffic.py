@@ -6,7 +6,9 @@ degrees clockwise from north.
 """
 
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -86,10 +88,12 @@ class Traffic:
             *("--collision.action", "none", "--pedestrian.striping.dawdling", "0.2"),
             *("--max-depart-delay", "20", "--xml-validation", "never"),
         ]
-        try:
-            self._sumo.start(arguments)
-        except self._errors as error:
-            raise SimulatorError(f"SUMO does not start on {net_file.name}: {error}") from error
+        with _captured_stderr() as complaints:
+            try:
+                self._sumo.start(arguments)
+            except self._errors as error:
+                said = " ".join(f"{complaints()} {error}".split())
+                raise SimulatorError(f"SUMO does not start on {net_file.name}: {said}") from error
         self._steps = 0
         self._types = {t.id: t for t in ACTOR_TYPES}
         self._known: dict[str, tuple[int, ActorType]] = {}
@@ -287,6 +291,19 @@ class Traffic:
 
 def _yaw_from_angle(angle_deg: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
     return (np.deg2rad(90.0 - angle_deg) + np.pi) % (2 * np.pi) - np.pi
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what SUMO's own code prints off the terminal; yields a function that tells what it was."""
+    with tempfile.TemporaryFile() as file:
+        terminal = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: os.pread(file.fileno(), 4000, 0).decode(errors="replace")
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _import_libsumo() -> ModuleType:

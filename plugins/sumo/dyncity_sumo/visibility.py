@@ -168,8 +168,8 @@ def _cast(
             step_z = directions[sensor, ray, 2] / voxel_m[2]
             sx = 1 if step_x > 0 else 0
             sy = 1 if step_y > 0 else 0
-            per_x = 1 / step_x if step_x != 0 else np.inf
-            per_y = 1 / step_y if step_y != 0 else np.inf
+            per_x = 1 / step_x if step_x != 0 else 0.0
+            per_y = 1 / step_y if step_y != 0 else 0.0
             fastest = max(abs(step_x), abs(step_y))
             to_ground = (1.0 - start_z) / step_z if step_z < 0 else np.inf
             x, y = x0, y0
@@ -180,8 +180,8 @@ def _cast(
                     leap = min(enter + (clear[x, y] - 1) / fastest, to_ground)
                     x, y = int(start_x + leap * step_x), int(start_y + leap * step_y)
                     enter = leap
-                leave_x = (x + sx - start_x) * per_x
-                leave_y = (y + sy - start_y) * per_y
+                leave_x = (x + sx - start_x) * per_x if per_x != 0 else np.inf
+                leave_y = (y + sy - start_y) * per_y if per_y != 0 else np.inf
                 leave = max(min(leave_x, leave_y), enter)
                 z_enter, z_leave = start_z + enter * step_z, start_z + leave * step_z
                 z_low, z_high = min(z_enter, z_leave), max(z_enter, z_leave)

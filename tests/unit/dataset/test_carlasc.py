@@ -1,0 +1,176 @@
+"""Claims about CarlaSC folders, checked by a reader that knows nothing of ours: plain NumPy, as published loaders do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dyncity_sim.dataset.carlasc import export_carlasc, read_carlasc, write_carlasc
+from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
+from dyncity_sim.domain.frames import inverse, poses_from_planar
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
+from dyncity_sim.domain.taxonomy import CARLASC_RAW
+from dyncity_sim.errors import InvalidInputError, StorageError
+
+VEHICLE, ROAD = CARLASC_RAW.index("vehicle"), CARLASC_RAW.index("road")
+
+
+def drawn_frames(seed: int, count: int) -> list[RecordedFrame]:
+    rng = np.random.default_rng(seed)
+    planar = np.cumsum(rng.normal(0, [1, 1, 0.2], (count, 3)), axis=0) + [200, -80, 2]
+    return [
+        RecordedFrame(
+            rng.integers(0, 23, CARLASC_GRID.shape).astype(np.uint8),
+            np.maximum(rng.integers(-3, 5, CARLASC_GRID.shape), 0).astype(np.float32),
+            rng.integers(0, 9, CARLASC_GRID.shape).astype(np.uint16),
+            (),
+            poses_from_planar(planar[frame], 1.8),
+            300_000 + frame * 100_000,
+            CARLASC_GRID,
+        )
+        for frame in range(count)
+    ]
+
+
+def published_frame(sequence: Path, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Label and count grid as files hold them."""
+    stem = sequence / "cartesian" / "evaluation" / f"{frame:06d}"
+    shape = json.loads((sequence / "cartesian" / "params.json").read_text())["grid_size"]
+    labels = np.fromfile(f"{stem}.label", dtype=np.uint32).reshape(shape)
+    return labels, np.fromfile(f"{stem}.bin", dtype=np.float32).reshape(shape)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+def test_a_sequence_comes_back_as_it_was_seen(tmp_path_factory: pytest.TempPathFactory, seed: int, count: int) -> None:
+    frames = drawn_frames(seed, count)
+    folder = tmp_path_factory.mktemp("c") / "seq"
+    write_carlasc(frames, folder)
+    back = read_carlasc(folder)
+    for number, frame in enumerate(frames):
+        assert np.array_equal(back.occupancy.labels[number], np.where(frame.counts > 0, frame.labels, 0))
+        assert np.array_equal(back.counts[number], frame.counts)
+        assert back.instances is not None
+        assert np.array_equal(back.instances[number], frame.instances)
+        assert back.occupancy.poses_world_from_ego[number] == pytest.approx(frame.pose_world_from_ego, abs=1e-9)
+        assert back.occupancy.times_us[number] == frame.time_us
+    assert np.array_equal(back.occupancy.observed, back.counts > 0)
+
+
+def test_files_are_left_handed_so_that_a_left_turn_and_a_left_car_are_mirrored(tmp_path: Path) -> None:
+    labels = np.zeros(CARLASC_GRID.shape, np.uint8)
+    labels[70, 100, 3] = VEHICLE  # 14.6 m to the left
+    actor = ActorState(5, ActorKind.CAR, poses_from_planar(np.array([2.6, 14.6, 0.5]), 1.0), (4.5, 1.8, 1.5), 3.0)
+    frames = [
+        RecordedFrame(
+            labels,
+            np.ones(CARLASC_GRID.shape, np.float32),
+            np.zeros(CARLASC_GRID.shape, np.uint16),
+            (actor,),
+            poses_from_planar(np.array([0.8 * frame, 0.1 * frame**2, 0.2 * frame]), 1.8),
+            (frame + 1) * 100_000,
+            CARLASC_GRID,
+        )
+        for frame in range(4)
+    ]
+    write_carlasc(frames, tmp_path / "seq")
+    published, _ = published_frame(tmp_path / "seq", 0)
+    assert np.argwhere(published == VEHICLE).tolist() == [[70, 127 - 100, 3]]
+    rows = np.loadtxt(tmp_path / "seq" / "cartesian" / "poses.txt").reshape(-1, 3, 4)
+    assert rows[0] == pytest.approx(np.eye(4)[:3])
+    assert rows[3, 1, 3] == pytest.approx(-0.9)
+    assert np.arctan2(rows[3, 1, 0], rows[3, 0, 0]) == pytest.approx(-0.6)
+    box = json.loads((tmp_path / "seq" / "cartesian" / "boxes.json").read_text())[0][0]
+    assert box["centre_m"] == pytest.approx([2.6, -14.6, -0.8])
+    assert box["yaw_rad"] == pytest.approx(-0.5)
+    params = json.loads((tmp_path / "seq" / "cartesian" / "params.json").read_text())
+    assert params["handedness"] == "left"
+    assert params["min_bound"] == [-25.6, -25.6, -2.0]
+    assert params["max_bound"] == [25.6, 25.6, 1.0]
+
+
+def test_static_cells_warped_by_the_files_own_poses_agree(tmp_path: Path) -> None:
+    """A published loader warps by poses.txt in the files' own frame: grid and poses must be mirrored alike."""
+    x, y = np.meshgrid(CARLASC_GRID.centres(0), CARLASC_GRID.centres(1), indexing="ij")
+
+    def world_frame(planar: np.ndarray) -> RecordedFrame:
+        pose = poses_from_planar(planar, 1.8)
+        world = np.stack([x, y], -1) @ pose[:2, :2].T + pose[:2, 3]
+        labels = np.zeros(CARLASC_GRID.shape, np.uint8)
+        labels[:, :, 0] = np.where(world[..., 1] - 0.4 * world[..., 0] > 3, ROAD, CARLASC_RAW.index("sidewalk"))
+        counts = np.ones(CARLASC_GRID.shape, np.float32)
+        empty = np.zeros(CARLASC_GRID.shape, np.uint16)
+        return RecordedFrame(labels, counts, empty, (), pose, int(planar[0] * 100_000) + 1, CARLASC_GRID)
+
+    write_carlasc([world_frame(np.array([0.0, 0, 0.3])), world_frame(np.array([5.0, 3, 0.9]))], tmp_path / "seq")
+    first, second = (published_frame(tmp_path / "seq", frame)[0][:, :, 0] for frame in (0, 1))
+    second_pose = np.vstack(
+        [np.loadtxt(tmp_path / "seq" / "cartesian" / "poses.txt").reshape(-1, 3, 4)[1], [0, 0, 0, 1]]
+    )
+    points = np.stack([x, y, np.zeros_like(x), np.ones_like(x)], -1) @ second_pose.T
+    cell = np.floor((points[..., :2] + 25.6) / 0.4).astype(int)
+    inside = ((cell >= 0) & (cell < 128)).all(axis=-1)
+    warped = first[cell[inside][:, 0], cell[inside][:, 1]]
+    assert (warped == second[inside]).mean() > 0.97
+    assert (first[inside] == second[inside]).mean() < 0.9
+
+
+def test_a_recording_exports_every_drive(tmp_path: Path) -> None:
+    frames = drawn_frames(1, 2)
+    with RecordingWriter(tmp_path / "rec", RecordingMeta("m", 0, CARLASC_GRID, "(c) x", "s")) as writer:
+        writer.write_drive(frames)
+        writer.write_drive(frames[:1])
+    export_carlasc(Recording.open(tmp_path / "rec"), tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["drive_00000", "drive_00001"]
+    labels, counts = published_frame(tmp_path / "out" / "drive_00000", 1)
+    assert np.array_equal(labels[:, ::-1], np.where(frames[1].counts > 0, frames[1].labels, 0))
+    assert np.array_equal(counts > 0, frames[1].counts[:, ::-1] > 0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "rec"]
+
+
+def test_a_published_sequence_without_our_extras_starts_at_the_origin(tmp_path: Path) -> None:
+    frames = drawn_frames(3, 2)
+    write_carlasc(frames, tmp_path / "seq")
+    cartesian = tmp_path / "seq" / "cartesian"
+    (cartesian / "params.json").unlink()
+    for file in (cartesian / "instances").iterdir():
+        file.unlink()
+    (cartesian / "instances").rmdir()
+    back = read_carlasc(tmp_path / "seq")
+    assert back.instances is None
+    assert back.occupancy.poses_world_from_ego[0] == pytest.approx(np.eye(4))
+    relative = inverse(frames[0].pose_world_from_ego) @ frames[1].pose_world_from_ego
+    assert back.occupancy.poses_world_from_ego[1] == pytest.approx(relative, abs=1e-9)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "label", "missing", "poses"])
+def test_damage_is_named(tmp_path: Path, damage: str) -> None:
+    write_carlasc(drawn_frames(1, 2), tmp_path / "seq")
+    cartesian = tmp_path / "seq" / "cartesian"
+    file = cartesian / "evaluation" / "000001.label"
+    if damage == "truncate":
+        file.write_bytes(file.read_bytes()[:-4])
+    elif damage == "label":
+        file.write_bytes(np.full(CARLASC_GRID.cells, 300, np.uint32).tobytes())
+    elif damage == "missing":
+        file.unlink()
+    else:
+        (cartesian / "poses.txt").write_text("1 2 three\n")
+    with pytest.raises(InvalidInputError, match=r"300|000001|poses\.txt"):
+        read_carlasc(tmp_path / "seq")
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, *args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write_carlasc(drawn_frames(1, 1), tmp_path / "seq")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,184 @@
+"""Claims about recordings on disk: what goes in comes out, whole or not at all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dyncity_sim.dataset.store import MOST_COUNTS, Recording, RecordingMeta, RecordingWriter
+from dyncity_sim.domain.frames import poses_from_planar
+from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
+from dyncity_sim.errors import InvalidInputError, StorageError
+
+GRID = Grid((6, 5, 3), (-3.0, -2.5, -2.0), (1.0, 1.0, 1.0))
+META = RecordingMeta("generated:grid", 4, GRID, "(c) somebody", "SUMO 1", {"burst": 3})
+
+
+def drawn_frames(seed: int, count: int) -> list[RecordedFrame]:
+    rng = np.random.default_rng(seed)
+    frames = []
+    for number in range(count):
+        actors = tuple(
+            ActorState(
+                int(100 * (k + 1) + rng.integers(100)),
+                list(ActorKind)[rng.integers(len(ActorKind))],
+                poses_from_planar(rng.normal(0, 20, 3), float(rng.normal())),
+                (float(np.float32(rng.uniform(1, 5))), 2.0, 1.5),
+                float(np.float32(rng.normal())),
+            )
+            for k in range(rng.integers(0, 5))
+        )
+        frames.append(
+            RecordedFrame(
+                rng.integers(0, 23, GRID.shape).astype(np.uint8),
+                np.maximum(rng.integers(-50, 400, GRID.shape), 0).astype(np.float32),
+                rng.integers(0, 2**16, GRID.shape).astype(np.uint16),
+                actors,
+                poses_from_planar(rng.normal(0, 50, 3), 1.8),
+                (number + 1) * 100_000,
+                GRID,
+            )
+        )
+    return frames
+
+
+def recorded(folder: Path, *drives: list[RecordedFrame]) -> Recording:
+    with RecordingWriter(folder, META) as writer:
+        for frames in drives:
+            writer.write_drive(frames, {"ego": "own"})
+    return Recording.open(folder)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6))
+def test_frames_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, seed: int, count: int) -> None:
+    frames = drawn_frames(seed, count)
+    drive = recorded(tmp_path_factory.mktemp("r") / "rec", frames).drives[0]
+    for before, after in zip(frames, drive.frames(), strict=True):
+        assert np.array_equal(before.labels, after.labels)
+        assert np.array_equal(before.instances, after.instances)
+        assert np.array_equal(before.pose_world_from_ego, after.pose_world_from_ego)
+        assert before.time_us == after.time_us
+        for one, other in zip(before.actors, after.actors, strict=True):
+            assert (one.id, one.kind, one.size_m, one.speed_mps) == (
+                other.id,
+                other.kind,
+                other.size_m,
+                other.speed_mps,
+            )
+            assert one.pose_world_from_actor == pytest.approx(other.pose_world_from_actor, abs=1e-12)
+
+
+def test_counts_keep_zero_and_lose_less_than_half(tmp_path: Path) -> None:
+    frames = drawn_frames(1, 4)
+    _, counts = recorded(tmp_path / "rec", frames).drives[0].arrays()
+    before = np.stack([frame.counts for frame in frames])
+    assert np.array_equal(counts > 0, before > 0)
+    below = (before > 0) & (before < MOST_COUNTS)
+    assert (counts[below] <= before[below]).all()
+    assert (counts[below] * 2 > before[below]).all()
+    assert (counts[before >= MOST_COUNTS] == MOST_COUNTS).all()
+
+
+def test_any_range_of_frames_can_be_read_alone(tmp_path: Path) -> None:
+    frames = drawn_frames(2, 6)
+    drive = recorded(tmp_path / "rec", frames).drives[0]
+    labels, _ = drive.arrays(2, 5)
+    assert np.array_equal(labels, np.stack([frame.labels for frame in frames[2:5]]))
+    assert np.array_equal(drive.instances(5, 6)[0], frames[5].instances)
+    assert [f.time_us for f in drive.frames(1, 3)] == [200_000, 300_000]
+    for start, stop in ((3, 3), (-1, 2), (0, 7)):
+        with pytest.raises(InvalidInputError, match="frames"):
+            drive.arrays(start, stop)
+
+
+def test_what_is_said_of_a_recording_comes_back(tmp_path: Path) -> None:
+    recording = recorded(tmp_path / "rec", drawn_frames(1, 2), drawn_frames(2, 3))
+    assert recording.meta == META
+    assert [len(drive) for drive in recording.drives] == [2, 3]
+    assert len(recording) == 5
+    assert recording.drives[0].notes["ego"] == "own"
+
+
+def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        recorded(tmp_path / name, drawn_frames(3, 3))
+    for file in ("recording.json", "drive_00000.npz"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_recording_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    def fail() -> None:
+        with RecordingWriter(tmp_path / "rec", META) as writer:
+            writer.write_drive(drawn_frames(1, 2))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def write() -> None:
+        with RecordingWriter(tmp_path / "rec", META) as writer:
+            monkeypatch.setattr(np, "savez", full)
+            writer.write_drive(drawn_frames(1, 2))
+
+    with pytest.raises(StorageError, match="No space left"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "rec").mkdir()
+    with pytest.raises(InvalidInputError, match="exists"):
+        RecordingWriter(tmp_path / "rec", META)
+
+
+def test_frames_of_another_grid_are_refused(tmp_path: Path) -> None:
+    other = Grid((6, 5, 3), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    with RecordingWriter(tmp_path / "rec", RecordingMeta("m", 0, other, "", "s")) as writer:
+        with pytest.raises(InvalidInputError, match="grid"):
+            writer.write_drive(drawn_frames(1, 1))
+        with pytest.raises(InvalidInputError, match="no frame"):
+            writer.write_drive([])
+
+
+def test_a_damaged_drive_is_named(tmp_path: Path) -> None:
+    recorded(tmp_path / "rec", drawn_frames(1, 2))
+    file = tmp_path / "rec" / "drive_00000.npz"
+    file.write_bytes(file.read_bytes()[:-300])
+    with pytest.raises(InvalidInputError, match="drive_00000"):
+        Recording.open(tmp_path / "rec").drives[0].arrays()
+
+
+def test_a_damaged_stream_is_named(tmp_path: Path) -> None:
+    drive = recorded(tmp_path / "rec", drawn_frames(1, 2)).drives[0]
+    drive.arrays()
+    offset = int(drive._arrays["labels_offsets"][1])
+    drive._arrays["labels"][offset : offset + 8] = 0
+    with pytest.raises(InvalidInputError, match=r"labels\[1\]"):
+        drive.arrays(1, 2)
+
+
+@pytest.mark.parametrize(("key", "value"), [("version", 99), ("format", "something"), ("drives", None)])
+def test_a_foreign_description_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    recorded(tmp_path / "rec", drawn_frames(1, 2))
+    file = tmp_path / "rec" / "recording.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(InvalidInputError, match="recording"):
+        Recording.open(tmp_path / "rec")
+
+
+def test_a_folder_without_a_recording_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"recording\.json"):
+        Recording.open(tmp_path)

@@ -1,0 +1,172 @@
+"""Claims about recordings and the simulator port, on a small town with real SUMO traffic."""
+
+import argparse
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dyncity_sumo.commands import register_record
+from dyncity_sumo.network import run_tool
+from dyncity_sumo.recording import is_driving, manoeuvre_of
+from dyncity_sumo.world import SumoSimulator, open_simulator
+
+from dyncity_sim.dataset.carlasc import read_carlasc
+from dyncity_sim.dataset.store import Recording
+from dyncity_sim.domain.agreement import static_agreement
+from dyncity_sim.domain.conditions import EgoPlan
+from dyncity_sim.domain.frames import inverse, poses_from_planar
+from dyncity_sim.domain.grid import CARLASC_GRID, LIDAR_HEIGHT_M
+from dyncity_sim.domain.taxonomy import CARLASC_RAW
+from dyncity_sim.errors import InvalidInputError
+
+ROAD = [CARLASC_RAW.index("road"), CARLASC_RAW.index("road_line")]
+
+
+@pytest.fixture(scope="module")
+def small_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("net") / "small.net.xml"
+    options = ["--grid", "--grid.number=3", "--grid.length=90", "--default-junction-type=traffic_light"]
+    shape = ["--default.sidewalk-width=3", "--junctions.limit-turn-speed=2.5", "--default.speed=13.9"]
+    run_tool("netgenerate", [*options, *shape, "--crossings.guess", "--walkingareas", "-o", str(file)], "small")
+    return file
+
+
+@pytest.fixture
+def simulator(small_net: Path) -> Iterator[SumoSimulator]:
+    with open_simulator(str(small_net), seed=2) as running:
+        yield running
+
+
+def planar_drive(steps: list[tuple[float, float]]) -> np.ndarray:
+    """Poses from (metres, radians) driven per frame."""
+    yaw = np.cumsum([turn for _, turn in steps])
+    xy = np.cumsum([[m * np.cos(y), m * np.sin(y)] for (m, _), y in zip(steps, yaw, strict=True)], axis=0)
+    return poses_from_planar(np.column_stack([xy, yaw]), LIDAR_HEIGHT_M)
+
+
+def test_a_burst_is_named_after_what_its_chunks_show() -> None:
+    assert manoeuvre_of(planar_drive([(0.8, 0.0)] * 40)) == "straight"
+    assert manoeuvre_of(planar_drive([(0.0, 0.0)] * 40)) == "standing"
+    assert manoeuvre_of(planar_drive([(0.6, 0.0)] * 15 + [(0.5, 0.04)] * 25)) == "turning"
+    assert manoeuvre_of(planar_drive([(0.6, 0.0)] * 38 + [(0.5, 0.04)] * 2)) == "straight"
+
+
+@pytest.mark.parametrize("jump", [(6.0, 0.0), (0.8, 0.3), (1.2, 0.0)])
+def test_a_teleport_a_kink_and_a_shove_are_not_driving(jump: tuple[float, float]) -> None:
+    assert is_driving(planar_drive([(0.8, 0.02)] * 3))
+    assert not is_driving(planar_drive([(0.8, 0.02), (0.8, 0.02), jump]))
+
+
+def test_a_plan_is_followed_exactly_and_its_frames_fit_the_world(simulator: SumoSimulator) -> None:
+    before = simulator.observe()
+    for _ in range(3):
+        plan = simulator.plan(16)
+        assert plan.times_us[0] == before.time_us + 100_000
+        frames = list(simulator.follow(plan))
+        for frame, pose, time_us in zip(frames, plan.poses_world_from_ego, plan.times_us, strict=True):
+            assert np.array_equal(frame.pose_world_from_ego, pose)
+            assert frame.time_us == time_us
+            near = frame.labels[60:68, 62:66, 0]
+            assert np.isin(near, ROAD).mean() > 0.9
+            pose_first_from_second = inverse(before.pose_world_from_ego) @ frame.pose_world_from_ego
+            labels = before.labels, frame.labels
+            assert static_agreement(*labels, pose_first_from_second, CARLASC_GRID, CARLASC_RAW) > 0.9
+            before = frame
+
+
+def test_the_ego_is_in_no_frame_of_its_own(simulator: SumoSimulator) -> None:
+    frame = next(iter(simulator.follow(simulator.plan(2))))
+    assert not frame.instances[60:69, 62:66].any()
+    for actor in frame.actors:
+        assert np.linalg.norm(actor.pose_world_from_actor[:2, 3] - frame.pose_world_from_ego[:2, 3]) > 1.5
+
+
+def test_instances_are_those_of_the_actors_listed(simulator: SumoSimulator) -> None:
+    listed: set[int] = set()
+    painted: set[int] = set()
+    for _ in range(8):
+        for frame in simulator.follow(simulator.plan(10)):
+            ids = [actor.id for actor in frame.actors]
+            assert ids == sorted(set(ids))
+            listed |= set(ids)
+            painted |= set(np.unique(frame.instances[frame.instances > 0]).tolist())
+    assert painted
+    assert painted <= listed
+
+
+def test_a_plan_for_another_time_or_place_is_refused(simulator: SumoSimulator) -> None:
+    plan = simulator.plan(4)
+    with pytest.raises(InvalidInputError, match="times_us"):
+        simulator.follow(EgoPlan(plan.poses_world_from_ego, plan.times_us + 100_000))
+    away = plan.poses_world_from_ego.copy()
+    away[:, 0, 3] += 30
+    with pytest.raises(InvalidInputError, match="from the ego"):
+        simulator.follow(EgoPlan(away, plan.times_us))
+    with pytest.raises(InvalidInputError, match="frames"):
+        simulator.plan(1)
+
+
+def test_an_own_plan_away_from_the_road_is_driven_all_the_same(simulator: SumoSimulator) -> None:
+    start = simulator.observe().pose_world_from_ego
+    offsets = np.arange(1, 17)[:, None] * np.array([0.5, 0.25, 0.0])
+    poses = np.tile(start, (16, 1, 1))
+    poses[:, :3, 3] = start[:3, 3] + offsets @ start[:3, :3].T
+    times_us = simulator.plan(16).times_us
+    frames = list(simulator.follow(EgoPlan(poses, times_us)))
+    assert np.allclose(frames[-1].pose_world_from_ego, poses[-1])
+
+
+def run_record(*arguments: str) -> None:
+    parser = argparse.ArgumentParser()
+    register_record(parser.add_subparsers())
+    options = parser.parse_args(["record", *arguments])
+    assert options.run(options) == 0
+
+
+@pytest.mark.slow
+def test_the_same_seed_records_the_same_bytes_in_two_processes(small_net: Path, tmp_path: Path) -> None:
+    script = (
+        "import argparse, sys; from dyncity_sumo.commands import register_record as r; "
+        "p = argparse.ArgumentParser(); r(p.add_subparsers()); a = p.parse_args(); sys.exit(a.run(a))"
+    )
+    digests = []
+    for name in ("a", "b"):
+        arguments = ["--map", str(small_net), "--minutes", "0.1", "--egos", "4", "--burst", "20", "--seed", "1"]
+        command = [sys.executable, "-c", script, "record", *arguments, "--out", str(tmp_path / name)]
+        subprocess.run(command, check=True, capture_output=True)
+        files = sorted((tmp_path / name).iterdir())
+        digests.append(hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest())
+    assert digests[0] == digests[1]
+
+
+def test_a_recording_holds_what_was_asked_for(small_net: Path, tmp_path: Path) -> None:
+    run_record("--map", str(small_net), "--minutes", "0.2", "--egos", "4", "--seed", "5", "--out", str(tmp_path / "r"))
+    recording = Recording.open(tmp_path / "r")
+    assert len(recording) == 120
+    assert {len(drive) for drive in recording.drives} == {40}
+    assert recording.meta.simulator.startswith("SUMO")
+    for drive in recording.drives:
+        assert is_driving(drive.poses_world_from_ego)
+        labels, counts = drive.arrays()
+        assert np.isin(labels[:, 60:68, 62:66, 0], ROAD).mean() > 0.8
+        assert 0.15 < (counts > 0).mean() < 0.95
+
+
+def test_a_carlasc_recording_can_be_read_back(small_net: Path, tmp_path: Path) -> None:
+    out = tmp_path / "carla"
+    arguments = ["--minutes", "0.05", "--egos", "2", "--burst", "15", "--format", "carlasc", "--out", str(out)]
+    run_record("--map", str(small_net), *arguments)
+    folders = sorted(out.iterdir())
+    assert len(folders) == 2
+    assert len(read_carlasc(folders[0]).occupancy) == 15
+
+
+@pytest.mark.parametrize(("option", "value"), [("--minutes", "0"), ("--egos", "0"), ("--seed", "-1"), ("--burst", "1")])
+def test_impossible_options_are_refused_before_anything_runs(tmp_path: Path, option: str, value: str) -> None:
+    with pytest.raises(InvalidInputError, match=option.removeprefix("--")):
+        run_record(option, value, "--out", str(tmp_path / "r"))
+    assert list(tmp_path.iterdir()) == []
