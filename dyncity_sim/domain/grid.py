@@ -61,6 +61,10 @@ CARLASC_GRID = Grid(shape=(128, 128, 8), lower_m=(-25.6, -25.6, -2.0), voxel_siz
 LIDAR_HEIGHT_M = 1.8
 """Height of CarlaSC's ego frame above the road, metres."""
 
+EGO_LOWER_M = (-1.9, -0.95, -LIDAR_HEIGHT_M + 0.15)
+EGO_UPPER_M = (2.7, 0.95, -0.25)
+"""The ego's own body in its frame, metres: a mid-size car whose LiDAR stands 0.5 m behind its middle."""
+
 FRAME_RATE_HZ = 10
 """Frames per second of CarlaSC and of everything generated on its grid."""
 

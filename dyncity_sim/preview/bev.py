@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import UInt8
 
-from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, Grid
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.preview.oblique import EGO_LOWER_M, EGO_UPPER_M, Image
+from dyncity_sim.preview.oblique import Image
 
 EGO_COLOUR = np.array([247, 147, 30], dtype=np.uint8)
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
 from dyncity_sim.domain.frames import Poses
-from dyncity_sim.domain.grid import LIDAR_HEIGHT_M, Grid
+from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, LIDAR_HEIGHT_M, Grid
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.preview.light import FACE_AXES, FACE_OUTWARD, corner_light
@@ -26,8 +26,6 @@ BACKGROUND_BOTTOM = np.array([246.0, 247.0, 248.0], dtype=np.float32)
 UNKNOWN_GROUND = np.array([232.0, 231.0, 227.0], dtype=np.float32)
 EGO_COLOUR = np.array([247.0, 147.0, 30.0], dtype=np.float32)
 PLAN_COLOUR = np.array([255.0, 190.0, 70.0], dtype=np.float32)
-EGO_LOWER_M = (-1.9, -0.95, -LIDAR_HEIGHT_M + 0.15)
-EGO_UPPER_M = (2.7, 0.95, -0.25)
 PLAN_HALF_WIDTH_M = 0.35
 FACE_LIGHT = np.array([1.0, 0.70, 0.83], dtype=np.float32)
 """Light on each of the three faces."""

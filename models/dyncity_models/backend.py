@@ -22,7 +22,7 @@ from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
-from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ
+from dyncity_sim.domain.grid import CARLASC_GRID, EGO_LOWER_M, EGO_UPPER_M, FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.backend import Checkpoint
@@ -95,7 +95,7 @@ class TorchBackend:
         )
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
-        labels = _with_known(decoded, known)
+        labels = _without_ego(_with_known(decoded, known), self.grid)
         occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
         continuation = self._remember(memory, labels, planar, heights_m)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
@@ -226,3 +226,12 @@ def _with_known(
     """The known static world, with generated movers wherever it leaves room for them."""
     mover_in_free_space = np.isin(decoded, CARLASC.moving_labels) & (known == 0)
     return np.where((known == UNOBSERVED) | mover_in_free_space, decoded, known).astype(np.uint8)
+
+
+def _without_ego(labels: UInt8[np.ndarray, "T X Y Z"], grid: Grid) -> UInt8[np.ndarray, "T X Y Z"]:
+    """Nothing stands where the ego's own body and its sensor are."""
+    upper_m = (*EGO_UPPER_M[:2], grid.voxel_size_m[2] / 2)
+    inside = [(grid.centres(axis) > EGO_LOWER_M[axis]) & (grid.centres(axis) < upper_m[axis]) for axis in range(3)]
+    emptied = labels.copy()
+    emptied[np.ix_(np.ones(len(labels), dtype=np.bool_), *inside)] = 0
+    return emptied

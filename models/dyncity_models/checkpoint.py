@@ -100,6 +100,8 @@ def load_model(folder: Path) -> AnchoredModel:
 
 
 def _config(values: object, source: Path) -> AnchoredConfig:
+    if not isinstance(values, dict):
+        raise CheckpointError("weights", f"{source}: {values!r}", "a configuration with names and values")
     try:
         built = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AnchoredConfig), values))
     except OmegaConfBaseException as error:
