@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
 from dyncity_sim.domain.frames import Poses
-from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, LIDAR_HEIGHT_M, Grid
+from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, Grid
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.preview.light import FACE_AXES, FACE_OUTWARD, corner_light
