@@ -1,12 +1,12 @@
 """The plan of the streets: which ground is carriageway, pavement, median or building block."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import shapely
 from jaxtyping import Float64
-from shapely import Polygon
+from shapely import GEOSException, Polygon
 
 from dyncity_sumo.city.canvas import polygons_of
 from dyncity_sumo.roads import Lane, LaneKind, RoadNetwork
@@ -102,9 +102,8 @@ def plan_streets(network: RoadNetwork, rng: np.random.Generator) -> StreetPlan:
     green = _cut(_union(medians), _union([walks, asphalt]))
     rest = _opened(_cut(land, _union([asphalt, paved, green])), 0.8)
     blocks = [part for part in polygons_of(rest) if part.area > 30]
-    legs = [_valid(j.polygon_m) for j in network.junctions if j.kind not in ("dead_end", "rail_crossing")]
     crossings = [ribbon(lane, 5.0) for lane in network.lanes_of(LaneKind.CROSSING)]
-    corners = _union([*crossings, *_real_junctions(legs, asphalt)])
+    corners = _union([*crossings, *(shapely.buffer(j, 3.0) for j in _driven_junctions(network))])
     return StreetPlan(land, asphalt, highway, paved, green, tuple(sorted(blocks, key=_place)), tuple(kerbs), corners)
 
 
@@ -120,8 +119,9 @@ def _highway(network: RoadNetwork) -> shapely.MultiPolygon:
         if lane.edge_id not in walked and (lane.speed_mps > HIGHWAY_SPEED_MPS or lane.edge_id in shouldered)
     )
     walks = _union(ribbon(lane) for lane in network.lanes_of(LaneKind.SIDEWALK))
-    junctions = [_valid(junction.polygon_m) for junction in network.junctions]
-    fast = [j for j in junctions if j.intersects(edges) and not shapely.dwithin(j, walks, FAR_FROM_WALKS_M)]
+    fast = [
+        j for j in _driven_junctions(network) if j.intersects(edges) and not shapely.dwithin(j, walks, FAR_FROM_WALKS_M)
+    ]
     return _union([edges, *(shapely.buffer(junction, 1.0) for junction in fast)])
 
 
@@ -136,24 +136,24 @@ def _asphalt(network: RoadNetwork) -> shapely.Geometry:
     lanes = _union([ribbon(lane, 0.05) for lane in network.lanes_of(*ASPHALT)])
     crossings = _union([ribbon(lane) for lane in network.lanes_of(LaneKind.CROSSING)])
     walking = _union([_valid(area.polygon_m) for area in network.areas])
-    shapely.prepare(lanes)
-    junctions = [_valid(junction.polygon_m) for junction in network.junctions]
-    driven = _union(_real_junctions(junctions, lanes, margin_m=0.0))
+    driven = _union(_driven_junctions(network))
     # Imported walking areas may cover a junction whole: what lies between its paths is asphalt all the same.
     paths = _union([lanes, _common(crossings, driven)])
     between = _common(_closed(paths, 2.5), driven)
     union = _union([paths, between, _cut(driven, walking)])
     smooth = shapely.simplify(_opened(_closed(union, 0.5), 0.4), 0.03)
-    return _filled(smooth, PINHOLE_M2)
+    # Slivers between walking areas are no street.
+    return _filled(_union(part for part in polygons_of(smooth) if part.intersects(lanes)), PINHOLE_M2)
 
 
-def _real_junctions(junctions: list[Polygon], asphalt: shapely.Geometry, margin_m: float = 3.0) -> list[Polygon]:
-    """Junctions that vehicles cross (not those of footpaths), grown by a margin."""
-    return [
-        shapely.buffer(polygon, margin_m)
-        for polygon in junctions
-        if polygon.area > 1 and _common(polygon, asphalt).area > 0.25 * polygon.area
+def _driven_junctions(network: RoadNetwork) -> list[shapely.Geometry]:
+    """Outlines of the junctions that vehicles cross, not of those where footpaths meet."""
+    outlines = [_valid(junction.polygon_m) for junction in network.junctions]
+    paths = [
+        shapely.linestrings(lane.centreline_m[:, :2]) for lane in network.lanes_of(LaneKind.DRIVING, LaneKind.INTERNAL)
     ]
+    crossed, _ = shapely.STRtree(paths).query(outlines, predicate="intersects")
+    return [outlines[number] for number in np.unique(crossed)]
 
 
 def _sides(asphalt: shapely.Geometry) -> list[Polygon]:
@@ -194,16 +194,25 @@ def _union(parts: Iterable[shapely.Geometry]) -> shapely.MultiPolygon:
 
 
 def _cut(geometry: shapely.Geometry, knife: shapely.Geometry) -> shapely.MultiPolygon:
-    return _areas(shapely.difference(_areas(geometry), _areas(knife)))
+    return _overlay(shapely.difference, geometry, knife)
 
 
 def _common(first: shapely.Geometry, second: shapely.Geometry) -> shapely.MultiPolygon:
-    return _areas(shapely.intersection(_areas(first), _areas(second)))
+    return _overlay(shapely.intersection, first, second)
+
+
+def _overlay(
+    operation: Callable[..., shapely.Geometry], first: shapely.Geometry, second: shapely.Geometry
+) -> shapely.MultiPolygon:
+    """Overlay two areas. Grown and shrunk outlines may touch themselves, which GEOS refuses: they are mended then."""
+    try:
+        return _areas(operation(_areas(first), _areas(second)))
+    except GEOSException:
+        return _areas(operation(_areas(shapely.make_valid(first)), _areas(shapely.make_valid(second))))
 
 
 def _areas(geometry: shapely.Geometry) -> shapely.MultiPolygon:
-    areas = shapely.MultiPolygon(list(polygons_of(geometry)))
-    return areas if shapely.is_valid(areas) else shapely.union_all(list(polygons_of(shapely.make_valid(areas))))
+    return shapely.MultiPolygon(list(polygons_of(geometry)))
 
 
 def _valid(points_m: Float64[np.ndarray, "N 3"]) -> shapely.Geometry:
