@@ -41,7 +41,6 @@ class Clock:
 
 def capture(town: Town, clock: Clock, frames: int, egos: int) -> list[Capture]:
     bursts = Crew(town, egos, np.random.default_rng(0), until_us=10**12).bursts(BURST)
-    next(bursts)
     with clock.time("traffic and egos, unkept bursts included"):
         return [next(bursts) for _ in range(frames // BURST)]
 
@@ -50,9 +49,9 @@ def measure(map_spec: str, frames: int, egos: int, workdir: Path) -> tuple[Clock
     once, clock = Clock(), Clock()
     with open_town(map_spec, 1, workdir, duration_s=1200.0) as town:
         captures = capture(town, clock, frames, egos)
-        rendered: list[list[RecordedFrame]] = [render(town, captures[0], np.random.default_rng(0))]
+        rendered: list[list[RecordedFrame]] = [render(town, captures[0], draw_rig(np.random.default_rng(0)))]
         with clock.time("frames in all (voxels, rays, actors)"):
-            rendered = [render(town, one, np.random.default_rng(i)) for i, one in enumerate(captures)]
+            rendered = [render(town, one, draw_rig(np.random.default_rng(i))) for i, one in enumerate(captures)]
         shots = [shot for one in captures for shot in one.shots]
         boxes = [boxes_of(shot.actors.near(shot.pose_world_from_ego[:2, 3], 40.0)) for shot in shots]
         with clock.time("  of these: voxels"):
@@ -81,7 +80,7 @@ def meta(map_spec: str) -> RecordingMeta:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--map", default="generated:grid")
-    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--frames", type=int, default=400)
     parser.add_argument("--egos", type=int, default=16)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as workdir:

@@ -74,21 +74,28 @@ class Flaws:
     """What keeps a driver from being ideal, as processes in time.
 
     A wandering lateral offset (Ornstein-Uhlenbeck), swerves, a personal pace, braking for nothing, and stops.
+
+    Args:
+        rng: where all of it comes from.
+        attentive: only wanders and has a pace; no swerves, no braking for nothing, no late reactions.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, attentive: bool = False) -> None:
         self._rng = rng
+        self._attentive = attentive
         self.pace = float(rng.uniform(0.75, 1.1))
         self._wander_m = float(rng.normal(0, 0.2))
         self._swerve_m, self._swerve_left_s = 0.0, 0.0
         self._brake_mps2, self._brake_left_s = 0.0, 0.0
-        self.late_s = float(rng.choice([0.0, 0.0, 0.3, 0.6]))
+        self.late_s = 0.0 if attentive else float(rng.choice([0.0, 0.0, 0.3, 0.6]))
         """How much later than it should this driver reacts to what is ahead (taken off the headway)."""
 
     def step(self) -> tuple[float, float]:
         """Lateral offset from the line (metres, left positive) and extra braking (m/s^2) of this step."""
         rng = self._rng
         self._wander_m += -self._wander_m * STEP_S / 4 + 0.16 * np.sqrt(STEP_S) * rng.normal()
+        if self._attentive:
+            return self._wander_m, 0.0
         if self._swerve_left_s <= 0 and rng.random() < STEP_S / 25:
             self._swerve_m, self._swerve_left_s = float(rng.choice([-1, 1]) * rng.uniform(0.4, 0.9)), rng.uniform(1, 3)
         if self._brake_left_s <= 0 and rng.random() < STEP_S / 35:

@@ -96,7 +96,7 @@ class OwnEgo:
 
     kind = "own"
 
-    def __init__(self, town: Town, vehicle_id: str, rng: np.random.Generator) -> None:
+    def __init__(self, town: Town, vehicle_id: str, rng: np.random.Generator, attentive: bool = False) -> None:
         state = town.traffic.vehicle_state(vehicle_id)
         self.vehicle_id = vehicle_id
         self._town = town
@@ -108,7 +108,7 @@ class OwnEgo:
         x_m, y_m, self._z_m = state.xyz_m
         near_m = self.route.line.project(np.array([x_m, y_m]), 0.0, reach_m=1e4)
         motion = Motion(float(x_m), float(y_m), state.yaw_rad, state.speed_mps, 0.0, near_m)
-        self.driver = Driver(motion, self._size_m[0], Flaws(rng))
+        self.driver = Driver(motion, self._size_m[0], Flaws(rng, attentive))
         town.traffic.take_over(vehicle_id)
         town.traffic.watch(vehicle_id)
 
@@ -117,11 +117,6 @@ class OwnEgo:
         self.extend()
         self._note_waiting()
         self.place(self.driver.step(self.route.line, self.obstacles(actors)))
-
-    @classmethod
-    def can_start(cls, town: Town, lane_id: str, ahead_m: float) -> bool:
-        """Whether a route from this lane goes on that far (by one draw that has no other effect)."""
-        return Route(town.lanes, town.traffic, lane_id, np.random.default_rng(0)).grow(ahead_m)
 
     @property
     def wheelbase_m(self) -> float:

@@ -20,21 +20,28 @@ from dyncity_sumo.actors import ActorTable
 from dyncity_sumo.ego import Motion, car_of_ego, ego_pose
 from dyncity_sumo.egos import OwnEgo
 from dyncity_sumo.recording import FASTEST_MPS
+from dyncity_sumo.routes import SPACING_M, Route
 from dyncity_sumo.town import Town, open_town
-from dyncity_sumo.traffic import STEP_US
+from dyncity_sumo.traffic import STEP_US, VehicleState
 from dyncity_sumo.visibility import draw_rig
 
 TRAFFIC_S = 3600.0
 """There is traffic for this long."""
 
-CALMEST_START_MPS = 3.0
+SLOWEST_START_MPS = 3.0
 """The ego is a car that drives at least this fast when it is chosen."""
+
+CANDIDATES = 16
+"""So many cars near the middle of traffic are considered."""
+
+TURN_WITHIN_M = (15.0, 90.0)
+"""The ego's first turn should lie this far ahead: something to see, after a run-in."""
 
 LONGEST_SEARCH_FRAMES = 600
 """Give up when no car has become fit to be the ego by then."""
 
 ROUTE_FREE_M = 250.0
-"""Route that the ego's first lane must lead to, so that a drive does not end at once."""
+"""The ego's route must go on this far when it is chosen, so that a drive does not end at once."""
 
 
 def open_simulator(map_spec: str, seed: int) -> "SumoSimulator":
@@ -62,9 +69,8 @@ class SumoSimulator:
         try:
             workdir = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="dyncity-sumo-")))
             self._town: Town = self._resources.enter_context(open_town(map_spec, seed, workdir, TRAFFIC_S))
-            rng = np.random.default_rng([seed, 3])
-            self._rig = draw_rig(rng)
-            self._ego = _choose_ego(self._town, rng)
+            self._rig = draw_rig(np.random.default_rng([seed, 3]))
+            self._ego = _choose_ego(self._town, seed)
             self._step()
         except BaseException:
             self._resources.close()
@@ -189,19 +195,34 @@ class SumoSimulator:
         return self._town.traffic.time_us + STEP_US * np.arange(1, frames + 1, dtype=np.int64)
 
 
-def _choose_ego(town: Town, rng: np.random.Generator) -> OwnEgo:
-    """Take over a car in motion, nearest to the middle of traffic, whose lane leads on."""
+def _choose_ego(town: Town, seed: int) -> OwnEgo:
+    """Take over a car in motion near the middle of traffic, the one whose way turns most before long."""
     for _ in range(LONGEST_SEARCH_FRAMES):
-        states = {car: town.traffic.vehicle_state(car) for car in town.traffic.cars()}
-        moving = [car for car, state in states.items() if state.speed_mps >= CALMEST_START_MPS]
-        if moving:
-            places = np.array([states[car].xyz_m[:2] for car in moving])
-            order = np.argsort(np.linalg.norm(places - np.median(places, axis=0), axis=1), kind="stable")
-            for row in order:
-                lane_id = states[moving[row]].lane_id
-                if lane_id not in town.lanes or lane_id.startswith(":"):
-                    continue
-                if OwnEgo.can_start(town, lane_id, ROUTE_FREE_M):
-                    return OwnEgo(town, moving[row], rng)
+        cars = town.traffic.cars()
+        states = [town.traffic.vehicle_state(car) for car in cars]
+        middle = np.median([state.xyz_m[:2] for state in states], axis=0) if states else np.zeros(2)
+        apart_m = [float(np.hypot(*(np.array(state.xyz_m[:2]) - middle))) for state in states]
+        nearest = [row for row in np.argsort(apart_m, kind="stable") if states[row].speed_mps >= SLOWEST_START_MPS]
+        turns_rad = [_turn_ahead(town, states[row], _walk(seed)) for row in nearest[:CANDIDATES]]
+        if turns_rad and max(turns_rad) >= 0:
+            return OwnEgo(town, cars[nearest[int(np.argmax(turns_rad))]], _walk(seed), attentive=True)
         town.traffic.step()
     raise SimulatorError(f"No car drives on {town.network.name} after a minute of traffic: try another seed or map.")
+
+
+def _walk(seed: int) -> np.random.Generator:
+    """What decides the ego's route: the same for trying it out and for driving it."""
+    return np.random.default_rng([seed, 4])
+
+
+def _turn_ahead(town: Town, state: VehicleState, rng: np.random.Generator) -> float:
+    """How far the way of a car turns between TURN_WITHIN_M from it, at most a right angle; -1 where it ends."""
+    if state.lane_id not in town.lanes or state.lane_id.startswith(":"):
+        return -1.0
+    route = Route(town.lanes, town.traffic, state.lane_id, rng)
+    if not route.grow(ROUTE_FREE_M):
+        return -1.0
+    here_m = route.line.project(np.array(state.xyz_m[:2]), 0.0, reach_m=1e4)
+    first, last = (int((here_m + ahead_m) / SPACING_M) for ahead_m in TURN_WITHIN_M)
+    turned_rad = np.abs(route.line.yaws_rad[first:last] - route.line.yaws_rad[first])
+    return float(min(turned_rad.max(initial=0.0), np.pi / 2))

@@ -1,4 +1,4 @@
-"""Claims about CarlaSC folders, checked by a reader that knows nothing of ours: plain NumPy, as published loaders do."""
+"""Claims about CarlaSC folders, checked by a reader that knows nothing of ours: plain NumPy."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ VEHICLE, ROAD = CARLASC_RAW.index("vehicle"), CARLASC_RAW.index("road")
 
 def drawn_frames(seed: int, count: int) -> list[RecordedFrame]:
     rng = np.random.default_rng(seed)
-    planar = np.cumsum(rng.normal(0, [1, 1, 0.2], (count, 3)), axis=0) + [200, -80, 2]
+    planar = np.cumsum(rng.normal(0, [1, 1, 0.2], (count, 3)), axis=0) + np.array([200, -80, 2])
     return [
         RecordedFrame(
             rng.integers(0, 23, CARLASC_GRID.shape).astype(np.uint8),

@@ -30,8 +30,12 @@ ROAD = [CARLASC_RAW.index("road"), CARLASC_RAW.index("road_line")]
 def small_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("net") / "small.net.xml"
     options = ["--grid", "--grid.number=3", "--grid.length=90", "--default-junction-type=traffic_light"]
-    shape = ["--default.sidewalk-width=3", "--junctions.limit-turn-speed=2.5", "--default.speed=13.9"]
-    run_tool("netgenerate", [*options, *shape, "--crossings.guess", "--walkingareas", "-o", str(file)], "small")
+    shape = ["--default.sidewalk-width=3", "--junctions.limit-turn-speed=2.5", "--default.speed=13.8"]
+    run_tool(
+        "netgenerate",
+        [*options, *shape, "--sidewalks.guess", "--crossings.guess", "--walkingareas", "-o", str(file)],
+        "small",
+    )
     return file
 
 
