@@ -71,12 +71,13 @@ def randomised(module: nn.Module, seed: int) -> nn.Module:
 
 @pytest.fixture(scope="session")
 def build_autoencoder(tiny) -> Callable[..., Autoencoder]:
-    """A function that builds a randomly weighted autoencoder in evaluation mode."""
+    """A function that builds an autoencoder, at its initialisation or with random weights everywhere."""
 
-    def build(seed: int = 0, config: AutoencoderConfig = tiny.autoencoder) -> Autoencoder:
+    def build(seed: int = 0, initial: bool = False) -> Autoencoder:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return randomised(Autoencoder(config), seed).eval()
+            autoencoder = Autoencoder(tiny.autoencoder).eval()
+            return autoencoder if initial else randomised(autoencoder, seed)
 
     return build
 
@@ -85,12 +86,10 @@ def build_autoencoder(tiny) -> Callable[..., Autoencoder]:
 def build_transformer(tiny) -> Callable[..., DiffusionTransformer]:
     """A function that builds a transformer, at its initialisation or with random weights everywhere."""
 
-    def build(
-        seed: int = 0, initial: bool = False, config: DiffusionTransformerConfig = tiny.transformer
-    ) -> DiffusionTransformer:
+    def build(seed: int = 0, initial: bool = False) -> DiffusionTransformer:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            transformer = DiffusionTransformer(config, tiny.autoencoder).eval()
+            transformer = DiffusionTransformer(tiny.transformer, tiny.autoencoder).eval()
             return transformer if initial else randomised(transformer, seed)
 
     return build

@@ -5,7 +5,6 @@ import torch
 from einops import rearrange
 
 from dyncity_models.conditioning import COMMAND_NONE, path_maps
-from dyncity_models.config import DiffusionTransformerConfig
 from dyncity_models.hexplane import Planes, cell_centres
 from dyncity_models.normalisation import Normalisation
 
@@ -91,10 +90,9 @@ def test_repeated_conditions_stay_beside_each_other(build_conditions):
     assert torch.equal(repeated.known_xy, conditions.known_xy[[0, 0, 0, 1, 1, 1]])
 
 
-def test_unpatching_undoes_patching(build_transformer, build_planes, tiny):
+def test_unpatching_undoes_patching(build_transformer, build_planes):
     """With identity weights, every value comes back to the cell it was taken from."""
-    config = DiffusionTransformerConfig(width=32, depth=2, heads=2, stem_channels=8)
-    transformer = build_transformer(config=config)
+    transformer = build_transformer()
     transformer.head_xy = torch.nn.Identity()
     identity = torch.eye(32)
     patchers = transformer.patch_xy, transformer.patch_tx, transformer.patch_ty

@@ -1,0 +1,280 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dyncity_models.backend import EVIDENCE_RADIUS_CELLS, TorchBackend
+from dyncity_models.checkpoint import load_model
+from dyncity_models.data.clips import UNOBSERVED, Clip
+from dyncity_models.data.views import mover_columns
+from dyncity_models.memory import DriveMemory
+from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_sim.domain.agreement import static_agreement
+from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions
+from dyncity_sim.domain.frames import inverse, planar_from_poses
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
+from dyncity_sim.engine.backend import load_backend
+from dyncity_sim.errors import CheckpointError, InvalidInputError
+
+GRID = CARLASC_GRID
+
+
+@pytest.fixture
+def generate(backend):
+    def run(conditions, seed=0, checkpoint=lambda step: None, **options):
+        return backend.generate(conditions, SamplingOptions(seed=seed, **options), checkpoint)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def known_street(backend, build_street):
+    """A continuation of a drive that has seen a whole street, and the street."""
+    street = build_street(16, 6.0, curvature_per_m=0.02)
+    planar = planar_from_poses(street.poses_world_from_ego)
+    heights_m = street.poses_world_from_ego[:, 2, 3]
+    memory = DriveMemory.empty(planar[0], float(heights_m[0]), GRID).learn(street.labels, planar, heights_m, GRID)
+    return Continuation(backend.info.model_id, memory.to_bytes()), street
+
+
+def refused(call, field):
+    with pytest.raises(InvalidInputError) as caught:
+        call()
+    assert caught.value.field == field
+
+
+def test_it_is_found_by_its_name_and_says_what_it_can_do(weights, backend, tiny):
+    info = load_backend("torch", weights).info
+    assert info == backend.info
+    assert info.model_id == load_model(weights).model_id
+    assert info.conditions == ("plan", "command", "continuation")
+    assert info.samplers == ("euler", "heun")
+    assert (info.frames_per_chunk, info.rate_hz, info.default_steps) == (16, 10.0, 2)
+    assert info.taxonomy == CARLASC
+    assert isinstance(hash(info.conditions), int)
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(CheckpointError):
+        load_backend("torch", tmp_path)
+
+
+def test_a_chunk_is_known_everywhere_and_lies_on_its_plan(generate, plan_along):
+    plan = plan_along(7.0, 0.1, (100.0, -40.0, 2.0))
+    chunk = generate(Conditions(plan, Command.LEFT), seed=5)
+    assert chunk.occupancy.labels.shape == (16, *GRID.shape)
+    assert chunk.occupancy.labels.max() < UNOBSERVED
+    assert chunk.occupancy.observed is None
+    assert np.array_equal(chunk.occupancy.poses_world_from_ego, plan.poses_world_from_ego)
+    assert np.array_equal(chunk.occupancy.times_us, plan.times_us)
+    assert chunk.seed == 5
+    assert chunk.timings.sampling_s > 0
+    assert chunk.timings.decoding_s > 0
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(generate, plan_along):
+    conditions = Conditions(plan_along())
+    first, again, other = (generate(conditions, seed) for seed in (1, 1, 2))
+    assert first.occupancy.labels.tobytes() == again.occupancy.labels.tobytes()
+    assert first.continuation == again.continuation
+    assert not np.array_equal(first.occupancy.labels, other.occupancy.labels)
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 3}, {"sampler": "heun", "steps": 3}, {"guidance_scale": 4.0}], ids=lambda c: "-".join(c)
+)
+def test_options_have_an_effect(generate, plan_along, change):
+    conditions = Conditions(plan_along(), Command.FORWARD)
+    default, euler3 = generate(conditions), generate(conditions, steps=3)
+    against = euler3 if "sampler" in change else default
+    assert not np.array_equal(generate(conditions, **change).occupancy.labels, against.occupancy.labels)
+
+
+def test_the_command_has_an_effect(generate, plan_along):
+    first, other = (generate(Conditions(plan_along(), command)).occupancy.labels for command in (None, Command.LEFT))
+    assert not np.array_equal(first, other)
+
+
+def test_where_in_the_world_a_drive_begins_makes_no_difference(generate, plan_along):
+    """Up to rounding: almost all cells are the same."""
+    here = generate(Conditions(plan_along(6.0, 0.2))).occupancy.labels
+    there = generate(Conditions(plan_along(6.0, 0.2, (5e4, -3e4, 2.5)))).occupancy.labels
+    assert (here == there).mean() > 0.99
+
+
+def test_crossing_west_is_like_any_other_heading(generate, plan_along):
+    """Headings are known up to a full turn; none of them may be seen as a whole turn within a chunk."""
+    east = generate(Conditions(plan_along(6.0, 0.2, (0.0, 0.0, -0.15)))).occupancy.labels
+    west = generate(Conditions(plan_along(6.0, 0.2, (0.0, 0.0, np.pi - 0.15)))).occupancy.labels
+    assert (east == west).mean() > 0.99
+
+
+def test_without_a_plan_or_with_another_length_it_is_refused(generate, plan_along):
+    refused(lambda: generate(Conditions()), "conditions.plan")
+    refused(lambda: generate(Conditions(plan_along(frames=15))), "conditions.plan")
+    refused(lambda: generate(Conditions(plan_along(frames=17))), "conditions.plan")
+
+
+def test_a_plan_at_another_rate_is_refused(generate, plan_along):
+    plan = plan_along()
+    refused(lambda: generate(Conditions(EgoPlan(plan.poses_world_from_ego, plan.times_us * 2))), "conditions.plan.times_us")
+
+
+def test_a_plan_that_is_not_a_number_is_refused(plan_along):
+    poses = plan_along().poses_world_from_ego.copy()
+    poses[3, 0, 3] = np.nan
+    refused(lambda: EgoPlan(poses, np.arange(16) * 100_000), "plan.poses_world_from_ego")
+
+
+def test_an_unknown_sampler_is_refused(generate, plan_along):
+    refused(lambda: generate(Conditions(plan_along()), sampler="magic"), "options.sampler")
+
+
+def test_a_continuation_of_another_model_or_a_damaged_one_is_refused(generate, plan_along, known_street):
+    continuation, _ = known_street
+    foreign = replace(continuation, model_id="anchored-0000")
+    refused(lambda: generate(Conditions(plan_along(), continuation=foreign)), "continuation.model_id")
+    damaged = replace(continuation, payload=continuation.payload[:-1])
+    refused(lambda: generate(Conditions(plan_along(), continuation=damaged)), "continuation.payload")
+
+
+def test_a_checkpoint_that_raises_drops_the_work(generate, plan_along):
+    steps = []
+
+    def stop(step):
+        steps.append(step)
+        if step == 2:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        generate(Conditions(plan_along()), steps=50, checkpoint=stop)
+    assert steps == [0, 1, 2]
+
+
+def agreement(first, first_pose, second, second_pose):
+    return static_agreement(first, second, inverse(first_pose) @ second_pose, GRID, CARLASC)
+
+
+def onward(street, speed_mps, plan_along):
+    """A plan that goes on from the last frame of a street at another speed."""
+    x, y, yaw = planar_from_poses(street.poses_world_from_ego)[-1]
+    plan = plan_along(speed_mps, 0.1, (x, y, yaw))
+    poses = plan.poses_world_from_ego.copy()
+    poses[:, 2, 3] = street.poses_world_from_ego[-1, 2, 3]
+    return EgoPlan(poses, plan.times_us)
+
+
+def test_a_known_street_reappears_in_the_next_chunk(generate, known_street, plan_along):
+    continuation, street = known_street
+    plan = onward(street, 8.0, plan_along)
+    chunk = generate(Conditions(plan, continuation=continuation))
+    before, before_pose = street.labels[-1], street.poses_world_from_ego[-1]
+    forgetful = generate(Conditions(plan))
+    for frame in (0, 15):
+        arguments = (chunk.occupancy.labels[frame], plan.poses_world_from_ego[frame], before, before_pose)
+        assert agreement(*arguments) > 0.9
+        assert agreement(forgetful.occupancy.labels[frame], *arguments[1:]) < 0.5
+
+
+def test_what_was_generated_reappears_in_the_chunk_after(generate, known_street, plan_along):
+    continuation, street = known_street
+    first = generate(Conditions(onward(street, 8.0, plan_along), continuation=continuation))
+    plan = onward(first.occupancy, 4.0, plan_along)
+    second = generate(Conditions(plan, continuation=first.continuation), seed=9)
+    memory = DriveMemory.from_bytes(first.continuation.payload, GRID)
+    planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
+    known = memory.seen_from(planar, heights_m, GRID)
+    occupied = (known != UNOBSERVED) & (known != 0)
+    assert occupied[0].mean() > 0.15
+    assert np.array_equal(second.occupancy.labels[occupied], known[occupied])
+    # new to the street that was known: the strip that the first chunk generated ahead of it
+    learnt = DriveMemory.from_bytes(continuation.payload, GRID)
+    fresh = occupied & (learnt.seen_from(planar, heights_m, GRID) == UNOBSERVED)
+    assert fresh[0].any()
+
+
+def test_known_free_space_holds_nothing_but_movers(generate, known_street, plan_along):
+    continuation, street = known_street
+    plan = onward(street, 8.0, plan_along)
+    chunk = generate(Conditions(plan, continuation=continuation))
+    memory = DriveMemory.from_bytes(continuation.payload, GRID)
+    known = memory.seen_from(
+        planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3], GRID
+    )
+    inside = np.unique(chunk.occupancy.labels[known == 0])
+    assert set(inside.tolist()) <= {0, *CARLASC.moving_labels}
+
+
+def test_movers_of_the_last_frames_travel_in_the_continuation(generate, plan_along):
+    chunk = generate(Conditions(plan_along()))
+    memory = DriveMemory.from_bytes(chunk.continuation.payload, GRID)
+    assert np.array_equal(memory.movers, mover_columns(chunk.occupancy.labels[[15, 10]]))
+    planar = planar_from_poses(chunk.occupancy.poses_world_from_ego)
+    assert np.allclose(memory.movers_planar, planar[[15, 10, 15, 10]])
+
+
+def test_encoding_keeps_only_what_there_is_evidence_for(backend, street_clip, occupancy_of):
+    observed = np.zeros(street_clip.labels[:16].shape, dtype=bool)
+    observed[:, 80:100, 30:60, 0] = True
+    standing = Clip(street_clip.labels[[0] * 16], observed, street_clip.planar[[0] * 16])
+    continuation = backend.encode(occupancy_of(standing))
+    memory = DriveMemory.from_bytes(continuation.payload, GRID)
+    known = (memory.seen_from(standing.planar[:1], np.zeros(1), GRID)[0] != UNOBSERVED).any(axis=-1)
+    reach = EVIDENCE_RADIUS_CELLS
+    near = np.zeros_like(known)
+    near[80 - reach : 100 + reach, 30 - reach : 60 + reach] = True
+    assert not known[~near].any()
+    assert known[near].mean() > 0.5
+
+
+def test_encoding_nothing_leaves_a_drive_that_begins_anew(backend, generate, street_clip, occupancy_of, plan_along):
+    unseen = Clip(street_clip.labels[:16], np.zeros((16, *GRID.shape), dtype=bool), street_clip.planar[:16])
+    memory = DriveMemory.from_bytes(backend.encode(occupancy_of(unseen)).payload, GRID)
+    assert (memory.labels == UNOBSERVED).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"taxonomy": CARLASC_RAW}, "occupancy"),
+        ({"grid": replace(GRID, lower_m=(-25.6, -25.6, -1.8))}, "occupancy"),
+    ],
+    ids=["taxonomy", "grid"],
+)
+def test_encoding_another_grid_or_taxonomy_is_refused(backend, street_clip, occupancy_of, change, field):
+    occupancy = occupancy_of(street_clip.frames(0, 16))
+    refused(lambda: backend.encode(replace(occupancy, **change)), field)
+
+
+def test_encoding_another_number_of_frames_is_refused(backend, street_clip, occupancy_of):
+    refused(lambda: backend.encode(occupancy_of(street_clip.frames(0, 15))), "occupancy.labels")
+
+
+def test_of_several_candidates_the_one_with_most_road_under_the_path_is_kept(weights, plan_along):
+    model = load_model(weights)
+    config = replace(model.config, sampling=replace(model.config.sampling, candidates=3))
+    pipeline = AnchoredPipeline(replace(model, config=config), torch.device("cpu"))
+    shares = []
+    score = pipeline._road_under_path
+
+    def recorded(planes, canvas_from_ego):
+        shares.append((planes, score(planes, canvas_from_ego)))
+        return torch.tensor([0.1, 0.2, 0.9])
+
+    pipeline._road_under_path = recorded
+    backend = TorchBackend(pipeline)
+    conditions = backend._conditions(
+        Conditions(),
+        np.zeros((16, 3)),
+        np.zeros(16),
+        DriveMemory.empty(np.zeros(3), 0.0, GRID),
+        np.full((16, *GRID.shape), UNOBSERVED, np.uint8),
+    )
+    kept = pipeline.generate(conditions, torch.Generator().manual_seed(0), 2, 1.0, "euler")
+    ((candidates, measured),) = shares
+    assert len(candidates) == 3
+    assert ((measured >= 0) & (measured <= 1)).all()
+    assert torch.equal(kept.xy[0], candidates.xy[2])
+    assert not torch.equal(kept.xy[0], candidates.xy[0])
