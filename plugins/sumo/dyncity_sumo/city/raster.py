@@ -1,12 +1,14 @@
 """Which cells of a raster lie inside a polygon: scanline conversion by the even-odd rule, cell centres decide.
 
 One row of the raster is one value of x; each polygon edge toggles the cells north of it in every row it crosses,
-and a running parity over y fills the inside (Foley et al., Computer Graphics, section 3.6, on whole arrays).
+and a running parity over y fills the inside (Foley et al., Computer Graphics, section 3.6).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from jaxtyping import Bool, Float64
 
@@ -34,15 +36,25 @@ def cells_inside(rings: Sequence[Float64[np.ndarray, "N 2"]], shape: tuple[int, 
     window = (slice(int(lower[0]), int(upper[0])), slice(int(lower[1]), int(upper[1])))
     if rows == 0 or columns == 0:
         return Patch(window, np.zeros((rows, columns), np.bool_))
-    start, end = start - lower - 0.5, end - lower - 0.5
-    first = np.clip(np.ceil(np.minimum(start[:, 0], end[:, 0])), 0, rows).astype(np.int64)
-    last = np.clip(np.ceil(np.maximum(start[:, 0], end[:, 0])), 0, rows).astype(np.int64)
-    crossed = last - first
-    edge = np.repeat(np.arange(len(start)), crossed)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed) + first[edge]
-    run = end[edge] - start[edge]
-    crossing = start[edge, 1] + (row - start[edge, 0]) * run[:, 1] / run[:, 0]
-    column = np.clip(np.ceil(crossing), 0, columns).astype(np.int64)
-    toggles = np.bincount(row * (columns + 1) + column, minlength=rows * (columns + 1))
-    parity = np.cumsum(toggles.reshape(rows, columns + 1).astype(np.uint8), axis=1, dtype=np.uint8)
-    return Patch(window, (parity[:, :columns] & 1).astype(np.bool_))
+    inside = np.zeros((int(rows), int(columns)), np.bool_)
+    _fill(start - lower - 0.5, end - lower - 0.5, inside)
+    return Patch(window, inside)
+
+
+@numba.njit(cache=True)
+def _fill(start: Float64[np.ndarray, "E 2"], end: Float64[np.ndarray, "E 2"], inside: Bool[np.ndarray, "X Y"]) -> None:
+    rows, columns = inside.shape
+    for edge in range(len(start)):
+        x, y = start[edge, 0], start[edge, 1]
+        run_x, run_y = end[edge, 0] - x, end[edge, 1] - y
+        first = max(math.ceil(min(x, x + run_x)), 0)
+        last = min(math.ceil(max(x, x + run_x)), rows)
+        for row in range(first, last):
+            column = max(math.ceil(y + (row - x) * run_y / run_x), 0)
+            if column < columns:
+                inside[row, column] = not inside[row, column]
+    for row in range(rows):
+        parity = False
+        for column in range(columns):
+            parity ^= inside[row, column]
+            inside[row, column] = parity
