@@ -81,7 +81,7 @@ class AnchoredPipeline:
         anchor = torch.full((len(planes), 1), config.canvas.anchor_frame, device=self.device)
         with self._autocast():
             logits = self.autoencoder.decode(self.normalisation.denormalise(planes), canvas_from_ego, anchor)[:, 0]
-        road = (logits.argmax(dim=2) == CARLASC.index("road")).any(dim=1).float()[:, None]
+        road = (logits.argmax(dim=-1) == CARLASC.index("road")).any(dim=-1).float()[:, None]
         grid = sampling_grid(canvas_from_ego.flatten(0, 1), 4, 1.0, config.grid_half_extent_m)
         grid = grid.unflatten(0, canvas_from_ego.shape[:2]).flatten(1, 2)
         return torch.nn.functional.grid_sample(road, grid, mode="nearest", align_corners=False).mean(dim=(1, 2, 3))

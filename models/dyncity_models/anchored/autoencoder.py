@@ -30,7 +30,7 @@ class Autoencoder(nn.Module):
 
     def decode(
         self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"], frames: Int64[Tensor, "B F"]
-    ) -> Float[Tensor, "B F Z K X Y"]:
+    ) -> Float[Tensor, "B F X Y Z K"]:
         """Class logits of the frames asked for."""
         return self.decoder(planes, canvas_from_ego, frames)
 
@@ -41,7 +41,7 @@ class Autoencoder(nn.Module):
         everything = torch.arange(self.config.frames, device=canvas_from_ego.device)
         for frames in everything.split(frames_at_once):
             logits = self.decode(planes, canvas_from_ego, frames.expand(len(canvas_from_ego), -1))
-            yield logits.argmax(dim=3).permute(0, 1, 3, 4, 2).to(torch.uint8)
+            yield logits.argmax(dim=-1).to(torch.uint8)
 
 
 def sample_posterior(means: Planes, log_variances: Planes, generator: torch.Generator | None = None) -> Planes:

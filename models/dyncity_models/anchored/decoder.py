@@ -1,7 +1,6 @@
 """Planes to class logits."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,7 +44,7 @@ class Decoder(nn.Module):
 
     def forward(
         self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"], frames: Int64[Tensor, "B F"]
-    ) -> Float[Tensor, "B F Z K X Y"]:
+    ) -> Float[Tensor, "B F X Y Z K"]:
         """Return logits of the frames asked for; ``canvas_from_ego`` covers the whole chunk."""
         config = self.config
         batch, count = frames.shape
@@ -63,7 +62,8 @@ class Decoder(nn.Module):
         inside = (grid.abs().amax(dim=-1) <= 1.0).to(warped.dtype)[:, None]
         hidden = self.frame_block(self.frame_stem(torch.cat([warped, inside], dim=1)))
         hidden = F.silu(self.frame_conv(F.silu(self.frame_up(hidden))))
-        return rearrange(self.head(hidden), "(b f) (z k) x y -> b f z k x y", b=batch, f=count, z=config.height_cells)
+        logits = self.head(hidden).permute(0, 2, 3, 1)
+        return logits.unflatten(-1, (config.height_cells, config.classes)).unflatten(0, (batch, count))
 
     def _motion_rows(
         self, net: nn.Module, plane: Float[Tensor, "B C P X"], frames: Int64[Tensor, "B F"]

@@ -65,7 +65,11 @@ class Encoder(nn.Module):
         config = self.config
         batch = len(labels_BTXYZ)
         pairs = rearrange(labels_BTXYZ, "b (p two) x y z -> (b p) x y (two z)", two=2).contiguous()
-        volume = F.embedding(pairs.int(), self.get_buffer("embedding")).flatten(3).permute(0, 3, 1, 2)
+        table = self.get_buffer("embedding")
+        if torch.is_autocast_enabled(table.device.type):
+            # Casting the table instead of the volume spares the largest tensor of the whole network.
+            table = table.to(torch.get_autocast_dtype(table.device.type))
+        volume = F.embedding(pairs.int(), table).flatten(3).permute(0, 3, 1, 2)
         features = self.pair_block(self.pair_stem(volume))
 
         first, second = canvas_from_ego[:, 0::2], canvas_from_ego[:, 1::2]

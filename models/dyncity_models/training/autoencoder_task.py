@@ -2,7 +2,7 @@
 
 import lightning
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from dyncity_models.data.autoencoder_samples import AutoencoderSample
 from dyncity_models.evaluation.scores import confusion_matrix, mean_iou
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.training.config import AutoencoderTrainingConfig
-from dyncity_models.training.losses import lovasz_on_observed, moved_cells, weighted_cross_entropy
+from dyncity_models.training.losses import lovasz_on_observed, moved_cells, sampled_cross_entropy
 from dyncity_models.training.schedule import warm_up_constant_decay
 from dyncity_sim.domain.taxonomy import CARLASC
 
@@ -38,7 +38,7 @@ class AutoencoderTask(lightning.LightningModule):
         poses = canvas_poses(batch["planar"], model.canvas.anchor_frame)
         means, log_variances = self.autoencoder.encode(batch["tokens"], poses)
         planes = sample_posterior(means, log_variances)
-        logits = self.autoencoder.decode(planes, poses, batch["frames"]).flatten(0, 2)
+        logits_NK = self.autoencoder.decode(planes, poses, batch["frames"]).reshape(-1, model.classes)
 
         chosen = torch.gather(poses, 1, batch["frames"][..., None].expand(-1, -1, 3))
         moved = moved_cells(batch["labels"], chosen, CARLASC.moving_labels, model.grid_half_extent_m)
@@ -46,10 +46,9 @@ class AutoencoderTask(lightning.LightningModule):
         weights = torch.where(batch["observed"], 1.0, loss_config.unobserved)
         weights = weights * torch.where(moved[..., None] & movable, loss_config.moved, 1.0)
 
-        labels = _height_first(batch["labels"])
-        class_weights = self.get_buffer("class_weights")
-        entropy = weighted_cross_entropy(logits, labels, class_weights, _height_first(weights))
-        lovasz = lovasz_on_observed(logits, labels, _height_first(batch["observed"]), loss_config.lovasz_samples)
+        labels_N = batch["labels"].flatten()
+        entropy = sampled_cross_entropy(logits_NK, labels_N, self.get_buffer("class_weights"), weights.flatten())
+        lovasz = lovasz_on_observed(logits_NK, labels_N, batch["observed"].flatten(), loss_config.lovasz_samples)
         kl = kl_divergence(means, log_variances)
         kl_weight = loss_config.kl * min(1.0, 0.1 + 0.9 * self.global_step / max(loss_config.kl_warm_up, 1))
         loss = entropy + loss_config.lovasz * lovasz + kl_weight * kl
@@ -61,7 +60,7 @@ class AutoencoderTask(lightning.LightningModule):
         poses = canvas_poses(batch["planar"], self.config.model.canvas.anchor_frame)
         means, _ = self.autoencoder.encode(batch["tokens"], poses)
         logits = self.autoencoder.decode(means, poses, batch["frames"])
-        predicted = logits.argmax(dim=3).permute(0, 1, 3, 4, 2)
+        predicted = logits.argmax(dim=-1)
         seen = batch["observed"]
         counted = confusion_matrix(batch["labels"][seen], predicted[seen], self.config.model.classes)
         self.confusion += counted.cpu()
@@ -84,7 +83,3 @@ class AutoencoderTask(lightning.LightningModule):
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": warm_up_constant_decay(optimiser, options), "interval": "step"},
         }
-
-
-def _height_first(cells_BFXYZ: Tensor) -> Int64[Tensor, "N X Y"]:
-    return cells_BFXYZ.permute(0, 1, 4, 2, 3).flatten(0, 2)
