@@ -85,7 +85,7 @@ def _encode(arguments: argparse.Namespace) -> int:
     counts = encode_recordings(
         arguments.recordings, arguments.autoencoder, arguments.out, arguments.seed, arguments.chunks_per_drive
     )
-    print(f"encoded {sum(counts.values())} chunks: " + ", ".join(f"{n} {c}" for n, c in counts.items()))
+    print("encoded chunks: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     return 0
 
 

@@ -49,22 +49,28 @@ class Clip:
 
 
 class ClipSource:
-    """Every drive of some recordings, addressed by number.
+    """Every drive of some recordings that is long enough, addressed by number.
+
+    Attributes:
+        drives: the drives.
+        too_short: how many drives were left out.
 
     Raises:
-        InvalidInputError: no recording, or none with a drive of a chunk's length.
+        InvalidInputError: no recording, or none with a drive of ``least_frames``.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], least_frames: int = FRAMES_PER_CHUNK) -> None:
         if not folders:
             raise InvalidInputError("data.recordings", "no folder", "at least one recording")
         recordings = [Recording.open(Path(folder)) for folder in folders]
-        self.drives = [d for recording in recordings for d in recording.drives if len(d) >= FRAMES_PER_CHUNK]
+        everything = [drive for recording in recordings for drive in recording.drives]
+        self.drives = [drive for drive in everything if len(drive) >= least_frames]
+        self.too_short = len(everything) - len(self.drives)
         if not self.drives:
             raise InvalidInputError(
                 "data.recordings",
-                f"{len(folders)} folders without a usable drive",
-                f"drives of {FRAMES_PER_CHUNK} frames",
+                f"{len(everything)} drives in {len(folders)} folders, none long enough",
+                f"drives of at least {least_frames} frames",
             )
 
     def __len__(self) -> int:

@@ -65,7 +65,8 @@ def moved_to_canvas(
         index = [np.floor((v / (2 * grid_half_extent_m) + 0.5) * size).astype(np.int64) for v in (forward, left)]
         inside = (index[0] >= 0) & (index[0] < size) & (index[1] >= 0) & (index[1] < size)
         drawn[number][inside] = columns[number, index[0][inside], index[1][inside]]
-    return drawn.reshape(len(columns), cells, 2, cells, 2).any(axis=(2, 4))
+    quarters = drawn.reshape(len(columns), cells, 2, cells, 2)
+    return np.asarray(quarters.any(axis=(2, 4)))
 
 
 def known_latent_mask(known: Bool[np.ndarray, "C C"]) -> Bool[np.ndarray, "X Y"]:

@@ -47,7 +47,7 @@ def fit(
         max_steps=optimiser.steps,
         max_epochs=-1,
         gradient_clip_val=1.0,
-        logger=CSVLogger(out, name="log", version=""),
+        logger=CSVLogger(out, name="log"),
         log_every_n_steps=25,
         val_check_interval=run.validate_every,
         check_val_every_n_epoch=None,

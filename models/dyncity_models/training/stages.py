@@ -18,6 +18,7 @@ from dyncity_models.training.autoencoder_task import AutoencoderTask
 from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
 from dyncity_models.training.run import fit, resumed_step
 from dyncity_models.training.transformer_task import TransformerTask
+from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.errors import InvalidInputError
 
 
@@ -53,13 +54,15 @@ def encode_recordings(
 ) -> dict[str, int]:
     """Encode every drive of some recordings into flat arrays that the transformer trains on.
 
+    Drives of under two chunks have no past to condition on and are left out.
+
     Returns:
-        Chunks by command.
+        Chunks by command, and ``left out`` for drives that are too short.
     """
     if (out / "latents.json").exists():
         raise InvalidInputError("out", str(out), "a folder without an encoded data set", "Choose another or remove it.")
     autoencoder = load_model(autoencoder_folder).autoencoder
-    source = ClipSource(recordings)
+    source = ClipSource(recordings, least_frames=2 * FRAMES_PER_CHUNK)
     out.mkdir(parents=True, exist_ok=True)
     total = 2 * chunks_per_drive * len(source)
     chunks = encoded_chunks(autoencoder, source, range(len(source)), seed, chunks_per_drive)
@@ -78,7 +81,8 @@ def encode_recordings(
     partial.write_text(json.dumps(described, indent=2), encoding="utf-8")
     os.replace(partial, out / "latents.json")
     counts = np.bincount(arrays["command"], minlength=4)
-    return dict(zip(("static", "forward", "left", "right"), counts.tolist(), strict=True))
+    by_command = dict(zip(("static", "forward", "left", "right"), counts.tolist(), strict=True))
+    return by_command | {"left out": source.too_short}
 
 
 def train_transformer(config: TransformerTrainingConfig) -> Path:
