@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.anchored.transformer import DiffusionTransformer
 from dyncity_models.backend import TorchBackend
@@ -24,6 +22,8 @@ from dyncity_models.data.clips import Clip
 from dyncity_models.hexplane import Planes
 from dyncity_models.normalisation import Normalisation
 from dyncity_models.pipeline import AnchoredPipeline
+from torch import nn
+
 from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import planar_from_poses, poses_from_planar
@@ -32,7 +32,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC, MERGED_FROM_RAW
 
-RAW_FROM_MERGED = np.array([np.argmax(MERGED_FROM_RAW == label) for label in range(11)], dtype=np.uint8)
+RAW_FROM_MERGED = np.array([np.argmax(label == MERGED_FROM_RAW) for label in range(11)], dtype=np.uint8)
 """One raw label of each merged label."""
 
 STATISTICS = {f"{p}_{m}": [v] * 8 for p in ("xy", "tx", "ty") for m, v in (("mean", 0.1), ("std", 0.7))}

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-
 from dyncity_models.anchored.autoencoder import sample_posterior
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.hexplane import canvas_poses
+
 from dyncity_sim.domain.frames import planar_from_poses, poses_from_planar, transform_points
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -32,10 +32,10 @@ def test_planes_and_logits_have_the_shapes_of_the_configuration(autoencoder, bui
         shapes = [tuple(plane.shape) for plane in planes]
         assert shapes == [(1, latent, cells, cells), (1, latent, pairs, cells), (1, latent, pairs, cells)]
     assert all(((v >= -10) & (v <= 4)).all() for v in log_variances)
-    assert logits.shape == (1, 3, 8, config.classes, 128, 128)
+    assert logits.shape == (1, 3, 128, 128, 8, config.classes)
     assert decoded.dtype == torch.uint8
     assert decoded.shape == labels.shape
-    assert torch.equal(decoded[:, 7], logits[:, 1].argmax(dim=2).permute(0, 2, 3, 1).to(torch.uint8))
+    assert torch.equal(decoded[:, 7], logits[:, 1].argmax(dim=-1).to(torch.uint8))
 
 
 def blocks(planar):
@@ -125,7 +125,7 @@ def test_never_observed_is_something_else_than_free(autoencoder, build_street):
     labels, poses = tensors(build_street())
     hidden = labels.clone()
     hidden[labels == 0] = UNOBSERVED
-    assert UNOBSERVED == autoencoder.config.classes
+    assert autoencoder.config.classes == UNOBSERVED
     with torch.inference_mode():
         free, unknown = (autoencoder.encode(tokens, poses)[0].xy for tokens in (labels, hidden))
     assert float((free - unknown).abs().max()) > 0.1 * float(free.std())

@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
 from dyncity_models.backend import EVIDENCE_RADIUS_CELLS, TorchBackend
 from dyncity_models.checkpoint import load_model
 from dyncity_models.data.clips import UNOBSERVED, Clip
 from dyncity_models.data.views import mover_columns
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import AnchoredPipeline
+
 from dyncity_sim.domain.agreement import static_agreement
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import inverse, planar_from_poses
@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(generate, pl
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 3}, {"sampler": "heun", "steps": 3}, {"guidance_scale": 4.0}], ids=lambda c: "-".join(c)
+    "change", [{"steps": 3}, {"sampler": "heun", "steps": 3}, {"guidance_scale": 4.0}], ids="-".join
 )
 def test_options_have_an_effect(generate, plan_along, change):
     conditions = Conditions(plan_along(), Command.FORWARD)
@@ -119,7 +119,9 @@ def test_without_a_plan_or_with_another_length_it_is_refused(generate, plan_alon
 
 def test_a_plan_at_another_rate_is_refused(generate, plan_along):
     plan = plan_along()
-    refused(lambda: generate(Conditions(EgoPlan(plan.poses_world_from_ego, plan.times_us * 2))), "conditions.plan.times_us")
+    refused(
+        lambda: generate(Conditions(EgoPlan(plan.poses_world_from_ego, plan.times_us * 2))), "conditions.plan.times_us"
+    )
 
 
 def test_a_plan_that_is_not_a_number_is_refused(plan_along):
@@ -200,9 +202,7 @@ def test_known_free_space_holds_nothing_but_movers(generate, known_street, plan_
     plan = onward(street, 8.0, plan_along)
     chunk = generate(Conditions(plan, continuation=continuation))
     memory = DriveMemory.from_bytes(continuation.payload, GRID)
-    known = memory.seen_from(
-        planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3], GRID
-    )
+    known = memory.seen_from(planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3], GRID)
     inside = np.unique(chunk.occupancy.labels[known == 0])
     assert set(inside.tolist()) <= {0, *CARLASC.moving_labels}
 

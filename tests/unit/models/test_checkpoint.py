@@ -3,10 +3,10 @@ import shutil
 
 import pytest
 import torch
-
 from dyncity_models.checkpoint import load_model, save_model
 from dyncity_models.normalisation import Normalisation
 from dyncity_models.pipeline import AnchoredPipeline
+
 from dyncity_sim.errors import CheckpointError
 
 
@@ -106,7 +106,9 @@ def test_a_description_that_is_none_is_refused(copied, text):
         load_model(copied)
 
 
-@pytest.mark.parametrize("config", [None, [], 3, "wide", {"autoencoder": {"spin": 1}}, {"autoencoder": {"frames": "x"}}])
+@pytest.mark.parametrize(
+    "config", [None, [], 3, "wide", {"autoencoder": {"spin": 1}}, {"autoencoder": {"frames": "x"}}]
+)
 def test_a_configuration_of_another_version_is_refused(copied, config):
     change(copied, config=config)
     with pytest.raises(CheckpointError, match="configuration"):

@@ -4,8 +4,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.spatial import ConvexHull, Delaunay
-
 from dyncity_models.data.autoencoder_samples import AutoencoderSamples, ValidationChunks, class_shares
 from dyncity_models.data.clips import UNOBSERVED, Clip, ClipSource
 from dyncity_models.data.latents import (
@@ -27,6 +25,8 @@ from dyncity_models.data.views import (
     mover_columns,
     random_known_columns,
 )
+from scipy.spatial import ConvexHull, Delaunay
+
 from dyncity_sim.domain.agreement import agreement_between_frames
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.grid import CARLASC_GRID
@@ -264,7 +264,9 @@ def test_every_drive_is_encoded_plain_and_mirrored(rows):
 
 def test_what_is_known_before_a_chunk_was_covered_and_holds_no_mover(street_clip, build_autoencoder, monkeypatch):
     """Without gaps, the known mask is what the sixteen frames before covered of the canvas."""
-    monkeypatch.setattr("dyncity_models.data.latents.RandomGaps", lambda anchor, rng: lambda p: np.zeros(p.shape[:-1], bool))
+    monkeypatch.setattr(
+        "dyncity_models.data.latents.RandomGaps", lambda anchor, rng: lambda p: np.zeros(p.shape[:-1], bool)
+    )
     with torch.inference_mode():
         row = encode_chunk(build_autoencoder(), street_clip, 16, np.random.default_rng(0))
     mask = row["known_mask"][0]

@@ -1,6 +1,7 @@
+from itertools import pairwise
+
 import pytest
 import torch
-
 from dyncity_models.diffusion.flow import draw_times, guided, interpolate, noise_like, sample
 from dyncity_models.hexplane import Planes
 
@@ -40,7 +41,7 @@ def test_samplers_converge_with_their_order(sampler, order):
     errors = [
         largest(mapped(torch.sub, sample(velocity, filled(1.0), spent * n, sampler), exact)) for n in (32, 64, 128)
     ]
-    orders = [float(torch.log2(torch.tensor(a / b))) for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [float(torch.log2(torch.tensor(a / b))) for a, b in pairwise(errors)]
     assert orders == pytest.approx([order, order], abs=0.15)
 
 

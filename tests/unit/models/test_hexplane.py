@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from dyncity_models.hexplane import canvas_poses, cell_centres, compose, invert, sampling_grid, transform
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from dyncity_models.hexplane import canvas_poses, cell_centres, compose, invert, sampling_grid, transform
 from dyncity_sim.domain.frames import inverse, poses_from_planar, transform_points, wrap_angle
 
 METRES = st.floats(-1000, 1000)

@@ -1,13 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from dyncity_models.anchored.autoencoder import kl_divergence, sample_posterior
+from dyncity_models.hexplane import Planes
+from dyncity_models.training.losses import (
+    KEPT_BY_CLASS,
+    lovasz_on_observed,
+    lovasz_softmax,
+    moved_cells,
+    sampled_cross_entropy,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
-
-from dyncity_models.anchored.autoencoder import kl_divergence, sample_posterior
-from dyncity_models.hexplane import Planes
-from dyncity_models.training.losses import lovasz_on_observed, lovasz_softmax, moved_cells, weighted_cross_entropy
 
 VEHICLE, ROAD = 10, 6
 
@@ -53,39 +58,61 @@ def test_hard_mistakes_cost_the_jaccard_loss():
     assert float(loss) == pytest.approx(1 - 2 / 4)
 
 
+def random_cells(count, classes, seed=0):
+    """Logits, labels, class weights and cell weights."""
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(count, 11, generator=generator),
+        torch.tensor(classes, dtype=torch.uint8)[torch.randint(len(classes), (count,), generator=generator)],
+        torch.rand(11, generator=generator) + 0.1,
+        torch.rand(count, generator=generator) + 0.1,
+    )
+
+
+def weighted_mean(logits, labels, class_weights, cell_weights):
+    weights = class_weights[labels.long()] * cell_weights
+    return (F.cross_entropy(logits, labels.long(), reduction="none") * weights).sum() / weights.sum()
+
+
 def test_a_perfect_prediction_costs_nothing():
-    labels = torch.randint(0, 4, (2, 6, 6), generator=torch.Generator().manual_seed(0))
-    logits = 200.0 * F.one_hot(labels, 4).permute(0, 3, 1, 2).float()
-    everything = torch.ones_like(labels, dtype=torch.bool)
-    assert float(lovasz_on_observed(logits, labels, everything, 1000)) == 0.0
-    assert float(weighted_cross_entropy(logits, labels, torch.ones(4), torch.ones(2, 6, 6))) == 0.0
+    _, labels, class_weights, cell_weights = random_cells(500, range(11))
+    logits = 200.0 * F.one_hot(labels.long(), 11).float()
+    assert float(lovasz_on_observed(logits, labels, torch.ones(500, dtype=torch.bool), 1000)) == 0.0
+    assert float(sampled_cross_entropy(logits, labels, class_weights, cell_weights)) == 0.0
 
 
 def test_lovasz_looks_at_observed_cells_only():
-    labels = torch.zeros(1, 4, 4, dtype=torch.int64)
-    logits = torch.zeros(1, 2, 4, 4)
-    logits[:, 0], logits[:, 1, 2:] = 100.0, 300.0
-    observed = torch.zeros(1, 4, 4, dtype=torch.bool)
-    observed[:, :2] = True
+    labels = torch.zeros(40, dtype=torch.uint8)
+    logits = torch.zeros(40, 11)
+    logits[:, 0], logits[20:, 1] = 100.0, 300.0
+    observed = torch.arange(40) < 20
     assert float(lovasz_on_observed(logits, labels, observed, 100)) == 0.0
     assert float(lovasz_on_observed(logits, labels, ~observed, 100)) == 1.0
 
 
-def test_cross_entropy_without_cell_weights_is_torchs():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(3, 5, 8, 8, generator=generator)
-    labels = torch.randint(0, 5, (3, 8, 8), generator=generator)
-    weights = torch.rand(5, generator=generator) + 0.1
-    found = weighted_cross_entropy(logits, labels.to(torch.uint8), weights, torch.ones(3, 8, 8))
-    assert torch.allclose(found, F.cross_entropy(logits, labels, weight=weights))
+def test_rare_classes_all_enter_the_cross_entropy_which_is_then_torchs():
+    rare = [k for k, share in enumerate(KEPT_BY_CLASS) if share == 1.0]
+    logits, labels, class_weights, cell_weights = random_cells(300, rare)
+    found = sampled_cross_entropy(logits, labels, class_weights, cell_weights)
+    assert torch.allclose(found, weighted_mean(logits, labels, class_weights, cell_weights))
+    unweighted = sampled_cross_entropy(logits, labels, class_weights, torch.ones(300))
+    assert torch.allclose(unweighted, F.cross_entropy(logits, labels.long(), weight=class_weights))
+    assert {4, VEHICLE} <= set(rare)
 
 
-def test_cells_of_weight_zero_do_not_count_and_weight_two_counts_twice():
-    generator = torch.Generator().manual_seed(0)
-    logits, labels = torch.randn(1, 3, 1, 4, generator=generator), torch.tensor([[[0, 1, 2, 0]]])
-    each = F.cross_entropy(logits, labels, reduction="none").flatten()
-    found = weighted_cross_entropy(logits, labels, torch.ones(3), torch.tensor([[[0.0, 1.0, 2.0, 1.0]]]))
-    assert torch.allclose(found, (each[1] + 2 * each[2] + each[3]) / 4)
+def test_the_cross_entropy_of_sampled_cells_is_that_of_all_of_them_on_average():
+    cells = random_cells(20_000, range(11))
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.stack([sampled_cross_entropy(*cells, generator) for _ in range(20)])
+    assert float(draws.std()) > 0
+    assert float(draws.mean()) == pytest.approx(float(weighted_mean(*cells)), rel=0.005)
+
+
+def test_cells_of_weight_zero_do_not_count():
+    logits, labels, class_weights, cell_weights = random_cells(300, [2, 3, VEHICLE])
+    cell_weights[150:] = 0.0
+    found = sampled_cross_entropy(logits, labels, class_weights, cell_weights)
+    assert torch.allclose(found, weighted_mean(*(v[:150] for v in (logits, labels)), class_weights, cell_weights[:150]))
 
 
 def frames_with_vehicle_at(*cells):

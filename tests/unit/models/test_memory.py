@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.memory import COLUMNS, DriveMemory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.memory import COLUMNS, DriveMemory
 from dyncity_sim.domain.frames import poses_from_planar, transform_points
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -47,7 +47,8 @@ def seen(memory, *planar, heights_m=None):
 
 def same(first, second):
     return all(
-        np.array_equal(value, getattr(second, name)) and np.asarray(value).dtype == np.asarray(getattr(second, name)).dtype
+        np.array_equal(value, getattr(second, name))
+        and np.asarray(value).dtype == np.asarray(getattr(second, name)).dtype
         for name, value in vars(first).items()
     )
 
@@ -121,7 +122,7 @@ def test_any_other_bytes_are_refused(payload):
         {"corner": np.zeros(3, np.int64)},
         {"height_m": float("nan")},
     ],
-    ids=lambda change: "-".join(change),
+    ids="-".join,
 )
 def test_a_memory_that_is_none_is_refused_though_its_checksum_fits(learnt, change):
     assert refused(replace(learnt, **change).to_bytes())

@@ -2,11 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from einops import rearrange
-
 from dyncity_models.conditioning import COMMAND_NONE, path_maps
 from dyncity_models.hexplane import Planes, cell_centres
 from dyncity_models.normalisation import Normalisation
+from einops import rearrange
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,124 @@
+"""What only a CUDA device can show: the same model there as on the CPU, and a training step."""
+
+import numpy as np
+import pytest
+import torch
+from dyncity_models.anchored.autoencoder import Autoencoder
+from dyncity_models.anchored.transformer import DiffusionTransformer
+from dyncity_models.backend import TorchBackend
+from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.config import (
+    AnchoredConfig,
+    AutoencoderConfig,
+    CanvasConfig,
+    DiffusionTransformerConfig,
+    SamplingConfig,
+)
+from dyncity_models.normalisation import Normalisation
+from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_models.training.losses import lovasz_on_observed, moved_cells, sampled_cross_entropy
+
+from dyncity_sim.domain.conditions import Command, Conditions, EgoPlan, SamplingOptions
+from dyncity_sim.domain.frames import poses_from_planar
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+PLANES = AutoencoderConfig(
+    encoder_channels=16, static_channels=16, feature_channels=16, output_channels=16, canvas=CanvasConfig(cells=32)
+)
+
+
+@pytest.fixture(scope="module")
+def backend_on(tmp_path_factory):
+    config = AnchoredConfig(
+        PLANES, DiffusionTransformerConfig(width=64, depth=2, heads=2, stem_channels=16), SamplingConfig(steps=4)
+    )
+    torch.manual_seed(0)
+    transformer = DiffusionTransformer(config.transformer, PLANES)
+    with torch.no_grad():
+        for parameter in transformer.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    folder = tmp_path_factory.mktemp("weights")
+    save_model(folder, config, Autoencoder(PLANES), transformer, Normalisation(PLANES.latent_channels))
+    return lambda device: TorchBackend(AnchoredPipeline(load_model(folder), torch.device(device)))
+
+
+@pytest.fixture(scope="module")
+def conditions():
+    planar = np.column_stack([0.8 * np.arange(16), np.zeros(16), 0.02 * np.arange(16)])
+    return Conditions(EgoPlan(poses_from_planar(planar), np.arange(16, dtype=np.int64) * 100_000), Command.LEFT)
+
+
+def generate(backend, conditions, seed):
+    return backend.generate(conditions, SamplingOptions(seed=seed), lambda step: None)
+
+
+def test_the_same_seed_gives_the_same_chunk_on_the_gpu(backend_on, conditions):
+    backend = backend_on("cuda")
+    first, again, other = (generate(backend, conditions, seed) for seed in (1, 1, 2))
+    assert first.occupancy.labels.tobytes() == again.occupancy.labels.tobytes()
+    assert first.continuation == again.continuation
+    assert not np.array_equal(first.occupancy.labels, other.occupancy.labels)
+
+
+def test_a_seed_means_almost_the_same_chunk_on_gpu_and_cpu(backend_on, conditions):
+    """The noise is drawn on the CPU; rounding to bfloat16 differs and tips cells that were close."""
+    labels = [generate(backend_on(device), conditions, 3).occupancy.labels for device in ("cuda", "cpu")]
+    another = generate(backend_on("cpu"), conditions, 4).occupancy.labels
+    same, by_chance = (float((labels[0] == other).mean()) for other in (labels[1], another))
+    assert same > 0.95
+    assert same > by_chance
+
+
+def test_a_drive_goes_on_from_the_gpu_on_the_cpu(backend_on, conditions):
+    chunk = generate(backend_on("cuda"), conditions, 1)
+    onward = Conditions(conditions.plan, Command.LEFT, chunk.continuation)
+    assert generate(backend_on("cpu"), onward, 2).occupancy.labels.shape == (16, 128, 128, 8)
+    assert generate(backend_on("cuda"), onward, 2).occupancy.labels.shape == (16, 128, 128, 8)
+
+
+def test_observed_occupancy_is_encoded_on_the_gpu(backend_on, conditions):
+    backend = backend_on("cuda")
+    continuation = backend.encode(generate(backend, conditions, 1).occupancy)
+    assert continuation.model_id == backend.info.model_id
+
+
+def test_losses_run_on_the_gpu_as_on_the_cpu():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 11, (1, 4, 16, 16, 8), generator=generator, dtype=torch.uint8)
+    poses = 0.3 * torch.randn(1, 4, 3, generator=generator)
+    logits = torch.randn(labels.numel(), 11, generator=generator)
+    found = []
+    for device in ("cpu", "cuda"):
+        there, flat = labels.to(device), labels.flatten().to(device)
+        moved = moved_cells(there, poses.to(device), (4, 10), 8.0)
+        everywhere = torch.ones(len(flat), device=device)
+        lovasz = lovasz_on_observed(logits.to(device), flat, everywhere > 0, 500)
+        entropy = sampled_cross_entropy(logits.to(device), flat, everywhere[:11], everywhere)
+        assert lovasz.isfinite()
+        assert entropy.isfinite()
+        found.append(moved.cpu())
+    assert (found[0] == found[1]).float().mean() > 0.99
+
+
+def test_a_step_of_training_lowers_the_loss_on_the_gpu():
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(PLANES).cuda()
+    optimiser = torch.optim.AdamW(autoencoder.parameters(), lr=1e-3)
+    labels = torch.zeros(1, 16, 128, 128, 8, dtype=torch.uint8)
+    labels[..., 0], labels[:, :, :, 90:] = 6, 1
+    labels, poses, frames = labels.cuda(), torch.zeros(1, 16, 3).cuda(), torch.tensor([[0, 8]]).cuda()
+    losses = []
+    for _ in range(10):
+        with torch.autocast("cuda", torch.bfloat16):
+            means, _ = autoencoder.encode(labels, poses)
+            logits = autoencoder.decode(means, poses, frames)
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, -2), labels[:, [0, 8]].flatten().long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]

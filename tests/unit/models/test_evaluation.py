@@ -1,0 +1,132 @@
+import json
+from argparse import Namespace
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from dyncity_models.data.clips import ClipSource
+from dyncity_models.evaluation.generation import (
+    generate_from_plans,
+    plan_of,
+    recorded_plans,
+    road_under_path,
+    turns_as_planned,
+)
+from dyncity_models.evaluation.reconstruction import reconstruct, spread_chunks
+from dyncity_models.evaluation.report import evaluate
+from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
+from PIL import Image
+
+from dyncity_sim.domain.conditions import Command
+from dyncity_sim.domain.taxonomy import CARLASC
+
+ROAD, SIDEWALK = CARLASC.index("road"), CARLASC.index("sidewalk")
+
+
+def test_the_confusion_matrix_counts_truth_by_row_and_prediction_by_column():
+    truth = torch.tensor([0, 1, 1, 2, 2, 2], dtype=torch.uint8)
+    predicted = torch.tensor([0, 1, 2, 2, 2, 0], dtype=torch.uint8)
+    assert confusion_matrix(truth, predicted, 3).tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 2]]
+
+
+def test_iou_is_intersection_over_union_and_nan_where_a_class_is_absent():
+    confusion = torch.tensor([[8, 0, 2, 0], [0, 0, 0, 0], [1, 0, 3, 0], [0, 0, 1, 1]])
+    iou = class_iou(confusion)
+    assert iou[[0, 2, 3]].tolist() == pytest.approx([8 / 11, 3 / 7, 1 / 2])
+    assert iou[1].isnan()
+
+
+def test_mean_iou_leaves_out_free_space_and_what_the_truth_does_not_hold():
+    confusion = torch.tensor([[8, 1, 1, 0], [0, 0, 0, 0], [1, 0, 3, 0], [0, 1, 0, 1]])
+    assert mean_iou(confusion) == pytest.approx((3 / 5 + 1 / 2) / 2)
+    assert np.isnan(mean_iou(torch.tensor([[5, 1], [0, 0]])))
+
+
+def test_all_of_the_path_is_road_in_a_street_that_follows_it(build_street):
+    for curvature_per_m in (0.0, 0.03, -0.03):
+        assert road_under_path(build_street(16, 8.0, curvature_per_m=curvature_per_m)) == 1.0
+
+
+def test_the_share_of_road_is_that_of_the_columns_under_the_path(build_street):
+    street = build_street(16, 8.0)
+    labels = street.labels.copy()
+    labels[:, 64:][labels[:, 64:] == ROAD] = SIDEWALK
+    # of the sixteen poses, seen from the ninth, the first eight lie behind and the ninth is at the border
+    assert road_under_path(replace(street, labels=labels)) == pytest.approx(8 / 16)
+    labels[labels == ROAD] = SIDEWALK
+    assert road_under_path(replace(street, labels=labels)) == 0.0
+
+
+def test_a_path_half_off_the_road_is_half_under_road(build_street):
+    """The kerb runs along the path: the two columns on and right of it are road, the left one is not."""
+    street = build_street(16, 8.0)
+    labels = street.labels.copy()
+    left = labels[:, :, 65:]
+    left[left == ROAD] = SIDEWALK
+    assert road_under_path(replace(street, labels=labels)) == pytest.approx(2 / 3)
+
+
+def test_a_world_that_moves_as_planned_is_told_from_its_mirror_image(build_street, street_actor):
+    landmark = street_actor(15.0, 10.0, 0.3, 0.0, (4.0, 4.0, 2.5), label=CARLASC.index("building"))
+    turning = build_street(16, 10.0, [landmark], curvature_per_m=0.04)
+    mirror = np.diag([1.0, -1.0, 1.0, 1.0])
+    other_way = replace(turning, poses_world_from_ego=mirror @ turning.poses_world_from_ego @ mirror)
+    assert turns_as_planned(turning)
+    assert not turns_as_planned(other_way)
+
+
+def test_recorded_plans_are_of_the_middle_of_the_drives(recording, street_clip):
+    plans = list(recorded_plans(ClipSource([recording]), 3))
+    assert len(plans) == 3
+    expected = plan_of(street_clip.planar[12:28])
+    assert np.allclose(plans[0].poses_world_from_ego, expected.poses_world_from_ego)
+    assert [plan.command for plan in plans] == [Command.FORWARD, Command.FORWARD, Command.STATIC]
+
+
+def test_chunks_of_perfect_weights_would_score_full_marks(backend, recording, monkeypatch):
+    """The decoder is replaced by the truth: what is left is the counting."""
+    source = ClipSource([recording])
+    chunks = list(spread_chunks(source, 2))
+    truths = iter([torch.from_numpy(chunk.labels.copy())[None] for chunk in chunks])
+    monkeypatch.setattr(backend.pipeline, "decode", lambda planes, poses: next(truths))
+    scores = reconstruct(backend.pipeline, iter(chunks))
+    assert scores.miou == pytest.approx(100.0)
+    assert scores.cells.sum() == 2 * 16 * 128 * 128 * 8
+    present = np.unique(np.concatenate([chunk.labels[chunk.observed] for chunk in chunks]))
+    assert np.isfinite(scores.class_iou).nonzero()[0].tolist() == present.tolist()
+
+
+def test_generation_is_scored_once_per_plan(backend, plan_along):
+    kept = []
+    plans = [plan_along(6.0, 0.3), plan_along(6.0)]
+    scores = generate_from_plans(backend, iter(plans), seed=3, steps=1, keep=kept.append)
+    assert [chunk.seed for chunk in kept] == [3, 4]
+    assert len(scores.seconds) == len(scores.road_under_path) == len(scores.rigidity) == 2
+    assert len(scores.turns) == 1
+    assert scores.cells.sum() == 2 * 16 * 128 * 128 * 8
+    assert scores.cells[ROAD] == sum(int((chunk.occupancy.labels == ROAD).sum()) for chunk in kept)
+
+
+def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, recording, tmp_path, capsys):
+    arguments = Namespace(
+        recordings=[recording],
+        plans_from=None,
+        weights=weights,
+        plans=2,
+        clips=1,
+        drives=1,
+        steps=1,
+        seed=0,
+        json=tmp_path / "figures" / "evaluation.json",
+        picture=tmp_path / "pictures" / "chunks.png",
+    )
+    assert evaluate(arguments) == 0
+    figures = json.loads(arguments.json.read_text())
+    assert figures["model_id"] == backend.info.model_id
+    assert (figures["plans"], figures["drives"]) == (2, 0)
+    assert 0 <= figures["road_under_path"] <= 1
+    assert sum(figures["share_generated"].values()) == pytest.approx(1.0)
+    assert backend.info.model_id in capsys.readouterr().out
+    with Image.open(arguments.picture) as picture:
+        assert picture.width > picture.height

@@ -1,0 +1,274 @@
+"""Training from a recording to weights; a killed run goes on from its newest checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from dyncity_models.backend import load
+from dyncity_models.checkpoint import load_model
+from dyncity_models.training.config import (
+    AutoencoderTrainingConfig,
+    DataConfig,
+    OptimiserConfig,
+    RunConfig,
+    TransformerTrainingConfig,
+)
+from dyncity_models.training.optimiser import MuonAdamW, split_parameters
+from dyncity_models.training.run import resumed_step
+from dyncity_models.training.schedule import warm_up_constant_decay
+from dyncity_models.training.stages import encode_recordings, train_autoencoder, train_transformer
+from dyncity_models.training.transformer_task import TransformerTask
+from torch import nn
+
+from dyncity_sim.cli.main import main
+from dyncity_sim.config import load_config, save_config
+from dyncity_sim.domain.conditions import Conditions, SamplingOptions
+from dyncity_sim.errors import ConfigError, InvalidInputError
+
+PATIENCE_S = 120.0
+RATE = 0.1
+
+quiet_lightning = [
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended"),
+]
+
+
+@pytest.fixture
+def autoencoder_run(tiny, recording, tmp_path):
+    """A run of the autoencoder of a few seconds, checkpointed at every other step."""
+    return AutoencoderTrainingConfig(
+        model=tiny.autoencoder,
+        data=DataConfig([str(recording)], [str(recording)], workers=0),
+        optimiser=OptimiserConfig(steps=1000, batch=1, warm_up=2),
+        run=RunConfig(str(tmp_path / "vae"), 0, "32-true", "cpu", 1, 2, 100, 2),
+    )
+
+
+def exported(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def train_until_killed(config, folder):
+    """Start a run as a process and kill it once it has a checkpoint."""
+    save_config(config, folder / "run.yaml")
+    command = [sys.executable, "-m", "dyncity_sim.cli.main", "train", "vae", "--config", str(folder / "run.yaml")]
+    log = folder / "log.txt"
+    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while resumed_step(config.run) < 4:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline_s, log.read_text()
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+class TestKilledRun:
+    pytestmark = quiet_lightning
+
+    def test_goes_on_from_its_checkpoint_to_the_last_step_and_a_finished_one_stays_as_it_is(
+        self, autoencoder_run, tmp_path
+    ):
+        train_until_killed(autoencoder_run, tmp_path)
+        done = resumed_step(autoencoder_run.run)
+        assert done >= 4
+        assert not (tmp_path / "vae" / "export").exists()
+
+        last = replace(autoencoder_run, optimiser=replace(autoencoder_run.optimiser, steps=done + 4))
+        export = train_autoencoder(last)
+        final = torch.load(tmp_path / "vae" / "checkpoints" / "final.ckpt", weights_only=False)
+        assert final["global_step"] == done + 4 == resumed_step(last.run)
+        averaged = final["state_dict"]["autoencoder.decoder.head.weight"]
+        weights = load_model(export).autoencoder.decoder.head.weight
+        assert torch.equal(weights, averaged.half().float())
+
+        before = exported(export)
+        train_autoencoder(last)
+        assert exported(export) == before
+
+
+@pytest.mark.slow
+class TestStages:
+    pytestmark = quiet_lightning
+
+    def test_lead_from_a_recording_to_weights_that_generate(
+        self, tiny, autoencoder_run, recording, tmp_path, plan_along
+    ):
+        steps = replace(autoencoder_run.optimiser, steps=3)
+        brief = replace(autoencoder_run.run, validate_every=2)
+        autoencoder = train_autoencoder(replace(autoencoder_run, optimiser=steps, run=brief))
+        counts = encode_recordings([recording], autoencoder, tmp_path / "latents", 0, 1)
+        assert counts == {"static": 2, "forward": 4, "left": 0, "right": 0, "left out": 0}
+        with pytest.raises(InvalidInputError, match="without an encoded data set"):
+            encode_recordings([recording], autoencoder, tmp_path / "latents", 0, 1)
+
+        latents = str(tmp_path / "latents")
+        weights = train_transformer(
+            TransformerTrainingConfig(
+                tiny.transformer,
+                str(autoencoder),
+                latents,
+                latents,
+                replace(steps, batch=2),
+                run=replace(brief, out=str(tmp_path / "dit")),
+            )
+        )
+        (log,) = (file.read_text() for file in (tmp_path / "dit" / "log").rglob("metrics.csv"))
+        assert "val_xy_start" in log
+        assert "val_xy_go_on" in log
+        statistics = json.loads((tmp_path / "latents" / "latents.json").read_text())
+        model = load_model(weights)
+        assert model.normalisation.get_buffer("tx_mean").flatten().tolist() == pytest.approx(statistics["tx_mean"])
+        chunk = load(weights).generate(Conditions(plan_along()), SamplingOptions(seed=0), lambda step: None)
+        assert chunk.model_id == model.model_id != load_model(autoencoder).model_id
+
+
+@pytest.mark.parametrize("stage", ["vae", "dit"])
+def test_an_unknown_key_is_named_and_ends_the_command_with_code_2(stage, capsys):
+    assert main(["train", stage, "optimiser.stepz=3"]) == 2
+    assert "optimiser.stepz" in capsys.readouterr().err
+
+
+def test_a_value_of_the_wrong_type_is_named():
+    with pytest.raises(ConfigError) as caught:
+        load_config(AutoencoderTrainingConfig, None, ["optimiser.steps=many"])
+    assert caught.value.field == "optimiser.steps"
+
+
+@pytest.mark.parametrize(("stage", "schema"), [("vae", AutoencoderTrainingConfig), ("dit", TransformerTrainingConfig)])
+def test_the_shipped_configurations_fit(stage, schema, pytestconfig):
+    config = load_config(schema, pytestconfig.rootpath / "configs" / "anchored" / f"{stage}.yaml")
+    assert config.run.out == f"out/train/{stage}"
+
+
+def test_a_fresh_run_begins_at_step_zero(tmp_path):
+    assert resumed_step(RunConfig(str(tmp_path))) == 0
+
+
+def test_the_rate_warms_up_stays_and_decays_to_its_last_share():
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    config = OptimiserConfig(steps=100, warm_up=10, decay_from=0.6, final_lr_share=0.1)
+    factor = warm_up_constant_decay(optimiser, config).lr_lambdas[0]
+    assert [factor(step) for step in (0, 9, 10, 60)] == [0.1, 1.0, 1.0, 1.0]
+    assert factor(80) == pytest.approx(0.55)
+    assert factor(100) == pytest.approx(0.1)
+    assert factor(1000) == pytest.approx(0.1)
+    factors = [factor(step) for step in range(101)]
+    assert (np.diff(factors[60:]) < 0).all()
+
+
+class Towers(nn.Module):
+    """Two linear layers as blocks, one more as head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = torch.tanh(block(x))
+        return self.head(x)
+
+
+def stepped(model, optimiser, schedule, seeds):
+    for seed in seeds:
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(seed))
+        optimiser.zero_grad()
+        (model(x) - x.sum(dim=1, keepdim=True)).square().mean().backward()
+        optimiser.step()
+        schedule.step()
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def towers():
+    model = Towers()
+    optimiser = MuonAdamW(*split_parameters(model.blocks, model), lr=RATE, weight_decay=0.01)
+    return model, optimiser, warm_up_constant_decay(optimiser, OptimiserConfig(steps=20, warm_up=5, decay_from=0.5))
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_adamw_all_else():
+    model = Towers()
+    matrices, others = split_parameters(model.blocks, model)
+    assert [tuple(p.shape) for p in matrices] == [(4, 4), (4, 4)]
+    assert len(others) == 4
+    assert {id(p) for p in matrices + others} == {id(p) for p in model.parameters()}
+
+
+def test_both_optimisers_follow_one_schedule():
+    _, optimiser, schedule = towers()
+    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([RATE / 5] * 2)
+    for _ in range(5):
+        optimiser.step()
+        schedule.step()
+    rates = [group["lr"] for part in (optimiser, optimiser.muon, optimiser.adamw) for group in part.param_groups]
+    assert rates == [RATE] * 4
+
+
+def test_an_optimiser_restored_from_its_state_takes_the_same_steps(tmp_path):
+    model, optimiser, schedule = towers()
+    stepped(model, optimiser, schedule, range(7))
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
+    torch.save(state, tmp_path / "state.ckpt")
+    expected = stepped(model, optimiser, schedule, range(7, 14))
+
+    restored, other, its_schedule = towers()
+    state = torch.load(tmp_path / "state.ckpt", weights_only=False)
+    restored.load_state_dict(state["model"])
+    other.load_state_dict(state["optimiser"])
+    its_schedule.load_state_dict(state["schedule"])
+    found = stepped(restored, other, its_schedule, range(7, 14))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_muon_and_adamw_learn():
+    model, optimiser, schedule = towers()
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
+
+    @torch.no_grad()
+    def error():
+        return float((model(x) - x.sum(dim=1, keepdim=True)).square().mean())
+
+    before = error()
+    stepped(model, optimiser, schedule, range(20))
+    assert error() < 0.7 * before
+
+
+@pytest.fixture
+def task(tiny):
+    ones = {f"{p}_{m}": [v] * 8 for p in ("xy", "tx", "ty") for m, v in (("mean", 0.0), ("std", 1.0))}
+    return TransformerTask(TransformerTrainingConfig(tiny.transformer), tiny.autoencoder, ones).eval()
+
+
+def test_at_initialisation_the_loss_is_that_of_a_velocity_of_zero(task, build_planes, build_conditions):
+    """Noise minus data of independent unit normals has variance two."""
+    with torch.inference_mode():
+        losses = task.losses(build_planes(8, 1), build_planes(8, 2), torch.full((8,), 0.5), build_conditions(8))
+    assert {name: float(value) for name, value in losses.items()} == {
+        name: pytest.approx(2.0, abs=0.15) for name in ("xy", "tx", "ty")
+    }
+
+
+def test_errors_near_the_ego_path_count_more(task, build_planes, build_conditions):
+    conditions = build_conditions(2)
+    weights = task._path_weights(conditions)
+    assert weights.shape == (2, 1, 16, 16)
+    assert set(weights.unique().tolist()) == {1.0, 3.0}
+    assert (weights[:, 0, 8, 8] == 3.0).all()
+    assert (weights[:, 0, :, 0] == 1.0).all()
+    data = build_planes(2)
+    with torch.inference_mode():
+        losses = task.losses(data, data, torch.full((2,), 0.5), conditions)
+    assert all(float(value) == 0.0 for value in losses.values())
