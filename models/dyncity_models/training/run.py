@@ -14,7 +14,10 @@ from dyncity_sim.config import save_config
 
 def resumed_step(run: RunConfig) -> int:
     """Optimiser steps that the newest checkpoint of a run has behind it; 0 for a fresh run."""
-    checkpoint = Path(run.out) / "checkpoints" / "last.ckpt"
+    return _step_of(Path(run.out) / "checkpoints" / "last.ckpt")
+
+
+def _step_of(checkpoint: Path) -> int:
     if not checkpoint.is_file():
         return 0
     return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["global_step"])
@@ -31,6 +34,8 @@ def fit(
 ) -> Path:
     """Train to the last step, going on from the newest checkpoint in ``run.out`` if there is one.
 
+    A run that has ended already is not trained again: ``task`` gets its final weights.
+
     Returns:
         The final checkpoint, whose weights are the averaged ones.
     """
@@ -39,7 +44,11 @@ def fit(
     save_config(config, out / "config.yaml")
     if run.threads:
         torch.set_num_threads(run.threads)
-    resume = out / "checkpoints" / "last.ckpt"
+    resume, final = (out / "checkpoints" / f"{name}.ckpt" for name in ("last", "final"))
+    if _step_of(final) >= optimiser.steps:
+        # The trainer would stop before its first step, and with that before it swaps in the averaged weights.
+        task.load_state_dict(torch.load(final, map_location="cpu", weights_only=False)["state_dict"])
+        return final
     trainer = lightning.Trainer(
         accelerator=run.accelerator,
         devices=1,
@@ -63,5 +72,5 @@ def fit(
         ],
     )
     trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=False)
-    trainer.save_checkpoint(out / "checkpoints" / "final.ckpt")
-    return out / "checkpoints" / "final.ckpt"
+    trainer.save_checkpoint(final)
+    return final
