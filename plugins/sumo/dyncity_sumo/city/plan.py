@@ -113,10 +113,11 @@ def _highway(network: RoadNetwork) -> shapely.MultiPolygon:
     shouldered = {
         lane.edge_id for lane in network.lanes_of(LaneKind.SHOULDER) if lane.width_m >= LANE_OF_HIGHWAY_SHOULDER_M
     }
+    driven = {lane.edge_id for lane in network.lanes_of(LaneKind.DRIVING)} - walked
     edges = _union(
         ribbon(lane, 2.0)
         for lane in network.lanes_of(LaneKind.DRIVING, LaneKind.SHOULDER)
-        if lane.edge_id not in walked and (lane.speed_mps > HIGHWAY_SPEED_MPS or lane.edge_id in shouldered)
+        if lane.edge_id in driven and (lane.speed_mps > HIGHWAY_SPEED_MPS or lane.edge_id in shouldered)
     )
     walks = _union(ribbon(lane) for lane in network.lanes_of(LaneKind.SIDEWALK))
     fast = [
