@@ -104,9 +104,9 @@ class OwnEgo:
         self._waited_s = 0.0
         self._passed: set[float] = set()
         self.route = Route(town.lanes, town.traffic, state.lane_id, rng)
-        self._arrived = not self.route.grow(ROUTE_AHEAD_M)
         x_m, y_m, self._z_m = state.xyz_m
-        near_m = self.route.line.project(np.array([x_m, y_m]), 0.0, reach_m=1e4)
+        near_m = self.route.line.project(np.array([x_m, y_m]), 0.0, reach_m=np.inf)
+        self._arrived = not self.route.grow(near_m + ROUTE_AHEAD_M)
         motion = Motion(float(x_m), float(y_m), state.yaw_rad, state.speed_mps, 0.0, near_m)
         self.driver = Driver(motion, self._size_m[0], Flaws(rng, attentive))
         town.traffic.take_over(vehicle_id)

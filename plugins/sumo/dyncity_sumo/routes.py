@@ -29,6 +29,10 @@ TURN_WEIGHTS: Mapping[str, float] = {"s": 1.0, "l": 1.6, "r": 1.6, "L": 1.2, "R"
 """How willingly the walk takes each kind of link: more turns than real traffic, which mostly goes straight on."""
 
 
+LOOK_AHEAD = 5
+"""The walk avoids ways that end before so many junctions."""
+
+
 class LaneGraph(Protocol):
     """What the walk needs to know of a network's connections."""
 
@@ -88,8 +92,8 @@ class GuideLine:
 
     def project(self, xy_m: Float64[np.ndarray, "2"], near_m: float, reach_m: float = 8.0) -> float:
         """Distance from the start of the point closest to ``xy_m``, sought within ``reach_m`` of ``near_m``."""
-        first = max(int((near_m - reach_m) / SPACING_M), 0)
-        last = max(min(int((near_m + reach_m) / SPACING_M) + 1, len(self.points_m)), first + 1)
+        first = int(np.clip((near_m - reach_m) / SPACING_M, 0, len(self.points_m) - 1))
+        last = int(np.clip((near_m + reach_m) / SPACING_M + 1, first + 1, len(self.points_m)))
         offset = self.points_m[first:last, :2] - xy_m
         nearest = first + int(np.einsum("nd,nd->n", offset, offset).argmin())
         along = np.array([np.cos(self.yaws_rad[nearest]), np.sin(self.yaws_rad[nearest])])
@@ -164,12 +168,21 @@ class Route:
         return self._length_m >= until_m
 
     def _choose(self) -> Link | None:
-        links = [x for x in self._graph.links(self._last) if x.lane_id in self._lanes and TURN_WEIGHTS[x.turn] > 0]
-        onward = [x for x in links if self._graph.links(x.lane_id)]
-        if not onward:
+        links = self._ways_out(self._last)
+        if not links:
             return None
+        onward = [link for link in links if self._leads_on(link.lane_id, LOOK_AHEAD)] or links
         weights = np.array([TURN_WEIGHTS[x.turn] for x in onward])
         return onward[int(self._rng.choice(len(onward), p=weights / weights.sum()))]
+
+    def _ways_out(self, lane_id: str) -> list[Link]:
+        return [x for x in self._graph.links(lane_id) if x.lane_id in self._lanes and TURN_WEIGHTS[x.turn] > 0]
+
+    def _leads_on(self, lane_id: str, junctions: int) -> bool:
+        """Whether one can get past that many more junctions."""
+        if junctions == 0:
+            return True
+        return any(self._leads_on(link.lane_id, junctions - 1) for link in self._ways_out(lane_id))
 
     def _append(self, lane_id: str) -> None:
         lane = self._lanes[lane_id]

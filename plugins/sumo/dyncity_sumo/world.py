@@ -220,9 +220,9 @@ def _turn_ahead(town: Town, state: VehicleState, rng: np.random.Generator) -> fl
     if state.lane_id not in town.lanes or state.lane_id.startswith(":"):
         return -1.0
     route = Route(town.lanes, town.traffic, state.lane_id, rng)
-    if not route.grow(ROUTE_FREE_M):
+    here_m = route.line.project(np.array(state.xyz_m[:2]), 0.0, reach_m=np.inf)
+    if not route.grow(here_m + ROUTE_FREE_M):
         return -1.0
-    here_m = route.line.project(np.array(state.xyz_m[:2]), 0.0, reach_m=1e4)
     first, last = (int((here_m + ahead_m) / SPACING_M) for ahead_m in TURN_WITHIN_M)
     turned_rad = np.abs(route.line.yaws_rad[first:last] - route.line.yaws_rad[first])
     return float(min(turned_rad.max(initial=0.0), np.pi / 2))
