@@ -41,7 +41,10 @@ class Planes:
 def canvas_poses(planar_world: Float[Tensor, "B T 3"], anchor_frame: int) -> Float[Tensor, "B T 3"]:
     """Planar poses (x, y, yaw) of each frame on the canvas, from planar poses in any common frame."""
     anchor = planar_world[:, anchor_frame : anchor_frame + 1]
-    return compose(invert(anchor), planar_world)
+    relative = compose(invert(anchor), planar_world)
+    yaw = relative[..., 2:]
+    # World yaws jump by a full turn where a heading crosses west; relative to the anchor they must not.
+    return torch.cat([relative[..., :2], torch.atan2(yaw.sin(), yaw.cos())], dim=-1)
 
 
 def invert(pose: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3"]:

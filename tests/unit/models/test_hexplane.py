@@ -52,7 +52,6 @@ def test_the_canvas_is_the_ego_frame_of_its_anchor(anchor_frame, seed):
     assert np.allclose(matrix(poses[0]), relative, atol=1e-8)
 
 
-@pytest.mark.xfail(strict=True, reason="headings either side of west come out a full turn apart")
 def test_canvas_poses_are_continuous_where_the_heading_crosses_west():
     yaw = wrap_angle(np.pi + np.linspace(-0.1, 0.1, 16))
     planar = torch.from_numpy(np.column_stack([-np.arange(16.0), np.zeros(16), yaw]))[None]
