@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 from dyncity_models.hexplane import canvas_poses, cell_centres, compose, invert, sampling_grid, transform
 from hypothesis import given
