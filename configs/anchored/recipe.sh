@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# From nothing to the bundled weights: record, train the autoencoder, encode, train the transformer, evaluate.
+# Usage: configs/anchored/recipe.sh CARLA_TOWNS OUT
+#   CARLA_TOWNS  folder with Town01.xodr, Town02.xodr and Town04.xodr of CARLA
+#   OUT          folder for recordings, latents, runs; a step whose result is there is not done again
+set -euo pipefail
+towns=$1 out=$2
+recordings=$out/recordings
+
+record() { # name map minutes seed [options]
+  [ -d "$recordings/$1" ] && return
+  dyncity record --map "$2" --minutes "$3" --seed "$4" --egos 20 --town-minutes 3 --out "$recordings/$1" "${@:5}"
+}
+
+# Seen by emulated sensors: the autoencoder learns from these.
+record grid-a generated:grid 6 101 --burst 33
+record spider-a generated:spider 6 104 --burst 33
+record random-a generated:random 5 103 --burst 33
+record berlin-a berlin 5 102 --burst 33
+record town01-a "$towns/Town01.xodr" 5 105 --burst 33
+# Truth only: more streets for the transformer, which is trained on dense latents.
+record grid-c generated:grid 9 401 --burst 33 --blind
+record spider-c generated:spider 7 402 --burst 33 --blind
+record random-c generated:random 6 404 --burst 33 --blind
+record berlin-c berlin 4 405 --burst 33 --blind
+record town04-c "$towns/Town04.xodr" 2 406 --burst 33 --blind
+# Never trained on.
+record town02-val "$towns/Town02.xodr" 2 200 --burst 33
+record town02-long "$towns/Town02.xodr" 1.6 201 --continuous
+
+seen=$recordings/grid-a,$recordings/spider-a,$recordings/berlin-a,$recordings/town01-a,$recordings/random-a
+[ -d "$out/vae/export" ] || dyncity train vae --config configs/anchored/vae.yaml \
+  data.train="[$seen]" data.validation="[$recordings/town02-val]" run.out="$out/vae"
+[ -f "$out/latents/validation/latents.json" ] || dyncity encode "$recordings/town02-val" \
+  --autoencoder "$out/vae/export" --seed 1 --out "$out/latents/validation"
+[ -f "$out/latents/train/latents.json" ] || dyncity encode "$recordings"/*-a "$recordings"/*-c \
+  --autoencoder "$out/vae/export" --out "$out/latents/train"
+[ -d "$out/dit/export" ] || dyncity train dit --config configs/anchored/dit.yaml autoencoder="$out/vae/export" \
+  latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$out/dit"
+
+dyncity evaluate "$recordings/town02-val" "$recordings/town02-long" --plans-from "$recordings"/*-c \
+  --weights "$out/dit/export" --json "$out/evaluation.json" --picture "$out/evaluation.png"

@@ -1,0 +1,63 @@
+"""The weights that ship with the package, as a user gets them."""
+
+import numpy as np
+import pytest
+from dyncity_models.backend import TorchBackend, load
+from dyncity_models.checkpoint import BUNDLED
+from dyncity_models.evaluation.generation import road_under_path
+
+from dyncity_sim.domain.agreement import agreement_between_frames, static_agreement
+from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
+from dyncity_sim.domain.frames import inverse, poses_from_planar
+from dyncity_sim.domain.generation import GeneratedChunk
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.taxonomy import CARLASC
+
+MOST_BYTES = 24 * 2**20
+
+
+@pytest.fixture(scope="module")
+def backend() -> TorchBackend:
+    return load(None)
+
+
+def straight(chunk: int) -> EgoPlan:
+    frames = np.arange(chunk * 16, (chunk + 1) * 16)
+    planar = np.stack([0.8 * frames, 0.0 * frames, 0.0 * frames], axis=-1)
+    return EgoPlan(poses_from_planar(planar, z_m=1.8), frames * 100_000)
+
+
+def generate(
+    backend: TorchBackend, plan: EgoPlan, seed: int, continuation: Continuation | None = None
+) -> GeneratedChunk:
+    return backend.generate(Conditions(plan, plan.command, continuation), SamplingOptions(seed=seed), lambda step: None)
+
+
+def test_the_bundled_weights_are_at_most_24_mebibytes():
+    assert 0 < sum(file.stat().st_size for file in BUNDLED.iterdir()) <= MOST_BYTES
+
+
+def test_they_generate_a_street_under_the_ego_from_a_plan_alone(backend: TorchBackend):
+    chunks = [generate(backend, straight(0), seed) for seed in range(4)]
+    assert np.mean([road_under_path(chunk.occupancy) for chunk in chunks]) > 0.6
+    assert all(agreement_between_frames(chunk.occupancy, 0, 15) > 0.9 for chunk in chunks)
+    shares = np.mean(
+        [np.bincount(c.occupancy.labels.ravel(), minlength=11) / c.occupancy.labels.size for c in chunks], 0
+    )
+    assert 0.6 < shares[0] < 0.95
+    for name in ("road", "sidewalk", "ground", "building", "vegetation"):
+        assert shares[CARLASC.index(name)] > 0.001, name
+
+
+def test_the_next_chunk_goes_on_in_the_same_street(backend: TorchBackend):
+    first = generate(backend, straight(0), 1)
+    second = generate(backend, straight(1), 2, first.continuation)
+    other = generate(backend, straight(1), 2)
+    before = first.occupancy
+
+    def agreement(after: GeneratedChunk) -> float:
+        pose = inverse(before.poses_world_from_ego[-1]) @ after.occupancy.poses_world_from_ego[0]
+        return static_agreement(before.labels[-1], after.occupancy.labels[0], pose, CARLASC_GRID, CARLASC)
+
+    assert agreement(second) > 0.9
+    assert agreement(second) > agreement(other) + 0.1
