@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -27,7 +26,9 @@ from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.files import write_text
 from dyncity_sim.preview.bev import render_bev
+from dyncity_sim.preview.film import write_png
 
 PICTURED = 8
 
@@ -59,7 +60,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     Console().print(table(figures))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_text(json.dumps(figures, indent=2) + "\n", arguments.json)
     if arguments.picture:
         draw(pictured, arguments.picture)
     return 0
@@ -90,7 +91,7 @@ def summarise(
         "share_generated": dict(zip(names, generated_shares.tolist(), strict=True)),
         "share_reconstructed": dict(zip(names, reconstructed_shares.tolist(), strict=True)),
         "share_ratio": dict(zip(names, ratios.tolist(), strict=True)),
-        "road_under_path": float(np.mean(generation.road_under_path)),
+        "road_under_path": float(np.nanmean(generation.road_under_path)),
         "static_agreement_0_15": float(np.nanmean(generation.rigidity)),
         "turns": len(generation.turns),
         "turns_right": int(np.sum(generation.turns)),
@@ -130,7 +131,7 @@ def draw(chunks: list[GeneratedChunk], file: Path) -> None:
         for c in chosen
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows)).save(file)
+    write_png(np.concatenate(rows), file)
 
 
 def _short(value: object) -> str:

@@ -60,6 +60,8 @@ def lovasz_on_observed(
 ) -> Float[Tensor, ""]:
     """Lovasz-Softmax on cells drawn from the observed ones, since sorting every cell costs too much."""
     cells = observed_N.nonzero()[:, 0]
+    if len(cells) == 0:
+        return logits_NK.sum() * 0.0
     drawn = torch.randint(len(cells), (min(samples, len(cells)),), generator=generator, device=cells.device)
     chosen = cells[drawn]
     return lovasz_softmax(logits_NK[chosen].float().softmax(dim=-1), labels_N[chosen].long())
