@@ -10,7 +10,7 @@ demo: $(VENV)/ready
 	$(BIN)/dyncity demo --out $(OUT)
 
 test: $(VENV)/ready
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 check: lint types imports protos spelling
 
@@ -36,6 +36,11 @@ protos: $(VENV)/ready
 
 spelling: $(VENV)/ready
 	$(BIN)/codespell
+
+# What a machine with a GPU is for: the tests that need one, and how long a chunk takes there.
+gpu: $(VENV)/ready
+	$(BIN)/pytest tests/gpu
+	$(BIN)/python benchmarks/chunk.py
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
