@@ -1,5 +1,5 @@
 # make demo and make test do all the set-up themselves; see README.md.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo

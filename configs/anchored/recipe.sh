@@ -38,5 +38,5 @@ seen=$recordings/grid-a,$recordings/spider-a,$recordings/berlin-a,$recordings/to
 [ -d "$out/dit/export" ] || dyncity train dit --config configs/anchored/dit.yaml autoencoder="$out/vae/export" \
   latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$out/dit"
 
-dyncity evaluate "$recordings/town02-val" "$recordings/town02-long" --plans-from "$recordings"/*-c \
+dyncity evaluate "$recordings/town02-val" "$recordings/town02-long" --plans-from "$recordings"/{grid,spider,random,berlin,town01}-a \
   --weights "$out/dit/export" --json "$out/evaluation.json" --picture "$out/evaluation.png"
