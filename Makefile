@@ -10,7 +10,7 @@ demo: $(VENV)/ready
 	$(BIN)/dyncity demo --out $(OUT)
 
 test: $(VENV)/ready
-	$(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 check: lint types imports protos spelling
 
