@@ -39,4 +39,4 @@ seen=$recordings/grid-a,$recordings/spider-a,$recordings/berlin-a,$recordings/to
   latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$out/dit"
 
 dyncity evaluate "$recordings/town02-val" "$recordings/town02-long" --plans-from "$recordings"/{grid,spider,random,berlin,town01}-a \
-  --weights "$out/dit/export" --json "$out/evaluation.json" --picture "$out/evaluation.png"
+  --weights "$out/dit/export" --clips 40 --json "$out/evaluation.json" --picture "$out/evaluation.png"
