@@ -85,13 +85,16 @@ async def test_an_idle_engine_without_a_queue_still_takes_one_request():
 
 
 async def test_a_wait_longer_than_the_deadline_is_refused_at_once():
-    async with Started(opened=True) as (engine, backend):
-        await engine.generate(NOTHING, SamplingOptions(seed=0))
+    async with Started() as (engine, backend):
+        first = submitted(engine, 0)
+        await asyncio.sleep(0.1)
+        backend.gate.set()
+        await first
         backend.gate.clear()
         running = submitted(engine, 1)
         await settle()
         with pytest.raises(BusyError, match="deadline"):
-            await engine.generate(NOTHING, SamplingOptions(seed=2), timeout_s=1e-4)
+            await engine.generate(NOTHING, SamplingOptions(seed=2), timeout_s=0.02)
         backend.gate.set()
         await running
     assert backend.seeds == [0, 1]
