@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from dyncity_sim.errors import ConfigError
 
@@ -48,9 +49,5 @@ def _merge(config: Any, load: Any, source: str) -> Any:
         raise ConfigError(
             error.full_key or source, f"{str(error.msg or error).splitlines()[0]} (in {source})", f"keys among {known}"
         ) from error
-    except Exception as error:
-        from yaml import YAMLError
-
-        if isinstance(error, YAMLError):
-            raise ConfigError("config", f"{source}: {error}", "valid YAML") from error
-        raise
+    except YAMLError as error:
+        raise ConfigError("config", f"{source}: {error}", "valid YAML") from error
