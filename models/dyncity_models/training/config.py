@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig
+from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig, SamplingConfig
 
 
 @dataclass
@@ -139,6 +139,7 @@ class TransformerTrainingConfig:
         autoencoder: folder of exported autoencoder weights.
         latents: folder written by ``dyncity encode`` from the training recordings.
         validation_latents: the same from recordings of other towns.
+        sampling: sampler defaults that are exported with the weights.
     """
 
     model: DiffusionTransformerConfig = field(default_factory=DiffusionTransformerConfig)
@@ -152,3 +153,4 @@ class TransformerTrainingConfig:
     )
     loss: TransformerLossConfig = field(default_factory=TransformerLossConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)

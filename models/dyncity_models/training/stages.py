@@ -106,6 +106,6 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     task = TransformerTask(config, base.config.autoencoder, samples.statistics)
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
-    complete = AnchoredConfig(base.config.autoencoder, config.model, base.config.sampling)
+    complete = AnchoredConfig(base.config.autoencoder, config.model, config.sampling)
     save_model(export, complete, base.autoencoder, task.transformer, task.normalisation)
     return export
