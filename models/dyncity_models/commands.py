@@ -56,6 +56,9 @@ def register_evaluate(subparsers: "Subparsers") -> None:
     parser.add_argument("--plans-from", nargs="*", type=Path, help="recordings to take plans from (default: the same)")
     parser.add_argument("--weights", type=Path, help="weights folder (default: the bundled ones)")
     parser.add_argument("--plans", type=int, default=100, help="chunks to generate (default: 100)")
+    parser.add_argument(
+        "--turns", type=int, default=100, help="turning plans to check the command with, in all (default: 100)"
+    )
     parser.add_argument("--clips", type=int, default=60, help="chunks to reconstruct (default: 60)")
     parser.add_argument("--drives", type=int, default=4, help="drives of eight chunks (default: 4)")
     parser.add_argument("--steps", type=int, help="network evaluations per chunk (default: the model's)")

@@ -33,9 +33,15 @@ class AnchoredPipeline:
     @torch.inference_mode()
     def encode(self, tokens_BTXYZ: UInt8[Tensor, "B T X Y Z"], canvas_from_ego: Float[Tensor, "B T 3"]) -> Planes:
         """Normalised planes of observed chunks."""
+        return self.normalisation.normalise(self.posterior(tokens_BTXYZ, canvas_from_ego)[0])
+
+    @torch.inference_mode()
+    def posterior(
+        self, tokens_BTXYZ: UInt8[Tensor, "B T X Y Z"], canvas_from_ego: Float[Tensor, "B T 3"]
+    ) -> tuple[Planes, Planes]:
+        """Means and log-variances of the planes of observed chunks, as the autoencoder gives them."""
         with self._autocast():
-            means, _ = self.autoencoder.encode(tokens_BTXYZ.to(self.device), canvas_from_ego.to(self.device))
-        return self.normalisation.normalise(means)
+            return self.autoencoder.encode(tokens_BTXYZ.to(self.device), canvas_from_ego.to(self.device))
 
     @torch.inference_mode()
     def generate(

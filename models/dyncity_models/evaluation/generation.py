@@ -156,15 +156,24 @@ def drive(backend: TorchBackend, clip: Clip, seed: int, steps: int | None) -> tu
     return DriveScore(borders, rigidity, [road_under_path(c) for c in chunks]), chunks[-1]
 
 
-def recorded_plans(source: ClipSource, count: int) -> Iterator[EgoPlan]:
-    """Plans of evenly spread recorded drives, half of them turning as far as the recording has turns."""
+def recorded_plans(source: ClipSource, count: int, turns: int) -> tuple[list[EgoPlan], list[EgoPlan]]:
+    """Plans of evenly spread recorded drives.
+
+    Returns:
+        ``count`` plans, half of them turning as far as the recording has turns, and further turning plans,
+        so that both together hold ``turns`` of them or all there are.
+    """
     turning: list[EgoPlan] = []
     other: list[EgoPlan] = []
     for number in range(len(source)):
         start = (source.length(number) - FRAMES_PER_CHUNK) // 2
         plan = plan_of(source.planar(number)[start : start + FRAMES_PER_CHUNK])
         (turning if plan.command in (Command.LEFT, Command.RIGHT) else other).append(plan)
-    turns = min(len(turning), max(count // 2, count - len(other)))
-    for plans, wanted in ((turning, turns), (other, count - turns)):
-        for index in np.linspace(0, len(plans) - 1, min(wanted, len(plans))).astype(int):
-            yield plans[index]
+    mixed, further = _split(turning, min(len(turning), max(count // 2, count - len(other))))
+    return mixed + _split(other, count - len(mixed))[0], _split(further, max(0, turns - len(mixed)))[0]
+
+
+def _split(plans: list[EgoPlan], count: int) -> tuple[list[EgoPlan], list[EgoPlan]]:
+    """(``count`` of the plans, evenly spread, or all of them; the rest)."""
+    chosen = set(np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int).tolist())
+    return [p for i, p in enumerate(plans) if i in chosen], [p for i, p in enumerate(plans) if i not in chosen]

@@ -1,6 +1,6 @@
 """Reconstruction: what the autoencoder gives back of what sensors saw."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 
 from dyncity_models.data.clips import UNOBSERVED, Clip, ClipSource
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
-from dyncity_models.hexplane import canvas_poses
+from dyncity_models.hexplane import Planes, canvas_poses
 from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 
@@ -22,11 +22,14 @@ class Reconstruction:
         miou: mean IoU in percent over present classes, free excluded, observed cells.
         class_iou: IoU of each class in percent, NaN where absent.
         cells: reconstructed cells of each class, dense, ``(K,)``.
+        noise_share: posterior variance over total variance of each plane, means over its elements: how
+            smooth the latents are. Near 0 the transformer has to draw details that nobody needs.
     """
 
     miou: float
     class_iou: Float64[np.ndarray, " K"]
     cells: Int64[np.ndarray, " K"]
+    noise_share: dict[str, float]
 
 
 def spread_chunks(source: ClipSource, count: int) -> Iterator[Clip]:
@@ -41,13 +44,28 @@ def reconstruct(pipeline: AnchoredPipeline, chunks: Iterator[Clip]) -> Reconstru
     config = pipeline.model.config.autoencoder
     confusion = torch.zeros(config.classes, config.classes, dtype=torch.int64)
     cells = np.zeros(config.classes, dtype=np.int64)
+    latents: list[tuple[Planes, Planes]] = []
     for chunk in chunks:
         near_origin = chunk.planar - chunk.planar[0] * np.array([1.0, 1.0, 0.0])
         poses = canvas_poses(torch.from_numpy(near_origin)[None], config.canvas.anchor_frame).float()
-        planes = pipeline.encode(torch.from_numpy(chunk.observed_tokens)[None], poses)
-        decoded = pipeline.decode(planes, poses)[0].cpu()
+        means, log_variances = pipeline.posterior(torch.from_numpy(chunk.observed_tokens)[None], poses)
+        latents.append((means, log_variances))
+        decoded = pipeline.decode(pipeline.normalisation.normalise(means), poses)[0].cpu()
         seen = torch.from_numpy(np.ascontiguousarray(chunk.observed))
         truth = torch.from_numpy(np.ascontiguousarray(chunk.labels))
         confusion += confusion_matrix(truth[seen], decoded[seen], config.classes)
         cells += np.bincount(decoded.numpy().ravel(), minlength=UNOBSERVED)
-    return Reconstruction(100 * mean_iou(confusion), 100 * class_iou(confusion).numpy(), cells)
+    return Reconstruction(
+        100 * mean_iou(confusion), 100 * class_iou(confusion).numpy(), cells, posterior_noise_share(latents)
+    )
+
+
+def posterior_noise_share(latents: Sequence[tuple[Planes, Planes]]) -> dict[str, float]:
+    """Of (means, log-variances) of chunks: the share of each plane's variance that is posterior noise."""
+    shares = {}
+    for name in ("xy", "tx", "ty"):
+        means = torch.cat([getattr(mean, name) for mean, _ in latents]).float()
+        noise = torch.cat([getattr(variance, name) for _, variance in latents]).float().exp().mean(dim=(0, 2, 3))
+        signal = means.var(dim=(0, 2, 3))
+        shares[name] = float((noise / (noise + signal)).mean())
+    return shares

@@ -50,10 +50,14 @@ def evaluate(arguments: argparse.Namespace) -> int:
     )
 
     pictured: list[GeneratedChunk] = []
-    plans = list(recorded_plans(plans_source, arguments.plans))
+    plans, further_turns = recorded_plans(plans_source, arguments.plans, arguments.turns)
     generation = generate_from_plans(
         backend, iter(track(plans, "generating")), arguments.seed, arguments.steps, pictured.append
     )
+    turning = generate_from_plans(
+        backend, iter(track(further_turns, "turning")), arguments.seed + len(plans), arguments.steps, lambda chunk: None
+    )
+    generation.turns.extend(turning.turns)
     drives = drive_scores(backend, source, arguments.drives, arguments.seed, arguments.steps)
     figures = summarise(reconstruction, own, generation, drives)
     figures["model_id"] = backend.info.model_id
@@ -87,6 +91,7 @@ def summarise(
     figures: dict[str, object] = {
         "miou": reconstruction.miou,
         "class_iou": dict(zip(CARLASC.names, reconstruction.class_iou.tolist(), strict=False)),
+        "latent_noise_share": reconstruction.noise_share,
         "plans": len(generation.seconds),
         "share_generated": dict(zip(names, generated_shares.tolist(), strict=True)),
         "share_reconstructed": dict(zip(names, reconstructed_shares.tolist(), strict=True)),

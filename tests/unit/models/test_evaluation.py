@@ -13,12 +13,14 @@ from dyncity_models.evaluation.generation import (
     road_under_path,
     turns_as_planned,
 )
-from dyncity_models.evaluation.reconstruction import reconstruct, spread_chunks
+from dyncity_models.evaluation.reconstruction import posterior_noise_share, reconstruct, spread_chunks
 from dyncity_models.evaluation.report import evaluate
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
+from dyncity_models.hexplane import Planes
 from PIL import Image
 
 from dyncity_sim.domain.conditions import Command
+from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.taxonomy import CARLASC
 
 ROAD, SIDEWALK = CARLASC.index("road"), CARLASC.index("sidewalk")
@@ -77,11 +79,45 @@ def test_a_world_that_moves_as_planned_is_told_from_its_mirror_image(build_stree
 
 
 def test_recorded_plans_are_of_the_middle_of_the_drives(recording, street_clip):
-    plans = list(recorded_plans(ClipSource([recording]), 3))
+    plans, further_turns = recorded_plans(ClipSource([recording]), 3, 2)
     assert len(plans) == 3
+    assert further_turns == []
     expected = plan_of(street_clip.planar[12:28])
     assert np.allclose(plans[0].poses_world_from_ego, expected.poses_world_from_ego)
     assert [plan.command for plan in plans] == [Command.FORWARD, Command.FORWARD, Command.STATIC]
+
+
+def test_turns_beyond_half_of_the_plans_come_from_the_drives_that_are_left(plan_along):
+    turns, straight = [plan_along(6.0, 0.1 * n) for n in range(3, 8)], [plan_along(6.0)] * 4
+
+    class Drives:
+        def __len__(self) -> int:
+            return 9
+
+        def length(self, drive: int) -> int:
+            return 16
+
+        def planar(self, drive: int) -> np.ndarray:
+            return planar_from_poses([*turns, *straight][drive].poses_world_from_ego)
+
+    plans, further = recorded_plans(Drives(), 4, 4)
+    turned = [plan_of(planar_from_poses(turn.poses_world_from_ego)) for turn in turns]
+    assert [plan.command for plan in plans].count(Command.FORWARD) == 2
+    both = np.stack([p.poses_world_from_ego for p in [*plans[:2], *further]])
+    every = np.stack([p.poses_world_from_ego for p in turned])
+    assert len(np.unique(both, axis=0)) == 4
+    assert all(np.isclose(one, every).all(axis=(1, 2, 3)).any() for one in both)
+
+
+def test_the_noise_share_is_the_posterior_variance_over_the_whole():
+    generator = torch.Generator().manual_seed(0)
+
+    def planes(value):
+        return Planes(*(value(shape) for shape in ((1, 2, 64, 64), (1, 2, 8, 512), (1, 2, 8, 512))))
+
+    means = planes(lambda shape: 3.0 * torch.randn(shape, generator=generator))
+    shares = posterior_noise_share([(means, planes(torch.zeros))])
+    assert shares == pytest.approx(dict.fromkeys(("xy", "tx", "ty"), 0.1), abs=0.01)
 
 
 def test_chunks_of_perfect_weights_would_score_full_marks(backend, recording, monkeypatch):
@@ -114,6 +150,7 @@ def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, record
         plans_from=None,
         weights=weights,
         plans=2,
+        turns=2,
         clips=1,
         drives=1,
         steps=1,
