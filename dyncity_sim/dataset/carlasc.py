@@ -17,8 +17,6 @@ project is right-handed, so the writer mirrors axis Y of the grids and takes pos
 """
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +31,8 @@ from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
-from dyncity_sim.errors import InvalidInputError, StorageError
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.files import whole_folder
 
 CHANNELS = 25
 """What CarlaSC's own params.json calls num_channels."""
@@ -63,19 +62,9 @@ def export_carlasc(recording: Recording, folder: Path) -> None:
         InvalidInputError: the folder exists, or the recording is damaged.
         StorageError: a file could not be written.
     """
-    if folder.exists():
-        raise InvalidInputError("out", f"{folder}, which exists", "a new folder")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole_folder(folder) as partial:
         for drive in recording.drives:
-            write_carlasc(drive.frames(), partial / drive.file.stem, recording.meta.attribution)
-        partial.mkdir(parents=True, exist_ok=True)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be finished: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            _write_sequence(drive.frames(), partial / drive.file.stem / "cartesian", recording.meta.attribution)
 
 
 def write_carlasc(frames: Sequence[RecordedFrame], folder: Path, attribution: str = "") -> None:
@@ -87,21 +76,10 @@ def write_carlasc(frames: Sequence[RecordedFrame], folder: Path, attribution: st
     """
     if not frames:
         raise InvalidInputError("frames", "none", "at least one")
-    if folder.exists():
-        raise InvalidInputError("out", f"{folder}, which exists", "a new folder")
     if any(frame.grid != frames[0].grid for frame in frames):
         raise InvalidInputError("frames", "frames of several grids", "one grid")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        (partial / "cartesian" / "evaluation").mkdir(parents=True)
-        (partial / "cartesian" / "instances").mkdir()
+    with whole_folder(folder) as partial:
         _write_sequence(frames, partial / "cartesian", attribution)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_carlasc(folder: Path) -> CarlaScSequence:
@@ -135,14 +113,16 @@ def read_carlasc(folder: Path) -> CarlaScSequence:
 
 
 def _write_sequence(frames: Sequence[RecordedFrame], cartesian: Path, attribution: str) -> None:
+    (cartesian / "evaluation").mkdir(parents=True)
+    (cartesian / "instances").mkdir()
     poses: Poses = np.stack([frame.pose_world_from_ego for frame in frames])
     relative = _mirrored(inverse(poses[0]) @ poses)
     for number, frame in enumerate(frames):
         name = f"{number:06d}"
         seen = np.where(frame.counts > 0, frame.labels, 0)
-        _flipped(seen, np.dtype("<u4")).tofile(cartesian / "evaluation" / f"{name}.label")
-        _flipped(frame.counts, np.dtype("<f4")).tofile(cartesian / "evaluation" / f"{name}.bin")
-        _flipped(frame.instances, np.dtype("<u4")).tofile(cartesian / "instances" / f"{name}.instance")
+        (cartesian / "evaluation" / f"{name}.label").write_bytes(_flipped(seen, np.dtype("<u4")).tobytes())
+        (cartesian / "evaluation" / f"{name}.bin").write_bytes(_flipped(frame.counts, np.dtype("<f4")).tobytes())
+        (cartesian / "instances" / f"{name}.instance").write_bytes(_flipped(frame.instances, np.dtype("<u4")).tobytes())
     grid = frames[0].grid
     params = {
         "grid_size": list(grid.shape),

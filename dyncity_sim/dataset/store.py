@@ -95,7 +95,7 @@ class RecordingWriter:
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial.mkdir(parents=True)
         except OSError as error:
-            raise StorageError(f"{self._partial} cannot be made: {error.strerror}") from error
+            raise StorageError(f"{self._partial} cannot be made: {error.strerror or error}") from error
         return self
 
     def __exit__(
@@ -109,7 +109,7 @@ class RecordingWriter:
             os.replace(self._partial, self._folder)
         except OSError as failure:
             shutil.rmtree(self._partial, ignore_errors=True)
-            raise StorageError(f"{self._folder} cannot be finished: {failure.strerror}") from failure
+            raise StorageError(f"{self._folder} cannot be finished: {failure.strerror or failure}") from failure
 
     def write_drive(self, frames: Sequence[RecordedFrame], notes: Mapping[str, Any] | None = None) -> str:
         """Write consecutive frames of one ego as one drive and return its file name.
@@ -128,7 +128,7 @@ class RecordingWriter:
             with (self._partial / name).open("wb") as file:
                 np.savez(file, allow_pickle=False, **_drive_arrays(frames))
         except OSError as error:
-            raise StorageError(f"{self._folder / name} cannot be written: {error.strerror}") from error
+            raise StorageError(f"{self._folder / name} cannot be written: {error.strerror or error}") from error
         self._drives.append({"file": name, "frames": len(frames), **(notes or {})})
         return name
 

@@ -1,6 +1,8 @@
 """Claims about CarlaSC folders, checked by a reader that knows nothing of ours: plain NumPy."""
 
 import json
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -164,13 +166,17 @@ def test_damage_is_named(tmp_path: Path, damage: str) -> None:
         read_carlasc(tmp_path / "seq")
 
 
-def test_a_full_disk_is_a_storage_error_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(self: Path, *args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
+@pytest.fixture
+def no_file_over_100_kb() -> Iterator[None]:
+    """The kernel refuses to write more, as a full disk does, in the middle of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(StorageError, match="No space left"):
+
+@pytest.mark.usefixtures("no_file_over_100_kb")
+def test_a_write_that_the_system_refuses_is_a_storage_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=rf"{tmp_path}/seq could not be written: File too large"):
         write_carlasc(drawn_frames(1, 1), tmp_path / "seq")
     assert list(tmp_path.iterdir()) == []
