@@ -65,7 +65,11 @@ def fit(
         callbacks=[
             EMAWeightAveraging(decay=optimiser.ema_decay, use_buffers=False),
             ModelCheckpoint(
-                out / "checkpoints", every_n_train_steps=run.checkpoint_every, save_last=True, save_top_k=1
+                out / "checkpoints",
+                every_n_train_steps=run.checkpoint_every,
+                save_last=True,
+                save_top_k=1,
+                enable_version_counter=False,
             ),
             RichProgressBar(refresh_rate=5),
             *callbacks,

@@ -40,6 +40,7 @@ quiet_lightning = [
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
     pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed from"),
     pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended"),
 ]
 
@@ -96,6 +97,13 @@ class TestKilledRun:
         before = exported(export)
         train_autoencoder(last)
         assert exported(export) == before
+
+    def test_that_was_moved_keeps_one_newest_checkpoint(self, autoencoder_run, tmp_path):
+        train_autoencoder(replace(autoencoder_run, optimiser=replace(autoencoder_run.optimiser, steps=2)))
+        moved = replace(autoencoder_run, run=replace(autoencoder_run.run, out=str(tmp_path / "moved")))
+        (tmp_path / "vae").rename(tmp_path / "moved")
+        train_autoencoder(replace(moved, optimiser=replace(moved.optimiser, steps=4)))
+        assert resumed_step(moved.run) == 4
 
 
 @pytest.mark.slow
