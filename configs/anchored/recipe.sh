@@ -24,16 +24,33 @@ record spider-c generated:spider 7 402 --burst 33 --blind
 record random-c generated:random 6 404 --burst 33 --blind
 record berlin-c berlin 4 405 --burst 33 --blind
 record town04-c "$towns/Town04.xodr" 2 406 --burst 33 --blind
+record grid-d generated:grid 9 501 --burst 33 --blind
+record spider-d generated:spider 5 502 --burst 33 --blind
+record random-d generated:random 5 503 --burst 33 --blind
+record berlin-d berlin 5 504 --burst 33 --blind
+record town01-d "$towns/Town01.xodr" 5 505 --burst 33 --blind
+record grid-e generated:grid 6 507 --burst 33 --blind
+record spider-e generated:spider 5 508 --burst 33 --blind
+record random-e generated:random 5 509 --burst 33 --blind
 # Never trained on.
 record town02-val "$towns/Town02.xodr" 2 200 --burst 33
 record town02-long "$towns/Town02.xodr" 1.6 201 --continuous
 
 seen=$recordings/grid-a,$recordings/spider-a,$recordings/berlin-a,$recordings/town01-a,$recordings/random-a
-[ -d "$out/vae/export" ] || dyncity train vae --config configs/anchored/vae.yaml \
-  data.train="[$seen]" data.validation="[$recordings/town02-val]" run.out="$out/vae"
+train_vae() { # [overrides]
+  dyncity train vae --config configs/anchored/vae.yaml \
+    data.train="[$seen]" data.validation="[$recordings/town02-val]" run.out="$out/vae" "$@"
+}
+
+# Details first, then smoother latents: the second call goes on where the first one ended.
+if [ ! -f "$out/vae/smooth" ]; then
+  [ -d "$out/vae/export" ] || train_vae optimiser.steps=2300 optimiser.decay_from=0.6 loss.kl=6e-3
+  train_vae
+  touch "$out/vae/smooth"
+fi
 [ -f "$out/latents/validation/latents.json" ] || dyncity encode "$recordings/town02-val" \
   --autoencoder "$out/vae/export" --seed 1 --out "$out/latents/validation"
-[ -f "$out/latents/train/latents.json" ] || dyncity encode "$recordings"/*-a "$recordings"/*-c \
+[ -f "$out/latents/train/latents.json" ] || dyncity encode "$recordings"/*-[acde] \
   --autoencoder "$out/vae/export" --out "$out/latents/train"
 [ -d "$out/dit/export" ] || dyncity train dit --config configs/anchored/dit.yaml autoencoder="$out/vae/export" \
   latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$out/dit"

@@ -115,7 +115,9 @@ def turns_as_planned(occupancy: OccupancySequence) -> bool:
     return planned > mirrored
 
 
-def drive(backend: TorchBackend, clip: Clip, seed: int, steps: int | None) -> tuple[DriveScore, OccupancySequence]:
+def generate_drive(
+    backend: TorchBackend, clip: Clip, seed: int, steps: int | None
+) -> tuple[DriveScore, OccupancySequence]:
     """Continue from a recorded chunk in sensor view along the recorded path, eight chunks on.
 
     Args:
@@ -156,24 +158,44 @@ def drive(backend: TorchBackend, clip: Clip, seed: int, steps: int | None) -> tu
     return DriveScore(borders, rigidity, [road_under_path(c) for c in chunks]), chunks[-1]
 
 
-def recorded_plans(source: ClipSource, count: int, turns: int) -> tuple[list[EgoPlan], list[EgoPlan]]:
-    """Plans of evenly spread recorded drives.
+@dataclass(frozen=True, eq=False)
+class RecordedPlan:
+    """The plan of a recorded chunk.
+
+    Attributes:
+        drive: number of the drive in its source.
+        start: first frame of the chunk.
+        plan: where the ego went.
+    """
+
+    drive: int
+    start: int
+    plan: EgoPlan
+
+    @property
+    def turns(self) -> bool:
+        """Whether its command is LEFT or RIGHT."""
+        return self.plan.command in (Command.LEFT, Command.RIGHT)
+
+
+def recorded_plans(source: ClipSource, count: int, turns: int) -> tuple[list[RecordedPlan], list[RecordedPlan]]:
+    """Plans from the middle of evenly spread recorded drives.
 
     Returns:
         ``count`` plans, half of them turning as far as the recording has turns, and further turning plans,
         so that both together hold ``turns`` of them or all there are.
     """
-    turning: list[EgoPlan] = []
-    other: list[EgoPlan] = []
-    for number in range(len(source)):
-        start = (source.length(number) - FRAMES_PER_CHUNK) // 2
-        plan = plan_of(source.planar(number)[start : start + FRAMES_PER_CHUNK])
-        (turning if plan.command in (Command.LEFT, Command.RIGHT) else other).append(plan)
+    turning: list[RecordedPlan] = []
+    other: list[RecordedPlan] = []
+    for drive in range(len(source)):
+        start = (source.length(drive) - FRAMES_PER_CHUNK) // 2
+        recorded = RecordedPlan(drive, start, plan_of(source.planar(drive)[start : start + FRAMES_PER_CHUNK]))
+        (turning if recorded.turns else other).append(recorded)
     mixed, further = _split(turning, min(len(turning), max(count // 2, count - len(other))))
     return mixed + _split(other, count - len(mixed))[0], _split(further, max(0, turns - len(mixed)))[0]
 
 
-def _split(plans: list[EgoPlan], count: int) -> tuple[list[EgoPlan], list[EgoPlan]]:
+def _split(plans: list[RecordedPlan], count: int) -> tuple[list[RecordedPlan], list[RecordedPlan]]:
     """(``count`` of the plans, evenly spread, or all of them; the rest)."""
     chosen = set(np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int).tolist())
     return [p for i, p in enumerate(plans) if i in chosen], [p for i, p in enumerate(plans) if i not in chosen]

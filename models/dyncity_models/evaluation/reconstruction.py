@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, UInt8
 
 from dyncity_models.data.clips import UNOBSERVED, Clip, ClipSource
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
 from dyncity_models.hexplane import Planes, canvas_poses
 from dyncity_models.pipeline import AnchoredPipeline
-from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
+from dyncity_sim.domain.agreement import static_agreement
+from dyncity_sim.domain.frames import inverse, poses_from_planar
+from dyncity_sim.domain.grid import CARLASC_GRID, FRAMES_PER_CHUNK
+from dyncity_sim.domain.taxonomy import CARLASC
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +27,17 @@ class Reconstruction:
         cells: reconstructed cells of each class, dense, ``(K,)``.
         noise_share: posterior variance over total variance of each plane, means over its elements: how
             smooth the latents are. Near 0 the transformer has to draw details that nobody needs.
+        rigidity: static agreement of the first and last reconstructed frame, mean over chunks.
+        rigidity_of_truth: the same of what was recorded: cells of one world on two grids that are turned
+            against each other agree no better.
     """
 
     miou: float
     class_iou: Float64[np.ndarray, " K"]
     cells: Int64[np.ndarray, " K"]
     noise_share: dict[str, float]
+    rigidity: float
+    rigidity_of_truth: float
 
 
 def spread_chunks(source: ClipSource, count: int) -> Iterator[Clip]:
@@ -45,6 +53,7 @@ def reconstruct(pipeline: AnchoredPipeline, chunks: Iterator[Clip]) -> Reconstru
     confusion = torch.zeros(config.classes, config.classes, dtype=torch.int64)
     cells = np.zeros(config.classes, dtype=np.int64)
     latents: list[tuple[Planes, Planes]] = []
+    rigidity: list[tuple[float, float]] = []
     for chunk in chunks:
         near_origin = chunk.planar - chunk.planar[0] * np.array([1.0, 1.0, 0.0])
         poses = canvas_poses(torch.from_numpy(near_origin)[None], config.canvas.anchor_frame).float()
@@ -55,9 +64,19 @@ def reconstruct(pipeline: AnchoredPipeline, chunks: Iterator[Clip]) -> Reconstru
         truth = torch.from_numpy(np.ascontiguousarray(chunk.labels))
         confusion += confusion_matrix(truth[seen], decoded[seen], config.classes)
         cells += np.bincount(decoded.numpy().ravel(), minlength=UNOBSERVED)
+        rigidity.append((_rigidity(decoded.numpy(), chunk), _rigidity(chunk.labels, chunk)))
     return Reconstruction(
-        100 * mean_iou(confusion), 100 * class_iou(confusion).numpy(), cells, posterior_noise_share(latents)
+        100 * mean_iou(confusion),
+        100 * class_iou(confusion).numpy(),
+        cells,
+        posterior_noise_share(latents),
+        *np.nanmean(rigidity, axis=0).tolist(),
     )
+
+
+def _rigidity(labels: UInt8[np.ndarray, "T X Y Z"], chunk: Clip) -> float:
+    first, last = poses_from_planar(chunk.planar[[0, -1]])
+    return static_agreement(labels[0], labels[-1], inverse(first) @ last, CARLASC_GRID, CARLASC)
 
 
 def posterior_noise_share(latents: Sequence[tuple[Planes, Planes]]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from dyncity_models.evaluation.generation import (
     DRIVE_CHUNKS,
     DriveScore,
     Generation,
-    drive,
+    generate_drive,
     generate_from_plans,
     recorded_plans,
 )
@@ -43,19 +43,21 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     chunks = track(spread_chunks(source, arguments.clips), "reconstructing", total=arguments.clips)
     reconstruction = reconstruct(backend.pipeline, iter(chunks))
-    own = (
-        reconstruct(backend.pipeline, spread_chunks(plans_source, arguments.clips))
-        if arguments.plans_from
-        else reconstruction
-    )
 
     pictured: list[GeneratedChunk] = []
     plans, further_turns = recorded_plans(plans_source, arguments.plans, arguments.turns)
+    own = reconstruct(
+        backend.pipeline, (plans_source.clip(p.drive, p.start) for p in track(plans, "reconstructing plans"))
+    )
     generation = generate_from_plans(
-        backend, iter(track(plans, "generating")), arguments.seed, arguments.steps, pictured.append
+        backend, (p.plan for p in track(plans, "generating")), arguments.seed, arguments.steps, pictured.append
     )
     turning = generate_from_plans(
-        backend, iter(track(further_turns, "turning")), arguments.seed + len(plans), arguments.steps, lambda chunk: None
+        backend,
+        (p.plan for p in track(further_turns, "turning")),
+        arguments.seed + len(plans),
+        arguments.steps,
+        lambda chunk: None,
     )
     generation.turns.extend(turning.turns)
     drives = drive_scores(backend, source, arguments.drives, arguments.seed, arguments.steps)
@@ -76,13 +78,20 @@ def drive_scores(
     """Drives of eight chunks along recorded paths, as far as recordings are long enough."""
     frames = (DRIVE_CHUNKS + 1) * FRAMES_PER_CHUNK
     long_enough = [d for d in range(len(source)) if source.length(d) >= frames][:count]
-    return [drive(backend, source.clip(d, 0, frames), seed, steps)[0] for d in track(long_enough, "driving")]
+    return [generate_drive(backend, source.clip(d, 0, frames), seed, steps)[0] for d in track(long_enough, "driving")]
 
 
 def summarise(
     reconstruction: Reconstruction, own: Reconstruction, generation: Generation, drives: list[DriveScore]
 ) -> dict[str, object]:
-    """All figures as plain values; class ratios are generated over reconstructed shares of occupied cells."""
+    """All figures as plain values; class ratios are generated over reconstructed shares of occupied cells.
+
+    Args:
+        reconstruction: of the recordings that are scored.
+        own: of the chunks that the plans are of.
+        generation: from those plans.
+        drives: along the recordings that are scored.
+    """
     generated_shares, reconstructed_shares = (
         cells[1:] / max(1, cells[1:].sum()) for cells in (generation.cells, own.cells)
     )
@@ -98,6 +107,8 @@ def summarise(
         "share_ratio": dict(zip(names, ratios.tolist(), strict=True)),
         "road_under_path": float(np.nanmean(generation.road_under_path)),
         "static_agreement_0_15": float(np.nanmean(generation.rigidity)),
+        "static_agreement_0_15_reconstructed": own.rigidity,
+        "static_agreement_0_15_recorded": own.rigidity_of_truth,
         "turns": len(generation.turns),
         "turns_right": int(np.sum(generation.turns)),
         "seconds_per_chunk": float(np.median(generation.seconds)),
