@@ -23,6 +23,7 @@ from dyncity_sim.cosim.outputs import write_data
 from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import Pose, inverse, poses_from_planar, transform_points
+from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ, LIDAR_HEIGHT_M, Grid
 from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
@@ -59,6 +60,7 @@ class RingRoad:
         self._lead_speed_mps = self._speed_mps * float(rng.uniform(1.0, 1.2))
         self._has_house: Bool[np.ndarray, " H"] = rng.random(HOUSES) < 0.7
         self._time_us = 0
+        self._planned_us = 0
 
     @property
     def opendrive(self) -> str:
@@ -99,12 +101,15 @@ class RingRoad:
         )
 
     def plan(self, frames: int) -> EgoPlan:
-        """On along the ring at the ego's speed; nothing moves yet."""
-        steps = np.arange(1, frames + 1)
-        angles_rad = self._angle_rad + steps * self._speed_mps * STEP_US * 1e-6 / EGO_RADIUS_M
-        return EgoPlan(_ring_poses(angles_rad, LIDAR_HEIGHT_M), self._time_us + STEP_US * steps)
+        """On along the ring at the ego's speed, from where the last plan ends; nothing moves yet."""
+        times_us = max(self._planned_us, self._time_us) + STEP_US * np.arange(1, frames + 1)
+        ahead_s = (times_us - self._time_us) * 1e-6
+        self._planned_us = int(times_us[-1])
+        return EgoPlan(
+            _ring_poses(self._angle_rad + ahead_s * self._speed_mps / EGO_RADIUS_M, LIDAR_HEIGHT_M), times_us
+        )
 
-    def follow(self, plan: EgoPlan) -> Iterator[RecordedFrame]:
+    def follow(self, plan: EgoPlan, generated: GeneratedChunk | None = None) -> Iterator[RecordedFrame]:
         """Put the ego on each pose of the plan in turn, while the car ahead drives on."""
         if plan.times_us[0] != self._time_us + STEP_US:
             raise InvalidInputError("plan.times_us", int(plan.times_us[0]), str(self._time_us + STEP_US))
@@ -138,7 +143,7 @@ class RingRoad:
 
 
 def open_simulator(map_spec: str, seed: int) -> RingRoad:
-    """What an entry point of the group ``dyncity_sim.simulators`` names; this world has one map, ``ring``."""
+    """A drive that can begin; this world has one map, ``ring``."""
     if map_spec != "ring":
         raise InvalidInputError("map", repr(map_spec), "'ring'")
     return RingRoad(seed)

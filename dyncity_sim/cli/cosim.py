@@ -1,7 +1,7 @@
 """``dyncity cosim``: a simulator drives, a server generates, everything is written."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -9,30 +9,38 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from dyncity_sim.cli.plugins import Subparsers
+from dyncity_sim.cli.plugins import Subparsers, names_in, value_in
+from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.client import DyncityClient
 from dyncity_sim.cosim.drive import Drive, Start
-from dyncity_sim.cosim.loop import Patience, Step, run_drive
+from dyncity_sim.cosim.loop import LOOKAHEAD, MAX_LOOKAHEAD, Step, run_drive
 from dyncity_sim.cosim.outputs import OUTPUT_NAMES, Tell, write_data, write_previews
+from dyncity_sim.cosim.replicas import Replicas
 from dyncity_sim.cosim.report import derived_facts, drive_facts
-from dyncity_sim.cosim.simulator import open_simulator
+from dyncity_sim.cosim.simulator import SIMULATOR_GROUP, find_simulator
+from dyncity_sim.cosim.stream import Patience
 from dyncity_sim.cosim.write import clear_folder
 from dyncity_sim.domain.conditions import SamplingOptions
+
+DEFAULT_SIMULATOR = "sumo"
 
 EPILOG = """\
 examples:
   dyncity cosim --server localhost:50051 --out out/drive
   dyncity cosim --server gpu-box:50051 --map berlin --chunks 20 --seed 7 --out out/long
+  dyncity cosim --server gpu-1:50051,gpu-2:50051 --chunks 20 --out out/safe
   dyncity cosim --server localhost:50051 --start plan --chunks 1 --out out/dream
+  dyncity cosim --server localhost:50051 --sim carla --carla-port 2000 --out out/carla
 
 The ego drives in the simulator; for each chunk its plan and command go to the server, which
-continues from the chunk before. The folder takes occupancy/, scene/, ground_truth/, drive.png,
+continues from the chunk before. When a server dies, the next one of the same weights goes on from
+the last chunk. The folder takes occupancy/, scene/, ground_truth/, drive.png,
 drive.webp and index.html; earlier outputs of the same names are replaced.
 """
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add the command."""
+def register(subparsers: Subparsers, words: Sequence[str]) -> None:
+    """Add the command; ``words`` is the command line, which names the simulator whose options to add."""
     parser = subparsers.add_parser(
         "cosim",
         help="drive a simulator and generate what is around its ego",
@@ -40,17 +48,37 @@ def register(subparsers: Subparsers) -> None:
         "ground truth and pictures.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("--server", required=True, metavar="HOST:PORT", help="server that generates")
+    parser.add_argument(
+        "--server",
+        required=True,
+        action="extend",
+        type=server_list,
+        metavar="HOST:PORT[,...]",
+        help="server that generates; of several, also by repeating the option, the next goes on where one fails",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder that takes everything")
-    add_drive_arguments(parser)
+    add_drive_arguments(parser, words)
     parser.set_defaults(run=run)
 
 
-def add_drive_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that say what is driven."""
-    parser.add_argument("--sim", default="sumo", metavar="NAME", help="simulator (default: %(default)s)")
-    parser.add_argument("--map", default="berlin", metavar="SPEC", help="map of the simulator (default: %(default)s)")
+def add_drive_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Arguments that say what is driven, those of the simulator that ``words`` names among them."""
+    parser.add_argument(
+        "--sim",
+        default=DEFAULT_SIMULATOR,
+        metavar="NAME",
+        help=f"simulator: {', '.join(names_in(SIMULATOR_GROUP))}; each has options of its own, see --sim NAME --help "
+        "(default: %(default)s)",
+    )
+    plugin = find_simulator(value_in(words, "--sim", DEFAULT_SIMULATOR))
+    parser.add_argument(
+        "--map",
+        default=plugin.default_map,
+        metavar="SPEC",
+        help=f"map of the simulator (default: {plugin.default_map or 'the one that is loaded'})",
+    )
     parser.add_argument(
         "--chunks", type=positive, default=4, metavar="N", help="chunks of 1.6 s to generate (default: %(default)s)"
     )
@@ -63,8 +91,26 @@ def add_drive_arguments(parser: argparse.ArgumentParser) -> None:
         default=Start.OBSERVED.value,
         help="first chunk continues what the simulator sees, or comes from the plan alone (default: %(default)s)",
     )
+    parser.add_argument(
+        "--lookahead",
+        type=int,
+        choices=range(MAX_LOOKAHEAD + 1),
+        default=LOOKAHEAD,
+        metavar="N",
+        help="chunks planned and sampled ahead of the one that is driven; with 0 simulator and server take turns "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--steps", type=positive, metavar="N", help="sampling steps (default: the model's)")
     parser.add_argument("--guidance", type=float, metavar="X", help="guidance scale (default: the model's)")
+    plugin.add_arguments(parser)
+
+
+def server_list(text: str) -> list[str]:
+    """Addresses separated by commas."""
+    targets = [target.strip() for target in text.split(",")]
+    if not all(targets):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty address")
+    return targets
 
 
 def positive(text: str) -> int:
@@ -79,34 +125,37 @@ def run(args: argparse.Namespace) -> int:
     """Drive, write, report."""
     console = Console()
     clear_folder(args.out, OUTPUT_NAMES)
-    drive = drive_against(args.server, args, console)
+    with terminated_like_interrupted():
+        drive = drive_against(args.server, args, console)
     write_and_report(drive, args, console)
     return 0
 
 
-def drive_against(target: str, args: argparse.Namespace, console: Console) -> Drive:
-    """Drive the simulator that the arguments name against a server."""
+def drive_against(targets: Sequence[str], args: argparse.Namespace, console: Console) -> Drive:
+    """Drive the simulator that the arguments name against servers of one model."""
     options = SamplingOptions(steps=args.steps, guidance_scale=args.guidance)
-    with DyncityClient(target) as client, _progress(console) as tell, ExitStack() as stack:
-        client.wait_until_serving()
-        tell(args.map, 0, 1)
-        simulator = stack.enter_context(open_simulator(args.sim, args.map, args.seed))
-        tell(args.map, 1, 1)
+    patience = Patience()
+    with _progress(console) as tell, ExitStack() as stack:
+        servers = Replicas([(target, stack.enter_context(DyncityClient(target))) for target in targets])
+        patience.call(servers.model_info)
+        where = args.map or args.sim
+        tell(where, 0, 1)
+        simulator = stack.enter_context(find_simulator(args.sim).open(args.map, args.seed, args))
+        tell(where, 1, 1)
 
         def on_step(step: Step) -> None:
             tell(step.doing, step.done, step.total)
 
-        return run_drive(simulator, client, args.chunks, args.seed, Start(args.start), options, Patience(), on_step)
+        start = Start(args.start)
+        return run_drive(simulator, servers, args.chunks, args.seed, start, options, patience, on_step, args.lookahead)
 
 
 def write_and_report(drive: Drive, args: argparse.Namespace, console: Console) -> None:
     """Write all that is made of a drive and print what it amounts to."""
     with _progress(console) as tell:
         derived = write_data(drive, args.out, tell)
-        write_previews(drive, derived.scene, f"{args.sim} {args.map}", args.map, args.out, tell)
-    table = Table(
-        title=f"dyncity drive: {args.sim} {args.map}, seed {args.seed}", title_justify="left", show_header=False
-    )
+        write_previews(drive, derived.scene, _world_of(args), args.map or args.sim, args.out, tell)
+    table = Table(title=f"dyncity drive: {_world_of(args)}, seed {args.seed}", title_justify="left", show_header=False)
     for name, value in [*drive_facts(drive), *derived_facts(derived)]:
         table.add_row(name, value)
     table.add_section()
@@ -116,6 +165,10 @@ def write_and_report(drive: Drive, args: argparse.Namespace, console: Console) -
     if drive.attribution:
         table.add_row("map", drive.attribution)
     console.print(table)
+
+
+def _world_of(args: argparse.Namespace) -> str:
+    return f"{args.sim} {args.map}".strip()
 
 
 @contextmanager

@@ -1,17 +1,15 @@
 """``dyncity demo``: server, simulator, drive and pictures in one go."""
 
 import argparse
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
 from dyncity_sim.cli.cosim import add_drive_arguments, drive_against, write_and_report
 from dyncity_sim.cli.plugins import Subparsers
+from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.cosim.outputs import OUTPUT_NAMES, SERVER_LOG
 from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.cosim.write import clear_folder
@@ -28,8 +26,8 @@ stopped at the end; what it printed is in server.log. Open index.html in a brows
 """
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add the command."""
+def register(subparsers: Subparsers, words: Sequence[str]) -> None:
+    """Add the command; ``words`` is the command line, which names the simulator whose options to add."""
     parser = subparsers.add_parser(
         "demo",
         help="see it all work: start a server, drive, generate, look",
@@ -37,11 +35,12 @@ def register(subparsers: Subparsers) -> None:
         "pictures and a page to watch.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder for everything (default: %(default)s)"
     )
-    add_drive_arguments(parser)
+    add_drive_arguments(parser, words)
     parser.add_argument("--backend", default="torch", help="backend of the server (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of weights (default: the bundled ones)")
     parser.set_defaults(run=run)
@@ -52,26 +51,12 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     clear_folder(args.out, OUTPUT_NAMES)
     arguments = ["--backend", args.backend, *([] if args.weights is None else ["--weights", str(args.weights)])]
-    with _terminated_like_interrupted(), ExitStack() as stack:
+    with terminated_like_interrupted(), ExitStack() as stack:
         with console.status(f"starting a server with the {args.backend} backend"):
             server = stack.enter_context(ServerProcess(arguments, args.out / SERVER_LOG))
         try:
-            drive = drive_against(server.target, args, console)
+            drive = drive_against([server.target], args, console)
         except (UnavailableError, RemoteError) as error:
             raise type(error)(server.explain(str(error))) from error
     write_and_report(drive, args, console)
     return 0
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C does, so that the server is stopped."""
-
-    def unwind(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, unwind)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,7 @@
 """``dyncity info``: what a server and its model are and can do."""
 
 import argparse
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +15,8 @@ examples:
 """
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add the command."""
+def register(subparsers: Subparsers, words: Sequence[str]) -> None:
+    """Add the command, whose options are the same whatever ``words``, the command line, says."""
     parser = subparsers.add_parser(
         "info",
         help="show what a server offers",

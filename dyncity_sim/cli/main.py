@@ -1,9 +1,10 @@
 """The command line: ``dyncity [--version] COMMAND``.
 
 A command is a function ``register(subparsers)`` that adds a parser with
-``set_defaults(run=function(args) -> exit code)``. The core's lie in modules beside this one; other
-packages bring theirs through the entry point group ``dyncity_sim.commands``. Only the command that
-is asked for is imported: a second of imports is nothing to a drive, but much to a ``--help``.
+``set_defaults(run=function(args) -> exit code)``. The core's lie in modules beside this one and are
+given the command line too, since ``--sim`` decides which further options there are; other packages
+bring theirs through the entry point group ``dyncity_sim.commands``. Only the command that is asked
+for is imported: a second of imports is nothing to a drive, but much to a ``--help``.
 """
 
 import argparse
@@ -22,6 +23,8 @@ CORE_COMMANDS = {
     "serve": "host a model behind gRPC",
     "info": "show what a server offers",
     "cosim": "drive a simulator and generate what is around its ego",
+    "record": "record drives through a simulated town",
+    "play": "show a generated scene in a simulator, for a driving stack to drive in",
 }
 """Commands of this package, by the name of their module, with their line in ``dyncity --help``."""
 
@@ -40,8 +43,9 @@ exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted
 """
 
 
-def build_parser(wanted: str | None) -> argparse.ArgumentParser:
-    """The whole command line; of plugins, only the command called ``wanted`` is loaded."""
+def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The whole command line; only the command that ``words`` ask for is loaded."""
+    wanted = next((word for word in words if not word.startswith("-")), None)
     parser = argparse.ArgumentParser(
         prog="dyncity",
         description=dyncity_sim.__doc__,
@@ -52,7 +56,7 @@ def build_parser(wanted: str | None) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, summary in CORE_COMMANDS.items():
         if name == wanted:
-            import_module(f"dyncity_sim.cli.{name}").register(subparsers)
+            import_module(f"dyncity_sim.cli.{name}").register(subparsers, words)
         else:
             subparsers.add_parser(name, help=summary, add_help=False)
     register_plugins(subparsers, wanted)
@@ -62,12 +66,11 @@ def build_parser(wanted: str | None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors meant for the user become one line on stderr and an exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    wanted = next((word for word in argv if not word.startswith("-")), None)
     # Read once, when grpc is first imported: its log would say in its own words what our errors say.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    args = build_parser(wanted).parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
+        args = build_parser(argv).parse_args(argv)
         return int(args.run(args))
     except DyncityError as error:
         sys.stderr.write(f"dyncity: error: {error}\n")

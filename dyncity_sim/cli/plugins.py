@@ -1,6 +1,7 @@
 """Commands of other packages, found through entry points."""
 
 import argparse
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,6 +17,26 @@ COMMAND_GROUP = "dyncity_sim.commands"
 
 EXTRAS = {"dyncity_models": "models", "dyncity_sumo": "sumo", "dyncity_carla": "carla"}
 """Extra that installs what a package of this distribution imports."""
+
+
+class HelpWithExamples(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Says each option's default, and leaves the examples as they are."""
+
+
+def value_in(words: Sequence[str], option: str, default: str) -> str:
+    """The value that a command line gives to an option, before it is parsed: it decides which options there are."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument(option, dest="value", default=default)
+    try:
+        return str(finder.parse_known_args(words)[0].value)
+    except argparse.ArgumentError:
+        # The option came without its value, which the real parser says in its own words.
+        return default
+
+
+def names_in(group: str) -> list[str]:
+    """Names that are registered under an entry point group, sorted."""
+    return sorted({entry_point.name for entry_point in entry_points(group=group)})
 
 
 def register_plugins(subparsers: Subparsers, wanted: str | None) -> None:

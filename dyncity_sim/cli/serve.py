@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -30,8 +31,8 @@ SIGTERM or Ctrl-C drains: work under way is finished, new work is refused. A sec
 """
 
 
-def register(subparsers: Subparsers) -> None:
-    """Add the command."""
+def register(subparsers: Subparsers, words: Sequence[str]) -> None:
+    """Add the command, whose options are the same whatever ``words``, the command line, says."""
     parser = subparsers.add_parser(
         "serve",
         help="host a model behind gRPC",

@@ -1,27 +1,25 @@
 """A blocking client that speaks domain nouns and raises the project's errors."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
 from dyncity.v1 import generator_pb2, generator_pb2_grpc
 from google.protobuf.message import Message
-from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 
+from dyncity_sim.client.outcome import ended_call, error_of_call, server_at_fault
+from dyncity_sim.client.stream import MAX_AHEAD, ChunkStream
 from dyncity_sim.domain.conditions import Conditions, Continuation, SamplingOptions
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import TAXONOMIES, Taxonomy
-from dyncity_sim.errors import InvalidInputError, RemoteError, UnavailableError
+from dyncity_sim.errors import UnavailableError
 from dyncity_sim.wire import codec
 from dyncity_sim.wire.limits import CHANNEL_OPTIONS
 from dyncity_sim.wire.server_info import ServerInfo
-from dyncity_sim.wire.status import error_from_status
 from dyncity_sim.wire.voxels import VoxelEncoding
 
 DEFAULT_TIMEOUT_S = 300.0
@@ -71,8 +69,8 @@ class DyncityClient:
             try:
                 reply = self._health.Check(health_pb2.HealthCheckRequest(), timeout=left_s, wait_for_ready=True)
             except grpc.RpcError as error:
-                if _outcome(error).code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                    reason = _outcome(error).details() or _outcome(error).code().name
+                if ended_call(error).code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                    reason = ended_call(error).details() or ended_call(error).code().name
             else:
                 if reply.status == health_pb2.HealthCheckResponse.SERVING:
                     return
@@ -83,7 +81,7 @@ class DyncityClient:
     def server_info(self) -> ServerInfo:
         """What the server and its model are and can do."""
         reply = self._call(self._stub.GetModelInfo, generator_pb2.GetModelInfoRequest())
-        with _server_at_fault(self.target):
+        with server_at_fault(self.target):
             return codec.server_info_from_proto(reply)
 
     def model_info(self) -> ModelInfo:
@@ -97,10 +95,15 @@ class DyncityClient:
             options=codec.options_to_proto(options or SamplingOptions()),
             encoding=codec.encoding_to_proto(self._encoding),
         )
-        reply = self._call(self._stub.GenerateChunk, request)
-        taxonomies = self._taxonomies(reply.occupancy.taxonomy_id)
-        with _server_at_fault(self.target):
-            return codec.chunk_from_proto(reply, taxonomies)
+        return self._chunk(self._call(self._stub.GenerateChunk, request))
+
+    def stream(self, ahead: int = MAX_AHEAD) -> ChunkStream:
+        """Open a stream: plans are sent up to ``ahead`` chunks ahead, and chunks come while the next are sampled.
+
+        ``timeout_s`` counts for each chunk, not for the stream. Opening raises nothing: a server that is away shows
+        in ``send`` or ``receive``.
+        """
+        return ChunkStream(self._stub.StreamChunks, self._chunk, self.target, self._encoding, self._timeout_s, ahead)
 
     def encode(self, occupancy: OccupancySequence) -> Continuation:
         """Turn observed occupancy into a continuation, so that generation goes on from it."""
@@ -123,11 +126,12 @@ class DyncityClient:
         try:
             return method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
-            call = _outcome(error)
-            status = rpc_status.from_call(call) or status_pb2.Status(
-                code=call.code().value[0], message=f"{self.target}: {call.details() or call.code().name}"
-            )
-            raise error_from_status(status) from error
+            raise error_of_call(error, self.target) from error
+
+    def _chunk(self, reply: generator_pb2.GenerateChunkResponse) -> GeneratedChunk:
+        taxonomies = self._taxonomies(reply.occupancy.taxonomy_id)
+        with server_at_fault(self.target):
+            return codec.chunk_from_proto(reply, taxonomies)
 
     def _taxonomies(self, taxonomy_id: str) -> Mapping[str, Taxonomy]:
         """Those known here; of a model with a taxonomy of its own, the server is asked."""
@@ -135,18 +139,3 @@ class DyncityClient:
             return TAXONOMIES
         taxonomy = self.model_info().taxonomy
         return {taxonomy.id: taxonomy}
-
-
-def _outcome(error: grpc.RpcError) -> grpc.Call:
-    """What a blocking call raises is the ended call itself; grpc's types do not say so."""
-    assert isinstance(error, grpc.Call)
-    return error
-
-
-@contextmanager
-def _server_at_fault(target: str) -> Iterator[None]:
-    """A reply that does not hold together is the server's fault, not the caller's."""
-    try:
-        yield
-    except InvalidInputError as error:
-        raise RemoteError(f"{target} sent a reply that does not hold together: {error}") from error

@@ -33,7 +33,7 @@ class DriveChunk:
         generated: the server's reply.
         recorded: what the simulator had at the same poses and times; ``observed`` is what its sensors saw.
         actors: the simulator's actors, frame by frame.
-        generation_s: seconds from request to reply, retries included.
+        waited_s: seconds the simulator stood still for the reply, retries included.
         simulation_s: seconds the simulator took to follow the plan.
     """
 
@@ -42,7 +42,7 @@ class DriveChunk:
     generated: GeneratedChunk
     recorded: OccupancySequence
     actors: tuple[tuple[ActorState, ...], ...]
-    generation_s: float
+    waited_s: float
     simulation_s: float
 
 

@@ -1,73 +1,31 @@
 """The co-simulation loop: the simulator plans and drives, the server generates what is around the ego."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dyncity_sim.cosim.drive import Drive, DriveChunk, Start
 from dyncity_sim.cosim.simulator import Simulator
+from dyncity_sim.cosim.stream import Generator, Patience, ResumedStream
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, Taxonomy, merged_labels
-from dyncity_sim.errors import BusyError, InvalidInputError, SimulatorError, UnavailableError, UnsupportedConditionError
-
-Reply = TypeVar("Reply")
+from dyncity_sim.errors import InvalidInputError, SimulatorError, UnsupportedConditionError
 
 MAX_SEED = 2**63 - 1
 PLAN_TOLERANCE_M = 0.05
 """How far a simulated ego may be from its plan; the generated frame stands at the plan's pose."""
 
+LOOKAHEAD = 1
+"""Chunks planned and asked for beyond the one that is driven next: enough to keep simulator and server both at work."""
 
-class Generator(Protocol):
-    """What the loop needs of a server; ``dyncity_sim.client.DyncityClient`` is one."""
-
-    def model_info(self) -> ModelInfo:
-        """What the server's model can do."""
-        ...
-
-    def generate(self, conditions: Conditions, options: SamplingOptions) -> GeneratedChunk:
-        """Generate one chunk; the same request gives the same chunk, so it may be repeated."""
-        ...
-
-    def encode(self, occupancy: OccupancySequence) -> Continuation:
-        """Turn observed occupancy into what the next chunk continues from."""
-        ...
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a server that is away or busy is asked again.
-
-    Attributes:
-        limit_s: from the first failure on; then the failure is raised.
-        wait_s: between two attempts, unless a busy server names a time.
-        sleep: waits that many seconds.
-        clock: seconds, monotonic.
-    """
-
-    limit_s: float = 60.0
-    wait_s: float = 0.5
-    sleep: Callable[[float], None] = time.sleep
-    clock: Callable[[], float] = time.monotonic
-
-    def call(self, request: Callable[[], Reply]) -> Reply:
-        """The request's reply, asked for again while the server is unavailable or busy and time is left."""
-        failed_at: float | None = None
-        while True:
-            try:
-                return request()
-            except (UnavailableError, BusyError) as error:
-                now = self.clock()
-                failed_at = now if failed_at is None else failed_at
-                wait_s = error.retry_after_s if isinstance(error, BusyError) else self.wait_s
-                if now + wait_s - failed_at > self.limit_s:
-                    raise
-                self.sleep(wait_s)
+MAX_LOOKAHEAD = 4
+"""A plan made longer ahead has little to do with the traffic that it meets."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +52,12 @@ def run_drive(
     options: SamplingOptions | None = None,
     patience: Patience | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
+    lookahead: int = LOOKAHEAD,
 ) -> Drive:
-    """Drive ``chunks`` chunks: plan, generate with the continuation of the chunk before, follow the plan.
+    """Drive ``chunks`` chunks: plan ahead, generate each from the chunk before, follow the plans in turn.
+
+    Plans go up ahead of time, so that the simulator need not wait for a server that is faster than it; for a slower
+    one it stands still between two chunks. What is generated depends on plans and seeds, never on timing.
 
     Args:
         simulator: entered already; drives on from where it stands.
@@ -106,51 +68,51 @@ def run_drive(
         options: steps, guidance and sampler; its seed is not used.
         patience: how long a server that is away is asked again.
         on_step: called before each piece of work and once at the end.
+        lookahead: chunks that are planned beyond the one driven next, 0 to MAX_LOOKAHEAD; with 0 each plan is made
+            when all before it are driven, and simulator and server take turns.
 
     Raises:
-        InvalidInputError: the simulator's grid or rate is not the model's.
+        InvalidInputError: the simulator's grid or rate is not the model's, or a plan does not go on from the last.
         UnsupportedConditionError: the model cannot continue from a chunk and this drive asks for it.
         SimulatorError: the simulator left the plan.
         UnavailableError: the server stayed away longer than ``patience``.
     """
     patience = patience or Patience()
     options = options or SamplingOptions()
-    if chunks < 1:
-        raise InvalidInputError("chunks", chunks, "at least 1")
-    if not 0 <= seed <= MAX_SEED - chunks:
-        raise InvalidInputError("seed", seed, f"an integer in [0, {MAX_SEED} - chunks]")
+    _check_extent(chunks, seed, lookahead)
     model = patience.call(generator.model_info)
     _check_fit(simulator, model, continues=start is Start.OBSERVED or chunks > 1)
-    frames = model.frames_per_chunk
-    total = chunks * (frames + 1) + (frames + 1 if start is Start.OBSERVED else 0)
-    progress = _Progress(on_step, total)
+    progress = _Progress(on_step, (chunks + (start is Start.OBSERVED)) * (model.frames_per_chunk + 1))
+    planner = _Planner(simulator, model)
 
     history: OccupancySequence | None = None
     continuation: Continuation | None = None
     if start is Start.OBSERVED:
-        plan = _checked_plan(simulator, model)
-        history, _ = _followed(simulator, plan, model.taxonomy, progress, "observing")
+        history, _ = _followed(simulator, planner.next(), None, model.taxonomy, progress, "observing")
         progress.tell("encoding")
         observed = history
         continuation = patience.call(lambda: generator.encode(observed))
         progress.add(1)
 
-    made = []
-    for number in range(chunks):
-        plan = _checked_plan(simulator, model)
-        conditions = _conditions(plan, continuation, model)
-        asked = SamplingOptions(seed + number, options.steps, options.guidance_scale, options.sampler)
-        progress.tell("generating")
-        began = time.perf_counter()
-        generated = patience.call(lambda c=conditions, o=asked: generator.generate(c, o))  # type: ignore[misc]
-        generation_s = time.perf_counter() - began
-        _check_reply(generated, plan, model)
-        progress.add(1)
-        began = time.perf_counter()
-        recorded, actors = _followed(simulator, plan, model.taxonomy, progress, "driving")
-        simulation_s = time.perf_counter() - began
-        made.append(DriveChunk(plan, conditions.command, generated, recorded, actors, generation_s, simulation_s))
-        continuation = generated.continuation
+    made: list[DriveChunk] = []
+    asked: deque[tuple[EgoPlan, Conditions]] = deque()
+    with ResumedStream(generator, continuation, patience) as stream:
+        for number in range(chunks):
+            for ahead in range(number + len(asked), min(number + lookahead + 1, chunks)):
+                plan = planner.next()
+                asked.append((plan, _conditions(plan, model)))
+                stream.ask(asked[-1][1], replace(options, seed=seed + ahead))
+            plan, conditions = asked.popleft()
+            progress.tell("generating")
+            began = time.perf_counter()
+            generated = stream.take()
+            waited_s = time.perf_counter() - began
+            _check_reply(generated, plan, model)
+            progress.add(1)
+            began = time.perf_counter()
+            recorded, actors = _followed(simulator, plan, generated, model.taxonomy, progress, "driving")
+            simulation_s = time.perf_counter() - began
+            made.append(DriveChunk(plan, conditions.command, generated, recorded, actors, waited_s, simulation_s))
     progress.tell("driven")
     return Drive(tuple(made), history, model, seed, start, simulator.attribution, simulator.opendrive)
 
@@ -188,6 +150,41 @@ class _Progress:
         self._on_step(Step(self._doing, self._done, self._total))
 
 
+class _Planner:
+    """Asks the simulator for plan after plan, and holds it to where each has to begin."""
+
+    def __init__(self, simulator: Simulator, model: ModelInfo) -> None:
+        self._simulator, self._frames, self._step_us = simulator, model.frames_per_chunk, round(1e6 / model.rate_hz)
+        self._end_us: int | None = None
+
+    def next(self) -> EgoPlan:
+        plan = self._simulator.plan(self._frames)
+        if len(plan) != self._frames or not (np.diff(plan.times_us) == self._step_us).all():
+            raise InvalidInputError(
+                "simulator.plan",
+                f"{len(plan)} poses, steps of {sorted(set(np.diff(plan.times_us).tolist()))} us",
+                f"{self._frames} poses every {self._step_us} us, as the model generates",
+            )
+        if self._end_us is not None and plan.times_us[0] != self._end_us + self._step_us:
+            raise InvalidInputError(
+                "simulator.plan",
+                f"a plan from {plan.times_us[0]} us on",
+                f"one from {self._end_us + self._step_us} us on, a step after the end of the last plan given",
+                "A simulator that cannot plan beyond what was driven is driven with a lookahead of 0.",
+            )
+        self._end_us = int(plan.times_us[-1])
+        return plan
+
+
+def _check_extent(chunks: int, seed: int, lookahead: int) -> None:
+    if chunks < 1:
+        raise InvalidInputError("chunks", chunks, "at least 1")
+    if not 0 <= seed <= MAX_SEED - chunks:
+        raise InvalidInputError("seed", seed, f"an integer in [0, {MAX_SEED} - chunks]")
+    if not 0 <= lookahead <= MAX_LOOKAHEAD:
+        raise InvalidInputError("lookahead", lookahead, f"an integer in [0, {MAX_LOOKAHEAD}]")
+
+
 def _check_fit(simulator: Simulator, model: ModelInfo, continues: bool) -> None:
     if simulator.grid != model.grid:
         raise InvalidInputError(
@@ -201,34 +198,26 @@ def _check_fit(simulator: Simulator, model: ModelInfo, continues: bool) -> None:
         )
 
 
-def _checked_plan(simulator: Simulator, model: ModelInfo) -> EgoPlan:
-    plan = simulator.plan(model.frames_per_chunk)
-    step_us = round(1e6 / model.rate_hz)
-    if len(plan) != model.frames_per_chunk or not (np.diff(plan.times_us) == step_us).all():
-        raise InvalidInputError(
-            "simulator.plan",
-            f"{len(plan)} poses, steps of {sorted(set(np.diff(plan.times_us).tolist()))} us",
-            f"{model.frames_per_chunk} poses every {step_us} us, as the model generates",
-        )
-    return plan
-
-
-def _conditions(plan: EgoPlan, continuation: Continuation | None, model: ModelInfo) -> Conditions:
-    """All that the drive knows and the weights were trained with."""
+def _conditions(plan: EgoPlan, model: ModelInfo) -> Conditions:
+    """All that the plan says and the weights were trained with; the stream knows what a chunk continues from."""
     return Conditions(
         plan=plan if "plan" in model.conditions else None,
         command=plan.command if "command" in model.conditions else None,
-        continuation=continuation,
     )
 
 
 def _followed(
-    simulator: Simulator, plan: EgoPlan, taxonomy: Taxonomy, progress: _Progress, doing: str
+    simulator: Simulator,
+    plan: EgoPlan,
+    generated: GeneratedChunk | None,
+    taxonomy: Taxonomy,
+    progress: _Progress,
+    doing: str,
 ) -> tuple[OccupancySequence, tuple[tuple[ActorState, ...], ...]]:
     """What the simulator shows along a plan; it has to be at each pose of it in time."""
     progress.tell(doing)
     frames: list[RecordedFrame] = []
-    for frame in simulator.follow(plan):
+    for frame in simulator.follow(plan, generated):
         frames.append(frame)
         progress.add(1)
     if [frame.time_us for frame in frames] != plan.times_us.tolist():

@@ -14,7 +14,9 @@ WAYPOINT_SPACING_M = 2.0
 def drive_facts(drive: Drive) -> list[tuple[str, str]]:
     """How much was generated, how fast, and how steadily the static world stands."""
     chunks, frames = len(drive.chunks), len(drive.generated)
-    generation_s = sum(chunk.generation_s for chunk in drive.chunks)
+    timings = [chunk.generated.timings for chunk in drive.chunks]
+    generation_s = sum(each.sampling_s + each.decoding_s for each in timings)
+    waited_s = sum(chunk.waited_s for chunk in drive.chunks)
     simulation_s = sum(chunk.simulation_s for chunk in drive.chunks)
     agreement = drive_agreement(drive)
     commands = Counter(chunk.command.value for chunk in drive.chunks if chunk.command)
@@ -23,7 +25,7 @@ def drive_facts(drive: Drive) -> list[tuple[str, str]]:
         ("generated", f"{frames} frames in {chunks} chunks, {frames / drive.model.rate_hz:.1f} s of driving"),
         ("commands", ", ".join(f"{name} {count}" for name, count in commands.items()) or "none sent"),
         ("speed", f"{generation_s / chunks:.2f} s per chunk, {frames / max(generation_s, 1e-9):.1f} frames/s"),
-        ("simulator", f"{frames / max(simulation_s, 1e-9):.0f} frames/s"),
+        ("simulator", f"{frames / max(simulation_s, 1e-9):.0f} frames/s, waited {waited_s:.1f} s for the server"),
         ("static agreement", f"{_share(agreement.within_chunks)} first to last frame of a chunk"),
         ("", f"{_share(agreement.across_borders)} over the borders of chunks"),
         ("", f"{_share(agreement.from_observed)} from the last observed to the first generated frame"),

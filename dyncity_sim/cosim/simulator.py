@@ -1,17 +1,23 @@
 """The simulator port: what co-simulation and recording need of a simulator, and how one is found."""
 
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from dyncity_sim.domain.conditions import EgoPlan
+from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.recording import RecordedFrame
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, MissingExtraError
 
 SIMULATOR_GROUP = "dyncity_sim.simulators"
-"""Entry point group under which simulators register a SimulatorFactory."""
+"""Entry point group under which simulators register a SimulatorPlugin."""
+
+
+EXTRAS = {"dyncity_sumo": "sumo", "dyncity_carla": "carla"}
+"""Extra that installs what a simulator's package imports."""
 
 
 class Simulator(Protocol):
@@ -37,11 +43,24 @@ class Simulator(Protocol):
         ...
 
     def plan(self, frames: int) -> EgoPlan:
-        """Where the ego will be over the next ``frames`` steps; its first pose is one step ahead of now."""
+        """Where the ego will be over ``frames`` steps, from where the last plan given ends; nothing moves.
+
+        Asked once for each chunk, in order. The first pose is one step after the last pose of the plan before, or one
+        step ahead of now when every plan given has been followed. Up to the drive's lookahead of chunks may be planned
+        beyond the one that is followed next, so that they can be generated meanwhile.
+        """
         ...
 
-    def follow(self, plan: EgoPlan) -> Iterator[RecordedFrame]:
-        """Drive the ego exactly along ``plan``, one step at a time, and yield each frame after its step."""
+    def follow(self, plan: EgoPlan, generated: GeneratedChunk | None = None) -> Iterator[RecordedFrame]:
+        """Drive the ego exactly along ``plan``, one step at a time, and yield each frame after its step.
+
+        Plans are followed in the order in which they were given, each to its end.
+
+        Args:
+            plan: the earliest plan given that has not been followed.
+            generated: what was generated for this plan, one frame for each pose; a simulator that can show things
+                shows frame ``i`` in the step that takes the ego to pose ``i``. None while the drive observes.
+        """
         ...
 
     def __enter__(self) -> Self: ...
@@ -51,26 +70,65 @@ class Simulator(Protocol):
     ) -> None: ...
 
 
-SimulatorFactory = Callable[[str, int], Simulator]
-"""Builds a simulator from a map specification and a seed; the same two give the same drive."""
+class SimulatorPlugin(Protocol):
+    """What registers under SIMULATOR_GROUP: a simulator's own options on the command line, and the way to open it."""
+
+    @property
+    def default_map(self) -> str:
+        """Map that is driven on when none is named; empty for the one that is loaded already."""
+        ...
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the options that only this simulator has."""
+        ...
+
+    def open(self, map_spec: str, seed: int, options: Namespace) -> Simulator:
+        """Build the simulator; the same map, seed and options give the same drive.
+
+        Args:
+            map_spec: map specification, in the simulator's own terms.
+            seed: at least 0.
+            options: holds what ``add_arguments`` added.
+
+        Raises:
+            MapError: the map is not one that the simulator knows, or has no lane to drive on.
+            MissingExtraError: the simulator's own package is not installed.
+        """
+        ...
 
 
-def open_simulator(name: str, map_spec: str, seed: int) -> Simulator:
-    """Build the simulator registered as ``name`` on a map.
+def find_simulator(name: str) -> SimulatorPlugin:
+    """The simulator registered as ``name``.
 
     Raises:
         InvalidInputError: no simulator, or more than one, has that name.
-        MapError: the map is not one that the simulator knows, or has no lane to drive on.
-        MissingExtraError: the simulator's own package is not installed.
+        MissingExtraError: a package that the simulator is made of is not installed.
+    """
+    plugin: SimulatorPlugin = load_named(SIMULATOR_GROUP, name, "simulator")
+    return plugin
+
+
+def load_named(group: str, name: str, noun: str) -> Any:
+    """What one package registered as ``name`` under an entry point group.
+
+    Raises:
+        InvalidInputError: nothing, or more than one thing, has that name; ``noun`` says what was looked for.
+        MissingExtraError: a package that it is made of is not installed.
     """
     found: dict[str, list[EntryPoint]] = {}
-    for entry_point in entry_points(group=SIMULATOR_GROUP):
+    for entry_point in entry_points(group=group):
         found.setdefault(entry_point.name, []).append(entry_point)
     if len(found.get(name, [])) != 1:
         raise InvalidInputError(
-            "simulator",
+            noun,
             repr(name) if name not in found else f"{name!r} registered {len(found[name])} times",
             f"one of {', '.join(sorted(found)) or '(none installed)'}",
         )
-    factory: SimulatorFactory = found[name][0].load()
-    return factory(map_spec, seed)
+    entry_point = found[name][0]
+    try:
+        return entry_point.load()
+    except ModuleNotFoundError as error:
+        missing, package = (error.name or "").split(".")[0], entry_point.module.split(".")[0]
+        if package not in EXTRAS or missing in ("", package):
+            raise
+        raise MissingExtraError(missing, EXTRAS[package], f"The {noun} {name!r}") from error

@@ -70,7 +70,7 @@ def drive_description(drive: Drive) -> dict[str, Any]:
                 "frames": len(chunk.generated.occupancy),
                 "first_time_us": int(chunk.generated.occupancy.times_us[0]),
                 "seconds": {
-                    "generation": round(chunk.generation_s, 4),
+                    "waited": round(chunk.waited_s, 4),
                     "queue": round(chunk.generated.timings.queue_s, 4),
                     "sampling": round(chunk.generated.timings.sampling_s, 4),
                     "decoding": round(chunk.generated.timings.decoding_s, 4),

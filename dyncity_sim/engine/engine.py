@@ -80,7 +80,7 @@ class Engine:
         self._arrived = asyncio.Event()
         self._mean_job_s = 0.0
         self._backend: Backend | None = None
-        self._draining = False
+        self._draining = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
     @property
@@ -131,11 +131,15 @@ class Engine:
 
     def drain(self) -> None:
         """Refuse new work from now on; what is queued or running goes on."""
-        self._draining = True
+        self._draining.set()
+
+    async def draining(self) -> None:
+        """Return once ``drain`` has been called."""
+        await self._draining.wait()
 
     async def close(self) -> None:
         """Drop all work and stop. Callers still waiting get UnavailableError."""
-        self._draining = True
+        self._draining.set()
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
@@ -146,7 +150,7 @@ class Engine:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _ready(self) -> Backend:
-        if self._draining:
+        if self._draining.is_set():
             raise UnavailableError("The server is shutting down and takes no new work.")
         if self._backend is None:
             raise UnavailableError("The server is still loading its model.")

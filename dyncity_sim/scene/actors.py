@@ -69,14 +69,23 @@ def find_tracks(occupancy: OccupancySequence, inflation_cells: float = 0.0) -> t
     cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
     inflation_m = inflation_cells * cell_m
     return tuple(
-        _track(number, tracklet, occupancy.times_us[tracklet.frames], cell_m, inflation_m)
+        track_of(number, tracklet, occupancy.times_us[tracklet.frames], cell_m, inflation_m)
         for number, tracklet in enumerate(tracklets, start=1)
     )
 
 
-def _track(
+def track_of(
     number: int, tracklet: Tracklet, times_us: Int64[np.ndarray, " N"], cell_m: float, inflation_m: float
 ) -> Track:
+    """The track behind the instances of one thing.
+
+    Args:
+        number: the track's id.
+        tracklet: the thing's instances.
+        times_us: time of each of them.
+        cell_m: edge of a cell seen from above.
+        inflation_m: how much wider than a thing its cells are.
+    """
     seen = tracklet.instances
     truncated = np.array([i.truncated for i in seen])
     centres = np.array([i.centre_world_m for i in seen])

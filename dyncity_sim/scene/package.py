@@ -1,6 +1,7 @@
 """The scene package: one folder that other tools open."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.frames import Poses
-from dyncity_sim.domain.scene import Provenance, Scene, Track
+from dyncity_sim.domain.scene import Provenance, Scene, StaticMap, Track
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.files import whole_folder
 from dyncity_sim.scene.gltf import GLTF_FROM_WORLD, gltf_bytes
@@ -18,9 +19,13 @@ from dyncity_sim.scene.openscenario import openscenario_document
 SCENE_VERSION = 1
 """Version of the folder's layout, in ``scene.json``."""
 
+STATIC_CELLS = "static.npz"
+"""Static occupancy as cells, beside its surface as a mesh."""
+
 
 def write_scene(scene: Scene, folder: Path, provenance: Provenance) -> None:
-    """Write ``map.xodr, scene.xosc, static.glb, tracks.json, provenance.json`` and ``scene.json`` over them all.
+    """Write ``map.xodr, scene.xosc, static.glb, static.npz, tracks.json, provenance.json``, and ``scene.json``
+    over them all.
 
     The folder appears whole or not at all, and the same scene gives the same bytes.
 
@@ -33,6 +38,7 @@ def write_scene(scene: Scene, folder: Path, provenance: Provenance) -> None:
         "map.xodr": scene.opendrive.encode(),
         "scene.xosc": openscenario_document(scene).encode(),
         "static.glb": gltf_bytes(scene.static_map),
+        STATIC_CELLS: _static_cells(scene.static_map),
         "tracks.json": _json(_tracks(scene)),
         "provenance.json": _json(_provenance(provenance)),
     }
@@ -64,6 +70,19 @@ def _manifest(scene: Scene, files: dict[str, bytes]) -> dict[str, Any]:
             for name, content in sorted(files.items())
         },
     }
+
+
+def _static_cells(static_map: StaticMap) -> bytes:
+    """``labels`` (X Y Z uint8, CARLASC), ``origin_world_m`` and ``voxel_size_m``, as NumPy's compressed archive."""
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        allow_pickle=False,
+        labels=static_map.labels,
+        origin_world_m=np.array(static_map.origin_world_m),
+        voxel_size_m=np.array(static_map.voxel_size_m),
+    )
+    return content.getvalue()
 
 
 def _tracks(scene: Scene) -> dict[str, Any]:

@@ -53,23 +53,50 @@ class Tracklet:
     covariance: np.ndarray = field(default_factory=lambda: np.eye(4))
 
 
-def associate(instances: Sequence[Sequence[Instance]], times_us: Int64[np.ndarray, " T"]) -> list[Tracklet]:
-    """Tracklets of the instances of each frame, sorted by first sight; flicker is dropped."""
-    open_tracks: list[Tracklet] = []
-    closed: list[Tracklet] = []
-    for frame, found in enumerate(instances):
+class Association:
+    """Finds out, frame by frame, which instances are the same thing.
+
+    Attributes:
+        times_us: times of the frames so far; a tracklet's ``frames`` are positions in this list.
+    """
+
+    def __init__(self) -> None:
+        self.times_us: list[int] = []
+        self._open: list[Tracklet] = []
+        self._closed: list[Tracklet] = []
+
+    def add(self, found: Sequence[Instance], time_us: int) -> None:
+        """Take the instances of the next frame."""
+        frame = len(self.times_us)
+        self.times_us.append(int(time_us))
         still_open: list[Tracklet] = []
-        for track in open_tracks:
-            unseen_s = (times_us[frame] - times_us[track.frames[-1]]) * 1e-6
-            (still_open if unseen_s <= MAX_GAP_S else closed).append(track)
-        open_tracks = still_open
+        for track in self._open:
+            unseen_s = (self.times_us[frame] - self.times_us[track.frames[-1]]) * 1e-6
+            (still_open if unseen_s <= MAX_GAP_S else self._closed).append(track)
+        self._open = still_open
         for vehicle in (True, False):
             seen = [i for i in found if i.vehicle == vehicle]
-            tracks = [t for t in open_tracks if t.vehicle == vehicle]
-            seen = [part for i in seen for part in _split_by_tracks(i, tracks, times_us[frame], times_us)]
-            open_tracks.extend(_assign(tracks, seen, frame, times_us))
-    kept = [t for t in closed + open_tracks if len(t.frames) >= MIN_OBSERVATIONS]
-    return sorted(kept, key=lambda t: (t.frames[0], *t.instances[0].centre_world_m))
+            tracks = [t for t in self._open if t.vehicle == vehicle]
+            expected = [_expected(t, self.times_us) for t in tracks if len(t.frames) >= MIN_OBSERVATIONS]
+            seen = [part for i in seen for part in _split_by_tracks(i, expected)]
+            self._open.extend(_assign(tracks, seen, frame, self.times_us))
+
+    def tracklets(self) -> list[Tracklet]:
+        """What was found so far, sorted by first sight; flicker is left out."""
+        kept = [t for t in self._closed + self._open if len(t.frames) >= MIN_OBSERVATIONS]
+        return sorted(kept, key=lambda t: (t.frames[0], *t.instances[0].centre_world_m))
+
+    def forget_closed(self) -> None:
+        """Drop what has not been seen for too long to come back."""
+        self._closed.clear()
+
+
+def associate(instances: Sequence[Sequence[Instance]], times_us: Int64[np.ndarray, " T"]) -> list[Tracklet]:
+    """Tracklets of the instances of each frame, sorted by first sight; flicker is dropped."""
+    association = Association()
+    for found, time_us in zip(instances, times_us, strict=True):
+        association.add(found, int(time_us))
+    return association.tracklets()
 
 
 def smooth(
@@ -95,23 +122,49 @@ def smooth(
     return states[:, :2], states[:, 2:]
 
 
-def _split_by_tracks(
-    instance: Instance, tracks: list[Tracklet], time_us: np.int64, times_us: Int64[np.ndarray, " T"]
-) -> list[Instance]:
+@dataclass(frozen=True, eq=False)
+class _Expected:
+    """Where a track's footprint is expected: its last one, carried along with its velocity.
+
+    Attributes:
+        columns_world_m: ``(C, 2)``.
+        centre_world_m: ``(2,)`` their middle.
+        reach_m: distance of the farthest column from the middle.
+    """
+
+    columns_world_m: Float64[np.ndarray, "C 2"]
+    centre_world_m: Float64[np.ndarray, " 2"]
+    reach_m: float
+
+
+def _expected(track: Tracklet, times_us: Sequence[int]) -> _Expected:
+    step_s = (times_us[-1] - times_us[track.frames[-1]]) * 1e-6
+    footprint = track.instances[-1].columns_world_m
+    expected = footprint - footprint.mean(axis=0) + track.mean[:2] + track.mean[2:] * step_s
+    centre = expected.mean(axis=0)
+    return _Expected(expected, centre, float(np.linalg.norm(expected - centre, axis=1).max()))
+
+
+def _split_by_tracks(instance: Instance, tracks: Sequence[_Expected]) -> list[Instance]:
     """The instance, or its parts when it covers several tracks that were apart before.
 
     Each column goes to the track whose last footprint, carried along with its velocity, comes nearest.
     """
-    footprints = []
-    for track in tracks:
-        step_s = (time_us - times_us[track.frames[-1]]) * 1e-6
-        if len(track.frames) < MIN_OBSERVATIONS:
-            continue
-        footprint = track.instances[-1].columns_world_m
-        expected = footprint - footprint.mean(axis=0) + track.mean[:2] + track.mean[2:] * step_s
-        inside = cKDTree(instance.columns_world_m).query(expected)[0] < SAME_COLUMN_M
-        if inside.mean() > COVERED_SHARE:
-            footprints.append(expected)
+    if len(tracks) < 2:
+        return [instance]
+    centre = instance.centre_world_m
+    reach_m = float(np.linalg.norm(instance.columns_world_m - centre, axis=1).max()) + SAME_COLUMN_M
+    apart_m = np.linalg.norm(np.stack([track.centre_world_m for track in tracks]) - centre, axis=1)
+    # Tracks farther away than this share no column with the instance.
+    near = [track for track, away_m in zip(tracks, apart_m, strict=True) if away_m <= reach_m + track.reach_m]
+    if len(near) < 2:
+        return [instance]
+    tree = cKDTree(instance.columns_world_m)
+    footprints = [
+        track.columns_world_m
+        for track in near
+        if (tree.query(track.columns_world_m)[0] < SAME_COLUMN_M).mean() > COVERED_SHARE
+    ]
     if len(footprints) < 2:
         return [instance]
     distances = np.array([cKDTree(f).query(instance.columns_world_m)[0] for f in footprints])
@@ -120,9 +173,7 @@ def _split_by_tracks(
     return [replace(instance, columns_world_m=part) for part in parts if len(part)]
 
 
-def _assign(
-    tracks: list[Tracklet], seen: list[Instance], frame: int, times_us: Int64[np.ndarray, " T"]
-) -> list[Tracklet]:
+def _assign(tracks: list[Tracklet], seen: list[Instance], frame: int, times_us: Sequence[int]) -> list[Tracklet]:
     """Extend ``tracks`` by what was seen, and return new tracks for the rest."""
     centres = np.array([i.centre_world_m for i in seen]).reshape(-1, 2)
     cost = np.full((len(tracks), len(seen)), np.inf)

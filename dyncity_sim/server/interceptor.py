@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -20,11 +21,11 @@ logger = logging.getLogger(__name__)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 # grpc's types describe the handlers of blocking servers only.
 Handler: TypeAlias = Any
-UnaryMethod = Callable[[Any, Any], Any]
+Method = Callable[[Any, Any], Awaitable[Any]]
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Maps errors of unary methods by ``wire.status``; what a client must not see becomes an incident.
+    """Maps errors of methods, unary and bidirectional, by ``wire.status``; what a client must not see is an incident.
 
     An incident is INTERNAL with a random id; the log has the id beside the stack trace.
     """
@@ -36,18 +37,23 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     ) -> Handler:
         """Wrap the handler of one call."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        # Without a deserializer the request arrives as bytes, so that errors in parsing it are mapped too.
-        return grpc.unary_unary_rpc_method_handler(
-            _mapping_errors(handler, handler_call_details.method), response_serializer=handler.response_serializer
-        )
+        name = handler_call_details.method
+        # Without a deserializer requests arrive as bytes, so that errors in parsing them are mapped too.
+        if handler is not None and handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                _mapping_errors(_unary(handler, name), name), response_serializer=handler.response_serializer
+            )
+        if handler is not None and handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                _mapping_errors(_streaming(handler, name), name), response_serializer=handler.response_serializer
+            )
+        return handler
 
 
-def _mapping_errors(handler: Handler, name: str) -> UnaryMethod:
-    async def guarded(data: bytes, context: Context) -> Any:
+def _mapping_errors(method: Method, name: str) -> Method:
+    async def guarded(data: Any, context: Context) -> Any:
         try:
-            return await handler.unary_unary(_parsed(handler, data, name), context)
+            return await method(data, context)
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
         except DyncityError as error:
@@ -57,6 +63,27 @@ def _mapping_errors(handler: Handler, name: str) -> UnaryMethod:
         await _abort(context, status)
 
     return guarded
+
+
+def _unary(handler: Handler, name: str) -> Method:
+    async def answer(data: bytes, context: Context) -> Any:
+        return await handler.unary_unary(_parsed(handler, data, name), context)
+
+    return answer
+
+
+def _streaming(handler: Handler, name: str) -> Method:
+    async def parsed(data: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for message in data:
+            yield _parsed(handler, message, name)
+
+    async def converse(data: AsyncIterator[bytes], context: Context) -> None:
+        # Closed here and not by the collector, so that a caller who hangs up drops the work at once.
+        async with aclosing(handler.stream_stream(parsed(data), context)) as replies:
+            async for reply in replies:
+                await context.write(reply)
+
+    return converse
 
 
 def _parsed(handler: Handler, data: bytes, name: str) -> Any:

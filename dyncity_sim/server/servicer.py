@@ -1,14 +1,20 @@
 """RPC to engine and back: conversions, deadlines, nothing else."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import grpc
 from dyncity.v1 import generator_pb2, generator_pb2_grpc
 
 import dyncity_sim
+from dyncity_sim.domain.conditions import Continuation
+from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.engine.engine import Engine
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.server.streaming import pipelined, until_drained
 from dyncity_sim.wire import codec
 from dyncity_sim.wire.limits import MAX_MESSAGE_BYTES
 from dyncity_sim.wire.server_info import ServerInfo
@@ -59,12 +65,30 @@ class OccupancyGeneratorServicer(generator_pb2_grpc.OccupancyGeneratorServicer):
         self, request: generator_pb2.GenerateChunkRequest, context: Context
     ) -> generator_pb2.GenerateChunkResponse:
         """Generate one chunk."""
-        conditions = codec.conditions_from_proto(request.conditions)
-        options = codec.options_from_proto(request.options)
-        encoding = codec.encoding_from_proto(request.encoding, "encoding", absent=VoxelEncoding.ZSTD)
-        with codec.request_fields():
-            chunk = await self._engine.generate(conditions, options, context.time_remaining())
+        chunk, encoding = await self._generated(request, None, context)
         return await asyncio.to_thread(codec.chunk_to_proto, chunk, encoding)
+
+    async def StreamChunks(  # noqa: N802
+        self, request_iterator: AsyncIterator[generator_pb2.StreamChunksRequest], context: Context
+    ) -> AsyncIterator[generator_pb2.StreamChunksResponse]:
+        """Generate chunk after chunk; each continues the one before unless its request says otherwise."""
+        continuation: Continuation | None = None
+
+        async def generated(request: generator_pb2.StreamChunksRequest) -> tuple[GeneratedChunk, VoxelEncoding]:
+            nonlocal continuation
+            chunk, encoding = await self._generated(request, continuation, context)
+            continuation = chunk.continuation
+            return chunk, encoding
+
+        index = 0
+        async with (
+            aclosing(until_drained(request_iterator, self._engine.draining)) as requests,
+            aclosing(pipelined(requests, generated)) as chunks,
+        ):
+            async for chunk, encoding in chunks:
+                message = await asyncio.to_thread(codec.chunk_to_proto, chunk, encoding)
+                yield generator_pb2.StreamChunksResponse(index=index, chunk=message)
+                index += 1
 
     async def EncodeOccupancy(  # noqa: N802
         self, request: generator_pb2.EncodeOccupancyRequest, context: Context
@@ -76,3 +100,19 @@ class OccupancyGeneratorServicer(generator_pb2_grpc.OccupancyGeneratorServicer):
         occupancy = await asyncio.to_thread(codec.occupancy_from_proto, request.occupancy, {taxonomy.id: taxonomy})
         continuation = await self._engine.encode(occupancy, context.time_remaining())
         return generator_pb2.EncodeOccupancyResponse(continuation=codec.continuation_to_proto(continuation))
+
+    async def _generated(
+        self,
+        request: generator_pb2.GenerateChunkRequest | generator_pb2.StreamChunksRequest,
+        before: Continuation | None,
+        context: Context,
+    ) -> tuple[GeneratedChunk, VoxelEncoding]:
+        """The chunk asked for, and how to pack it; a request without a continuation goes on from ``before``."""
+        conditions = codec.conditions_from_proto(request.conditions)
+        options = codec.options_from_proto(request.options)
+        encoding = codec.encoding_from_proto(request.encoding, "encoding", absent=VoxelEncoding.ZSTD)
+        if conditions.continuation is None:
+            conditions = replace(conditions, continuation=before)
+        with codec.request_fields():
+            chunk = await self._engine.generate(conditions, options, context.time_remaining())
+        return chunk, encoding

@@ -21,6 +21,11 @@ def test_importing_it_loads_neither_a_model_library_nor_a_simulator(module):
     assert loaded_by(f"import {module}") == "[]"
 
 
+@pytest.mark.parametrize("module", ["plugin", "recorder", "play", "world"])
+def test_the_carla_plugin_is_imported_without_carla_and_without_a_model_library(module):
+    assert loaded_by(f"import dyncity_carla.{module}") == "['dyncity_carla']"
+
+
 def test_the_null_backend_is_loaded_by_name_without_torch():
     code = "from dyncity_sim.engine.backend import load_backend\nload_backend('null', None).warm_up()"
     assert loaded_by(code) == "[]"

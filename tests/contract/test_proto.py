@@ -32,6 +32,8 @@ FIELDS = {
     "SamplingOptions": {"seed": 1, "steps": 2, "guidance_scale": 3, "sampler": 4},
     "GenerateChunkRequest": {"conditions": 1, "options": 2, "encoding": 3},
     "GenerateChunkResponse": {"occupancy": 1, "continuation": 2, "seed": 3, "model_id": 4, "timings": 5},
+    "StreamChunksRequest": {"conditions": 1, "options": 2, "encoding": 3},
+    "StreamChunksResponse": {"index": 1, "chunk": 2},
     "EncodeOccupancyRequest": {"occupancy": 1},
     "EncodeOccupancyResponse": {"continuation": 1},
     "Timings": {"queue_us": 1, "sampling_us": 2, "decoding_us": 3},
@@ -84,7 +86,11 @@ def test_enum_numbers_stay():
 def test_the_service_keeps_its_name_and_calls():
     service = generator_pb2.DESCRIPTOR.services_by_name["OccupancyGenerator"]
     assert service.full_name == "dyncity.v1.OccupancyGenerator"
-    assert {method.name for method in service.methods} >= {"GetModelInfo", "GenerateChunk", "EncodeOccupancy"}
+    streaming = {method.name: (method.client_streaming, method.server_streaming) for method in service.methods}
+    assert streaming.items() >= {
+        "GetModelInfo": (False, False), "GenerateChunk": (False, False), "StreamChunks": (True, True),
+        "EncodeOccupancy": (False, False),
+    }.items()  # fmt: skip
 
 
 def test_the_protos_pass_the_standard_lint():

@@ -5,18 +5,23 @@ import pkgutil
 import pytest
 
 import dyncity_sim.errors
-from dyncity_sim.client import DyncityClient
+from dyncity_sim.client import ChunkStream, DyncityClient
 
 
 def test_the_client_package_offers_exactly_this():
     import dyncity_sim.client
 
-    assert sorted(dyncity_sim.client.__all__) == ["DyncityClient", "ServerInfo"]
+    assert sorted(dyncity_sim.client.__all__) == ["ChunkStream", "DyncityClient", "ServerInfo"]
 
 
 def test_the_client_has_exactly_these_calls():
     calls = {name: str(inspect.signature(call)) for name, call in vars(DyncityClient).items() if name[0] != "_"}
-    assert sorted(calls) == ["close", "encode", "generate", "model_info", "server_info", "wait_until_serving"]
+    assert sorted(calls) == ["close", "encode", "generate", "model_info", "server_info", "stream", "wait_until_serving"]
+
+
+def test_a_stream_has_exactly_these_calls():
+    calls = [name for name in vars(ChunkStream) if name[0] != "_"]
+    assert sorted(calls) == ["close", "finish", "receive", "send", "unanswered"]
 
 
 def test_every_error_of_the_tree_is_drawn_in_its_docstring():

@@ -114,6 +114,41 @@ def test_chunks_over_the_wire_are_those_of_this_process_bit_for_bit(client, back
         continuation = here.continuation
 
 
+def streamed(client, requests):
+    with client.stream() as stream:
+        for conditions, options in requests:
+            stream.send(conditions, options)
+        return [stream.receive() for _ in requests]
+
+
+def test_a_stream_gives_what_the_same_calls_give_bit_for_bit(client, build_street):
+    street = build_street(48, 7.0, curvature_per_m=0.02)
+    plans = [plan_of(street[start : start + 16]) for start in (0, 16, 32)]
+    requests = [(Conditions(plan, plan.command), SamplingOptions(seed=seed)) for seed, plan in enumerate(plans)]
+    continuation = None
+    for chunk, (conditions, options) in zip(streamed(client, requests), requests, strict=True):
+        called = client.generate(replace(conditions, continuation=continuation), options)
+        same_chunk(chunk, called)
+        continuation = called.continuation
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_stream_over_the_bundled_weights_gives_what_calls_give_bit_for_bit(build_street):
+    street = build_street(48, 7.0)
+    plans = [plan_of(street[start : start + 16]) for start in (16, 32)]
+    options = [SamplingOptions(seed=seed, steps=2) for seed in (5, 6)]
+    with served("--threads", "1") as client:
+        start = client.encode(street[:16])
+        conditions = [Conditions(plans[0], plans[0].command, start), Conditions(plans[1], plans[1].command)]
+        chunks = streamed(client, list(zip(conditions, options, strict=True)))
+        first = client.generate(conditions[0], options[0])
+        second = client.generate(replace(conditions[1], continuation=first.continuation), options[1])
+    same_chunk(chunks[0], first)
+    same_chunk(chunks[1], second)
+    assert not np.array_equal(first.occupancy.labels, second.occupancy.labels)
+
+
 def test_observed_occupancy_is_encoded_as_in_this_process(client, backend, build_street):
     street = build_street(16, 7.0)
     observed = np.zeros(street.labels.shape, dtype=np.bool_)

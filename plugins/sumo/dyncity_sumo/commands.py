@@ -90,16 +90,35 @@ class RecordOptions:
         return round(self.minutes * 60 * FRAME_RATE_HZ)
 
 
-def register_record(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add ``record`` to the command line."""
-    parser = subparsers.add_parser(
-        "record",
-        help="record drives through a simulated town",
-        description="Record what is around cars in a simulated town: labels, what sensors see of them, actors, poses.",
-        epilog="example: dyncity record --map generated:grid --minutes 10 --seed 1 --out data/grid",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--sim", choices=["sumo"], default="sumo", help="simulator")
+class SumoRecorder:
+    """What the entry point names: ``dyncity record --sim sumo``."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the recorder's own options."""
+        add_record_arguments(parser)
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Record what was asked for."""
+        options = RecordOptions(
+            args.map,
+            args.minutes,
+            args.egos,
+            args.seed,
+            None if args.continuous else args.burst,
+            args.town_minutes,
+            args.out,
+            args.format,
+            args.blind,
+        )
+        record(options, Console(stderr=True))
+        return 0
+
+
+RECORDER = SumoRecorder()
+
+
+def add_record_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of a recording in SUMO's traffic."""
     parser.add_argument(
         "--map",
         default="generated:grid",
@@ -139,23 +158,6 @@ def register_record(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
         help="leave the emulated sensors out: several times faster, nothing counts as observed; "
         "enough to train the transformer on, not the autoencoder",
     )
-    parser.set_defaults(run=_run)
-
-
-def _run(args: argparse.Namespace) -> int:
-    options = RecordOptions(
-        args.map,
-        args.minutes,
-        args.egos,
-        args.seed,
-        None if args.continuous else args.burst,
-        args.town_minutes,
-        args.out,
-        args.format,
-        args.blind,
-    )
-    record(options, Console(stderr=True))
-    return 0
 
 
 def record(options: RecordOptions, console: Console) -> None:

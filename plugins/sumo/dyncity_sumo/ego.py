@@ -130,9 +130,19 @@ class Driver:
         self.motion = self._roll(line, acceleration, steer_rad)
         return self.motion
 
-    def predict(self, line: GuideLine, obstacles: list[Obstacle], frames: int) -> list[Motion]:
-        """The next motions with every obstacle going on at its speed; leaves the driver as it is."""
+    def predict(
+        self, line: GuideLine, obstacles: list[Obstacle], frames: int, start: Motion | None = None
+    ) -> list[Motion]:
+        """The next motions with every obstacle going on at its speed; leaves the driver as it is.
+
+        Args:
+            line: what is followed.
+            obstacles: as seen from ``start``.
+            frames: how many motions.
+            start: where the car is before the first of them; None is where it is now.
+        """
         twin = copy.deepcopy(self)
+        twin.motion = start or self.motion
         motions = []
         for _ in range(frames):
             start_m = twin.motion.s_m

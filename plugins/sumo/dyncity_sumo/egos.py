@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from dyncity_sim.domain.frames import Pose
+from dyncity_sim.errors import SimulatorError
 from dyncity_sumo.actors import ActorTable
 from dyncity_sumo.ego import WHEELBASE_SHARE, Driver, Flaws, Motion, Obstacle, ego_pose, obstacles_ahead
 from dyncity_sumo.routes import Route, Stop
@@ -114,22 +115,35 @@ class OwnEgo:
 
     def prepare(self, actors: ActorTable) -> None:
         """Drive one step and tell SUMO where the car will be."""
-        self.extend()
+        self.extend(self.driver.motion)
         self._note_waiting()
-        self.place(self.driver.step(self.route.line, self.obstacles(actors)))
+        self.place(self.driver.step(self.route.line, self.obstacles(self.driver.motion, actors)))
 
     @property
     def wheelbase_m(self) -> float:
         """Distance between the axles."""
         return WHEELBASE_SHARE * self._size_m[0]
 
-    def predict(self, actors: ActorTable, frames: int) -> list[Motion]:
-        """Where the driver would take the car if all others went on as they do; changes nothing."""
-        return self.driver.predict(self.route.line, self.obstacles(actors), frames)
+    def predict(self, start: Motion, actors: ActorTable, frames: int) -> list[Motion]:
+        """Where the driver would take the car from ``start`` if all others went on as they do; moves nothing.
 
-    def extend(self) -> None:
-        """Let the route reach ROUTE_AHEAD_M ahead."""
-        self._arrived = not self.route.grow(self.driver.motion.s_m + ROUTE_AHEAD_M)
+        Args:
+            start: the car's motion when the prediction begins.
+            actors: all actors at that time.
+            frames: steps.
+
+        Raises:
+            SimulatorError: the road ends ahead of ``start``.
+        """
+        self.extend(start)
+        if self._ends_near(start):
+            raise SimulatorError("The ego's road ends ahead of it: start again with another seed.")
+        obstacles = self.obstacles(start, actors)
+        return self.driver.predict(self.route.line, obstacles, frames, start)
+
+    def extend(self, motion: Motion) -> None:
+        """Let the route reach ROUTE_AHEAD_M ahead of ``motion``."""
+        self._arrived = not self.route.grow(motion.s_m + ROUTE_AHEAD_M)
 
     def place(self, motion: Motion) -> None:
         """Tell SUMO where the car is after the next step."""
@@ -137,14 +151,13 @@ class OwnEgo:
         self._z_m = float(self.route.line.at(motion.s_m)[0][2])
         self._town.traffic.place(self.vehicle_id, motion.xy_m, motion.yaw_rad, motion.speed_mps)
 
-    def obstacles(self, actors: ActorTable) -> list[Obstacle]:
-        """What the driver must heed: actors in the way, and stop lines that are closed."""
-        motion = self.driver.motion
+    def obstacles(self, motion: Motion, actors: ActorTable) -> list[Obstacle]:
+        """What the driver must heed at ``motion``: actors in the way, and stop lines that are closed now."""
         own = self._town.traffic.actor_id(self.vehicle_id)
         found = obstacles_ahead(self.route.line, motion, self._size_m, actors[actors.ids != own])
         for stop in self.route.stops:
             gap_m = stop.at_m - motion.s_m - self._size_m[0] / 2
-            if -1.0 < gap_m < STOP_SIGHT_M and self._must_stop(stop, gap_m):
+            if -1.0 < gap_m < STOP_SIGHT_M and self._must_stop(stop, gap_m, motion.speed_mps):
                 found.append(Obstacle(max(gap_m + 1.0, 0.3), 0.0))
         return found
 
@@ -156,16 +169,17 @@ class OwnEgo:
     @property
     def is_done(self) -> bool:
         """Whether the route ends close ahead, or the car is gone."""
-        near_end = self._arrived and self.route.line.length_m - self.driver.motion.s_m < 25.0
-        return near_end or not self._town.traffic.is_present(self.vehicle_id)
+        return self._ends_near(self.driver.motion) or not self._town.traffic.is_present(self.vehicle_id)
 
     def leave(self) -> None:
         """Take the car out of traffic: SUMO has no route for it any more."""
         if self._town.traffic.is_present(self.vehicle_id):
             self._town.traffic.remove(self.vehicle_id)
 
-    def _must_stop(self, stop: Stop, gap_m: float) -> bool:
-        speed = self.driver.motion.speed_mps
+    def _ends_near(self, motion: Motion) -> bool:
+        return self._arrived and self.route.line.length_m - motion.s_m < 25.0
+
+    def _must_stop(self, stop: Stop, gap_m: float, speed: float) -> bool:
         state = self._town.traffic.signal_state(stop.link)
         if state:
             if state in "yY":

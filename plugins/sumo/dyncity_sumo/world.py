@@ -2,8 +2,10 @@
 
 import dataclasses
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +15,7 @@ from jaxtyping import Int64
 
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import Pose, Poses, wrap_angle
+from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.errors import InvalidInputError, SimulatorError
@@ -55,11 +58,40 @@ def open_simulator(map_spec: str, seed: int) -> "SumoSimulator":
     return SumoSimulator(map_spec, seed)
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """Where the plans given so far end.
+
+    Attributes:
+        motion: the driver's state there.
+        time_us: when.
+    """
+
+    motion: Motion
+    time_us: int
+
+
+class SumoSimulators:
+    """What the entry point names: SUMO has no options of its own."""
+
+    default_map = "berlin"
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """None to add."""
+
+    def open(self, map_spec: str, seed: int, options: Namespace) -> "SumoSimulator":
+        """A running simulation, see ``open_simulator``."""
+        return open_simulator(map_spec, seed)
+
+
+PLUGIN = SumoSimulators()
+
+
 class SumoSimulator:
     """SUMO traffic, a static city, and one ego that follows plans exactly; implements the simulator port.
 
     SUMO cannot go back in time, so plans are predictions of our own driver with every other actor going on as it
-    does, and following a plan puts the ego on its poses whatever the others do meanwhile.
+    does now, however far ahead, and following a plan puts the ego on its poses whatever the others do meanwhile.
     """
 
     def __init__(self, map_spec: str, seed: int) -> None:
@@ -71,6 +103,7 @@ class SumoSimulator:
             self._town: Town = self._resources.enter_context(open_town(map_spec, seed, workdir, TRAFFIC_S))
             self._rig = draw_rig(np.random.default_rng([seed, 3]))
             self._ego = _choose_ego(self._town, seed)
+            self._planned: _Planned | None = None
             self._step()
         except BaseException:
             self._resources.close()
@@ -103,7 +136,7 @@ class SumoSimulator:
         )
 
     def plan(self, frames: int) -> EgoPlan:
-        """Where our driver would be over the next ``frames`` steps; the simulation does not move.
+        """Where our driver would be over ``frames`` steps from the end of the last plan on; nothing moves.
 
         Raises:
             InvalidInputError: fewer than two frames.
@@ -111,26 +144,31 @@ class SumoSimulator:
         """
         if frames < 2:
             raise InvalidInputError("frames", frames, "at least 2")
-        self._ego.extend()
-        if self._ego.is_done:
-            raise SimulatorError("The ego's road ends ahead of it: start again with another seed.")
-        motions = self._ego.predict(self._actors, frames)
+        now_us = self._town.traffic.time_us
+        if self._planned is None or self._planned.time_us <= now_us:
+            self._planned = _Planned(self._ego.driver.motion, now_us)
+        ahead_us = self._planned.time_us - now_us
+        motions = self._ego.predict(self._planned.motion, self._actors.moved_on(ahead_us * 1e-6), frames)
         poses = np.stack([self._pose_of(motion) for motion in motions])
-        return EgoPlan(poses, self._next_times_us(frames))
+        times_us = _next_times_us(self._planned.time_us, frames)
+        self._planned = _Planned(motions[-1], int(times_us[-1]))
+        return EgoPlan(poses, times_us)
 
-    def follow(self, plan: EgoPlan) -> Iterator[RecordedFrame]:
+    def follow(self, plan: EgoPlan, generated: GeneratedChunk | None = None) -> Iterator[RecordedFrame]:
         """Drive the ego exactly along ``plan``, one step at a time, and yield each frame after its step.
+
+        SUMO's traffic is its own: what was generated is not shown in it.
 
         Raises:
             InvalidInputError: the plan's times are not the next steps, or it begins away from the ego.
         """
-        expected_us = self._next_times_us(len(plan))
+        expected_us = _next_times_us(self._town.traffic.time_us, len(plan))
         if not np.array_equal(plan.times_us, expected_us):
             raise InvalidInputError(
                 "plan.times_us",
                 f"{plan.times_us[0]} to {plan.times_us[-1]}",
                 f"{expected_us[0]} to {expected_us[-1]} in steps of {STEP_US}",
-                "The first pose of a plan is one step ahead of now.",
+                "Plans are followed in the order in which they were given; the next begins one step ahead of now.",
             )
         jump_m = float(np.linalg.norm(plan.poses_world_from_ego[0, :2, 3] - self._pose_world_from_ego[:2, 3]))
         if jump_m > FASTEST_MPS * STEP_US / 1e6:
@@ -191,8 +229,9 @@ class SumoSimulator:
         road_m = float(self._ego.route.line.at(motion.s_m)[0][2])
         return ego_pose(motion.xy_m, motion.yaw_rad, self._town.ground_m(motion.xy_m, road_m))
 
-    def _next_times_us(self, frames: int) -> Int64[np.ndarray, " T"]:
-        return self._town.traffic.time_us + STEP_US * np.arange(1, frames + 1, dtype=np.int64)
+
+def _next_times_us(after_us: int, frames: int) -> Int64[np.ndarray, " T"]:
+    return after_us + STEP_US * np.arange(1, frames + 1, dtype=np.int64)
 
 
 def _choose_ego(town: Town, seed: int) -> OwnEgo:

@@ -1,6 +1,8 @@
 """A scripted street behind the simulator port, and the null backend behind the loop's generator port."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +27,7 @@ class ScriptedStreet:
 
     def __init__(self, speed_mps: float = 6.0, yaw_rate_radps: float = 0.0, drift_m: float = 0.0) -> None:
         self.speed_mps, self.yaw_rate_radps, self.drift_m = speed_mps, yaw_rate_radps, drift_m
-        self.steps = 0
+        self.steps = self.planned = 0
 
     attribution = "Map by the test's author"
     grid: Grid = CARLASC_GRID
@@ -45,10 +47,12 @@ class ScriptedStreet:
         return poses_from_planar(np.array([x, y, yaw[-1]]), LIDAR_HEIGHT_M)
 
     def plan(self, frames: int) -> EgoPlan:
-        ahead = range(self.steps + 1, self.steps + 1 + frames)
+        after = max(self.planned, self.steps)
+        self.planned = after + frames
+        ahead = range(after + 1, self.planned + 1)
         return EgoPlan(np.stack([self._pose(s) for s in ahead]), np.array([s * STEP_US for s in ahead]))
 
-    def follow(self, plan: EgoPlan) -> Iterator[RecordedFrame]:
+    def follow(self, plan: EgoPlan, generated: GeneratedChunk | None = None) -> Iterator[RecordedFrame]:
         for pose in plan.poses_world_from_ego:
             self.steps += 1
             driven = pose.copy()
@@ -96,9 +100,34 @@ class InProcessGenerator:
             raise self.failures.pop(0)
         return self.backend.generate(conditions, options, lambda _: None)
 
+    def stream(self) -> "InProcessStream":
+        return InProcessStream(self.generate)
+
     def encode(self, occupancy: OccupancySequence) -> Continuation:
         self.encoded.append(occupancy)
         return self.backend.encode(occupancy)
+
+
+class InProcessStream:
+    """Generates what was asked for when it is received."""
+
+    def __init__(self, generate: Callable[[Conditions, SamplingOptions], GeneratedChunk]) -> None:
+        self._generate = generate
+        self._asked: deque[tuple[Conditions, SamplingOptions]] = deque()
+        self._continuation: Continuation | None = None
+
+    def send(self, conditions: Conditions, options: SamplingOptions) -> None:
+        self._asked.append((conditions, options))
+
+    def receive(self) -> GeneratedChunk:
+        conditions, options = self._asked.popleft()
+        before = conditions.continuation or self._continuation
+        chunk = self._generate(replace(conditions, continuation=before), options)
+        self._continuation = chunk.continuation
+        return chunk
+
+    def close(self) -> None:
+        self._asked.clear()
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import json
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,24 @@ from PIL import Image
 from dyncity_sim.cli.main import main
 from dyncity_sim.cosim import server_process
 from dyncity_sim.cosim.write import read_occupancy
+from dyncity_sim.engine.null import NullBackend
+from dyncity_sim.server.background import serving
 
 Build = Callable[..., Any]
 
 
 @pytest.fixture
 def on_the_scripted_street(monkeypatch: pytest.MonkeyPatch, scripted_street: Build) -> None:
-    monkeypatch.setattr("dyncity_sim.cli.cosim.open_simulator", lambda name, spec, seed: scripted_street())
+    class Streets:
+        default_map = "berlin"
+
+        def add_arguments(self, parser: ArgumentParser) -> None:
+            pass
+
+        def open(self, map_spec: str, seed: int, options: Namespace) -> Any:
+            return scripted_street()
+
+    monkeypatch.setattr("dyncity_sim.cli.cosim.find_simulator", lambda name: Streets())
 
 
 @pytest.fixture
@@ -61,6 +73,26 @@ def test_the_demo_serves_drives_and_writes_everything(
         assert word in printed
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_the_scripted_street")
+@pytest.mark.parametrize(
+    "arguments", [["--server", "{nobody},{there}"], ["--server", "{nobody}", "--server", "{there}"]]
+)
+def test_cosim_drives_against_the_first_of_its_servers_that_is_there(arguments: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "drive"
+    with serving(NullBackend) as there:
+        servers = [argument.format(nobody="127.0.0.1:1", there=there) for argument in arguments]
+        assert main(["cosim", *servers, "--chunks", "1", "--start", "plan", "--out", str(out)]) == 0
+    generated, _ = read_occupancy(out / "occupancy")
+    assert len(generated) == 16
+
+
+def test_an_empty_address_among_servers_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        main(["cosim", "--server", "localhost:1,,localhost:2", "--out", str(tmp_path)])
+    assert "empty address" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("on_the_scripted_street")
 def test_a_server_that_cannot_load_its_backend_is_shown_with_its_reason(
     tmp_path: Path, servers: list[Any], capsys: pytest.CaptureFixture[str]
@@ -75,9 +107,14 @@ def test_a_server_that_cannot_load_its_backend_is_shown_with_its_reason(
 
 
 def test_the_server_is_stopped_when_the_simulator_cannot_be_opened(tmp_path: Path, servers: list[Any]) -> None:
-    arguments = ["demo", "--backend", "null", "--sim", "no-such-simulator", "--out", str(tmp_path / "demo")]
+    arguments = ["demo", "--backend", "null", "--map", "no-such-map", "--out", str(tmp_path / "demo")]
     assert main(arguments) == 2
     assert servers[0].returncode is not None
+
+
+def test_no_server_is_started_for_a_simulator_that_there_is_not(tmp_path: Path, servers: list[Any]) -> None:
+    assert main(["demo", "--sim", "no-such-simulator", "--out", str(tmp_path / "demo")]) == 2
+    assert not servers
 
 
 @pytest.mark.usefixtures("on_the_scripted_street")

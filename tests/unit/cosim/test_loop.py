@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from dyncity_sim.cosim.drive import Start, drive_agreement
-from dyncity_sim.cosim.loop import Patience, run_drive
-from dyncity_sim.cosim.simulator import open_simulator
-from dyncity_sim.domain.conditions import Command, SamplingOptions
+from dyncity_sim.cosim.loop import Step, run_drive
+from dyncity_sim.cosim.simulator import find_simulator
+from dyncity_sim.cosim.stream import Patience
+from dyncity_sim.domain.conditions import Command, EgoPlan, SamplingOptions
+from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import (
     BusyError,
@@ -162,12 +165,85 @@ def test_a_server_with_other_weights_mid_drive_is_refused(scripted_street: Build
         run_drive(scripted_street(), generator, chunks=1, seed=0)
 
 
-@pytest.mark.parametrize(("chunks", "seed"), [(0, 1), (1, -1), (2, 2**63 - 1)])
+@pytest.mark.parametrize("lookahead", [0, 1, 2, 4])
+def test_plans_are_made_as_far_ahead_as_asked_and_followed_in_order(
+    lookahead: int, scripted_street: Build, in_process_generator: Build
+) -> None:
+    street = scripted_street()
+    chunks_ahead = []
+    plan = street.plan
+
+    def watched(frames: int) -> EgoPlan:
+        chunks_ahead.append((max(street.planned, street.steps) - street.steps) // frames)
+        return plan(frames)
+
+    street.plan = watched
+    drive = run_drive(street, in_process_generator(), chunks=5, seed=0, lookahead=lookahead)
+    assert chunks_ahead == [0, *range(lookahead), *[lookahead] * (5 - lookahead)]
+    assert (np.diff(drive.generated.times_us) == 100_000).all()
+
+
+def test_on_a_road_that_can_be_foreseen_the_lookahead_changes_nothing(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    turns, ahead = (
+        run_drive(scripted_street(5.0, 0.1), in_process_generator(), 3, seed=3, lookahead=lookahead)
+        for lookahead in (0, 2)
+    )
+    np.testing.assert_array_equal(turns.generated.labels, ahead.generated.labels)
+
+
+def test_the_simulator_is_shown_each_chunk_with_the_plan_it_was_generated_for(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    street = scripted_street()
+    follow, shown = street.follow, []
+
+    def watched(plan: EgoPlan, generated: GeneratedChunk | None = None) -> Iterator[RecordedFrame]:
+        shown.append((plan, generated))
+        return follow(plan, generated)
+
+    street.follow = watched
+    drive = run_drive(street, in_process_generator(), chunks=3, seed=0)
+    assert shown[0][1] is None
+    assert shown[1:] == [(chunk.plan, chunk.generated) for chunk in drive.chunks]
+
+
+def test_a_simulator_that_plans_from_now_on_only_is_told_to_drive_without_lookahead(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    class Forgetful(type(scripted_street())):  # type: ignore[misc]
+        def plan(self, frames: int) -> EgoPlan:
+            self.planned = 0
+            return super().plan(frames)
+
+    with pytest.raises(InvalidInputError, match="lookahead of 0"):
+        run_drive(Forgetful(), in_process_generator(), chunks=3, seed=0)
+    assert len(run_drive(Forgetful(), in_process_generator(), chunks=3, seed=0, lookahead=0).chunks) == 3
+
+
+def test_a_server_that_fails_mid_drive_leaves_no_trace_in_it(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    clock, generator = Clock(), in_process_generator()
+    street = scripted_street()
+
+    def on_step(step: Step) -> None:
+        if step.doing == "driving" and street.steps in (20, 40):
+            generator.failures = [UnavailableError("gone")]
+
+    drive = run_drive(street, generator, 4, seed=9, patience=clock.patience(10.0), on_step=on_step, lookahead=2)
+    assert clock.slept == [0.5, 0.5]
+    undisturbed = run_drive(scripted_street(), in_process_generator(), 4, seed=9, lookahead=2)
+    np.testing.assert_array_equal(drive.generated.labels, undisturbed.generated.labels)
+
+
+@pytest.mark.parametrize(("chunks", "seed", "lookahead"), [(0, 1, 1), (1, -1, 1), (2, 2**63 - 1, 1), (1, 1, 5)])
 def test_impossible_counts_and_seeds_are_refused(
-    chunks: int, seed: int, scripted_street: Build, in_process_generator: Build
+    chunks: int, seed: int, lookahead: int, scripted_street: Build, in_process_generator: Build
 ) -> None:
     with pytest.raises(InvalidInputError):
-        run_drive(scripted_street(), in_process_generator(), chunks=chunks, seed=seed)
+        run_drive(scripted_street(), in_process_generator(), chunks=chunks, seed=seed, lookahead=lookahead)
 
 
 def test_progress_ends_at_its_total(scripted_street: Build, in_process_generator: Build) -> None:
@@ -197,4 +273,4 @@ def test_nothing_was_observed_where_a_drive_starts_from_its_plan(
 
 def test_an_unknown_simulator_is_named_with_those_there_are() -> None:
     with pytest.raises(InvalidInputError, match=r"'beamng'.*sumo"):
-        open_simulator("beamng", "anywhere", 0)
+        find_simulator("beamng")

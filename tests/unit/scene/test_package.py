@@ -19,7 +19,7 @@ from dyncity_sim.scene.openscenario import openscenario_document
 from dyncity_sim.scene.package import write_scene
 
 PROVENANCE = Provenance("anchored-1234", (7, 8), "Map data (c) somebody", "carlasc")
-FILES = {"map.xodr", "scene.xosc", "static.glb", "tracks.json", "scene.json", "provenance.json"}
+FILES = {"map.xodr", "scene.xosc", "static.glb", "static.npz", "tracks.json", "scene.json", "provenance.json"}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_trajectories_pass_through_the_tracks_at_their_times(scene):
         np.testing.assert_allclose(rows, expected, atol=1e-4)
 
 
-def test_the_folder_holds_six_files_and_the_manifest_names_their_hashes(scene, tmp_path):
+def test_the_folder_holds_seven_files_and_the_manifest_names_their_hashes(scene, tmp_path):
     write_scene(scene, tmp_path / "scene", PROVENANCE)
     assert {f.name for f in (tmp_path / "scene").iterdir()} == FILES
     manifest = json.loads((tmp_path / "scene" / "scene.json").read_text())

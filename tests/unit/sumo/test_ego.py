@@ -100,6 +100,12 @@ def test_a_prediction_is_what_the_driver_then_does_and_changes_nothing() -> None
     assert drive(driver, line, 40, clear) == predicted
 
 
+def test_a_prediction_may_begin_where_another_ends() -> None:
+    driver, line = driver_at(), corner()
+    whole = driver.predict(line, [], 40)
+    assert driver.predict(line, [], 25, whole[14]) == whole[15:]
+
+
 def test_a_seed_decides_the_flaws() -> None:
     def path(seed: int) -> list[Motion]:
         return drive(driver_at(flaws=Flaws(np.random.default_rng(seed))), corner(), 120, clear)
@@ -138,6 +144,12 @@ def test_only_what_is_in_the_way_is_an_obstacle() -> None:
     found = obstacles_ahead(line, motion, CAR_M, table([ahead, beside, behind, far]))
     assert found == [Obstacle(pytest.approx(25 - 4.5, abs=0.5), 5.0)]
     assert obstacles_ahead(line, motion, CAR_M, no_actors()) == []
+
+
+def test_actors_move_on_straight_at_their_speed() -> None:
+    later = table([(1.0, 2.0, 0.0, 5.0), (0.0, 0.0, np.pi / 2, 3.0)]).moved_on(2.0)
+    assert later.centres_m[:, :2] == pytest.approx(np.array([[11.0, 2.0], [0.0, 6.0]]))
+    assert later.centres_m[:, 2] == pytest.approx([0.75, 0.75])
 
 
 def test_crossing_traffic_counts_as_standing() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dyncity_sumo.commands import register_record
+from dyncity_sumo.commands import RECORDER
 from dyncity_sumo.network import run_tool
 from dyncity_sumo.recording import is_driving, manoeuvre_of
 from dyncity_sumo.world import SumoSimulator, open_simulator
@@ -82,6 +82,31 @@ def test_a_plan_is_followed_exactly_and_its_frames_fit_the_world(simulator: Sumo
             before = frame
 
 
+def test_plans_given_ahead_join_up_and_are_followed_in_order(simulator: SumoSimulator) -> None:
+    start = simulator.observe()
+    plans = [simulator.plan(16) for _ in range(3)]
+    times_us = np.concatenate([plan.times_us for plan in plans])
+    assert np.array_equal(times_us, start.time_us + 100_000 * np.arange(1, 49))
+    assert is_driving(np.concatenate([start.pose_world_from_ego[None], *(p.poses_world_from_ego for p in plans)]))
+    assert simulator.observe().time_us == start.time_us
+    with pytest.raises(InvalidInputError, match="order"):
+        simulator.follow(plans[1])
+    for plan in plans:
+        followed = np.stack([frame.pose_world_from_ego for frame in simulator.follow(plan)])
+        assert np.array_equal(followed, plan.poses_world_from_ego)
+    assert simulator.plan(16).times_us[0] == times_us[-1] + 100_000
+
+
+def test_a_plan_made_when_all_before_it_are_followed_starts_from_what_is_there_now(simulator: SumoSimulator) -> None:
+    plan = simulator.plan(8)
+    swerve = plan.poses_world_from_ego.copy()
+    swerve[:, :2, 3] += np.linspace(0.05, 0.6, 8)[:, None] * swerve[0, :2, 1]
+    last = list(simulator.follow(EgoPlan(swerve, plan.times_us)))[-1]
+    onward = simulator.plan(8).poses_world_from_ego[0]
+    assert np.linalg.norm(onward[:2, 3] - last.pose_world_from_ego[:2, 3]) < 1.5
+    assert np.linalg.norm(onward[:2, 3] - plan.poses_world_from_ego[-1, :2, 3]) > 0.4
+
+
 def test_the_ego_is_in_no_frame_of_its_own(simulator: SumoSimulator) -> None:
     frame = next(iter(simulator.follow(simulator.plan(2))))
     assert not frame.instances[60:69, 62:66].any()
@@ -126,21 +151,16 @@ def test_an_own_plan_away_from_the_road_is_driven_all_the_same(simulator: SumoSi
 
 def run_record(*arguments: str) -> None:
     parser = argparse.ArgumentParser()
-    register_record(parser.add_subparsers())
-    options = parser.parse_args(["record", *arguments])
-    assert options.run(options) == 0
+    RECORDER.add_arguments(parser)
+    assert RECORDER.run(parser.parse_args(arguments)) == 0
 
 
 @pytest.mark.slow
 def test_the_same_seed_records_the_same_bytes_in_two_processes(small_net: Path, tmp_path: Path) -> None:
-    script = (
-        "import argparse, sys; from dyncity_sumo.commands import register_record as r; "
-        "p = argparse.ArgumentParser(); r(p.add_subparsers()); a = p.parse_args(); sys.exit(a.run(a))"
-    )
     digests = []
     for name in ("a", "b"):
         arguments = ["--map", str(small_net), "--minutes", "0.1", "--egos", "4", "--burst", "20", "--seed", "1"]
-        command = [sys.executable, "-c", script, "record", *arguments, "--out", str(tmp_path / name)]
+        command = [sys.executable, "-m", "dyncity_sim.cli.main", "record", *arguments, "--out", str(tmp_path / name)]
         subprocess.run(command, check=True, capture_output=True)
         files = sorted((tmp_path / name).iterdir())
         digests.append(hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest())

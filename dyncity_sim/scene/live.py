@@ -1,0 +1,78 @@
+"""Tracks while a drive is still being made: chunk by chunk, each actor under one id from its first sight on.
+
+A whole drive is tracked with all of it known (``scene.actors.find_tracks``). Here a chunk's tracks are made when the
+chunk arrives, from what was seen so far, so that a simulator can show them; ids, kinds and sizes stay as they were
+first told.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.scene import Track
+from dyncity_sim.scene.actors import track_of
+from dyncity_sim.scene.instances import find_instances
+from dyncity_sim.scene.tracking import Association, Tracklet
+
+WINDOW_FRAMES = 48
+"""A chunk's tracks are smoothed together with at most so many of the frames before them."""
+
+
+class LiveTracks:
+    """Tracks of a drive whose chunks arrive one after another.
+
+    Args:
+        inflation_cells: how much wider than a thing its cells are, see ``find_tracks``.
+    """
+
+    def __init__(self, inflation_cells: float = 0.0) -> None:
+        self._inflation_cells = inflation_cells
+        self._association = Association()
+        self._told: dict[Tracklet, Track] = {}
+        self._next_id = 1
+
+    def add(self, occupancy: OccupancySequence) -> tuple[Track, ...]:
+        """The tracks of the next chunk's frames, sorted by id.
+
+        A track has poses at those of these frames in which its actor was seen. An actor that was seen too
+        briefly to be told from flicker comes with the next chunk, from there on.
+
+        Args:
+            occupancy: frames that follow on those given before, in a taxonomy with the classes of CARLASC.
+        """
+        first = len(self._association.times_us)
+        for labels, pose, time_us in zip(
+            occupancy.labels, occupancy.poses_world_from_ego, occupancy.times_us, strict=True
+        ):
+            found = find_instances(labels, pose, occupancy.grid, occupancy.taxonomy, self._inflation_cells)
+            self._association.add(found, int(time_us))
+        cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
+        seen = [tracklet for tracklet in self._association.tracklets() if tracklet.frames[-1] >= first]
+        tracks = [self._track(tracklet, first, cell_m) for tracklet in seen]
+        self._association.forget_closed()
+        return tuple(sorted(tracks, key=lambda track: track.id))
+
+    def _track(self, tracklet: Tracklet, first: int, cell_m: float) -> Track:
+        recent = replace(
+            tracklet, instances=tracklet.instances[-WINDOW_FRAMES:], frames=tracklet.frames[-WINDOW_FRAMES:]
+        )
+        times_us = np.array([self._association.times_us[frame] for frame in recent.frames], dtype=np.int64)
+        if tracklet in self._told:
+            number = self._told[tracklet].id
+        else:
+            number, self._next_id = self._next_id, self._next_id + 1
+        track = track_of(number, recent, times_us, cell_m, self._inflation_cells * cell_m)
+        told = self._told.setdefault(tracklet, track)
+        now = np.array(recent.frames) >= first
+        poses = track.poses_world_from_actor[now].copy()
+        # The ground stays where it is when the height that was told first is another.
+        poses[:, 2, 3] += (told.size_m[2] - track.size_m[2]) / 2
+        return replace(
+            track,
+            kind=told.kind,
+            size_m=told.size_m,
+            poses_world_from_actor=poses,
+            times_us=track.times_us[now],
+            velocities_world_mps=track.velocities_world_mps[now],
+        )

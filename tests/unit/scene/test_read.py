@@ -1,0 +1,65 @@
+"""A scene package comes back as it was written."""
+
+import numpy as np
+import pytest
+
+from dyncity_sim.domain.scene import Provenance
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.scene.build import build_scene
+from dyncity_sim.scene.package import write_scene
+from dyncity_sim.scene.read import read_scene
+
+
+@pytest.fixture
+def scene(build_street, street_actor):
+    return build_scene(build_street(actors=[street_actor(10.0, 3.5, np.pi, 5.0), street_actor(14.0, -1.0, 0.0, 7.0)]))
+
+
+@pytest.fixture
+def folder(scene, tmp_path):
+    write_scene(scene, tmp_path / "scene", Provenance("null-2", (1,), "", "carlasc"))
+    return tmp_path / "scene"
+
+
+def test_everything_comes_back(scene, folder):
+    read = read_scene(folder)
+    assert read.opendrive == scene.opendrive
+    np.testing.assert_array_equal(read.times_us, scene.times_us)
+    np.testing.assert_allclose(read.ego_poses_world_from_ego, scene.ego_poses_world_from_ego, atol=2e-6)
+    np.testing.assert_array_equal(read.static_map.labels, scene.static_map.labels)
+    assert read.static_map.origin_world_m == scene.static_map.origin_world_m
+    assert read.static_map.voxel_size_m == scene.static_map.voxel_size_m
+    assert len(read.tracks) == len(scene.tracks) == 2
+    for back, track in zip(read.tracks, scene.tracks, strict=True):
+        assert (back.id, back.kind) == (track.id, track.kind)
+        np.testing.assert_allclose(back.size_m, track.size_m, atol=1e-6)
+        np.testing.assert_array_equal(back.times_us, track.times_us)
+        np.testing.assert_allclose(back.poses_world_from_actor, track.poses_world_from_actor, atol=2e-6)
+        np.testing.assert_allclose(back.velocities_world_mps, track.velocities_world_mps, atol=1e-6)
+
+
+def test_a_folder_without_a_scene_is_refused(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"scene\.json"):
+        read_scene(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tracks.json", "static.npz", "map.xodr"])
+def test_a_scene_that_lost_a_file_is_refused(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(InvalidInputError, match="whole scene"):
+        read_scene(folder)
+
+
+@pytest.mark.parametrize("name", ["tracks.json", "static.npz"])
+def test_a_damaged_scene_is_refused(folder, name):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InvalidInputError, match="whole scene"):
+        read_scene(folder)
+
+
+def test_a_scene_of_another_version_is_refused(folder):
+    manifest = folder / "scene.json"
+    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 99'))
+    with pytest.raises(InvalidInputError, match="version 99"):
+        read_scene(folder)
