@@ -1,0 +1,78 @@
+"""The streaming channel: one connection per subscription, messages with their length in front."""
+
+import asyncio
+import struct
+
+from dyncity_carla.loopback.calls import CallLog
+
+WORLD_STREAM = 1
+"""Stream of the world state; a sensor's stream has the sensor's id."""
+
+MOST_UNSENT_BYTES = 64 * 2**20
+"""A subscriber that reads so much too slowly is cut off."""
+
+_STREAM_ID = struct.Struct("<I")
+_LENGTH = struct.Struct("<I")
+
+
+class StreamServer:
+    """Sends messages to whoever subscribed.
+
+    Attributes:
+        port: that tokens name, once started.
+    """
+
+    def __init__(self, calls: CallLog) -> None:
+        self._calls = calls
+        self._subscribers: dict[int, set[asyncio.StreamWriter]] = {}
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen on ``port``, or a free one where it is 0."""
+        self._server = await asyncio.start_server(self._serve, host, port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def subscribers(self) -> dict[int, int]:
+        """Number of subscribers by stream id."""
+        return {stream_id: len(writers) for stream_id, writers in self._subscribers.items() if writers}
+
+    def has_subscribers(self, stream_id: int) -> bool:
+        """Whether anybody listens."""
+        return bool(self._subscribers.get(stream_id))
+
+    def send(self, stream_id: int, message: bytes) -> None:
+        """Send a message to every subscriber of a stream."""
+        for writer in list(self._subscribers.get(stream_id, ())):
+            if writer.transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
+                self._calls.note(f"stream {stream_id}: a subscriber reads too slowly and was cut off")
+                writer.transport.abort()
+            else:
+                writer.write(_LENGTH.pack(len(message)) + message)
+
+    def drop(self) -> None:
+        """Cut every connection."""
+        for writers in self._subscribers.values():
+            for writer in writers:
+                writer.transport.abort()
+
+    async def close(self) -> None:
+        """Stop listening and cut every connection."""
+        self._server.close()
+        self.drop()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        stream_id = None
+        try:
+            (stream_id,) = _STREAM_ID.unpack(await reader.readexactly(_STREAM_ID.size))
+            self._subscribers.setdefault(stream_id, set()).add(writer)
+            if said := await reader.read(1):
+                self._calls.note(f"stream {stream_id}: the subscriber sent {said!r}, and should only read")
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                self._calls.note(f"streaming channel: got {len(error.partial)} bytes for a stream id of 4")
+        except ConnectionError:
+            pass
+        finally:
+            if stream_id is not None:
+                self._subscribers[stream_id].discard(writer)
+            writer.close()

@@ -1,0 +1,86 @@
+"""Which world to drive in: the one that is loaded, another town of the server, or an OpenDRIVE file."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dyncity_carla.ports import RoadMap
+from dyncity_carla.roads import roads_of_document
+from dyncity_carla.world import CarlaWorld
+from dyncity_sim.errors import MapError
+
+LOADING_S = 120.0
+"""Unreal takes this long to load a town or to build one of an OpenDRIVE file."""
+
+POLL_S = 0.25
+
+GENERATION: dict[str, float | bool] = {
+    "vertex_distance": 2.0,
+    "max_road_length": 50.0,
+    "wall_height": 0.0,
+    "additional_width": 0.6,
+    "smooth_junctions": True,
+    "enable_mesh_visibility": True,
+}
+"""How a world is made of an OpenDRIVE file; without walls, which would hide what stands by the road."""
+
+
+def open_map(world: CarlaWorld, spec: str) -> RoadMap:
+    """The roads to drive on.
+
+    Args:
+        world: connected; a town or file that is asked for replaces what it has, with all actors.
+        spec: empty for the world that is loaded, a name of one of the server's towns, or an ``.xodr`` file.
+
+    Raises:
+        MapError: the file is missing or has no lane to drive on.
+        SimulatorError: the server has no such town, or does not load it in time.
+    """
+    if not spec:
+        return world.roads()
+    if not spec.endswith(".xodr"):
+        with world.patience(LOADING_S):
+            world.load_town(spec)
+            return wait_for_roads(world)
+    file = Path(spec)
+    try:
+        opendrive = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MapError("--map", f"{spec} ({error})", "an OpenDRIVE file") from error
+    return load_document(world, file.stem, opendrive)
+
+
+def load_document(world: CarlaWorld, name: str, opendrive: str) -> RoadMap:
+    """Replace the server's world by one made of an OpenDRIVE document.
+
+    The document is checked before the server sees it: a bad one can take a server down.
+
+    Raises:
+        MapError: it cannot be read or has no lane to drive on.
+        SimulatorError: the server does not load it in time.
+    """
+    roads_of_document(name, opendrive)
+    with world.patience(LOADING_S):
+        world.load_opendrive(opendrive, GENERATION)
+        return wait_for_roads(world)
+
+
+def wait_for_roads(
+    world: CarlaWorld,
+    limit_s: float = LOADING_S,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> RoadMap:
+    """The roads of a world that was just asked for: servers answer before they are there.
+
+    Raises:
+        MapError: there are none in time.
+    """
+    deadline = clock() + limit_s
+    while True:
+        try:
+            return world.roads()
+        except MapError:
+            if clock() > deadline:
+                raise
+        sleep(POLL_S)

@@ -1,0 +1,163 @@
+"""``dyncity record --sim carla``: drives through a CARLA town, seen by semantic LiDARs as CarlaSC's were."""
+
+import argparse
+import tempfile
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dyncity_carla.options import (
+    DriveOptions,
+    ServerOptions,
+    add_ego_argument,
+    add_lidar_arguments,
+    add_server_arguments,
+)
+from dyncity_carla.simulator import CarlaSimulator
+from dyncity_carla.traffic import add_traffic
+from dyncity_carla.world import SUPPORTED_VERSION
+from dyncity_sim.dataset.carlasc import export_carlasc
+from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
+from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ, FRAMES_PER_CHUNK
+from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.errors import InvalidInputError
+
+DEFAULT_LIDARS = 10
+DRIVE_FRAMES = 200
+"""A drive is written when it has so many frames, and the next one goes on from there."""
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What is recorded.
+
+    Attributes:
+        drive: server, ego, sensors.
+        map: empty for the world that is loaded.
+        minutes: recorded time.
+        seed: decides the ego's place and way, the sensors and the traffic.
+        traffic: vehicles of CARLA's own traffic.
+        traffic_port: of the traffic manager.
+        out: folder to make.
+        format: ``store`` or ``carlasc``.
+    """
+
+    drive: DriveOptions
+    map: str
+    minutes: float
+    seed: int
+    traffic: int
+    traffic_port: int
+    out: Path
+    format: str
+
+    def __post_init__(self) -> None:
+        if not self.minutes > 0:
+            raise InvalidInputError("--minutes", self.minutes, "a positive number")
+        if self.drive.lidars < 1:
+            raise InvalidInputError("--lidars", self.drive.lidars, "at least 1: nothing would be observed")
+        if self.out.exists():
+            raise InvalidInputError("--out", f"{self.out}, which exists", "a new folder")
+
+    @property
+    def frames(self) -> int:
+        """Frames to record in all."""
+        return max(round(self.minutes * 60 * FRAME_RATE_HZ), 1)
+
+
+class CarlaRecorder:
+    """What the entry point names."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the recorder's own options."""
+        parser.add_argument("--map", default="", metavar="SPEC", help="town or .xodr file; empty for what is loaded")
+        parser.add_argument("--minutes", type=float, default=1.0, help="recorded time, in simulated minutes")
+        parser.add_argument("--seed", type=int, default=0, help="of the ego's place and way, sensors, and traffic")
+        parser.add_argument("--out", type=Path, required=True, help="folder to make")
+        parser.add_argument(
+            "--format",
+            choices=["store", "carlasc"],
+            default="store",
+            help="compact recording for training, or CarlaSC folders with instance ids",
+        )
+        parser.add_argument(
+            "--traffic", type=int, default=0, metavar="N", help="vehicles of CARLA's own traffic to add"
+        )
+        parser.add_argument("--traffic-port", type=int, default=8000, metavar="PORT", help="of its traffic manager")
+        add_ego_argument(parser)
+        add_lidar_arguments(parser, DEFAULT_LIDARS)
+        add_server_arguments(parser)
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Record what was asked for."""
+        drive = DriveOptions(ServerOptions.of(args), args.ego, args.lidars, args.lidar_points, "none")
+        options = RecordOptions(
+            drive, args.map, args.minutes, args.seed, args.traffic, args.traffic_port, args.out, args.format
+        )
+        record(options, Console(stderr=True))
+        return 0
+
+
+RECORDER = CarlaRecorder()
+
+
+def record(options: RecordOptions, console: Console) -> None:
+    """Drive and record; the folder appears when all of it is there.
+
+    Raises:
+        InvalidInputError: the output exists.
+        MapError, MissingExtraError, SimulatorError, StorageError: as their names say; nothing is written then.
+    """
+    with tempfile.TemporaryDirectory(prefix="dyncity-carla-") as workdir:
+        folder = options.out if options.format == "store" else Path(workdir) / "recording"
+        with RecordingWriter(folder, _meta(options)) as writer, _progress(console) as progress:
+            task = progress.add_task("recording", total=options.frames)
+            with CarlaSimulator(options.drive, options.map, options.seed) as simulator:
+                writer.meta = _meta(options, simulator.attribution)
+                if options.traffic:
+                    add_traffic(
+                        simulator.session,
+                        options.traffic,
+                        np.random.default_rng([options.seed, 4]),
+                        options.traffic_port,
+                    )
+                left = options.frames
+                while left:
+                    frames = _drive(simulator, min(DRIVE_FRAMES, left))
+                    writer.write_drive(frames, {"ego": "own", "seed": options.seed})
+                    left -= len(frames)
+                    progress.update(task, advance=len(frames))
+        if options.format == "carlasc":
+            export_carlasc(Recording.open(folder), options.out)
+    console.print(f"{options.frames} frames in {options.out}")
+
+
+def _drive(simulator: CarlaSimulator, frames: int) -> list[RecordedFrame]:
+    """The next frames, all of them: what a sensor did not deliver is an error."""
+    kept: list[RecordedFrame] = []
+    while len(kept) < frames:
+        wanted = max(min(FRAMES_PER_CHUNK, frames - len(kept)), 2)
+        kept.extend(islice(simulator.follow(simulator.plan(wanted)), wanted))
+    return kept[:frames]
+
+
+def _meta(options: RecordOptions, attribution: str = "") -> RecordingMeta:
+    how = {
+        "lidars": options.drive.lidars,
+        "points_per_sweep": options.drive.points_per_sweep,
+        "traffic": options.traffic,
+        "minutes": options.minutes,
+        "tick": asdict(options.drive.server)["ticks"],
+    }
+    name = options.map or "as loaded"
+    return RecordingMeta(name, options.seed, CARLASC_GRID, attribution, f"CARLA {SUPPORTED_VERSION}", options=how)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )

@@ -1,0 +1,255 @@
+"""What a rig of semantic LiDARs and the actors' boxes say of the cells around the ego: pure, for recording and driving.
+
+CarlaSC (MotionSC, Wilson et al. 2022) comes from the ego's LiDAR and others around it, uniform in [-20, 20]^2 m and 1
+to 5 m above the road, all carried along by the car. A cell counts one for each return in it and one for each sample of
+free space, taken every 1.5 m along a ray before its return; cells without a count are unobserved. Where cells were
+observed, their class is that of most returns, or that of the actor whose box holds their centre.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, UInt8, UInt16
+from scipy.spatial import cKDTree
+
+from dyncity_carla.frames import mirrored_points, pose_from_carla
+from dyncity_carla.ports import LidarSpec, LidarSweep, RoadMap
+from dyncity_sim.domain.frames import Pose, inverse, transform_points
+from dyncity_sim.domain.grid import LIDAR_HEIGHT_M, Grid
+from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
+from dyncity_sim.domain.taxonomy import CARLASC_RAW
+from dyncity_sim.errors import SimulatorError
+
+TAG_CLASSES = (
+    "other",
+    "road",
+    "sidewalk",
+    "building",
+    "wall",
+    "fence",
+    "pole",
+    "traffic_light",
+    "traffic_sign",
+    "vegetation",
+    "terrain",
+    "sky",
+    "pedestrian",
+    "pedestrian",
+    "vehicle",
+    "vehicle",
+    "vehicle",
+    "vehicle",
+    "vehicle",
+    "vehicle",
+    "static",
+    "dynamic",
+    "other",
+    "water",
+    "road_line",
+    "ground",
+    "bridge",
+    "rail_track",
+    "guard_rail",
+)
+"""CarlaSC's raw class of each semantic tag of CARLA 0.9.16 (``carla.CityObjectLabel``); riders are pedestrians."""
+
+LABEL_OF_TAG: UInt8[np.ndarray, "29"] = np.array([CARLASC_RAW.index(name) for name in TAG_CLASSES], dtype=np.uint8)
+LABEL_OF_TAG.flags.writeable = False
+
+REACH_M = 20.0
+HEIGHTS_M = (1.0, 5.0)
+FREE_STEP_M = 1.5
+MEMORY_FRAMES = 20
+"""Static returns of so many frames fill cells that nobody sees now."""
+
+SMALLEST_HALF_M = 0.29
+"""Half a cell's diagonal, rounded up: a box of at least this half width holds a cell's centre wherever it stands."""
+
+ROAD_SPACING_M = 2.0
+ROAD = CARLASC_RAW.index("road")
+PEDESTRIAN, VEHICLE = CARLASC_RAW.index("pedestrian"), CARLASC_RAW.index("vehicle")
+
+Points = Float64[np.ndarray, "N 3"]
+
+
+def draw_rig(rng: np.random.Generator, lidars: int, points_per_sweep: int) -> tuple[LidarSpec, ...]:
+    """A rig placed as CarlaSC's are; positions are right-handed in the ego frame, the first one at its origin."""
+    specs = []
+    for number in range(lidars):
+        x_m, y_m = rng.uniform(-REACH_M, REACH_M, 2)
+        height_m = rng.uniform(*HEIGHTS_M)
+        position = (0.0, 0.0, 0.0) if number == 0 else (float(x_m), float(y_m), float(height_m) - LIDAR_HEIGHT_M)
+        specs.append(LidarSpec(position, points_per_sweep=points_per_sweep))
+    return tuple(specs)
+
+
+class RoadSurface:
+    """Points all over the driving lanes of a map, to look up those around a place.
+
+    Args:
+        roads: the map.
+    """
+
+    def __init__(self, roads: RoadMap) -> None:
+        along, across = np.arange(-1.0, 1.01, 0.2), np.linspace(-0.5, 0.5, 13)
+        patches = []
+        for waypoint in roads.waypoints(ROAD_SPACING_M):
+            x, y = np.meshgrid(along, across * waypoint.width_m, indexing="ij")
+            patch = np.stack([x, y, np.zeros_like(x)], axis=-1).reshape(-1, 3)
+            patches.append(transform_points(waypoint.pose_world_from_lane, patch).astype(np.float32))
+        self._points_m = np.concatenate(patches)
+        self._tree = cKDTree(self._points_m[:, :2])
+
+    def around(self, xy_m: Float64[np.ndarray, " 2"], radius_m: float) -> Points:
+        """The points within a distance."""
+        return self._points_m[self._tree.query_ball_point(xy_m, radius_m)].astype(np.float64)
+
+
+class Observer:
+    """Turns the measurements of consecutive frames into recorded frames.
+
+    Args:
+        grid: where cells lie.
+        road: the driving lanes, which are known without being seen; or None.
+    """
+
+    def __init__(self, grid: Grid, road: RoadSurface | None = None) -> None:
+        self._grid, self._road = grid, road
+        self._memory: deque[tuple[Points, UInt8[np.ndarray, " N"]]] = deque(maxlen=MEMORY_FRAMES)
+        self._static = np.ones(len(CARLASC_RAW), dtype=np.bool_)
+        self._static[list(CARLASC_RAW.moving_labels)] = False
+
+    def frame(
+        self,
+        sweeps: Sequence[LidarSweep],
+        actors: Sequence[ActorState],
+        numbers: Mapping[int, int],
+        ego_id: int,
+        pose_world_from_ego: Pose,
+        time_us: int,
+    ) -> RecordedFrame:
+        """What is known of the cells around the ego.
+
+        Args:
+            sweeps: one of each LiDAR, of the same tick.
+            actors: all whose box may reach into the grid, but the ego.
+            numbers: our id of each of the server's actors.
+            ego_id: the server's id of the ego, whose own returns do not count.
+            pose_world_from_ego: where the grid stands.
+            time_us: time of the tick.
+        """
+        grid = self._grid
+        labels = np.zeros(grid.shape, dtype=np.uint8)
+        counts = np.zeros(grid.cells, dtype=np.float32)
+        votes = np.zeros((grid.cells, len(CARLASC_RAW)), dtype=np.uint16)
+        owners = np.zeros(grid.cells, dtype=np.uint16)
+        pose_ego_from_world = inverse(pose_world_from_ego)
+        seen: list[tuple[Points, UInt8[np.ndarray, " N"]]] = []
+        for sweep in sweeps:
+            other = sweep.actor_ids != ego_id
+            found = labels_of_tags(sweep.tags[other])
+            pose_ego_from_sensor = pose_ego_from_world @ pose_from_carla(sweep.sensor)
+            points = transform_points(pose_ego_from_sensor, mirrored_points(sweep.points_m[other].astype(np.float64)))
+            cells, inside = cells_of(points, grid)
+            np.add.at(votes, (cells, found[inside]), 1)
+            ours = np.array([numbers.get(int(actor), 0) for actor in sweep.actor_ids[other][inside]], dtype=np.uint16)
+            owners[cells[ours > 0]] = ours[ours > 0]
+            np.add.at(counts, cells, 1)
+            for free in _free_samples(pose_ego_from_sensor[:3, 3], points):
+                np.add.at(counts, cells_of(free, grid)[0], 1)
+            static = inside & self._static[found]
+            seen.append((transform_points(pose_world_from_ego, points[static]), found[static]))
+        returned = votes.any(axis=1)
+        flat = labels.reshape(-1)
+        self._recall(flat, pose_ego_from_world, counts == 0)
+        flat[returned] = votes[returned].argmax(axis=1)
+        flat[(counts > 0) & ~returned] = 0
+        instances = np.where(np.isin(flat, (PEDESTRIAN, VEHICLE)), owners, 0).reshape(grid.shape).astype(np.uint16)
+        kept = paint_boxes(labels, instances, actors, pose_world_from_ego, grid)
+        self._memory.append(
+            (np.concatenate([p for p, _ in seen]), np.concatenate([f for _, f in seen]))
+            if seen
+            else (np.zeros((0, 3)), np.zeros(0, np.uint8))
+        )
+        return RecordedFrame(labels, counts.reshape(grid.shape), instances, kept, pose_world_from_ego, time_us, grid)
+
+    def _recall(self, flat: UInt8[np.ndarray, " C"], pose_ego_from_world: Pose, unseen: Bool[np.ndarray, " C"]) -> None:
+        """Fill what nobody sees now with the map's roads and with what was seen before."""
+        grid = self._grid
+        known = list(self._memory)
+        if self._road is not None:
+            ego_m = inverse(pose_ego_from_world)[:2, 3]
+            road_m = self._road.around(ego_m, float(np.hypot(*grid.upper_m[:2])))
+            known.insert(0, (road_m, np.full(len(road_m), ROAD, dtype=np.uint8)))
+        for points_m, found in known:
+            cells, inside = cells_of(transform_points(pose_ego_from_world, points_m), grid)
+            hidden = unseen[cells]
+            flat[cells[hidden]] = found[inside][hidden]
+
+
+def labels_of_tags(tags: np.ndarray) -> UInt8[np.ndarray, " N"]:
+    """CarlaSC's raw class of each semantic tag.
+
+    Raises:
+        SimulatorError: a tag that CARLA 0.9.16 does not have.
+    """
+    highest = int(tags.max(initial=0))
+    if highest >= len(LABEL_OF_TAG):
+        raise SimulatorError(
+            f"A semantic LiDAR returned tag {highest}; CARLA 0.9.16 has tags 0 to {len(LABEL_OF_TAG) - 1}. Is the "
+            "server of another version?"
+        )
+    return LABEL_OF_TAG[tags]
+
+
+def cells_of(points_ego_m: Points, grid: Grid) -> tuple[Int64[np.ndarray, " M"], Bool[np.ndarray, " N"]]:
+    """Flat index of the cell of each point inside of the grid, and which points those are."""
+    indices = grid.indices(points_ego_m)
+    inside = grid.contains(indices)
+    return np.ravel_multi_index(tuple(indices[inside].T), grid.shape).astype(np.int64), inside
+
+
+def paint_boxes(
+    labels: UInt8[np.ndarray, "X Y Z"],
+    instances: UInt16[np.ndarray, "X Y Z"],
+    actors: Sequence[ActorState],
+    pose_world_from_ego: Pose,
+    grid: Grid,
+) -> tuple[ActorState, ...]:
+    """Give the cells whose centres lie in actors' boxes their class and id; returns the actors that reach into the
+    grid, sorted by id."""
+    kept = []
+    pose_ego_from_world = inverse(pose_world_from_ego)
+    for actor in sorted(actors, key=lambda actor: actor.id):
+        pose_ego_from_actor = pose_ego_from_world @ actor.pose_world_from_actor
+        halves = np.array(actor.size_m) / 2
+        reach = np.abs(pose_ego_from_actor[:3, :3]) @ halves
+        lower = np.maximum(grid.indices(pose_ego_from_actor[:3, 3] - reach), 0)
+        upper = np.minimum(grid.indices(pose_ego_from_actor[:3, 3] + reach) + 1, grid.shape)
+        if (lower >= upper).any():
+            continue
+        kept.append(actor)
+        window = tuple(slice(int(lo), int(hi)) for lo, hi in zip(lower, upper, strict=True))
+        centres = np.stack(
+            np.meshgrid(*(grid.centres(axis)[window[axis]] for axis in range(3)), indexing="ij"), axis=-1
+        )
+        local = transform_points(inverse(pose_ego_from_actor), centres.reshape(-1, 3)).reshape(centres.shape)
+        halves[:2] = np.maximum(halves[:2], SMALLEST_HALF_M)
+        inside = (np.abs(local) <= halves).all(axis=-1)
+        labels[window][inside] = PEDESTRIAN if actor.kind is ActorKind.PEDESTRIAN else VEHICLE
+        instances[window][inside] = actor.id
+    return tuple(kept)
+
+
+def _free_samples(sensor_m: Float64[np.ndarray, " 3"], points_m: Points) -> list[Points]:
+    """Samples of the free space before each return, FREE_STEP_M apart from the sensor on."""
+    rays = points_m - sensor_m
+    ranges = np.linalg.norm(rays, axis=1)
+    rays = rays / np.maximum(ranges, 1e-9)[:, None]
+    samples = []
+    distance_m = FREE_STEP_M
+    while (going := ranges > distance_m + FREE_STEP_M / 2).any():
+        samples.append(sensor_m + distance_m * rays[going])
+        distance_m += FREE_STEP_M
+    return samples

@@ -1,0 +1,268 @@
+"""Manners: what a run takes from a server it gives back, and what a killed run left behind the next one clears away.
+
+Nothing is destroyed that no run of ours spawned, the world's settings come back as they were, and nothing here ticks
+on another client's behalf.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from dyncity_carla.frames import CarlaTransform
+from dyncity_carla.journal import Journal, Run, journal_folder, journals_in, remove_journal, run_of
+from dyncity_carla.plan import STEP_US
+from dyncity_carla.ports import ActorInfo, Command, Destroy, LidarSpec, Outcome, Settings, Spawn
+from dyncity_carla.world import CarlaWorld
+from dyncity_sim.errors import SimulatorError
+
+TickOwner = Literal["own", "external"]
+"""Who lets a synchronous world go on: this client, or another one."""
+
+STEP_S = STEP_US / 1e6
+
+CLEANING_S = 15.0
+"""A server that is busy when a run ends is given this long to take the run's things back."""
+
+WATCHED_S = 1.0
+"""A world that is synchronous already is watched this long for another client's ticks."""
+
+_log = logging.getLogger(__name__)
+
+
+class Session:
+    """One run's stay in a server's world. Use as a context manager.
+
+    On entering, what dead runs of this machine left is cleared away; with ``ticks`` of ``own`` the world then becomes
+    synchronous at 10 Hz. On leaving, however that comes about, sensors are stopped and destroyed, actors of this run
+    destroyed, an ego that belongs to somebody else gets its physics back, and the settings are what they were.
+
+    Args:
+        world: connected.
+        ticks: who ticks.
+        folder: where journals lie (default: the user's state folder).
+
+    Attributes:
+        run: this run.
+        swept: how many actors of dead runs were destroyed.
+
+    Raises:
+        SimulatorError: another client ticks while this one is to, or the server does not answer.
+    """
+
+    def __init__(self, world: CarlaWorld, ticks: TickOwner, folder: Path | None = None) -> None:
+        self.world, self.ticks, self.run = world, ticks, Run.current()
+        self.swept = 0
+        self._folder = folder or journal_folder(world.address)
+        self._journal = Journal(self.run)
+        self._actors: set[int] = set()
+        self._lidars: list[int] = []
+        self._borrowed: set[int] = set()
+
+    def __enter__(self) -> Self:
+        try:
+            left = [(file, journal) for file, journal in journals_in(self._folder) if not journal.run.is_alive]
+            for _, journal in left:
+                self._restore_for(journal)
+            if self.ticks == "own":
+                self._take_the_ticks()
+            # Only after a tick does the client library know what is in a world that stood still.
+            self._next_tick()
+            self._sweep(left)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def step_s(self) -> float:
+        """Simulated seconds from tick to tick; a frame is a whole number of them.
+
+        Raises:
+            SimulatorError: ticks of another client that do not divide a frame.
+        """
+        if self.ticks == "own":
+            return STEP_S
+        fixed = self.world.settings()["fixed_delta_seconds"]
+        step_s = float(fixed) if fixed else 0.0
+        if not step_s or abs(STEP_S / step_s - round(STEP_S / step_s)) > 1e-6:
+            step = f"{step_s:g} s" if step_s else "a varying time"
+            raise SimulatorError(
+                f"Whoever ticks {self.world.address} lets it go on by {step} per tick, and frames are {STEP_S:g} s "
+                "apart: use a fixed_delta_seconds of 0.1, 0.05, 0.02 or 0.01 there, or let this client tick: "
+                "--tick own."
+            )
+        return step_s
+
+    def spawn(self, blueprint_id: str, what: str, at: CarlaTransform) -> int | None:
+        """Make an actor of this run; None where there is no room."""
+        actor_id = self.world.spawn(blueprint_id, self.run.role(what), at)
+        if actor_id is not None:
+            self._actors.add(actor_id)
+        return actor_id
+
+    def spawn_ego(self, blueprint_id: str, role: str, at: CarlaTransform) -> int | None:
+        """Make an ego under a role name that other tools look for; None where there is no room."""
+        actor_id = self.world.spawn(blueprint_id, role, at)
+        if actor_id is not None:
+            self._actors.add(actor_id)
+            self._write_down(replace(self._journal, ego=ActorInfo(actor_id, blueprint_id, role)))
+        return actor_id
+
+    def borrow(self, actor_id: int) -> None:
+        """Take somebody else's actor over: its physics is off until this run ends."""
+        self.world.set_physics(actor_id, False)
+        self._borrowed.add(actor_id)
+
+    def attach_lidar(self, parent_id: int, spec: LidarSpec, what: str) -> int:
+        """Attach a semantic LiDAR that turns once per tick."""
+        sensor_id = self.world.attach_lidar(parent_id, spec, self.run.role(what), 1 / self.step_s)
+        self._lidars.append(sensor_id)
+        return sensor_id
+
+    def batch(self, commands: list[Command]) -> list[Outcome]:
+        """Do many things at once; what is spawned is this run's."""
+        outcomes = self.world.batch(commands)
+        for command, outcome in zip(commands, outcomes, strict=True):
+            if outcome.refusal:
+                continue
+            if isinstance(command, Destroy):
+                self._actors.discard(command.actor_id)
+            elif isinstance(command, Spawn):
+                self._actors.add(outcome.actor_id)
+        return outcomes
+
+    def close(self) -> None:
+        """Give everything back; what cannot be given back is said in the log, and left to the next run's sweep."""
+        try:
+            if self._actors or self._lidars or self._borrowed or self._journal.saved:
+                self._give_back_in_time()
+        finally:
+            self.world.release()
+
+    def _give_back_in_time(self) -> None:
+        if not self.world.is_reachable():
+            _log.warning("The CARLA server at %s is gone: there is nothing to give back to it.", self.world.address)
+            for held in (self._actors, self._lidars, self._borrowed):
+                held.clear()
+            remove_journal(self._file)
+            self._journal = Journal(self.run)
+            return
+        if self.world.is_silent:
+            self.world.set_timeout(CLEANING_S)
+        try:
+            self._give_back()
+        except SimulatorError as error:
+            _log.warning("Not all was given back, the next run does it: %s", error)
+
+    @property
+    def _file(self) -> Path:
+        return self._folder / f"{self.run.id}.json"
+
+    def _write_down(self, journal: Journal) -> None:
+        self._journal = journal
+        journal.write(self._file)
+
+    def _give_back(self) -> None:
+        self.world.end_traffic()
+        while self._lidars:
+            self.world.stop_lidar(self._lidars.pop())
+        self.world.batch([Destroy(actor_id) for actor_id in sorted(self._actors)])
+        self._actors.clear()
+        for actor_id in sorted(self._borrowed):
+            # Its owner may have destroyed it meanwhile.
+            with suppress(SimulatorError):
+                self.world.set_physics(actor_id, True)
+        self._borrowed.clear()
+        if self._journal.saved is not None:
+            self.world.apply_settings(self._journal.saved)
+        remove_journal(self._file)
+        self._journal = Journal(self.run)
+
+    def _sweep(self, left: list[tuple[Path, Journal]]) -> None:
+        """Destroy what dead runs of this machine spawned, and forget their journals."""
+        actors = self.world.actors()
+        egos = {journal.ego for _, journal in left}
+        orphans = [actor for actor in actors if _is_orphan(actor) or actor in egos]
+        # Sensors go before what carries them.
+        orphans.sort(key=lambda actor: (not actor.type_id.startswith("sensor."), actor.id))
+        self.world.batch([Destroy(actor.id) for actor in orphans])
+        if orphans:
+            self._next_tick()
+        self.swept = len(orphans)
+        for file, _ in left:
+            remove_journal(file)
+        if orphans or left:
+            _log.warning("Cleared away %d actors and the settings of runs that were killed.", len(orphans))
+
+    def _next_tick(self) -> None:
+        if self.ticks == "own":
+            self.world.tick()
+        else:
+            self.world.wait_for_tick()
+
+    def _restore_for(self, journal: Journal) -> None:
+        if journal.saved is None or journal.applied is None:
+            return
+        if same_settings(self.world.settings(), journal.applied):
+            self.world.apply_settings(journal.saved)
+
+    def _take_the_ticks(self) -> None:
+        owners = [j.run for _, j in journals_in(self._folder) if j.run.is_alive and j.run != self.run and j.applied]
+        if owners:
+            raise SimulatorError(
+                f"Process {owners[0].pid} of this machine ticks {self.world.address} already, and a world has one "
+                "ticker: wait until it is done, or go along with it: --tick external."
+            )
+        saved = self.world.settings()
+        if saved["synchronous_mode"] and _is_ticked(self.world):
+            raise SimulatorError(
+                f"Another client ticks {self.world.address}, and a world has one ticker: stop it, or go along with "
+                "it: --tick external."
+            )
+        applied = synchronous(saved)
+        self._write_down(replace(self._journal, saved=saved, applied=applied))
+        self.world.apply_settings(applied)
+
+
+def synchronous(settings: Settings) -> dict[str, bool | int | float | None]:
+    """The same settings, but synchronous with a tick per frame, in substeps that physics can be computed in."""
+    changed = {**settings, "synchronous_mode": True, "fixed_delta_seconds": STEP_S}
+    reach_s = float(settings["max_substep_delta_time"] or 0) * int(settings["max_substeps"] or 0)
+    if reach_s < STEP_S - 1e-9:
+        changed |= {"max_substep_delta_time": 0.01, "max_substeps": round(STEP_S / 0.01)}
+    return changed
+
+
+def same_settings(first: Settings, second: Settings) -> bool:
+    """Whether two worlds' settings agree; servers keep some of them in single precision."""
+    return first.keys() == second.keys() and all(_same(first[name], second[name]) for name in first)
+
+
+def _same(first: bool | int | float | None, second: bool | int | float | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return abs(first - second) <= 1e-5 * max(1.0, abs(first))
+
+
+def _is_orphan(actor: ActorInfo) -> bool:
+    run = run_of(actor.role_name)
+    return run is not None and run.is_here and not run.is_alive
+
+
+def _is_ticked(world: CarlaWorld, sleep: Callable[[float], None] = time.sleep) -> bool:
+    before = world.snapshot().frame
+    for _ in range(10):
+        sleep(WATCHED_S / 10)
+        if world.snapshot().frame > before + 1:
+            return True
+    return False

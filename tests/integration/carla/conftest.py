@@ -1,0 +1,118 @@
+"""The real client library against the loopback server, each in a process of its own, in a generated town."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if find_spec("carla") is None or find_spec("msgpack") is None:
+    collect_ignore_glob = ["test_*.py"]
+
+CLIENT_LIMIT_S = 240
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An OpenDRIVE file: a grid of streets, 3 x 3 crossings 120 m apart."""
+    sumo = pytest.importorskip("sumo", reason="eclipse-sumo (extra sumo) makes the test's town")
+    file = tmp_path_factory.mktemp("town") / "grid.xodr"
+    command = [str(Path(sumo.SUMO_HOME) / "bin" / "netgenerate"), "--grid", "--grid.number", "3"]
+    command += ["--grid.length", "120", "--default.lanenumber", "1", "--no-turnarounds", "true"]
+    subprocess.run([*command, "--opendrive-output", str(file)], check=True, capture_output=True)
+    return file
+
+
+@pytest.fixture
+def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where runs of this test keep their journals."""
+    folder = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def loopback(town: Path, tmp_path: Path, state_folder: Path) -> Iterator[Any]:
+    """A loopback server; the test fails when a client breaks the wire's rules."""
+    from dyncity_carla.loopback.process import LoopbackProcess
+
+    with LoopbackProcess(town, tmp_path / "loopback.log") as server:
+        yield server
+
+
+@pytest.fixture
+def drive_options(loopback: Any) -> Callable[..., Any]:
+    """Options of a drive against the loopback server, without sensors unless asked for."""
+    from dyncity_carla.options import DriveOptions, ServerOptions
+
+    def build(ticks: str = "own", **changes: Any) -> Any:
+        server = ServerOptions("127.0.0.1", loopback.port, 60.0, ticks)
+        return DriveOptions(**{"server": server, "lidars": 0, "furniture": "none", **changes})
+
+    return build
+
+
+@pytest.fixture
+def dyncity(loopback: Any) -> Callable[..., "subprocess.Popen[str]"]:
+    """Starts ``dyncity COMMAND --sim carla`` against the loopback server, as a process."""
+
+    def start(command: str, *arguments: str) -> "subprocess.Popen[str]":
+        # Jobs in the background ignore SIGINT and hand that down, and Python then leaves it ignored.
+        code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        code += "from dyncity_sim.cli.main import main; sys.exit(main())"
+        words = [sys.executable, "-c", code, command, "--sim", "carla"]
+        words += ["--carla-host", "127.0.0.1", "--carla-port", str(loopback.port), *arguments]
+        return subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=dict(os.environ),
+        )
+
+    return start
+
+
+@pytest.fixture
+def finished() -> Callable[..., tuple[int, str, str]]:
+    """Waits for a process; returns its exit code and what it said."""
+
+    def wait(process: "subprocess.Popen[str]", limit_s: float = CLIENT_LIMIT_S) -> tuple[int, str, str]:
+        try:
+            said, complained = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, complained = process.communicate()
+            pytest.fail(f"still running after {limit_s} s: {said}\n{complained}")
+        return process.returncode, said, complained
+
+    return wait
+
+
+@pytest.fixture
+def backend_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], None]:
+    """Makes a module's ``load`` a backend that server processes find by name."""
+
+    def install(name: str, module: Path) -> None:
+        folder = tmp_path / "installed"
+        info = folder / f"{name}-1.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(
+            f"[dyncity_sim.backends]\n{name} = {module.stem}:load\n", encoding="utf-8"
+        )
+        (folder / module.name).write_text(module.read_text(encoding="utf-8"), encoding="utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return install
+
+
+@pytest.fixture
+def lines_of() -> Callable[[Path], Sequence[dict[str, Any]]]:
+    """The objects of a file of JSON lines."""
+    return lambda file: [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]

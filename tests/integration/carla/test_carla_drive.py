@@ -1,0 +1,233 @@
+"""Drives in CARLA: an ego on its plans, generated actors where the generated frames have them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dyncity_carla.frames import CarlaTransform, mirrored_points, pose_from_carla
+from dyncity_carla.simulator import CarlaSimulator
+
+from dyncity_sim.cosim.server_process import ServerProcess
+from dyncity_sim.domain.conditions import Command
+from dyncity_sim.domain.frames import planar_from_poses, transform_points
+from dyncity_sim.domain.generation import Continuation, GeneratedChunk, Timings
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.taxonomy import CARLASC
+
+POSITION_M, ANGLE_DEG = 0.01, 0.1
+
+
+def chunk_with_car(plan, centre_ego_m=(10.0, 4.0)):
+    """A car that drives beside the ego, at a place of its frame."""
+    labels = np.zeros((len(plan), *CARLASC_GRID.shape), dtype=np.uint8)
+    labels[..., 0] = CARLASC.index("road")
+    x, y, _ = CARLASC_GRID.indices(np.array([*centre_ego_m, 0.0]))
+    labels[:, x - 5 : x + 6, y - 2 : y + 3, 1:5] = CARLASC.index("vehicle")
+    occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, CARLASC_GRID, CARLASC)
+    return GeneratedChunk(occupancy, Continuation("drawn", b""), 0, "drawn", Timings())
+
+
+def ground_middle(transform, box_centre, box_extent):
+    """Where the middle of an actor's underside stands, and its heading, right-handed."""
+    pose = pose_from_carla(CarlaTransform(*transform))
+    middle = np.array([[box_centre[0], box_centre[1], box_centre[2] - box_extent[2]]])
+    return transform_points(pose, mirrored_points(middle))[0], float(np.rad2deg(planar_from_poses(pose)[2]))
+
+
+def assert_shown_as_told(told, history, boxes):
+    """Every actor of a frame stands where the frame's tracks have it, by the server's own account."""
+    compared = 0
+    for line in told:
+        transforms = history[line["frame"]]
+        for figure in line["figures"]:
+            middle, yaw_deg = ground_middle(transforms[str(figure["actor"])], *boxes[figure["blueprint"]])
+            expected = np.array(figure["xyz_m"]) - [0, 0, figure["size_m"][2] / 2]
+            assert np.linalg.norm(middle - expected) < POSITION_M
+            assert abs((yaw_deg - figure["yaw_deg"] + 180) % 360 - 180) < ANGLE_DEG
+            compared += 1
+    return compared
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_minute_with_forty_generated_actors_is_shown_to_the_centimetre(
+    loopback, dyncity, finished, backend_named, lines_of, tmp_path
+):
+    backend_named("convoy", Path(__file__).with_name("convoy_backend.py"))
+    shown, chunks = tmp_path / "shown.jsonl", 38
+    with ServerProcess(["--backend", "convoy"], tmp_path / "server.log") as server:
+        arguments = ["--server", server.target, "--chunks", str(chunks), "--start", "plan", "--seed", "3"]
+        arguments += ["--lidars", "0", "--timeout", "60", "--shown", str(shown), "--out", str(tmp_path / "drive")]
+        process = dyncity("cosim", *arguments)
+        # The server keeps the last frames only: they are asked for while the drive goes on.
+        boxes, history, upto = {}, {}, 0
+        while process.poll() is None:
+            for frame in loopback.inspector.frames(upto + 1, upto + 100_000):
+                history[frame["frame"]], upto = frame["transforms"], frame["frame"]
+            for actor in loopback.inspector.actors("vehicle."):
+                boxes[actor["type"]] = (actor["box_centre"], actor["box_extent"])
+            try:
+                process.wait(0.5)
+            except subprocess.TimeoutExpired:
+                continue
+        code, _, complained = finished(process)
+    assert code == 0, complained
+    told = lines_of(shown)
+    assert len(told) == 16 * chunks
+    assert told[-1]["time_us"] - told[0]["time_us"] >= 60_000_000
+    assert min(len(line["figures"]) for line in told) >= 40
+    kept = [line for line in told if line["frame"] in history]
+    assert len(kept) == len(told)
+    assert assert_shown_as_told(kept, history, boxes) > 40 * len(told)
+    assert (tmp_path / "drive" / "scene" / "scene.json").is_file()
+    assert loopback.inspector.actors() == []
+    assert loopback.inspector.world()["settings"]["synchronous_mode"] is False
+
+
+def test_the_client_s_own_snapshots_hold_the_actors_where_the_tracks_have_them(drive_options, tmp_path, lines_of):
+    shown = tmp_path / "shown.jsonl"
+    with CarlaSimulator(drive_options(shown=shown), "", 2) as simulator:
+        boxes, history = {}, {}
+        for _ in range(2):
+            plan = simulator.plan(16)
+            for _ in simulator.follow(plan, chunk_with_car(plan)):
+                snapshot = simulator.world.snapshot()
+                transforms = {}
+                for actor in simulator.world.actors():
+                    found = snapshot.actor(actor.id)
+                    if found is None or not actor.type_id.startswith("vehicle."):
+                        continue
+                    box = simulator.world.bounding_box(actor.id)
+                    boxes[actor.type_id] = (box.centre_m, np.array(box.size_m) / 2)
+                    at = found.transform
+                    transforms[str(actor.id)] = (at.x_m, at.y_m, at.z_m, at.pitch_deg, at.yaw_deg, at.roll_deg)
+                history[snapshot.frame] = transforms
+    assert assert_shown_as_told(lines_of(shown), history, boxes) == 32
+
+
+def test_a_car_generated_ahead_left_of_the_ego_stands_ahead_left_in_carla(loopback, drive_options):
+    with CarlaSimulator(drive_options(), "", 2) as simulator:
+        plan = simulator.plan(16)
+        for _ in simulator.follow(plan, chunk_with_car(plan, (10.0, 4.0))):
+            pass
+        (car,) = loopback.inspector.actors("vehicle.", "dyncity:")
+        (ego,) = loopback.inspector.actors("vehicle.", "hero")
+    ego_from_world = np.linalg.inv(CarlaTransform(*ego["transform"]).matrix)
+    ahead_m, right_m = (ego_from_world @ CarlaTransform(*car["transform"]).matrix)[:2, 3]
+    # The ego frame is half a metre behind the middle of the car.
+    assert ahead_m == pytest.approx(9.5, abs=0.5)
+    assert right_m == pytest.approx(-4.0, abs=0.5)
+
+
+def test_left_turns_left_in_carla_and_right_turns_right(loopback, drive_options):
+    seen = set()
+    for seed in range(2, 10):
+        with CarlaSimulator(drive_options(), "", seed) as simulator:
+            for _ in range(20):
+                plan = simulator.plan(16)
+                (before,) = loopback.inspector.actors("vehicle.", "hero")
+                for _ in simulator.follow(plan):
+                    pass
+                (after,) = loopback.inspector.actors("vehicle.", "hero")
+                turned_deg = (after["transform"][4] - before["transform"][4] + 180) % 360 - 180
+                if plan.command is Command.LEFT:
+                    assert turned_deg < -5
+                elif plan.command is Command.RIGHT:
+                    assert turned_deg > 5
+                seen.add(plan.command)
+        if seen >= {Command.LEFT, Command.RIGHT}:
+            return
+    pytest.fail(f"only {seen} were driven")
+
+
+def test_frames_show_the_ego_on_its_plan_and_the_road_under_it(drive_options):
+    with CarlaSimulator(drive_options(lidars=2, points_per_sweep=4000), "", 1) as simulator:
+        plan = simulator.plan(16)
+        frames = list(simulator.follow(plan))
+    for frame, pose, time_us in zip(frames, plan.poses_world_from_ego, plan.times_us, strict=True):
+        np.testing.assert_allclose(frame.pose_world_from_ego, pose, atol=0.01)
+        assert frame.time_us == time_us
+    last = frames[-1]
+    assert (last.counts > 0).sum() > 1000
+    road = last.labels[60:69, 60:69, 0]
+    assert (road == 7).mean() > 0.8
+
+
+TICKER = """
+import sys, time
+import carla
+client = carla.Client("127.0.0.1", int(sys.argv[1]))
+client.set_timeout(60.0)
+world = client.get_world()
+settings = world.get_settings()
+settings.synchronous_mode, settings.fixed_delta_seconds = True, float(sys.argv[2])
+world.apply_settings(settings)
+library = world.get_blueprint_library()
+if len(sys.argv) > 3:
+    blueprint = library.find("vehicle.tesla.model3")
+    blueprint.set_attribute("role_name", sys.argv[3])
+    waypoint = world.get_map().generate_waypoints(20.0)[4]
+    place = waypoint.transform
+    place.location.z += 0.3
+    assert world.try_spawn_actor(blueprint, place) is not None
+print("TICKING", flush=True)
+while True:
+    world.tick(60.0)
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def ticker(loopback):
+    """Starts another client that ticks the world, with a vehicle of its own when a role name is given."""
+    started = []
+
+    def start(step_s, *role):
+        command = [sys.executable, "-c", TICKER, str(loopback.port), str(step_s), *role]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "TICKING\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_another_client_ticks_and_its_ego_is_driven_and_given_back(loopback, drive_options, ticker, tmp_path, lines_of):
+    ticker(0.05, "hero")
+    shown = tmp_path / "shown.jsonl"
+    (before,) = loopback.inspector.actors("vehicle.", "hero")
+    with CarlaSimulator(drive_options("external", shown=shown), "", 5) as simulator:
+        plan = simulator.plan(16)
+        frames = list(simulator.follow(plan, chunk_with_car(plan)))
+        (driven,) = loopback.inspector.actors("vehicle.", "hero")
+        assert driven["simulates_physics"] is False
+    assert [frame.time_us for frame in frames] == plan.times_us.tolist()
+    np.testing.assert_allclose([f.pose_world_from_ego for f in frames], plan.poses_world_from_ego, atol=0.02)
+    assert min(len(line["figures"]) for line in lines_of(shown)) == 1
+    (after,) = loopback.inspector.actors("vehicle.")
+    assert after["id"] == before["id"]
+    assert after["simulates_physics"] is True
+    assert loopback.inspector.world()["settings"]["fixed_delta_seconds"] == pytest.approx(0.05)
+
+
+def test_a_world_that_another_client_ticks_is_not_ticked_by_us_too(drive_options, ticker):
+    from dyncity_sim.errors import SimulatorError
+
+    ticker(0.05)
+    with pytest.raises(SimulatorError, match="--tick external"):
+        CarlaSimulator(drive_options(), "", 1)
+
+
+def test_ticks_that_do_not_divide_a_frame_are_refused(loopback, drive_options, ticker):
+    from dyncity_sim.errors import SimulatorError
+
+    ticker(0.03)
+    with pytest.raises(SimulatorError, match=r"0\.03 s"):
+        CarlaSimulator(drive_options("external"), "", 1)
+    assert loopback.inspector.actors() == []

@@ -1,0 +1,187 @@
+"""What goes wrong with a CARLA server ends in a message that helps, and leaves nothing behind."""
+
+import signal
+import time
+
+import pytest
+
+RECORD = ("--minutes", "5", "--lidars", "1", "--lidar-points", "1000", "--seed", "1")
+
+
+def wait_until(condition, limit_s=120.0):
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "nothing came of it"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def recording(loopback, dyncity, tmp_path):
+    """Starts a long recording; returns its process once it drives."""
+    started = []
+
+    def is_driving():
+        return loopback.inspector.actors("sensor.") and loopback.inspector.counts().get("apply_batch", 0) > 5
+
+    def start(*arguments):
+        process = dyncity("record", *RECORD, "--out", str(tmp_path / "recording"), *arguments)
+        started.append(process)
+        wait_until(lambda: process.poll() is not None or is_driving())
+        assert process.poll() is None, process.communicate()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def is_untouched(loopback):
+    settings = loopback.inspector.world()["settings"]
+    return (
+        loopback.inspector.actors() == []
+        and settings["synchronous_mode"] is False
+        and settings["fixed_delta_seconds"] is None
+    )
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_gives_everything_back(loopback, recording, finished, tmp_path, number, expected):
+    process = recording()
+    assert loopback.inspector.world()["settings"]["synchronous_mode"] is True
+    process.send_signal(number)
+    code, _, complained = finished(process)
+    assert code == expected, complained
+    assert "Traceback" not in complained
+    assert is_untouched(loopback)
+    assert not (tmp_path / "recording").exists()
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next_one(
+    loopback, recording, dyncity, finished, tmp_path, state_folder
+):
+    process = recording()
+    process.kill()
+    process.communicate()
+    left = loopback.inspector.actors()
+    assert {actor["type"].split(".")[0] for actor in left} == {"vehicle", "sensor"}
+    assert loopback.inspector.world()["settings"]["synchronous_mode"] is True
+    assert list(state_folder.rglob("*.json"))
+    arguments = ["--minutes", "0.02", "--lidars", "1", "--lidar-points", "1000", "--out", str(tmp_path / "next")]
+    code, _, complained = finished(dyncity("record", *arguments))
+    assert code == 0, complained
+    assert "Cleared away" in complained
+    assert is_untouched(loopback)
+    assert not list(state_folder.rglob("*.json"))
+
+
+def test_actors_of_others_survive_a_sweep(loopback, recording, dyncity, finished, tmp_path):
+    import carla
+
+    process = recording()
+    client = carla.Client("127.0.0.1", loopback.port)
+    client.set_timeout(60.0)
+    world = client.get_world()
+    blueprint = world.get_blueprint_library().find("vehicle.audi.tt")
+    blueprint.set_attribute("role_name", "theirs")
+    place = world.get_map().generate_waypoints(30.0)[7].transform
+    place.location.z += 40.0
+    assert world.try_spawn_actor(blueprint, place) is not None
+    process.kill()
+    process.communicate()
+    arguments = ["--minutes", "0.02", "--lidars", "1", "--lidar-points", "1000", "--out", str(tmp_path / "next")]
+    code, _, complained = finished(dyncity("record", *arguments))
+    assert code == 0, complained
+    (left,) = loopback.inspector.actors()
+    assert left["attributes"]["role_name"] == "theirs"
+
+
+def test_a_server_that_dies_is_told_of_within_the_timeout(loopback, recording, finished):
+    process = recording("--timeout", "15")
+    loopback.inspector.fault("die", in_ticks=1)
+    began = time.monotonic()
+    code, _, complained = finished(process)
+    assert time.monotonic() - began < 120
+    assert code == 1
+    last = complained.strip().splitlines()[-1]
+    assert last.startswith("dyncity: error: ")
+    assert f"127.0.0.1:{loopback.port} did not answer within 15 s" in last
+    assert "Traceback" not in complained
+
+
+def test_a_stall_longer_than_the_timeout_ends_the_run_and_leaves_nothing(loopback, recording, finished):
+    process = recording("--timeout", "15")
+    loopback.inspector.fault("stall", seconds=25)
+    code, _, complained = finished(process)
+    assert code == 1
+    assert "did not answer within 15 s" in complained
+    assert "--timeout" in complained
+    assert is_untouched(loopback)
+
+
+def test_a_stall_shorter_than_the_timeout_is_waited_out(loopback, dyncity, finished, tmp_path):
+    arguments = ["--minutes", "0.1", "--lidars", "1", "--lidar-points", "1000", "--timeout", "60"]
+    process = dyncity("record", *arguments, "--out", str(tmp_path / "recording"))
+    wait_until(lambda: loopback.inspector.world()["settings"]["synchronous_mode"])
+    loopback.inspector.fault("stall", seconds=10)
+    code, _, complained = finished(process)
+    assert code == 0, complained
+    assert is_untouched(loopback)
+
+
+def test_a_lost_measurement_ends_the_recording_and_says_which(loopback, recording, finished, tmp_path):
+    process = recording("--timeout", "20")
+    loopback.inspector.fault("lose-sensor-frames", count=1)
+    code, _, complained = finished(process)
+    assert code == 1
+    assert "lidar0 " in complained.strip().splitlines()[-1]
+    assert "tick" in complained.strip().splitlines()[-1]
+    assert is_untouched(loopback)
+    assert not (tmp_path / "recording").exists()
+
+
+def test_a_world_without_room_for_an_ego_says_so(loopback, dyncity, finished, tmp_path):
+    loopback.inspector.fault("refuse-spawns")
+    code, _, complained = finished(dyncity("record", *RECORD, "--out", str(tmp_path / "recording")))
+    assert code == 1
+    assert "has room for an ego" in complained
+    assert "--ego" in complained
+    assert is_untouched(loopback)
+
+
+def test_a_server_of_another_version_is_refused_with_the_command_that_mends_it(loopback, dyncity, finished, tmp_path):
+    loopback.inspector.fault("version", text="0.9.15")
+    short = ["--minutes", "0.02", "--lidars", "1", "--lidar-points", "500", "--out", str(tmp_path / "recording")]
+    code, _, complained = finished(dyncity("record", *short))
+    assert code == 1
+    assert "pip install carla==0.9.15" in complained
+    assert "--allow-version-mismatch" in complained
+    assert loopback.inspector.counts().get("set_episode_settings", 0) == 0
+    code, _, complained = finished(dyncity("record", *short, "--allow-version-mismatch"))
+    assert code == 0, complained
+
+
+def test_an_empty_road_network_is_no_place_to_drive(loopback, dyncity, finished, tmp_path):
+    loopback.inspector.fault("empty-opendrive", on=1)
+    code, _, complained = finished(dyncity("record", *RECORD, "--out", str(tmp_path / "recording")))
+    assert code == 2
+    assert complained.strip().splitlines()[-1].startswith("dyncity: error: map: ")
+    assert is_untouched(loopback)
+
+
+def test_a_server_that_is_not_there_is_named(dyncity, finished, tmp_path):
+    arguments = ["--out", str(tmp_path / "recording"), "--carla-port", "1", "--timeout", "2"]
+    code, _, complained = finished(dyncity("record", *arguments))
+    assert code == 1
+    assert "No CARLA server answers at 127.0.0.1:1" in complained
+    assert "--carla-port" in complained
+
+
+def test_two_runs_do_not_tick_one_world(loopback, recording, dyncity, finished, tmp_path):
+    process = recording()
+    code, _, complained = finished(dyncity("record", *RECORD, "--out", str(tmp_path / "second")))
+    assert code == 1
+    assert f"Process {process.pid}" in complained
+    process.terminate()
+    assert finished(process)[0] == 143
+    assert is_untouched(loopback)

@@ -1,0 +1,175 @@
+"""Routes and plans over real road networks, read by the real client library."""
+
+import numpy as np
+import pytest
+from dyncity_carla.frames import carla_from_pose
+from dyncity_carla.plan import Planner, ego_pose, pose_of_car
+from dyncity_carla.roads import roads_of_document
+from dyncity_carla.route import MERGE_M, SPACING_M, Route
+from dyncity_carla.speed import BRAKING_MPS2, FASTEST_MPS, SpeedLimits, allowed_mps
+
+from dyncity_sim.domain.conditions import Command
+from dyncity_sim.domain.frames import planar_from_poses, wrap_angle
+from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
+from dyncity_sim.errors import InvalidInputError, MapError, SimulatorError
+
+STRAIGHT = """<OpenDRIVE><header revMajor="1" revMinor="4"/><road name="r" length="{length}" id="7" junction="-1">
+<type s="0" type="town"><speed max="{limit}" unit="{unit}"/></type>
+<planView><geometry s="0" x="0" y="0" hdg="0.5" length="{length}"><line/></geometry></planView>
+<lanes><laneSection s="0"><center><lane id="0" type="none" level="false"/></center><right>
+<lane id="-1" type="driving" level="false"><width sOffset="0" a="3.5" b="0" c="0" d="0"/></lane></right>
+</laneSection></lanes></road></OpenDRIVE>"""
+
+
+def straight(length_m=400.0, limit=36, unit="km/h"):
+    return STRAIGHT.format(length=length_m, limit=limit, unit=unit)
+
+
+def planner_on(document, seed=1, start=0, beside_m=0.0, speed_mps=0.0):
+    roads = roads_of_document("town", document)
+    waypoint = roads.waypoints(7.0)[start]
+    pose = waypoint.pose_world_from_lane
+    route = Route(waypoint, np.random.default_rng(seed), pose[:3, 3] + beside_m * pose[:3, 1])
+    return Planner(route, SpeedLimits(document), speed_mps, 0), route
+
+
+def drive(planner, chunks, frames=16):
+    plans = [planner.plan(frames) for _ in range(chunks)]
+    return np.concatenate([p.poses_world_from_ego for p in plans]), np.concatenate([p.times_us for p in plans]), plans
+
+
+def test_a_plan_begins_one_step_after_the_last_one_ends(generated_town):
+    planner, _ = planner_on(generated_town)
+    poses, times_us, _ = drive(planner, 6)
+    np.testing.assert_array_equal(times_us, 100_000 * np.arange(1, 97))
+    steps_m = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
+    assert steps_m.max() < FASTEST_MPS * 0.1
+    assert steps_m[40:].max() > 0.4
+
+
+def test_the_same_seed_drives_the_same_way_and_others_drive_elsewhere(generated_town):
+    ways = [drive(planner_on(generated_town, seed)[0], 25)[0] for seed in (1, 1, 2, 3, 4)]
+    np.testing.assert_array_equal(ways[0], ways[1])
+    assert any(not np.array_equal(ways[0], other) for other in ways[2:])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_drive_is_smooth(generated_town, seed):
+    poses, _, _ = drive(planner_on(generated_town, seed)[0], 30)
+    planar = planar_from_poses(np.stack([pose_of_car(pose) for pose in poses]))
+    moves = np.diff(planar[:, :2], axis=0)
+    speeds = np.linalg.norm(moves, axis=1) / 0.1
+    turns = wrap_angle(np.diff(planar[:, 2]))
+    assert np.abs(np.diff(speeds)).max() < 0.1 * 2.5 * BRAKING_MPS2
+    assert np.abs(turns).max() < 0.12
+    moving = speeds > 1.0
+    heading = (planar[:-1, 2] + turns / 2)[moving]
+    slip = wrap_angle(np.arctan2(moves[moving, 1], moves[moving, 0]) - heading)
+    assert np.abs(slip).max() < np.deg2rad(4)
+
+
+def test_turns_of_the_road_become_commands(generated_town):
+    commands = {
+        plan.command for seed in range(6) for plan in drive(planner_on(generated_town, seed, start=5 * seed)[0], 25)[2]
+    }
+    assert commands >= {Command.LEFT, Command.RIGHT, Command.FORWARD}
+
+
+def test_a_left_turn_goes_to_carla_s_left(generated_town):
+    for seed in range(8):
+        for plan in drive(planner_on(generated_town, seed)[0], 25)[2]:
+            if plan.command is Command.LEFT:
+                first, last = (carla_from_pose(plan.poses_world_from_ego[i]) for i in (0, -1))
+                ahead = np.linalg.inv(first.matrix) @ last.matrix
+                assert ahead[1, 3] < 0
+                assert (last.yaw_deg - first.yaw_deg + 180) % 360 - 180 < -9
+                return
+    pytest.fail("no seed turned left")
+
+
+def test_bends_are_taken_slower_than_straights(generated_town):
+    planner, route = planner_on(generated_town)
+    drive(planner, 30)
+    allowed = allowed_mps(route, SpeedLimits(generated_town))
+    bend = np.abs(route.curvature()) > 0.06
+    assert bend.any()
+    assert allowed[bend].max() < 6.5 < allowed.max()
+
+
+def test_the_ego_stays_on_the_lane_it_follows(real_town):
+    planner, _ = planner_on(real_town, seed=3, start=11)
+    poses, _, _ = drive(planner, 40)
+    centres = np.array([pose_of_car(pose)[:3, 3] for pose in poses])
+    roads = roads_of_document("town", real_town)
+    away = []
+    for centre in centres[::5]:
+        waypoint = roads.nearest(centre)
+        assert waypoint is not None
+        away.append(np.linalg.norm(waypoint.pose_world_from_lane[:3, 3] - centre))
+    assert np.median(away) < 0.3
+    assert max(away) < 1.6
+    assert np.linalg.norm(np.diff(centres[:, :2], axis=0), axis=1).sum() > 150
+
+
+def test_an_ego_beside_its_lane_comes_back_to_it():
+    planner, route = planner_on(straight(), beside_m=1.5)
+    first = route.at(0.0)[0]
+    lane, side = np.array([np.cos(0.5), np.sin(0.5)]), np.array([-np.sin(0.5), np.cos(0.5)])
+    assert first[:2] @ side == pytest.approx(-1.75 + 1.5, abs=0.05)
+    assert route.at(MERGE_M + 5)[0][:2] @ side == pytest.approx(-1.75, abs=0.05)
+    poses, _, _ = drive(planner, 10)
+    assert ((poses[:, :2, 3] @ lane)[1:] >= (poses[:, :2, 3] @ lane)[:-1]).all()
+
+
+@pytest.mark.parametrize(("limit", "unit", "mps"), [(36, "km/h", 10.0), (25, "mph", 11.176), (8, "m/s", 8.0)])
+def test_the_ego_reaches_the_speed_limit_and_keeps_it(limit, unit, mps):
+    poses, _, _ = drive(planner_on(straight(limit=limit, unit=unit))[0], 10)
+    speeds = np.linalg.norm(np.diff(poses[:, :2, 3], axis=0), axis=1) / 0.1
+    assert speeds.max() == pytest.approx(mps, abs=0.05)
+
+
+def test_the_ego_stops_where_the_road_ends_and_then_says_so():
+    planner, route = planner_on(straight(length_m=60.0))
+    with pytest.raises(SimulatorError, match="road ends"):
+        drive(planner, 40)
+    assert route.ends
+    assert route.length_m == pytest.approx(60.0, abs=8.0)
+
+
+def test_a_moving_ego_goes_on_at_its_speed():
+    poses, _, _ = drive(planner_on(straight(), speed_mps=9.0)[0], 1)
+    assert np.linalg.norm(poses[1, :2, 3] - poses[0, :2, 3]) / 0.1 == pytest.approx(9.0, abs=0.3)
+
+
+def test_the_ego_frame_stands_at_the_lidar_and_comes_back_to_the_car():
+    pose = ego_pose(np.array([10.0, 5.0, 2.0]), np.pi / 2)
+    np.testing.assert_allclose(pose[:3, 3], [10.0, 4.5, 2.0 + LIDAR_HEIGHT_M], atol=1e-12)
+    np.testing.assert_allclose(pose_of_car(pose)[:3, 3], [10.0, 5.0, 2.0], atol=1e-12)
+
+
+def test_a_plan_of_one_frame_is_refused():
+    with pytest.raises(InvalidInputError, match="frames"):
+        planner_on(straight())[0].plan(1)
+
+
+@pytest.mark.parametrize("document", ["<OpenDRIVE></OpenDRIVE>", "", "no xml", '<OpenDRIVE><road id="1"/></OpenDRIVE>'])
+def test_a_document_without_a_lane_is_no_map(document):
+    with pytest.raises(MapError):
+        roads_of_document("bad", document)
+
+
+def test_a_speed_limit_in_an_unknown_unit_is_refused():
+    with pytest.raises(MapError, match="furlong"):
+        SpeedLimits(straight(unit="furlong"))
+
+
+def test_places_off_every_road_have_no_lane():
+    roads = roads_of_document("town", straight())
+    assert roads.nearest(np.array([100.0, 300.0, 0.0])) is None
+
+
+def test_a_route_is_evenly_spaced(generated_town):
+    _, route = planner_on(generated_town)
+    steps = np.linalg.norm(np.diff(route.points_m[:, :2], axis=0), axis=1)
+    assert steps.max() < 1.2 * SPACING_M
+    assert np.median(steps) == pytest.approx(SPACING_M, rel=0.02)

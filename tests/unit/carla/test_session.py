@@ -1,0 +1,137 @@
+"""Journals, runs, versions and mailboxes: what a run remembers and what it refuses."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from dyncity_carla.journal import Journal, Run, journal_folder, journals_in, remove_journal, run_of
+from dyncity_carla.mailbox import Mailbox
+from dyncity_carla.ports import ActorInfo
+from dyncity_carla.session import same_settings, synchronous
+from dyncity_carla.world import check_versions, import_carla
+
+from dyncity_sim.errors import MissingExtraError, SimulatorError
+
+SETTINGS = {
+    "synchronous_mode": False,
+    "fixed_delta_seconds": None,
+    "max_substep_delta_time": 0.01,
+    "max_substeps": 10,
+    "tile_stream_distance": 3000.0,
+}
+
+
+def test_a_run_is_known_by_its_role_names():
+    run = Run.current()
+    assert run_of(run.role("lidar3")) == run
+    assert Run.parse(run.id) == run
+
+
+@pytest.mark.parametrize("role", ["hero", "", "dyncity", "dyncity:x", "dyncity:x-y-z:track1", "autopilot:a-1-2:b"])
+def test_role_names_of_others_are_no_run_s(role):
+    assert run_of(role) is None
+
+
+def test_this_process_is_alive_and_one_that_ended_is_not():
+    assert Run.current().is_alive
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    code = f"from dyncity_carla.journal import _start_of; print(_start_of({child.pid}))"
+    started = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    run = Run(Run.current().host, child.pid, started)
+    assert run.is_alive
+    child.kill()
+    child.communicate()
+    assert not run.is_alive
+
+
+def test_another_process_of_the_same_number_is_another_run():
+    current = Run.current()
+    assert not Run(current.host, os.getpid(), current.started + 1).is_alive
+
+
+def test_a_run_of_another_machine_is_not_judged():
+    assert not Run("elsewhere", os.getpid(), 1).is_here
+
+
+def test_a_journal_comes_back_as_it_was_written(tmp_path):
+    journal = Journal(Run("here", 12, 34), SETTINGS, synchronous(SETTINGS), ActorInfo(7, "vehicle.audi.tt", "hero"))
+    file = tmp_path / "journals" / "one.json"
+    journal.write(file)
+    assert journals_in(tmp_path / "journals") == [(file, journal)]
+    remove_journal(file)
+    remove_journal(file)
+    assert journals_in(tmp_path / "journals") == []
+
+
+def test_a_damaged_journal_counts_as_none(tmp_path):
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "other.json").write_text("[]")
+    assert journals_in(tmp_path) == []
+
+
+def test_journals_lie_in_the_user_s_state_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert journal_folder("host:2000") == tmp_path / "dyncity" / "carla" / "host_2000"
+
+
+def test_a_synchronous_world_ticks_once_a_frame_and_keeps_everything_else():
+    assert synchronous(SETTINGS) == {**SETTINGS, "synchronous_mode": True, "fixed_delta_seconds": 0.1}
+
+
+def test_physics_gets_as_many_substeps_as_a_frame_needs():
+    changed = synchronous({**SETTINGS, "max_substep_delta_time": 0.01, "max_substeps": 1})
+    assert changed["max_substep_delta_time"] * changed["max_substeps"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"max_substep_delta_time": 0.009999999776}, True),
+        ({"synchronous_mode": True}, False),
+        ({"fixed_delta_seconds": 0.0}, False),
+        ({"tile_stream_distance": 2999.0}, False),
+    ],
+)
+def test_settings_are_the_same_up_to_single_precision(changes, same):
+    assert same_settings(SETTINGS, {**SETTINGS, **changes}) is same
+
+
+@pytest.mark.parametrize(("client", "server"), [("0.9.16", "0.9.16"), ("0.9.16", "0.9.16-dirty"), ("abc", "abc")])
+def test_versions_that_belong_together_are_accepted(client, server):
+    check_versions(client, server, "here:2000")
+
+
+def test_versions_that_do_not_are_refused_with_the_command_that_mends_it():
+    with pytest.raises(SimulatorError, match=r"pip install carla==0\.9\.15.*--allow-version-mismatch"):
+        check_versions("0.9.16", "0.9.15", "here:2000")
+    with pytest.raises(SimulatorError, match="released server"):
+        check_versions("0.9.16", "1f2e3d4", "here:2000")
+
+
+def test_without_the_client_library_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "carla", None)
+    with pytest.raises(MissingExtraError, match=r"dyncity-sim\[carla\]"):
+        import_carla()
+
+
+def test_measurements_come_out_by_tick_and_older_ones_are_dropped():
+    mailbox = Mailbox("LiDAR x")
+    for frame in (3, 4, 5):
+        mailbox.put(frame, f"sweep {frame}")
+    assert mailbox.take(4, 1.0) == "sweep 4"
+    assert mailbox.take(5, 1.0) == "sweep 5"
+
+
+def test_a_lost_measurement_is_named_and_the_next_one_kept():
+    mailbox = Mailbox("LiDAR x")
+    mailbox.put(7, "late")
+    with pytest.raises(SimulatorError, match=r"LiDAR x lost its measurement of tick 6.*tick 7"):
+        mailbox.take(6, 1.0)
+    assert mailbox.take(7, 1.0) == "late"
+
+
+def test_a_measurement_that_does_not_come_is_waited_for_and_then_named():
+    with pytest.raises(SimulatorError, match=r"tick 6 within 0\.05 s"):
+        Mailbox("LiDAR x").take(6, 0.05)
