@@ -25,6 +25,9 @@ A server is started as a process of its own on a free port, asked for every chun
 stopped at the end; what it printed is in server.log. Open index.html in a browser to watch the drive.
 """
 
+SEED = 7
+"""A drive worth watching: the ego turns at a busy crossing."""
+
 
 def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     """Add the command; ``words`` is the command line, which names the simulator whose options to add."""
@@ -43,7 +46,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     add_drive_arguments(parser, words)
     parser.add_argument("--backend", default="torch", help="backend of the server (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of weights (default: the bundled ones)")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, seed=SEED)
 
 
 def run(args: argparse.Namespace) -> int:

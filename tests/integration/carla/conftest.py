@@ -15,6 +15,7 @@ if find_spec("carla") is None or find_spec("msgpack") is None:
     collect_ignore_glob = ["test_*.py"]
 
 CLIENT_LIMIT_S = 240
+REAL_TOWNS = Path(__file__).parents[4] / "shared" / "maps" / "carla"
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +43,18 @@ def loopback(town: Path, tmp_path: Path, state_folder: Path) -> Iterator[Any]:
     from dyncity_carla.loopback.process import LoopbackProcess
 
     with LoopbackProcess(town, tmp_path / "loopback.log") as server:
+        yield server
+
+
+@pytest.fixture(params=["Town01", "Town02", "Town04", "Town06"])
+def loopback_of_real_town(request: pytest.FixtureRequest, tmp_path: Path, state_folder: Path) -> Iterator[Any]:
+    """A loopback server on one of CARLA's own towns."""
+    from dyncity_carla.loopback.process import LoopbackProcess
+
+    file = REAL_TOWNS / f"{request.param}.xodr"
+    if not file.is_file():
+        pytest.skip(f"no {file.name} in a folder shared/maps/carla beside the checkout")
+    with LoopbackProcess(file, tmp_path / "loopback.log") as server:
         yield server
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dyncity_carla.frames import CarlaTransform, mirrored_points, pose_from_carla
+from dyncity_carla.options import DriveOptions, ServerOptions
 from dyncity_carla.simulator import CarlaSimulator
 
 from dyncity_sim.cosim.server_process import ServerProcess
@@ -154,6 +155,20 @@ def test_frames_show_the_ego_on_its_plan_and_the_road_under_it(drive_options):
     assert (last.counts > 0).sum() > 1000
     road = last.labels[60:69, 60:69, 0]
     assert (road == 7).mean() > 0.8
+
+
+@pytest.mark.slow
+def test_the_ego_keeps_to_its_plans_and_to_the_road_in_carla_s_own_towns(loopback_of_real_town):
+    server = ServerOptions("127.0.0.1", loopback_of_real_town.port, 60.0)
+    options = DriveOptions(server, lidars=2, points_per_sweep=4000, furniture="none")
+    with CarlaSimulator(options, "", 4) as simulator:
+        for _ in range(3):
+            plan = simulator.plan(16)
+            frames = list(simulator.follow(plan, chunk_with_car(plan)))
+            last = frames[-1]
+            np.testing.assert_allclose(last.pose_world_from_ego, plan.poses_world_from_ego[-1], atol=0.01)
+            assert (last.labels[60:69, 60:69, 0] == 7).mean() > 0.8
+    assert loopback_of_real_town.inspector.actors() == []
 
 
 TICKER = """
