@@ -16,7 +16,7 @@ DEFAULT_SIMULATOR = "carla"
 EPILOG = """\
 examples:
   dyncity play out/demo/scene --sim carla
-  dyncity play out/demo/scene --sim carla --tick external --loop
+  dyncity play out/demo/scene --sim carla --tick external --loops 3
   dyncity play --sim carla --help
 
 Each simulator has options of its own: name it with --sim before --help.
