@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from dyncity_carla.loopback import batch
+from dyncity_carla.loopback.actors import Actor
 from dyncity_carla.loopback.roads import Roads
 from dyncity_carla.loopback.sensors import SensorSuite
 from dyncity_carla.loopback.world import World, WorldOptions
@@ -34,6 +35,11 @@ def main() -> None:
         assert lidar is not None
         suite = SensorSuite()
         commands = [[6, [actor_id, [[8.0 * n, -300.0, 5.0], [0.0, 1.0, 0.0]]]] for n, actor_id in enumerate(ids)]
+
+        def sweep(world: World = world, suite: SensorSuite = suite, lidar: Actor = lidar) -> None:
+            world.tick(0.1)
+            suite.messages(world, lidar)
+
         works: dict[str, Callable[[], object]] = {
             "encode the world state": world.state_message,
             "move the world on": lambda world=world: world.tick(0.1),
@@ -41,8 +47,7 @@ def main() -> None:
         }
         for name, work in works.items():
             table.add_row(str(count), name, *figures(work, arguments.repeats))
-        cast = lambda world=world, suite=suite, lidar=lidar: (world.tick(0.1), suite.messages(world, lidar))  # noqa: E731
-        table.add_row(str(count), "64,000 LiDAR rays", *figures(cast, 10))
+        table.add_row(str(count), "64,000 LiDAR rays", *figures(sweep, 10))
     Console().print(table)
 
 

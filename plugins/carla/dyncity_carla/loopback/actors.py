@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -60,7 +61,7 @@ class Actor:
     collides: bool = True
     autopilot: bool = False
     control: list[float] = field(default_factory=lambda: list(STANDING))
-    walk: list[object] = field(default_factory=lambda: [[1.0, 0.0, 0.0], 0.0, False])
+    walk: list[Any] = field(default_factory=lambda: [[1.0, 0.0, 0.0], 0.0, False])
     lights: int = 0
     speed_mps: float = 0.0
     fall_mps: float = 0.0
@@ -86,7 +87,7 @@ class Actor:
             return vehicle_details(self.control, DEFAULT_SPEED_LIMIT_KMH, self.lights)
         if self.blueprint.is_walker:
             direction, speed, jump = self.walk
-            return walker_details(direction, speed, jump)  # type: ignore[arg-type]
+            return walker_details(direction, speed, jump)
         return NO_DETAILS
 
 

@@ -87,7 +87,7 @@ def _walk(actor: Actor, table: ActorTable, delta_s: float) -> None:
     if length < 1e-6 or not speed_mps:
         return
     state = table.transforms[actor.row]
-    state[:3] += towards / length * float(speed_mps) * delta_s  # type: ignore[arg-type]
+    state[:3] += towards / length * float(speed_mps) * delta_s
     state[4] = np.degrees(np.arctan2(towards[1], towards[0]))
 
 
