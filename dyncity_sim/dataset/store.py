@@ -185,6 +185,10 @@ class Drive:
         frames = self._range(start, stop)
         return self._stream("labels", frames), self._stream("counts", frames)
 
+    def labels(self, start: int = 0, stop: int | None = None) -> UInt8[np.ndarray, "T X Y Z"]:
+        """Dense raw labels alone of the frames ``start`` to ``stop``."""
+        return self._stream("labels", self._range(start, stop))
+
     def instances(self, start: int = 0, stop: int | None = None) -> UInt16[np.ndarray, "T X Y Z"]:
         """Actor id of each cell of a moving class, 0 elsewhere."""
         return self._stream("instances", self._range(start, stop))

@@ -175,16 +175,16 @@ class TorchBackend:
         device, poses, anchor = self.pipeline.device, self._canvas_poses(planar), planar[canvas.anchor_frame]
         cells, anchor_height_m = config.latent_cells, float(heights_m[canvas.anchor_frame])
         known_cells = memory.known_on_canvas(anchor, anchor_height_m, canvas.cells, canvas.half_extent_m, self.grid)
-        mask = torch.from_numpy(known_latent_mask(known_cells)[None, None]).float().to(device)
+        mask = known_latent_mask(torch.from_numpy(known_cells)[None]).float().to(device)
         known_xy = torch.zeros(1, config.latent_channels, cells, cells, device=device)
         if mask.any():
             known_xy = self.pipeline.encode(torch.from_numpy(known)[None], poses).xy * mask
-        movers = np.zeros((2 * len(MOVER_FRAMES), canvas.cells, canvas.cells), dtype=np.bool_)
+        movers = torch.zeros(1, 2 * len(MOVER_FRAMES), canvas.cells, canvas.cells)
         if len(memory.movers):
             movers = moved_to_canvas(
-                memory.movers,
-                memory.movers_planar,
-                anchor,
+                torch.tensor(memory.movers)[None],
+                torch.tensor(memory.movers_planar)[None],
+                torch.tensor(anchor)[None],
                 config.grid_half_extent_m,
                 canvas.half_extent_m,
                 canvas.cells,
@@ -196,7 +196,7 @@ class TorchBackend:
             torch.tensor([command], device=device),
             known_xy,
             mask,
-            torch.from_numpy(movers[None]).float().to(device),
+            movers.float().to(device),
         )
 
     def _remember(
@@ -209,7 +209,8 @@ class TorchBackend:
     ) -> Continuation:
         learned = memory.centred_on(planar[-1, :2], self.grid).learn(labels, planar, heights_m, self.grid, evidence)
         recent = [len(labels) + offset for offset in MOVER_FRAMES]
-        learned = replace(learned, movers=mover_columns(labels[recent]), movers_planar=np.tile(planar[recent], (2, 1)))
+        movers = mover_columns(torch.from_numpy(labels[recent])[None])[0].numpy()
+        learned = replace(learned, movers=movers, movers_planar=np.tile(planar[recent], (2, 1)))
         return Continuation(self.info.model_id, learned.to_bytes())
 
     def _canvas_poses(self, planar: Float64[np.ndarray, "T 3"]) -> Tensor:

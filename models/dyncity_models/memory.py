@@ -14,7 +14,6 @@ import zstandard
 from jaxtyping import Bool, Float64, Int64, UInt8
 
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.data.views import cell_centres_world
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
@@ -78,7 +77,7 @@ class DriveMemory:
         self, planar: Float64[np.ndarray, "T 3"], heights_m: Float64[np.ndarray, " T"], grid: Grid
     ) -> UInt8[np.ndarray, "T X Y Z"]:
         """Known static labels in the ego grids of some frames, ``UNOBSERVED`` elsewhere."""
-        points = cell_centres_world(planar, grid.shape[0], -grid.lower_m[0])
+        points = _cell_centres_world(planar, grid.shape[0], -grid.lower_m[0])
         index, inside = self._index(points, grid)
         seen = self.labels[index[..., 0], index[..., 1]]
         seen[~inside] = UNOBSERVED
@@ -91,7 +90,7 @@ class DriveMemory:
         self, anchor: Float64[np.ndarray, " 3"], height_m: float, cells: int, half_extent_m: float, grid: Grid
     ) -> Bool[np.ndarray, "C C"]:
         """Canvas cells of which most of what an ego at ``height_m`` would see of the static world is known."""
-        index, inside = self._index(cell_centres_world(anchor[None], cells, half_extent_m)[0], grid)
+        index, inside = self._index(_cell_centres_world(anchor[None], cells, half_extent_m)[0], grid)
         (lift,) = self._lifts(np.array([height_m]), grid)
         seen = _shifted_down(self.labels, lift)
         known_column = (seen != UNOBSERVED).sum(axis=-1) > seen.shape[-1] // 2
@@ -217,6 +216,18 @@ class DriveMemory:
 
     def _lifts(self, heights_m: Float64[np.ndarray, " T"], grid: Grid) -> list[int]:
         return np.rint((heights_m - self.height_m) / grid.voxel_size_m[2]).astype(int).tolist()
+
+
+def _cell_centres_world(
+    planar: Float64[np.ndarray, "T 3"], cells: int, half_extent_m: float
+) -> Float64[np.ndarray, "T X Y 2"]:
+    """World x, y of each column of the square maps around some poses."""
+    axis = (np.arange(cells) + 0.5) * (2 * half_extent_m / cells) - half_extent_m
+    x, y = np.meshgrid(axis, axis, indexing="ij")
+    cos, sin = np.cos(planar[:, 2])[:, None, None], np.sin(planar[:, 2])[:, None, None]
+    return np.stack(
+        [cos * x - sin * y + planar[:, 0, None, None], sin * x + cos * y + planar[:, 1, None, None]], axis=-1
+    )
 
 
 def _shifted_down(labels: UInt8[np.ndarray, "... Z"], cells: int) -> UInt8[np.ndarray, "... Z"]:

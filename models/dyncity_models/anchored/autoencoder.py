@@ -54,11 +54,11 @@ def sample_posterior(means: Planes, log_variances: Planes, generator: torch.Gene
     )
 
 
-def kl_divergence(means: Planes, log_variances: Planes) -> Float[Tensor, ""]:
-    """KL to the unit normal, averaged over all elements of all planes."""
-    total = sum(
+def kl_divergence(means: Planes, log_variances: Planes) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """KL to the unit normal of the plane xy and of the planes tx and ty, each summed and over the elements of all."""
+    xy, tx, ty = (
         0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum()
         for mean, log_variance in zip(means, log_variances, strict=True)
     )
     count = sum(plane.numel() for plane in means)
-    return torch.as_tensor(total) / count
+    return xy / count, (tx + ty) / count

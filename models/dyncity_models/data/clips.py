@@ -1,11 +1,14 @@
 """Chunks of recordings as arrays: merged labels, what was observed of them, planar ego poses."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64, UInt8
+import torch
+from jaxtyping import Bool, Float64, Int64, UInt8
+from torch import Tensor
 
 from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.frames import planar_from_poses
@@ -15,6 +18,9 @@ from dyncity_sim.errors import InvalidInputError
 
 UNOBSERVED = 11
 """The encoder's token of a cell that no sensor saw; merged labels that occur are 0 to 10."""
+
+SEEN = 128
+"""Added to the label of a cell that sensors saw, where both share a byte."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,3 +94,44 @@ class ClipSource:
         """Frames ``start`` to ``start + frames`` of a drive."""
         raw, counts = self.drives[drive].arrays(start, start + frames)
         return Clip(merged_labels(raw), counts > 0, self.planar(drive)[start : start + frames])
+
+    def labels(self, drive: int, start: int, stop: int) -> UInt8[np.ndarray, "T X Y Z"]:
+        """Dense merged labels alone of some frames of a drive."""
+        return merged_labels(self.drives[drive].labels(start, stop))
+
+
+@dataclass(frozen=True, eq=False)
+class FrameStore:
+    """Every frame of some drives in the memory of one device, a byte a cell.
+
+    Attributes:
+        cells: merged label, plus ``SEEN`` where sensors saw the cell, ``(N, X, Y, Z)``.
+        planar: x, y, yaw of each ego frame in its drive's world frame, ``(N, 3)``.
+        starts: number of each drive's first frame, and N, ``(D + 1,)``.
+    """
+
+    cells: UInt8[Tensor, "N X Y Z"]
+    planar: Float64[np.ndarray, "N 3"]
+    starts: Int64[np.ndarray, " D1"]
+
+    @classmethod
+    def load(cls, source: ClipSource, device: torch.device, threads: int) -> "FrameStore":
+        """Read all drives of ``source``, several at a time."""
+        lengths = [source.length(drive) for drive in range(len(source))]
+        starts = np.cumsum([0, *lengths])
+        shape = source.drives[0].grid.shape
+        cells = torch.empty((int(starts[-1]), *shape), dtype=torch.uint8, device=device)
+
+        def read(drive: int) -> Float64[np.ndarray, "T 3"]:
+            clip = source.clip(drive, 0, lengths[drive])
+            packed = torch.from_numpy(clip.labels + SEEN * clip.observed.astype(np.uint8))
+            cells[int(starts[drive]) : int(starts[drive + 1])] = packed.to(device)
+            return clip.planar
+
+        with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
+            planar = list(pool.map(read, range(len(source))))
+        return cls(cells, np.concatenate(planar), starts)
+
+    def __len__(self) -> int:
+        """Number of drives."""
+        return len(self.starts) - 1

@@ -1,84 +1,97 @@
-"""What an encoder may be shown of a clip: sensor view, dense truth, or a known part of it."""
+"""What an encoder may be shown of a chunk: sensor view, dense truth, or a known part of it.
 
-import numpy as np
-from jaxtyping import Bool, Float64, UInt8
+Everything works on batches and on any device. Poses are planar (x, y, yaw) in any frame that a batch shares; with
+coordinates of kilometres pass float64, or poses relative to the chunk.
+"""
 
-from dyncity_models.data.clips import UNOBSERVED, Clip
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.hexplane import cell_centres, compose, invert, transform
 from dyncity_sim.domain.taxonomy import CARLASC
 
 
-def cell_centres_world(
-    planar: Float64[np.ndarray, "T 3"], cells: int, half_extent_m: float
-) -> Float64[np.ndarray, "T X Y 2"]:
-    """World x, y of each column of each frame."""
-    axis = (np.arange(cells) + 0.5) * (2 * half_extent_m / cells) - half_extent_m
-    x, y = np.meshgrid(axis, axis, indexing="ij")
-    cos, sin = np.cos(planar[:, 2])[:, None, None], np.sin(planar[:, 2])[:, None, None]
-    return np.stack(
-        [cos * x - sin * y + planar[:, 0, None, None], sin * x + cos * y + planar[:, 1, None, None]], axis=-1
-    )
+def column_points(planar: Float[Tensor, "*F 3"], cells: int, half_extent_m: float) -> Float[Tensor, "*F X Y 2"]:
+    """Where each column of the square maps around some poses lies, in the frame of the poses."""
+    return transform(planar[..., None, None, :], cell_centres(cells, half_extent_m, planar.device))
 
 
 def covered(
-    points_world: Float64[np.ndarray, "... 2"], planar: Float64[np.ndarray, "N 3"], half_extent_m: float
-) -> Bool[np.ndarray, "..."]:
-    """Whether points lie in the square grid of any of some ego poses."""
-    inside = np.zeros(points_world.shape[:-1], dtype=np.bool_)
-    for x, y, yaw in planar:
-        dx, dy = points_world[..., 0] - x, points_world[..., 1] - y
-        forward, left = np.cos(yaw) * dx + np.sin(yaw) * dy, -np.sin(yaw) * dx + np.cos(yaw) * dy
-        inside |= (np.abs(forward) < half_extent_m) & (np.abs(left) < half_extent_m)
-    return inside
+    points: Float[Tensor, "B *P 2"], planar: Float[Tensor, "B N 3"], half_extent_m: float
+) -> Bool[Tensor, "B *P"]:
+    """Whether points lie in the square grid of any of N ego poses."""
+    flat = points.flatten(1, -2)
+    local = transform(invert(planar)[:, :, None], flat[:, None])
+    return (local.abs() < half_extent_m).all(dim=-1).any(dim=1).view(points.shape[:-1])
 
 
-def known_tokens(clip: Clip, known_columns: Bool[np.ndarray, "T X Y"]) -> UInt8[np.ndarray, "T X Y Z"]:
-    """The static part of a clip where it is known: movers and unknown columns count as never observed."""
-    hidden = ~known_columns[..., None] | np.isin(clip.labels, CARLASC.moving_labels)
-    return np.where(hidden, UNOBSERVED, clip.labels).astype(np.uint8)
+def hidden_by(
+    points: Float[Tensor, "B *P 2"], centres: Float[Tensor, "B G 2"], radii_m: Float[Tensor, "B G"]
+) -> Bool[Tensor, "B *P"]:
+    """Whether points lie in any of G discs; a radius of 0 hides nothing."""
+    flat = points.flatten(1, -2)
+    distances = (flat[:, None] - centres[:, :, None]).square().sum(dim=-1)
+    return (distances < radii_m.square()[..., None]).any(dim=1).view(points.shape[:-1])
 
 
-def random_known_columns(clip: Clip, half_extent_m: float, rng: np.random.Generator) -> Bool[np.ndarray, "T X Y"]:
-    """Columns that a drive could already know: what lies behind a random line on the ground."""
-    points = cell_centres_world(clip.planar, clip.labels.shape[1], half_extent_m)
-    angle = rng.uniform(-np.pi, np.pi)
-    offset = rng.uniform(-0.7, 0.9) * half_extent_m
-    centre = clip.planar[len(clip) // 2]
-    along = (points[..., 0] - centre[0]) * np.cos(angle) + (points[..., 1] - centre[1]) * np.sin(angle)
-    return along < offset
+def behind_line(
+    points: Float[Tensor, "B *P 2"],
+    origin: Float[Tensor, "B 2"],
+    angle_rad: Float[Tensor, " B"],
+    offset_m: Float[Tensor, " B"],
+) -> Bool[Tensor, "B *P"]:
+    """Whether points lie on the near side of a line ``offset_m`` from ``origin`` whose normal has that angle."""
+    normal = torch.stack([angle_rad.cos(), angle_rad.sin()], dim=-1)
+    ones = (1,) * (points.ndim - 2)
+    along = ((points - origin.view(-1, *ones, 2)) * normal.view(-1, *ones, 2)).sum(dim=-1)
+    return along < offset_m.view(-1, *ones)
+
+
+def is_moving(labels: UInt8[Tensor, "*S"]) -> Bool[Tensor, "*S"]:
+    """Cells of classes that can move."""
+    found = torch.zeros_like(labels, dtype=torch.bool)
+    for label in CARLASC.moving_labels:
+        found |= labels == label
+    return found
+
+
+def known_tokens(
+    labels_BTXYZ: UInt8[Tensor, "B T X Y Z"], known_columns: Bool[Tensor, "B T X Y"]
+) -> UInt8[Tensor, "B T X Y Z"]:
+    """The static part of a chunk where it is known: movers and unknown columns count as never observed."""
+    return labels_BTXYZ.masked_fill(~known_columns[..., None] | is_moving(labels_BTXYZ), UNOBSERVED)
+
+
+def mover_columns(labels_BNXYZ: UInt8[Tensor, "B N X Y Z"]) -> Bool[Tensor, "B M X Y"]:
+    """Columns that hold a vehicle in each of N frames, then columns that hold a pedestrian: M = 2 N."""
+    vehicle, pedestrian = CARLASC.index("vehicle"), CARLASC.index("pedestrian")
+    return torch.cat([(labels_BNXYZ == label).any(dim=-1) for label in (vehicle, pedestrian)], dim=1)
 
 
 def moved_to_canvas(
-    columns: Bool[np.ndarray, "N X Y"],
-    planar: Float64[np.ndarray, "N 3"],
-    canvas_planar: Float64[np.ndarray, " 3"],
+    columns: Bool[Tensor, "B M X Y"],
+    planar: Float[Tensor, "B M 3"],
+    canvas_planar: Float[Tensor, "B 3"],
     grid_half_extent_m: float,
     canvas_half_extent_m: float,
     cells: int,
-) -> Bool[np.ndarray, "N C C"]:
+) -> Bool[Tensor, "B M C C"]:
     """Column masks of ego frames drawn on a canvas; a canvas cell is set when any of its four quarters is."""
-    points = cell_centres_world(canvas_planar[None], 2 * cells, canvas_half_extent_m)[0]
-    size = columns.shape[1]
-    drawn = np.zeros((len(columns), 2 * cells, 2 * cells), dtype=np.bool_)
-    for number, (x, y, yaw) in enumerate(planar):
-        dx, dy = points[..., 0] - x, points[..., 1] - y
-        forward, left = np.cos(yaw) * dx + np.sin(yaw) * dy, -np.sin(yaw) * dx + np.cos(yaw) * dy
-        index = [np.floor((v / (2 * grid_half_extent_m) + 0.5) * size).astype(np.int64) for v in (forward, left)]
-        inside = (index[0] >= 0) & (index[0] < size) & (index[1] >= 0) & (index[1] < size)
-        drawn[number][inside] = columns[number, index[0][inside], index[1][inside]]
-    quarters = drawn.reshape(len(columns), cells, 2, cells, 2)
-    return np.asarray(quarters.any(axis=(2, 4)))
+    grid_from_canvas = compose(invert(planar), canvas_planar[:, None])
+    points = column_points(grid_from_canvas, 2 * cells, canvas_half_extent_m)
+    size = columns.shape[-1]
+    index = torch.floor((points / (2 * grid_half_extent_m) + 0.5) * size).long()
+    inside = ((index >= 0) & (index < size)).all(dim=-1)
+    index = index.clamp(0, size - 1)
+    flat = (index[..., 0] * size + index[..., 1]).flatten(2)
+    drawn = columns.flatten(2).gather(2, flat).view_as(inside) & inside
+    return drawn.unflatten(-1, (cells, 2)).unflatten(-3, (cells, 2)).any(dim=-1).any(dim=-2)
 
 
-def known_latent_mask(known: Bool[np.ndarray, "C C"]) -> Bool[np.ndarray, "X Y"]:
+def known_latent_mask(known: Bool[Tensor, "B C C"]) -> Bool[Tensor, "B 1 X Y"]:
     """Latent cells (two canvas cells wide) that lie well inside the known part of a canvas."""
-    cells = known.shape[0] // 2
-    whole = known.reshape(cells, 2, cells, 2).all(axis=(1, 3))
-    padded = np.pad(whole, 1, mode="edge")
-    neighbours = [padded[i : i + cells, j : j + cells] for i in range(3) for j in range(3)]
-    return np.asarray(np.logical_and.reduce(neighbours))
-
-
-def mover_columns(labels: UInt8[np.ndarray, "N X Y Z"]) -> Bool[np.ndarray, "M X Y"]:
-    """Columns that hold a vehicle, then columns that hold a pedestrian, for each frame: ``(2 N, X, Y)``."""
-    vehicle, pedestrian = CARLASC.index("vehicle"), CARLASC.index("pedestrian")
-    return np.concatenate([(labels == label).any(axis=-1) for label in (vehicle, pedestrian)])
+    unknown = (~known).float()[:, None]
+    return F.max_pool2d(F.max_pool2d(unknown, 2), 3, stride=1, padding=1) == 0

@@ -28,8 +28,9 @@ def interpolate(data: Planes, noise: Planes, time_B: Float[Tensor, " B"]) -> Pla
 
 
 def draw_times(count: int, mean: float, generator: torch.Generator | None = None) -> Float[Tensor, " B"]:
-    """Logit-normal times (Esser et al. 2024, section 3.1)."""
-    return torch.sigmoid(torch.randn(count, generator=generator) + mean)
+    """Logit-normal times (Esser et al. 2024, section 3.1), on the generator's device."""
+    device = "cpu" if generator is None else generator.device
+    return torch.sigmoid(torch.randn(count, generator=generator, device=device) + mean)
 
 
 def guided(conditional: Velocity, unconditional: Velocity, scale: float) -> Velocity:

@@ -7,10 +7,11 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from dyncity_models.anchored.autoencoder import Autoencoder, kl_divergence, sample_posterior
-from dyncity_models.data.autoencoder_samples import AutoencoderSample
+from dyncity_models.data.autoencoder_batches import AutoencoderSample
 from dyncity_models.evaluation.scores import confusion_matrix, mean_iou
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.training.config import AutoencoderTrainingConfig
+from dyncity_models.training.draws import step_generator
 from dyncity_models.training.losses import lovasz_on_observed, moved_cells, sampled_cross_entropy
 from dyncity_models.training.schedule import warm_up_constant_decay
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -37,7 +38,8 @@ class AutoencoderTask(lightning.LightningModule):
         loss_config, model = self.config.loss, self.config.model
         poses = canvas_poses(batch["planar"], model.canvas.anchor_frame)
         means, log_variances = self.autoencoder.encode(batch["tokens"], poses)
-        planes = sample_posterior(means, log_variances)
+        generator = step_generator(self.config.run.seed, self.global_step, self.device)
+        planes = sample_posterior(means, log_variances, generator)
         logits_NK = self.autoencoder.decode(planes, poses, batch["frames"]).reshape(-1, model.classes)
 
         chosen = torch.gather(poses, 1, batch["frames"][..., None].expand(-1, -1, 3))
@@ -47,12 +49,17 @@ class AutoencoderTask(lightning.LightningModule):
         weights = weights * torch.where(moved[..., None] & movable, loss_config.moved, 1.0)
 
         labels_N = batch["labels"].flatten()
-        entropy = sampled_cross_entropy(logits_NK, labels_N, self.get_buffer("class_weights"), weights.flatten())
-        lovasz = lovasz_on_observed(logits_NK, labels_N, batch["observed"].flatten(), loss_config.lovasz_samples)
-        kl = kl_divergence(means, log_variances)
-        kl_weight = loss_config.kl * min(1.0, 0.1 + 0.9 * self.global_step / max(loss_config.kl_warm_up, 1))
-        loss = entropy + loss_config.lovasz * lovasz + kl_weight * kl
-        self.log_dict({"loss": loss, "ce": entropy, "lovasz": lovasz, "kl": kl}, prog_bar=True)
+        entropy = sampled_cross_entropy(
+            logits_NK, labels_N, self.get_buffer("class_weights"), weights.flatten(), generator
+        )
+        lovasz = lovasz_on_observed(
+            logits_NK, labels_N, batch["observed"].flatten(), loss_config.lovasz_samples, generator
+        )
+        kl_xy, kl_time = kl_divergence(means, log_variances)
+        warmth = min(1.0, 0.1 + 0.9 * self.global_step / max(loss_config.kl_warm_up, 1))
+        kl = warmth * (loss_config.kl * kl_xy + loss_config.kl_time * kl_time)
+        loss = entropy + loss_config.lovasz * lovasz + kl
+        self.log_dict({"loss": loss, "ce": entropy, "lovasz": lovasz, "kl": kl_xy + kl_time}, prog_bar=True)
         return loss
 
     def validation_step(self, batch: AutoencoderSample, index: int) -> None:

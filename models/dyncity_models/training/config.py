@@ -12,12 +12,12 @@ class DataConfig:
     Attributes:
         train: folders of recordings.
         validation: folders of recordings of other towns.
-        workers: processes that prepare samples.
+        workers: threads that read recordings into memory at the start; 0 takes one per core.
     """
 
     train: list[str] = field(default_factory=list)
     validation: list[str] = field(default_factory=list)
-    workers: int = 1
+    workers: int = 0
 
 
 @dataclass
@@ -51,7 +51,8 @@ class AutoencoderLossConfig:
 
     Attributes:
         frames: frames of each chunk that are decoded and scored per step.
-        kl: weight of the KL term after its warm-up.
+        kl: weight of the KL term of the plane xy after its warm-up.
+        kl_time: the same of the planes tx and ty.
         kl_warm_up: steps over which it rises from a tenth.
         lovasz: weight of the Lovasz term.
         lovasz_samples: observed cells it is computed on.
@@ -62,6 +63,7 @@ class AutoencoderLossConfig:
 
     frames: int = 4
     kl: float = 6e-3
+    kl_time: float = 6e-3
     kl_warm_up: int = 2000
     lovasz: float = 1.0
     lovasz_samples: int = 40_000
@@ -83,6 +85,8 @@ class RunConfig:
         checkpoint_every: steps between checkpoints that a killed run resumes from.
         validate_every: steps between validations.
         validation_clips: chunks scored at each validation.
+        compile: fuse the network's operations with torch.compile: minutes of preparation, then faster steps on a GPU.
+        most_minutes: end after this time even when steps are left, and export what there is; 0 for no limit.
     """
 
     out: str = "out/train"
@@ -93,6 +97,8 @@ class RunConfig:
     checkpoint_every: int = 250
     validate_every: int = 500
     validation_clips: int = 24
+    compile: bool = False
+    most_minutes: float = 0.0
 
 
 @dataclass

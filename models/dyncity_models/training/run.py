@@ -1,12 +1,13 @@
 """A training run: trainer, checkpoints, averaged weights, resumption."""
 
+from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
 
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_sim.config import save_config
@@ -23,10 +24,16 @@ def _step_of(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["global_step"])
 
 
+def training_device(run: RunConfig) -> torch.device:
+    """Where a run computes, and keeps its data."""
+    gpu = run.accelerator in ("cuda", "gpu") or (run.accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if gpu else "cpu")
+
+
 def fit(
     task: lightning.LightningModule,
-    train: DataLoader,  # type: ignore[type-arg]
-    validation: DataLoader,  # type: ignore[type-arg]
+    train: Iterable[object],
+    validation: Iterable[object],
     config: object,
     run: RunConfig,
     optimiser: OptimiserConfig,
@@ -35,6 +42,7 @@ def fit(
     """Train to the last step, going on from the newest checkpoint in ``run.out`` if there is one.
 
     A run that has ended already is not trained again: ``task`` gets its final weights.
+    ``train`` gives one batch a step, from the first step that is left.
 
     Returns:
         The final checkpoint, whose weights are the averaged ones.
@@ -55,6 +63,7 @@ def fit(
         precision=run.precision,  # type: ignore[arg-type]
         max_steps=optimiser.steps,
         max_epochs=-1,
+        max_time=timedelta(minutes=run.most_minutes) if run.most_minutes else None,
         gradient_clip_val=1.0,
         logger=CSVLogger(out, name="log"),
         log_every_n_steps=25,

@@ -11,15 +11,19 @@ from torch.utils.data import DataLoader
 
 from dyncity_models.checkpoint import load_model, save_model
 from dyncity_models.config import AnchoredConfig
-from dyncity_models.data.autoencoder_samples import AutoencoderSamples, ValidationChunks, class_shares
-from dyncity_models.data.clips import ClipSource
-from dyncity_models.data.latents import LatentRows, LatentSamples, encoded_chunks, statistics
+from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
+from dyncity_models.data.clips import ClipSource, FrameStore
+from dyncity_models.data.encoding import encoded_chunks, statistics
+from dyncity_models.data.latents import LatentBatches, Latents, SpreadLatents
 from dyncity_models.training.autoencoder_task import AutoencoderTask
 from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
-from dyncity_models.training.run import fit, resumed_step
+from dyncity_models.training.run import fit, resumed_step, training_device
 from dyncity_models.training.transformer_task import TransformerTask
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.errors import InvalidInputError
+
+EXCERPTS_AT_ONCE = {"cpu": 1, "cuda": 16}
+"""Chunks encoded together on each kind of device."""
 
 
 def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
@@ -31,18 +35,19 @@ def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
     torch.manual_seed(config.run.seed)
     source = ClipSource([Path(p) for p in config.data.train])
     held_out = ClipSource([Path(p) for p in config.data.validation])
-    options, workers = config.optimiser, config.data.workers
-    samples = AutoencoderSamples(
-        source,
+    options = config.optimiser
+    store = FrameStore.load(source, training_device(config.run), config.data.workers or os.cpu_count() or 1)
+    train = AutoencoderBatches(
+        store,
         config.model,
-        options.steps * options.batch,
+        options.batch,
         config.loss.frames,
         config.run.seed,
-        first=resumed_step(config.run) * options.batch,
+        options.steps,
+        first=resumed_step(config.run),
     )
-    train = DataLoader(samples, options.batch, num_workers=workers, persistent_workers=workers > 0)
     validation = DataLoader(ValidationChunks(held_out, config.run.validation_clips), batch_size=2)
-    task = AutoencoderTask(config, torch.from_numpy(class_shares(source)).float())
+    task = AutoencoderTask(config, class_shares(store))
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
     save_model(export, AnchoredConfig(autoencoder=config.model), task.autoencoder)
@@ -61,21 +66,28 @@ def encode_recordings(
     """
     if (out / "latents.json").exists():
         raise InvalidInputError("out", str(out), "a folder without an encoded data set", "Choose another or remove it.")
-    autoencoder = load_model(autoencoder_folder).autoencoder
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    autoencoder = load_model(autoencoder_folder).autoencoder.to(device)
     source = ClipSource(recordings, least_frames=2 * FRAMES_PER_CHUNK)
     out.mkdir(parents=True, exist_ok=True)
     total = 2 * chunks_per_drive * len(source)
-    chunks = encoded_chunks(autoencoder, source, range(len(source)), seed, chunks_per_drive)
+    at_once = EXCERPTS_AT_ONCE[device.type]
+    parts = encoded_chunks(autoencoder, source, seed, chunks_per_drive, device, at_once, os.cpu_count() or 1)
     columns = TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     arrays: dict[str, np.ndarray] = {}
-    with Progress(*columns) as progress, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for row, chunk in enumerate(progress.track(chunks, total=total)):
-            for name, value in chunk.items():
+    row = 0
+    with Progress(*columns) as progress, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        task = progress.add_task("encoding", total=total)
+        for part in parts:
+            count = len(part["command"])
+            for name, value in part.items():
                 if name not in arrays:
                     arrays[name] = np.lib.format.open_memmap(
-                        out / f"{name}.npy", mode="w+", dtype=value.dtype, shape=(total, *value.shape)
+                        out / f"{name}.npy", mode="w+", dtype=value.dtype, shape=(total, *value.shape[1:])
                     )
-                arrays[name][row] = value
+                arrays[name][row : row + count] = value
+            row += count
+            progress.update(task, completed=row)
     described = statistics(arrays, autoencoder.config)
     partial = out / "latents.json.partial"
     partial.write_text(json.dumps(described, indent=2), encoding="utf-8")
@@ -93,17 +105,13 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     """
     torch.manual_seed(config.run.seed)
     base = load_model(Path(config.autoencoder))
-    options = config.optimiser
-    samples = LatentSamples(
-        Path(config.latents),
-        options.steps * options.batch,
-        config.run.seed,
-        first=resumed_step(config.run) * options.batch,
-    )
-    held_out = LatentSamples(Path(config.validation_latents), 1, 0)
-    train = DataLoader(samples, options.batch)
-    validation = DataLoader(LatentRows(held_out, config.run.validation_clips), batch_size=options.batch)
-    task = TransformerTask(config, base.config.autoencoder, samples.statistics)
+    options, device = config.optimiser, training_device(config.run)
+    latents = Latents(Path(config.latents), device)
+    held_out = Latents(Path(config.validation_latents), device)
+    first = resumed_step(config.run)
+    train = LatentBatches(latents, options.batch, config.run.seed, options.steps, first)
+    validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
+    task = TransformerTask(config, base.config.autoencoder, latents.statistics)
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
     complete = AnchoredConfig(base.config.autoencoder, config.model, config.sampling)

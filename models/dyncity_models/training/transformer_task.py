@@ -16,6 +16,7 @@ from dyncity_models.diffusion.flow import draw_times, interpolate
 from dyncity_models.hexplane import Planes, cell_centres
 from dyncity_models.normalisation import Normalisation
 from dyncity_models.training.config import TransformerTrainingConfig
+from dyncity_models.training.draws import step_generator
 from dyncity_models.training.optimiser import MuonAdamW, split_parameters
 from dyncity_models.training.schedule import warm_up_constant_decay
 
@@ -30,6 +31,8 @@ class TransformerTask(lightning.LightningModule):
         self.config, self.planes = config, planes
         network = DiffusionTransformer(config.model, planes)
         self.transformer = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.run.compile:
+            self.transformer.compile()
         self.normalisation = Normalisation(planes.latent_channels, statistics)
         self.validation_sums: dict[str, list[float]] = {}
 
@@ -37,10 +40,11 @@ class TransformerTask(lightning.LightningModule):
         """Loss of a batch of encoded chunks."""
         loss_config = self.config.loss
         data, conditions = self.unpack(batch)
-        count = len(data)
+        count, device = len(data), self.device
+        generator = step_generator(self.config.run.seed, self.global_step, device)
 
         def dropped(share: float) -> Tensor:
-            return torch.rand(count, device=self.device) < share
+            return torch.rand(count, generator=generator, device=device) < share
 
         conditions = conditions.without_known(dropped(loss_config.drop_known))
         conditions = replace(
@@ -48,8 +52,8 @@ class TransformerTask(lightning.LightningModule):
             plan_given=~dropped(loss_config.drop_plan),
             command=torch.where(dropped(loss_config.drop_command), COMMAND_NONE, conditions.command),
         )
-        times = draw_times(count, loss_config.time_mean).to(self.device)
-        noise = Planes(*(torch.randn_like(p) for p in data))
+        times = draw_times(count, loss_config.time_mean, generator)
+        noise = Planes(*(torch.randn(p.shape, generator=generator, device=device) for p in data))
         losses = self.losses(data, noise, times, conditions)
         loss = loss_config.xy * losses["xy"] + loss_config.tx * (losses["tx"] + losses["ty"])
         self.log_dict({"loss": loss, **losses}, prog_bar=True)

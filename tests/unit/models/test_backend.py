@@ -210,7 +210,8 @@ def test_known_free_space_holds_nothing_but_movers(generate, known_street, plan_
 def test_movers_of_the_last_frames_travel_in_the_continuation(generate, plan_along):
     chunk = generate(Conditions(plan_along()))
     memory = DriveMemory.from_bytes(chunk.continuation.payload, GRID)
-    assert np.array_equal(memory.movers, mover_columns(chunk.occupancy.labels[[15, 10]]))
+    expected = mover_columns(torch.from_numpy(chunk.occupancy.labels[[15, 10]])[None])[0]
+    assert np.array_equal(memory.movers, expected.numpy())
     planar = planar_from_poses(chunk.occupancy.poses_world_from_ego)
     assert np.allclose(memory.movers_planar, planar[[15, 10, 15, 10]])
 

@@ -4,28 +4,20 @@ import json
 import numpy as np
 import pytest
 import torch
-from dyncity_models.data.autoencoder_samples import AutoencoderSamples, ValidationChunks, class_shares
-from dyncity_models.data.clips import UNOBSERVED, Clip, ClipSource
-from dyncity_models.data.latents import (
-    COMMANDS,
-    LatentRows,
-    LatentSample,
-    LatentSamples,
-    chunk_command,
-    encode_chunk,
-    encoded_chunks,
-    statistics,
-)
+from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
+from dyncity_models.data.clips import SEEN, UNOBSERVED, Clip, ClipSource, FrameStore
+from dyncity_models.data.encoding import command_of, encode_excerpts, encoded_chunks, read_excerpts, statistics
+from dyncity_models.data.latents import COMMANDS, LatentBatches, Latents, LatentSample, SpreadLatents
 from dyncity_models.data.views import (
-    cell_centres_world,
+    behind_line,
+    column_points,
     covered,
+    hidden_by,
     known_latent_mask,
     known_tokens,
     moved_to_canvas,
     mover_columns,
-    random_known_columns,
 )
-from scipy.spatial import ConvexHull, Delaunay
 
 from dyncity_sim.domain.agreement import agreement_between_frames
 from dyncity_sim.domain.conditions import Command
@@ -77,11 +69,20 @@ def test_a_mirrored_clip_is_a_rigid_world_too(street_clip, occupancy_of):
 
 
 @pytest.mark.parametrize(("yaw_rad", "command"), [(0.02, Command.LEFT), (-0.02, Command.RIGHT), (0, Command.FORWARD)])
-def test_a_chunk_amounts_to_the_command_of_its_plan(street_clip, yaw_rad, command):
+def test_a_chunk_amounts_to_the_command_of_its_plan(yaw_rad, command):
     planar = np.column_stack([np.arange(16) * 0.8, np.zeros(16), np.arange(16) * yaw_rad])
-    clip = Clip(street_clip.labels[:16], street_clip.observed[:16], planar)
-    assert chunk_command(clip) is command
-    assert chunk_command(dataclasses.replace(clip, planar=0 * planar)) is Command.STATIC
+    assert command_of(planar) is command
+    assert command_of(0 * planar) is Command.STATIC
+
+
+def test_a_store_holds_every_frame_of_every_drive(source, street_clip):
+    store = FrameStore.load(source, torch.device("cpu"), threads=2)
+    assert len(store) == 3
+    assert store.starts.tolist() == [0, 40, 80, 120]
+    mirrored = store.cells[40:80].numpy()
+    assert np.array_equal(mirrored & (SEEN - 1), street_clip.mirrored().labels)
+    assert np.array_equal(mirrored >= SEEN, street_clip.mirrored().observed)
+    assert np.allclose(store.planar[:40], street_clip.planar)
 
 
 def test_sensor_view_hides_what_was_not_observed(street_clip):
@@ -91,38 +92,50 @@ def test_sensor_view_hides_what_was_not_observed(street_clip):
 
 
 def test_known_tokens_hide_movers_and_unknown_columns(street_clip):
-    known = np.zeros(street_clip.labels.shape[:3], dtype=bool)
-    known[:, 64:] = True
-    tokens = known_tokens(street_clip, known)
-    movers = np.isin(street_clip.labels, CARLASC.moving_labels)
-    assert movers[:, 64:].any()
-    assert (tokens[:, :64] == UNOBSERVED).all()
+    labels = torch.from_numpy(street_clip.labels)[None]
+    known = torch.zeros(labels.shape[:4], dtype=torch.bool)
+    known[:, :, 64:] = True
+    tokens = known_tokens(labels, known)
+    movers = torch.isin(labels, torch.tensor(CARLASC.moving_labels))
+    assert movers[:, :, 64:].any()
+    assert (tokens[:, :, :64] == UNOBSERVED).all()
     assert (tokens[movers] == UNOBSERVED).all()
     shown = known[..., None] & ~movers
-    assert np.array_equal(tokens[shown], street_clip.labels[shown])
+    assert torch.equal(tokens[shown], labels[shown])
 
 
-def test_cell_centres_of_the_world_are_those_of_the_grid_carried_by_the_pose():
-    (points,) = cell_centres_world(np.array([[10.0, 20.0, np.pi / 2]]), 128, 25.6)
+def test_column_points_are_those_of_the_grid_carried_by_the_pose():
+    points = column_points(torch.tensor([[[10.0, 20.0, np.pi / 2]]]), 128, 25.6)
+    assert points.shape == (1, 1, 128, 128, 2)
     x, y = CARLASC_GRID.centres(0), CARLASC_GRID.centres(1)
     # facing north: forward is +y of the world, left is -x
-    assert points[100, 3] == pytest.approx([10.0 - y[3], 20.0 + x[100]])
+    assert points[0, 0, 100, 3].tolist() == pytest.approx([10.0 - y[3], 20.0 + x[100]], abs=1e-4)
 
 
-def test_points_are_covered_inside_the_square_of_any_pose():
-    planar = np.array([[0.0, 0.0, 0.0], [100.0, 0.0, np.pi / 4]])
-    points = np.array([[9.9, -9.9], [10.1, 0.0], [100.0, 14.0], [107.5, 7.5], [86.1, 0.0], [50.0, 0.0]])
-    assert covered(points, planar, 10.0).tolist() == [True, False, True, False, True, False]
+def test_points_are_covered_inside_the_square_of_any_pose_of_their_own_batch():
+    planar = torch.tensor([[[0.0, 0.0, 0.0], [100.0, 0.0, np.pi / 4]], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
+    points = torch.tensor([[9.9, -9.9], [10.1, 0.0], [100.0, 14.0], [107.5, 7.5], [86.1, 0.0], [50.0, 0.0]])
+    found = covered(points.expand(2, -1, -1), planar, 10.0)
+    assert found.tolist() == [[True, False, True, False, True, False], [True] + 5 * [False]]
 
 
-def test_columns_a_drive_could_know_end_at_a_straight_line(street_clip):
-    known = random_known_columns(street_clip, 25.6, np.random.default_rng(2))
-    assert 0.05 < known.mean() < 0.95
-    points = cell_centres_world(street_clip.planar, 128, 25.6)
-    inside, outside = points[known], points[~known]
-    for one, other in ((inside, outside), (outside, inside)):
-        hull = Delaunay(one[ConvexHull(one).vertices])
-        assert (hull.find_simplex(other[::11]) < 0).all()
+def test_gaps_are_discs_and_a_radius_of_zero_hides_nothing():
+    points = torch.tensor([[[0.0, 0.0], [3.0, 0.0], [5.0, 0.0]]])
+    centres, radii = torch.tensor([[[0.0, 0.0], [5.0, 0.0]]]), torch.tensor([[3.1, 0.0]])
+    assert hidden_by(points, centres, radii).tolist() == [[True, True, False]]
+
+
+def test_what_is_known_ends_at_a_straight_line():
+    points = torch.tensor([[[12.0, 50.0], [14.0, -50.0]], [[0.0, 2.9], [0.0, 3.1]]])
+    origin = torch.tensor([[10.0, 0.0], [0.0, 1.0]])
+    angle = torch.tensor([0.0, np.pi / 2], dtype=torch.float32)
+    near = behind_line(points, origin, angle, torch.tensor([3.0, 2.0]))
+    assert near.tolist() == [[True, False], [True, False]]
+
+
+def on_canvas(columns, planar, canvas_planar):
+    arguments = (torch.from_numpy(values)[None] for values in (columns, planar, canvas_planar))
+    return moved_to_canvas(*arguments, 25.6, 32.0, 64)[0].numpy()
 
 
 def test_movers_are_drawn_on_the_canvas_where_they_stood():
@@ -131,7 +144,7 @@ def test_movers_are_drawn_on_the_canvas_where_they_stood():
     columns[1, 99:102, 63:66] = True
     centre_m = CARLASC_GRID.centres(0)[100]
     planar = np.array([[5.0, 0.0, 0.0], [0.0, 0.0, np.pi / 2]])
-    drawn = moved_to_canvas(columns, planar, np.zeros(3), 25.6, 32.0, 64)
+    drawn = on_canvas(columns, planar, np.zeros(3))
     assert drawn.shape == (2, 64, 64)
     for mask, xy in zip(drawn, [(5.0 + centre_m, 0.2), (-0.2, centre_m)], strict=True):
         cells = np.argwhere(mask)
@@ -142,7 +155,7 @@ def test_movers_are_drawn_on_the_canvas_where_they_stood():
 def test_a_car_survives_being_drawn_on_a_turned_canvas():
     columns = np.zeros((1, 128, 128), dtype=bool)
     columns[0, 90:101, 40:45] = True
-    drawn = moved_to_canvas(columns, np.zeros((1, 3)), np.array([3.0, 1.0, 0.6]), 25.6, 32.0, 64)[0]
+    drawn = on_canvas(columns, np.zeros((1, 3)), np.array([3.0, 1.0, 0.6]))[0]
     cells = np.argwhere(drawn) + 0.5 - 32.0
     back = cells @ np.array([[np.cos(0.6), np.sin(0.6)], [-np.sin(0.6), np.cos(0.6)]]) + [3.0, 1.0]
     x_m, y_m = CARLASC_GRID.centres(0)[[90, 100]], CARLASC_GRID.centres(1)[[40, 44]]
@@ -152,64 +165,67 @@ def test_a_car_survives_being_drawn_on_a_turned_canvas():
 
 def test_what_lies_outside_the_canvas_is_not_drawn():
     everywhere = np.ones((1, 128, 128), dtype=bool)
-    assert not moved_to_canvas(everywhere, np.array([[100.0, 0.0, 0.0]]), np.zeros(3), 25.6, 32.0, 64).any()
-    here = moved_to_canvas(everywhere, np.zeros((1, 3)), np.zeros(3), 25.6, 32.0, 64)[0]
+    assert not on_canvas(everywhere, np.array([[100.0, 0.0, 0.0]]), np.zeros(3)).any()
+    here = on_canvas(everywhere, np.zeros((1, 3)), np.zeros(3))[0]
     x = np.arange(64) + 0.5 - 32.0
     reached = np.abs(x) - 0.5 < 25.6
     assert np.array_equal(here, reached[:, None] & reached[None])
 
 
 def test_a_latent_cell_is_known_when_it_and_its_neighbours_are():
-    known = np.zeros((16, 16), dtype=bool)
-    known[2:12, :] = True
+    known = torch.zeros((2, 16, 16), dtype=torch.bool)
+    known[0, 2:12, :] = True
+    known[1] = True
     mask = known_latent_mask(known)
-    assert mask.shape == (8, 8)
-    assert mask.nonzero()[0].min() == 2
-    assert mask.nonzero()[0].max() == 4
-    assert mask[2:5].all()
-    known[6, 7] = False
-    assert not known_latent_mask(known)[2:5, 2:5].any()
-    assert known_latent_mask(np.ones((16, 16), dtype=bool)).all()
+    assert mask.shape == (2, 1, 8, 8)
+    assert mask[0, 0].any(dim=1).tolist() == [False, False, True, True, True, False, False, False]
+    assert mask[0, 0, 2:5].all()
+    assert mask[1].all()
+    known[0, 6, 7] = False
+    assert not known_latent_mask(known)[0, 0, 2:5, 2:5].any()
 
 
 def test_mover_columns_are_vehicles_of_all_frames_then_pedestrians():
-    labels = np.zeros((2, 128, 128, 8), dtype=np.uint8)
-    labels[0, 1, 2, 3] = VEHICLE
-    labels[1, 4, 5, 6] = PEDESTRIAN
+    labels = torch.zeros((1, 2, 128, 128, 8), dtype=torch.uint8)
+    labels[0, 0, 1, 2, 3] = VEHICLE
+    labels[0, 1, 4, 5, 6] = PEDESTRIAN
     found = mover_columns(labels)
-    assert [tuple(c) for c in np.argwhere(found)] == [(0, 1, 2), (3, 4, 5)]
-    assert found.shape == (4, 128, 128)
+    assert found.nonzero().tolist() == [[0, 0, 1, 2], [0, 3, 4, 5]]
+    assert found.shape == (1, 4, 128, 128)
 
 
 def same_sample(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_autoencoder_samples_are_the_same_in_every_run_and_go_on_where_a_run_stopped(source, tiny):
-    whole = AutoencoderSamples(source, tiny.autoencoder, 12, 4, seed=3)
-    again = AutoencoderSamples(source, tiny.autoencoder, 12, 4, seed=3)
-    rest = AutoencoderSamples(source, tiny.autoencoder, 12, 4, seed=3, first=7)
-    other = AutoencoderSamples(source, tiny.autoencoder, 12, 4, seed=4)
-    assert len(rest) == 12
-    assert same_sample(whole[2], again[2])
-    for i in range(3):
-        assert same_sample(whole[7 + i], rest[i])
+@pytest.fixture(scope="module")
+def store(source):
+    return FrameStore.load(source, torch.device("cpu"), threads=1)
+
+
+def test_autoencoder_batches_are_the_same_in_every_run_and_go_on_where_a_run_stopped(store, tiny):
+    def batches(seed, first=0):
+        return list(AutoencoderBatches(store, tiny.autoencoder, 2, 4, seed, 5, first))
+
+    whole, again, rest, other = batches(3), batches(3), batches(3, first=3), batches(4)
+    assert (len(whole), len(rest)) == (5, 2)
+    assert all(same_sample(a, b) for a, b in zip(whole, again, strict=True))
+    assert all(same_sample(a, b) for a, b in zip(whole[3:], rest, strict=True))
     assert not same_sample(whole[0], whole[1])
     assert not same_sample(whole[0], other[0])
 
 
-def test_an_autoencoder_sample_scores_the_dense_truth_of_some_frames(source, tiny):
+def test_a_chunk_to_learn_from_scores_the_dense_truth_of_some_frames(store, tiny):
     views = set()
-    for i in range(12):
-        sample = AutoencoderSamples(source, tiny.autoencoder, 12, 4, seed=0)[i]
+    batch = AutoencoderBatches(store, tiny.autoencoder, 16, 4, seed=0, steps=1).batch(0)
+    assert batch["labels"].shape == batch["observed"].shape == (16, 4, 128, 128, 8)
+    assert batch["planar"].dtype == torch.float32
+    for sample in (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)):
         frames, tokens = sample["frames"], sample["tokens"][sample["frames"]]
         assert frames.tolist() == sorted(set(frames.tolist()))
-        assert len(frames) == 4
-        assert sample["labels"].shape == sample["observed"].shape == (4, 128, 128, 8)
         assert int(sample["labels"].max()) < UNOBSERVED
         shown = tokens != UNOBSERVED
         assert torch.equal(tokens[shown], sample["labels"][shown])
-        assert sample["planar"].dtype == torch.float32
         assert torch.equal(sample["planar"][8, :2], torch.zeros(2))
         if shown.all():
             views.add("dense")
@@ -221,6 +237,16 @@ def test_an_autoencoder_sample_scores_the_dense_truth_of_some_frames(source, tin
     assert views == {"dense", "sensor", "known"}
 
 
+def test_chunks_to_learn_from_are_those_of_the_drives_and_their_mirror_images(store, tiny, street_clip):
+    batch = AutoencoderBatches(store, tiny.autoencoder, 16, 16, seed=1, steps=1).batch(0)
+    clips = [clip for half in (street_clip, street_clip.mirrored()) for clip in (half, half.frames(0, 1))]
+    known = {c.labels[i].tobytes() for c in clips for i in range(len(c))}
+    assert {frame.numpy().tobytes() for chunk in batch["labels"] for frame in chunk} <= known
+    turns = batch["planar"][:, -1, 2] - batch["planar"][:, 0, 2]
+    assert (turns > 0.05).any()
+    assert (turns < -0.05).any()
+
+
 def test_validation_looks_at_every_drive_once_in_sensor_view(source):
     chunks = ValidationChunks(source, 10)
     assert len(chunks) == 3
@@ -229,53 +255,75 @@ def test_validation_looks_at_every_drive_once_in_sensor_view(source):
     assert torch.equal(sample["tokens"] != UNOBSERVED, torch.from_numpy(source.clip(0, 12).observed))
 
 
-def test_class_shares_are_those_of_the_dense_truth(source):
-    shares = class_shares(source)
-    middle = [source.clip(drive, 20, 1).labels for drive in range(3)]
+def test_class_shares_are_those_of_the_dense_truth(store, source):
+    shares = class_shares(store, frames=120)
+    everything = np.concatenate([source.clip(drive, 0, 40).labels for drive in range(3)])
     assert shares.shape == (UNOBSERVED,)
     assert shares.sum() == pytest.approx(1.0)
-    assert shares[VEHICLE] == pytest.approx(np.mean([(labels == VEHICLE).mean() for labels in middle]))
+    assert shares[VEHICLE] == pytest.approx((everything == VEHICLE).mean())
 
 
 @pytest.fixture(scope="module")
-def rows(source, build_autoencoder):
-    with torch.inference_mode():
-        return list(encoded_chunks(build_autoencoder(), source, range(3), seed=0, chunks_per_drive=1))
+def encode(source, build_autoencoder):
+    def run(at_once):
+        with torch.inference_mode():
+            parts = list(encoded_chunks(build_autoencoder(), source, 0, 1, torch.device("cpu"), at_once, threads=2))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def rows(encode):
+    return encode(2)
 
 
 @pytest.fixture(scope="module")
 def latents(rows, tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("latents")
-    arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    for name, array in arrays.items():
+    for name, array in rows.items():
         np.save(folder / f"{name}.npy", array)
-    (folder / "latents.json").write_text(json.dumps(statistics(arrays, tiny.autoencoder)))
+    (folder / "latents.json").write_text(json.dumps(statistics(rows, tiny.autoencoder)))
     return folder
 
 
 def test_every_drive_is_encoded_plain_and_mirrored(rows):
-    assert len(rows) == 6
-    assert all(set(row) == set(LatentSample.__annotations__) for row in rows)
-    for plain, mirrored in (rows[:2], rows[2:4]):
-        assert np.allclose(plain["canvas_from_ego"] * [1, -1, -1], mirrored["canvas_from_ego"], atol=1e-5)
-    commands = [COMMANDS[int(row["command"])] for row in rows]
-    assert commands == [Command.FORWARD] * 4 + [Command.STATIC] * 2
+    assert set(rows) == set(LatentSample.__annotations__)
+    assert {len(array) for array in rows.values()} == {6}
+    poses = rows["canvas_from_ego"]
+    assert np.allclose(poses[::2] * [1, -1, -1], poses[1::2], atol=1e-5)
+    assert [COMMANDS[c] for c in rows["command"]] == [Command.FORWARD] * 4 + [Command.STATIC] * 2
 
 
-def test_what_is_known_before_a_chunk_was_covered_and_holds_no_mover(street_clip, build_autoencoder, monkeypatch):
-    """Without gaps, the known mask is what the sixteen frames before covered of the canvas."""
-    monkeypatch.setattr(
-        "dyncity_models.data.latents.RandomGaps", lambda anchor, rng: lambda p: np.zeros(p.shape[:-1], bool)
-    )
+def test_what_a_chunk_becomes_does_not_depend_on_what_it_is_encoded_with(rows, encode):
+    alone = encode(1)
+    for name in ("known_mask", "movers", "command", "canvas_from_ego"):
+        assert np.array_equal(rows[name], alone[name])
+    for name in ("xy", "tx", "ty", "known_xy"):
+        assert np.allclose(rows[name], alone[name], atol=2e-2)
+
+
+def test_a_turn_to_the_left_is_one_to_the_right_in_the_mirror(source, build_autoencoder):
+    (excerpt,) = read_excerpts(source, 0, 1, seed=0)
+    bend = np.column_stack([np.arange(32) * 0.8, np.zeros(32), np.arange(32) * 0.02])
     with torch.inference_mode():
-        row = encode_chunk(build_autoencoder(), street_clip, 16, np.random.default_rng(0))
-    mask = row["known_mask"][0]
+        turning = encode_excerpts(build_autoencoder(), [dataclasses.replace(excerpt, planar=bend)], torch.device("cpu"))
+    assert [COMMANDS[c] for c in turning["command"]] == [Command.LEFT, Command.RIGHT]
+
+
+def test_what_is_known_before_a_chunk_was_covered_and_holds_no_mover(source, build_autoencoder):
+    """Without gaps, the known mask is what the sixteen frames before covered of the canvas."""
+    (excerpt,) = read_excerpts(source, 0, 1, seed=0)
+    without_gaps = dataclasses.replace(excerpt, gap_radii_m=0 * excerpt.gap_radii_m)
+    with torch.inference_mode():
+        rows = encode_excerpts(build_autoencoder(), [without_gaps], torch.device("cpu"))
+    mask = rows["known_mask"][0, 0]
     assert mask.dtype == bool
     assert 0.3 < mask.mean() < 0.9
     # the ego drives forward at 6 m/s: behind is known, the farthest cells ahead are not
     assert mask[2:4, 8].all()
     assert not mask[-2:].any()
-    vehicles_last, vehicles_sixth_last = row["movers"][:2]
+    vehicles_last, vehicles_sixth_last = rows["movers"][0, :2]
     assert vehicles_last.any()
     assert vehicles_sixth_last.any()
     # the car drives ahead at 9 m/s: it was 4.5 m further back half a second earlier
@@ -283,42 +331,64 @@ def test_what_is_known_before_a_chunk_was_covered_and_holds_no_mover(street_clip
     assert advance_m == pytest.approx(4.5, abs=1.5)
 
 
+def test_gaps_hide_part_of_what_was_covered(source, build_autoencoder):
+    (excerpt,) = read_excerpts(source, 0, 1, seed=0)
+    radii_m = np.zeros_like(excerpt.gap_radii_m)
+    radii_m[0, 0] = 6.0
+    holes = dataclasses.replace(excerpt, gap_radii_m=radii_m, gap_centres_m=0 * excerpt.gap_centres_m)
+    with torch.inference_mode():
+        plain, mirrored = encode_excerpts(build_autoencoder(), [holes], torch.device("cpu"))["known_mask"][:, 0]
+    middle = slice(len(plain) // 2 - 2, len(plain) // 2 + 2)
+    assert not plain[middle, middle].any()
+    assert mirrored[middle, middle].all()
+
+
 def test_statistics_are_those_of_each_channel(rows, tiny):
-    arrays = {name: np.stack([row[name] for row in rows]) for name in ("xy", "tx", "ty")}
-    found = statistics(arrays, tiny.autoencoder)
-    assert found["tx_mean"][3] == pytest.approx(arrays["tx"][:, 3].astype(float).mean())
-    assert found["xy_std"][5] == pytest.approx(arrays["xy"][:, 5].astype(float).std())
+    found = statistics(rows, tiny.autoencoder)
+    assert found["tx_mean"][3] == pytest.approx(rows["tx"][:, 3].astype(float).mean())
+    assert found["xy_std"][5] == pytest.approx(rows["xy"][:, 5].astype(float).std())
 
 
-def test_latent_samples_are_the_same_in_every_run_and_go_on_where_a_run_stopped(latents, rows):
-    whole, again = (LatentSamples(latents, 100, seed=1) for _ in range(2))
-    rest, other = LatentSamples(latents, 100, seed=1, first=40), LatentSamples(latents, 100, seed=2)
-    assert len(whole) == 100
-    assert all(same_sample(whole[i], again[i]) for i in range(20))
-    assert all(same_sample(whole[40 + i], rest[i]) for i in range(20))
-    assert not all(same_sample(whole[i], other[i]) for i in range(20))
-    stored = whole.row(2)
-    assert torch.equal(stored["xy"], torch.from_numpy(rows[2]["xy"]).float())
-    assert stored["known_mask"].dtype == torch.float32
-    assert stored["command"].dtype == torch.int64
+@pytest.fixture(scope="module")
+def encoded(latents):
+    return Latents(latents, torch.device("cpu"))
 
 
-def test_rare_commands_are_drawn_more_often_than_they_occur(latents):
-    samples = LatentSamples(latents, 3000, seed=0)
-    commands = np.bincount([int(samples[i]["command"]) for i in range(600)], minlength=4) / 600
+def test_latent_batches_are_the_same_in_every_run_and_go_on_where_a_run_stopped(encoded):
+    def batches(seed, first=0):
+        return list(LatentBatches(encoded, 4, seed, 10, first))
+
+    whole, again, rest, other = batches(1), batches(1), batches(1, first=4), batches(2)
+    assert (len(whole), len(rest)) == (10, 6)
+    assert all(same_sample(a, b) for a, b in zip(whole, again, strict=True))
+    assert all(same_sample(a, b) for a, b in zip(whole[4:], rest, strict=True))
+    assert not all(same_sample(a, b) for a, b in zip(whole, other, strict=True))
+
+
+def test_a_batch_of_latents_is_what_was_encoded(encoded, rows):
+    batch = encoded.rows(np.array([2, 0]))
+    assert torch.equal(batch["xy"], torch.from_numpy(rows["xy"][[2, 0]]).float())
+    assert batch["known_mask"].dtype == torch.float32
+    assert batch["command"].dtype == torch.int64
+
+
+def test_rare_commands_are_drawn_more_often_than_they_occur(encoded):
+    drawn = LatentBatches(encoded, 600, seed=0, steps=1).batch(0)["command"]
+    commands = np.bincount(drawn.numpy(), minlength=4) / 600
     static, forward = COMMANDS.index(Command.STATIC), COMMANDS.index(Command.FORWARD)
     # four forward and two static chunks, in proportion to the square roots of their counts
     assert commands[static] == pytest.approx(np.sqrt(2) / (np.sqrt(2) + 2), abs=0.06)
     assert commands[forward] + commands[static] == 1.0
 
 
-def test_rows_are_every_chunk_once_or_evenly_spread(latents):
-    samples = LatentSamples(latents, 1, 0)
-    assert len(LatentRows(samples, 100)) == 6
-    assert LatentRows(samples, 3).rows.tolist() == [0, 2, 5]
-    assert same_sample(LatentRows(samples, 3)[1], samples.row(2))
+def test_validation_takes_every_encoded_chunk_once_or_some_evenly_spread(encoded):
+    whole = SpreadLatents(encoded, 100, 4)
+    assert [len(batch["command"]) for batch in whole] == [4, 2]
+    assert len(whole) == 2
+    (three,) = SpreadLatents(encoded, 3, 4)
+    assert same_sample(three, encoded.rows(np.array([0, 2, 5])))
 
 
 def test_a_folder_that_was_not_encoded_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="dyncity encode"):
-        LatentSamples(tmp_path, 1, 0)
+        Latents(tmp_path, torch.device("cpu"))

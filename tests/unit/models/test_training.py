@@ -98,6 +98,13 @@ class TestKilledRun:
         train_autoencoder(last)
         assert exported(export) == before
 
+    def test_ends_with_the_weights_of_a_run_that_was_not_killed(self, autoencoder_run, tmp_path):
+        whole = replace(autoencoder_run, run=replace(autoencoder_run.run, out=str(tmp_path / "whole")))
+        train_until_killed(autoencoder_run, tmp_path)
+        steps = replace(autoencoder_run.optimiser, steps=resumed_step(autoencoder_run.run) + 4, decay_from=1.0)
+        resumed, undisturbed = (train_autoencoder(replace(r, optimiser=steps)) for r in (autoencoder_run, whole))
+        assert exported(resumed) == exported(undisturbed)
+
     def test_that_was_moved_keeps_one_newest_checkpoint(self, autoencoder_run, tmp_path):
         train_autoencoder(replace(autoencoder_run, optimiser=replace(autoencoder_run.optimiser, steps=2)))
         moved = replace(autoencoder_run, run=replace(autoencoder_run.run, out=str(tmp_path / "moved")))
