@@ -69,7 +69,8 @@ class DiffusionTransformerConfig:
         width: D of every token.
         depth: transformer blocks, even; block i feeds block ``depth - 1 - i`` (U-ViT).
         heads: attention heads.
-        patch: latent cells along x and y (and time) in one token.
+        patch: latent cells along x and along y in one token of the plane xy.
+        time_patch: cells along time and along space in one token of the planes tx and ty.
         stem_channels: width of the convolutional stem and head on the plane xy.
         conditions: what the weights are trained with.
     """
@@ -78,6 +79,7 @@ class DiffusionTransformerConfig:
     depth: int = 6
     heads: int = 4
     patch: int = 2
+    time_patch: int = 2
     stem_channels: int = 96
     conditions: tuple[str, ...] = ("plan", "command", "continuation")
 

@@ -14,6 +14,9 @@ from dyncity_models.config import (
     DiffusionTransformerConfig,
     SamplingConfig,
 )
+from dyncity_models.data.autoencoder_batches import AutoencoderBatches
+from dyncity_models.data.clips import FrameStore
+from dyncity_models.data.encoding import MOST_GAPS, Excerpt, encode_excerpts
 from dyncity_models.normalisation import Normalisation
 from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_models.training.losses import lovasz_on_observed, moved_cells, sampled_cross_entropy
@@ -122,3 +125,33 @@ def test_a_step_of_training_lowers_the_loss_on_the_gpu():
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_encoding_on_the_gpu_gives_what_the_cpu_gives():
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(PLANES).eval()
+    rng = np.random.default_rng(0)
+    planar = np.column_stack([0.8 * np.arange(32), np.zeros(32), 0.02 * np.arange(32)])
+    blocks = rng.integers(0, 11, (18, 16, 16, 8), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    gaps = rng.uniform(-20, 20, (2, MOST_GAPS, 2)), rng.uniform(2, 8, (2, MOST_GAPS))
+    excerpts = [Excerpt(blocks[:16], blocks[16:], planar, *gaps)] * 2
+    with torch.inference_mode():
+        found = [encode_excerpts(autoencoder.to(d), excerpts, torch.device(d)) for d in ("cpu", "cuda")]
+    for name in ("known_mask", "movers", "command"):
+        assert (found[0][name] == found[1][name]).mean() > 0.999
+    for name in ("xy", "tx", "ty", "known_xy"):
+        assert np.abs(found[0][name].astype(float) - found[1][name]).mean() < 0.02
+
+
+def test_batches_are_put_together_on_the_gpu_as_on_the_cpu():
+    rng = np.random.default_rng(0)
+    cells = torch.from_numpy(rng.integers(0, 11, (40, 128, 128, 8), dtype=np.uint8))
+    cells += 128 * (torch.rand(cells.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
+    planar = np.column_stack([0.8 * np.arange(40.0), np.zeros(40), 0.02 * np.arange(40)])
+    on_cpu, on_gpu = (
+        AutoencoderBatches(FrameStore(cells.to(device), planar, np.array([0, 40])), PLANES, 8, 4, 0, 1).batch(0)
+        for device in ("cpu", "cuda")
+    )
+    for name, there in on_gpu.items():
+        assert there.is_cuda
+        assert (there.cpu() == on_cpu[name]).float().mean() > 0.999

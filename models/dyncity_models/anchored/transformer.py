@@ -59,8 +59,9 @@ class DiffusionTransformer(nn.Module):
         self.fold = nn.PixelUnshuffle(2)
         self.stem = nn.Sequential(nn.Conv2d(map_channels, stem, 3, padding=1), ResidualBlock(stem))
         self.patch_xy = nn.Conv2d(stem, width, patch, stride=patch)
-        self.patch_tx = nn.Conv2d(latent, width, patch, stride=patch)
-        self.patch_ty = nn.Conv2d(latent, width, patch, stride=patch)
+        time_patch = config.time_patch
+        self.patch_tx = nn.Conv2d(latent, width, time_patch, stride=time_patch)
+        self.patch_ty = nn.Conv2d(latent, width, time_patch, stride=time_patch)
         self.position = nn.Parameter(self._positions())
 
         self.time = Mlp(256, width, width)
@@ -78,18 +79,26 @@ class DiffusionTransformer(nn.Module):
             nn.SiLU(),
             nn.Conv2d(stem, latent, 3, padding=1),
         )
-        self.unpatch_tx = nn.Linear(width, latent * patch * patch)
-        self.unpatch_ty = nn.Linear(width, latent * patch * patch)
+        self.unpatch_tx = nn.Linear(width, latent * time_patch * time_patch)
+        self.unpatch_ty = nn.Linear(width, latent * time_patch * time_patch)
         for layer in (self.modulation[1], self.final_modulation[1], self.head_xy[-1], self.unpatch_tx, self.unpatch_ty):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
 
     def _positions(self) -> Float[Tensor, "L D"]:
-        patch, width = self.config.patch, self.config.width
-        space, time = self.planes.latent_cells // patch, self.planes.pairs // patch
+        width = self.config.width
+        space, (time, along) = self._cells_xy, self._cells_time
         tables = [position_embedding_2d(space, space, width)]
-        tables += [position_embedding_2d(time, space, width).roll(7 * (i + 1), dims=-1) for i in range(2)]
+        tables += [position_embedding_2d(time, along, width).roll(7 * (i + 1), dims=-1) for i in range(2)]
         return torch.cat(tables)
+
+    @property
+    def _cells_xy(self) -> int:
+        return self.planes.latent_cells // self.config.patch
+
+    @property
+    def _cells_time(self) -> tuple[int, int]:
+        return self.planes.pairs // self.config.time_patch, self.planes.latent_cells // self.config.time_patch
 
     def forward(self, noisy: Planes, time_B: Float[Tensor, " B"], conditions: CanvasConditions) -> Planes:
         """Velocity (noise minus data) at ``time_B`` in [0, 1], where 1 is pure noise."""
@@ -116,16 +125,16 @@ class DiffusionTransformer(nn.Module):
         return self._unpatch(tokens, stem)
 
     def _unpatch(self, tokens_BLD: Float[Tensor, "B L D"], stem: Float[Tensor, "B C X Y"]) -> Planes:
-        patch = self.config.patch
-        space, time = self.planes.latent_cells // patch, self.planes.pairs // patch
-        xy, tx, ty = tokens_BLD.split([space * space, time * space, time * space], dim=1)
+        space, (time, along) = self._cells_xy, self._cells_time
+        xy, tx, ty = tokens_BLD.split([space * space, time * along, time * along], dim=1)
 
-        def spread(tokens: Tensor, rows: int) -> Tensor:
+        def spread(tokens: Tensor, rows: int, patch: int) -> Tensor:
             return rearrange(tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, p=patch, q=patch)
 
-        features = torch.cat([spread(self.unpatch_xy(xy), space), stem], dim=1)
+        time_patch = self.config.time_patch
+        features = torch.cat([spread(self.unpatch_xy(xy), space, self.config.patch), stem], dim=1)
         return Planes(
             self.head_xy(features).float(),
-            spread(self.unpatch_tx(tx), time).float(),
-            spread(self.unpatch_ty(ty), time).float(),
+            spread(self.unpatch_tx(tx), time, time_patch).float(),
+            spread(self.unpatch_ty(ty), time, time_patch).float(),
         )
