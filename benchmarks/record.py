@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from dyncity_sumo.bodies import boxes_of
-from dyncity_sumo.recording import Capture, Crew, render
+from dyncity_sumo.recording import Crew
+from dyncity_sumo.rendering import render
+from dyncity_sumo.shots import Capture
 from dyncity_sumo.town import Town, open_town
 from dyncity_sumo.visibility import count_samples, draw_rig
 from dyncity_sumo.voxelise import voxelise
@@ -49,14 +51,14 @@ def measure(map_spec: str, frames: int, egos: int, workdir: Path) -> tuple[Clock
     once, clock = Clock(), Clock()
     with open_town(map_spec, 1, workdir, duration_s=1200.0) as town:
         captures = capture(town, clock, frames, egos)
-        rendered: list[list[RecordedFrame]] = [render(town, captures[0], draw_rig(np.random.default_rng(0)))]
+        rendered: list[list[RecordedFrame]] = [render(town.scenery, captures[0], draw_rig(np.random.default_rng(0)))]
         with clock.time("frames in all (voxels, rays, actors)"):
-            rendered = [render(town, one, draw_rig(np.random.default_rng(i))) for i, one in enumerate(captures)]
+            rendered = [render(town.scenery, one, draw_rig(np.random.default_rng(i))) for i, one in enumerate(captures)]
         shots = [shot for one in captures for shot in one.shots]
         boxes = [boxes_of(shot.actors.near(shot.pose_world_from_ego[:2, 3], 40.0)) for shot in shots]
         with clock.time("  of these: voxels"):
             for shot, its in zip(shots, boxes, strict=True):
-                voxelise(town.columns, its, shot.pose_world_from_ego, CARLASC_GRID)
+                voxelise(town.scenery.columns, its, shot.pose_world_from_ego, CARLASC_GRID)
         rigs = [draw_rig(np.random.default_rng(i)) for i in range(len(captures))]
         with clock.time("  of these: rays"):
             for rig, drive in zip(rigs, rendered, strict=True):

@@ -19,6 +19,8 @@
 A message names the field, what was got, what was expected, and what to do about it.
 """
 
+from typing import Self
+
 
 class DyncityError(Exception):
     """Base of every error that is meant for the user."""
@@ -40,6 +42,10 @@ class InvalidInputError(DyncityError):
         self.expected = expected
         self.mend = mend
         super().__init__(f"{field}: got {got}, expected {expected}." + (f" {mend}" if mend else ""))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, object, str, str]]:
+        """Errors of worker processes are raised in the one that waits for them."""
+        return type(self), (self.field, self.got, self.expected, self.mend)
 
 
 class ConfigError(InvalidInputError):

@@ -123,14 +123,27 @@ class RecordingWriter:
         for frame in frames:
             if frame.grid != self.meta.grid:
                 raise InvalidInputError("frame.grid", frame.grid, f"{self.meta.grid}, the recording's grid")
-        name = f"drive_{len(self._drives):05d}.npz"
-        try:
-            with (self._partial / name).open("wb") as file:
-                np.savez(file, allow_pickle=False, **_drive_arrays(frames))
-        except OSError as error:
-            raise StorageError(f"{self._folder / name} cannot be written: {error.strerror or error}") from error
-        self._drives.append({"file": name, "frames": len(frames), **(notes or {})})
-        return name
+        write_drive_file(frames, self.drive_file(len(self._drives)))
+        return self.list_drive(len(frames), notes)
+
+    def drive_file(self, number: int) -> Path:
+        """Where the file of drive ``number`` lies until the recording is published.
+
+        For processes that write drives of one recording side by side, with ``write_drive_file``.
+        """
+        return self._partial / f"drive_{number:05d}.npz"
+
+    def list_drive(self, frames: int, notes: Mapping[str, Any] | None = None) -> str:
+        """Make the next drive, whose file is written, part of the recording and return its file name.
+
+        Args:
+            frames: how many the file holds.
+            notes: see ``write_drive``.
+        """
+        file = self.drive_file(len(self._drives))
+        assert file.exists()
+        self._drives.append({"file": file.name, "frames": frames, **(notes or {})})
+        return file.name
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -289,6 +302,19 @@ class Recording:
     def __len__(self) -> int:
         """Frames of all drives."""
         return sum(len(drive) for drive in self.drives)
+
+
+def write_drive_file(frames: Sequence[RecordedFrame], file: Path) -> None:
+    """Write consecutive frames of one ego as the file of a drive; see ``RecordingWriter.drive_file``.
+
+    Raises:
+        StorageError: the disk is full or may not be written to.
+    """
+    try:
+        with file.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **_drive_arrays(frames))
+    except OSError as error:
+        raise StorageError(f"{file} cannot be written: {error.strerror or error}") from error
 
 
 def _drive_arrays(frames: Sequence[RecordedFrame]) -> dict[str, np.ndarray]:

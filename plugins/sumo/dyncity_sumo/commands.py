@@ -2,39 +2,24 @@
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from dyncity_sim.dataset.carlasc import export_carlasc
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
 from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ
-from dyncity_sim.domain.recording import RecordedFrame
-from dyncity_sim.domain.taxonomy import CARLASC, merged_labels
 from dyncity_sim.errors import InvalidInputError, SimulatorError
-from dyncity_sumo.recording import Crew, render
-from dyncity_sumo.town import WARM_UP_S, open_town
-from dyncity_sumo.visibility import blind_rig, draw_rig
-
-CARLASC_SHARES = {
-    "building": 7.5,
-    "barrier": 5.9,
-    "other": 1.4,
-    "pedestrian": 0.16,
-    "pole": 0.54,
-    "road": 41.5,
-    "ground": 15.4,
-    "sidewalk": 19.9,
-    "vegetation": 5.3,
-    "vehicle": 2.4,
-}
-"""Per cent of occupied cells in CarlaSC, from the class counts its authors publish (UMich-CURLY/3DMapping)."""
+from dyncity_sumo.captures import new_captures
+from dyncity_sumo.recording import Crew
+from dyncity_sumo.rendering import drive_notes, render, rig_of
+from dyncity_sumo.shots import Capture
+from dyncity_sumo.telling import Tally, class_counts, progress_bar
+from dyncity_sumo.town import WARM_UP_S, Town, open_town
 
 SHORTEST_DRIVE = 2
 
@@ -59,6 +44,7 @@ class RecordOptions:
         out: folder of the recording.
         format: ``store`` or ``carlasc``.
         blind: leave the emulated sensors out.
+        captures: render nothing: write captures instead of a recording.
     """
 
     map: str
@@ -70,6 +56,7 @@ class RecordOptions:
     out: Path
     format: str
     blind: bool = False
+    captures: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -81,8 +68,13 @@ class RecordOptions:
         ):
             if not value >= least:
                 raise InvalidInputError(f"--{name}", value, f"at least {least:g}")
+        if self.captures and (self.blind or self.format != "store"):
+            option = "--blind" if self.blind else f"--format {self.format}"
+            raise InvalidInputError(
+                "--captures", f"{option} with it", "neither --blind nor --format", "Captures hold no cells: see render."
+            )
         if self.out.exists():
-            raise InvalidInputError("--out", f"{self.out}, which exists", "a new folder")
+            raise InvalidInputError("--out", f"{self.out}, which exists", "a new folder", "Choose another name.")
 
     @property
     def frames(self) -> int:
@@ -109,6 +101,7 @@ class SumoRecorder:
             args.out,
             args.format,
             args.blind,
+            args.captures,
         )
         record(options, Console(stderr=True))
         return 0
@@ -158,6 +151,11 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave the emulated sensors out: several times faster, nothing counts as observed; "
         "enough to train the transformer on, not the autoencoder",
     )
+    parser.add_argument(
+        "--captures",
+        action="store_true",
+        help="render nothing: write what a recording is made from, a hundredth of its size; see dyncity render",
+    )
 
 
 def record(options: RecordOptions, console: Console) -> None:
@@ -168,56 +166,91 @@ def record(options: RecordOptions, console: Console) -> None:
         MapError, MissingExtraError, SimulatorError, StorageError: as their names say.
     """
     tally = Tally()
-    with _progress(console) as progress, tempfile.TemporaryDirectory(prefix="dyncity-sumo-") as workdir:
-        folder = options.out if options.format == "store" else Path(workdir) / "recording"
-        with RecordingWriter(folder, _meta(options)) as writer:
-            task = progress.add_task("building town 1", total=options.frames)
-            number = 0
-            while tally.frames < options.frames:
-                before = tally.frames
-                for frames in _record_town(options, number, Path(workdir), writer, tally):
-                    progress.update(task, advance=frames, description=f"town {number + 1}")
-                if tally.frames == before:
-                    raise SimulatorError(f"No ego could be recorded on {options.map}: try another seed or fewer egos.")
-                number += 1
-                progress.update(task, description=f"building town {number + 1}")
-            progress.update(task, description=f"{number} towns")
-        if options.format == "carlasc":
-            export_carlasc(Recording.open(folder), options.out)
-    console.print(tally.table())
+    with progress_bar(console) as progress, tempfile.TemporaryDirectory(prefix="dyncity-sumo-") as workdir:
+        task = progress.add_task("building town 1", total=options.frames)
+
+        def tell(doing: str) -> None:
+            progress.update(task, completed=tally.frames, description=doing)
+
+        visits = _visits(options, Path(workdir), tally, tell)
+        if options.captures:
+            _write_captures(options, visits)
+        else:
+            _write_recording(options, visits, Path(workdir), tally)
+    console.print(f"{tally.frames} frames captured in {options.out}" if options.captures else tally.table())
 
 
-def _record_town(
-    options: RecordOptions, number: int, workdir: Path, writer: RecordingWriter, tally: "Tally"
-) -> Iterator[int]:
-    """Record one town's part, or what its traffic gives; yields the frames of each drive once it is written."""
-    town_seed = options.seed * TOWNS_PER_SEED + number
-    wanted = min(options.frames - tally.frames, round(options.town_minutes * 60 * FRAME_RATE_HZ))
-    traffic_s = WARM_UP_S + 60 + TRAFFIC_RESERVE * wanted / FRAME_RATE_HZ / options.egos
-    folder = workdir / f"town{number}"
-    folder.mkdir()
-    with open_town(options.map, town_seed, folder, traffic_s) as town:
-        writer.meta = replace(
-            writer.meta, attribution=town.network.attribution, simulator=f"{town.traffic.version}, libsumo"
-        )
-        rng = np.random.default_rng([town_seed, 2])
-        crew = Crew(town, options.egos, rng, round(traffic_s * 1e6))
-        length = options.burst or max(-(-wanted // options.egos), SHORTEST_DRIVE)
-        captures = crew.bursts(length) if options.burst else crew.drives(length)
-        for capture in captures:
-            frames = render(town, capture, blind_rig() if options.blind else draw_rig(rng))
-            notes = {"town_seed": town_seed, "ego": capture.ego_kind, "manoeuvre": capture.manoeuvre}
-            writer.write_drive(frames, notes)
-            tally.add(frames, capture.ego_kind, capture.manoeuvre)
-            wanted -= len(frames)
-            yield len(frames)
-            if wanted <= 0:
-                return
+@dataclass(frozen=True, eq=False)
+class _Visit:
+    """A town and what is captured in it, as it comes."""
+
+    town: Town
+    captures: Iterator[Capture]
+
+
+def _write_captures(options: RecordOptions, visits: Iterator[_Visit]) -> None:
+    with new_captures(options.out, _meta(options)) as writer:
+        for visit in visits:
+            town, captures = visit.town, list(visit.captures)
+            if captures:
+                writer.meta = _meta_in(town, writer.meta)
+                writer.write_town(town.seed, town.network.net_file.read_bytes(), town.scenery, captures)
+
+
+def _write_recording(options: RecordOptions, visits: Iterator[_Visit], workdir: Path, tally: Tally) -> None:
+    folder = options.out if options.format == "store" else workdir / "recording"
+    meta = _meta(options)
+    with RecordingWriter(folder, replace(meta, options={**meta.options, "blind": options.blind})) as writer:
+        for visit in visits:
+            writer.meta = _meta_in(visit.town, writer.meta)
+            for number, capture in enumerate(visit.captures):
+                rig = rig_of(visit.town.seed, number, options.blind)
+                frames = render(visit.town.scenery, capture, rig)
+                writer.write_drive(frames, drive_notes(visit.town.seed, capture.ego_kind, capture.manoeuvre))
+                tally.count(class_counts(frames))
+    if options.format == "carlasc":
+        export_carlasc(Recording.open(folder), options.out)
+
+
+def _visits(options: RecordOptions, workdir: Path, tally: Tally, tell: Callable[[str], None]) -> Iterator[_Visit]:
+    """One town after the other until there are enough frames; counts and tells what is captured."""
+    number = 0
+    while tally.frames < options.frames:
+        before = tally.frames
+        tell(f"building town {number + 1}")
+        wanted = min(options.frames - tally.frames, round(options.town_minutes * 60 * FRAME_RATE_HZ))
+        traffic_s = WARM_UP_S + 60 + TRAFFIC_RESERVE * wanted / FRAME_RATE_HZ / options.egos
+        folder = workdir / f"town{number}"
+        folder.mkdir()
+        with open_town(options.map, options.seed * TOWNS_PER_SEED + number, folder, traffic_s) as town:
+            captures = _captures(options, town, round(traffic_s * 1e6), wanted)
+            number += 1
+            yield _Visit(town, _counted(captures, tally, partial(tell, f"town {number}")))
+        if tally.frames == before:
+            raise SimulatorError(f"No ego could be recorded on {options.map}: try another seed or fewer egos.")
+    tell(f"{number} towns")
+
+
+def _captures(options: RecordOptions, town: Town, until_us: int, wanted: int) -> Iterator[Capture]:
+    """Captures of at least ``wanted`` frames of a town, or what its traffic gives."""
+    crew = Crew(town, options.egos, np.random.default_rng([town.seed, 2]), until_us)
+    length = options.burst or max(-(-wanted // options.egos), SHORTEST_DRIVE)
+    for capture in crew.bursts(length) if options.burst else crew.drives(length):
+        yield capture
+        wanted -= len(capture.shots)
+        if wanted <= 0:
+            return
+
+
+def _counted(captures: Iterator[Capture], tally: Tally, tell: Callable[[], None]) -> Iterator[Capture]:
+    for capture in captures:
+        yield capture
+        tally.add(len(capture.shots), capture.ego_kind, capture.manoeuvre)
+        tell()
 
 
 def _meta(options: RecordOptions) -> RecordingMeta:
     how = {
-        "blind": options.blind,
         "burst": options.burst,
         "egos": options.egos,
         "minutes": options.minutes,
@@ -226,52 +259,5 @@ def _meta(options: RecordOptions) -> RecordingMeta:
     return RecordingMeta(options.map, options.seed, CARLASC_GRID, attribution="", simulator="SUMO", options=how)
 
 
-class Tally:
-    """Running totals of a recording."""
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self._classes = np.zeros(len(CARLASC), np.int64)
-        self._drives: dict[str, int] = {}
-
-    def add(self, frames: list[RecordedFrame], ego_kind: str, manoeuvre: str) -> None:
-        """Count a drive."""
-        self.frames += len(frames)
-        for key in (f"{ego_kind}-driven", manoeuvre):
-            self._drives[key] = self._drives.get(key, 0) + 1
-        for frame in frames[:: max(len(frames) // 4, 1)]:
-            seen = merged_labels(frame.labels[frame.counts > 0])
-            self._classes += np.bincount(seen, minlength=len(CARLASC))
-
-    def table(self) -> Table:
-        """Shares of what was recorded, beside those of CarlaSC."""
-        drives = ", ".join(f"{count} {name}" for name, count in sorted(self._drives.items()))
-        free = self._classes[0] / max(self._classes.sum(), 1)
-        table = Table(title=f"{self.frames} frames; drives: {drives}; {free:.1%} of seen cells free")
-        table.add_column("class")
-        table.add_column("% of seen occupied cells", justify="right")
-        table.add_column("CarlaSC", justify="right")
-        occupied = max(int(self._classes[1:].sum()), 1)
-        for name, published in CARLASC_SHARES.items():
-            share = 100 * self._classes[CARLASC.index(name)] / occupied
-            table.add_row(name, f"{share:.2f}", f"{published:g}")
-        return table
-
-
-class _Rate(ProgressColumn):
-    """Frames per second so far."""
-
-    def render(self, task: Task) -> Text:
-        rate = task.completed / task.elapsed if task.elapsed else 0.0
-        return Text(f"{rate:5.1f} frames/s")
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+def _meta_in(town: Town, meta: RecordingMeta) -> RecordingMeta:
+    return replace(meta, attribution=town.network.attribution, simulator=f"{town.traffic.version}, libsumo")

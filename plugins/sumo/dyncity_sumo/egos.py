@@ -75,7 +75,7 @@ class SumoEgo:
         """From SUMO's position, on the built ground."""
         state = self._town.traffic.vehicle_state(self.vehicle_id)
         centre_m = np.array(state.xyz_m[:2])
-        return ego_pose(centre_m, state.yaw_rad, self._town.ground_m(centre_m, state.xyz_m[2]))
+        return ego_pose(centre_m, state.yaw_rad, self._town.scenery.ground_m(centre_m, state.xyz_m[2]))
 
     @property
     def is_done(self) -> bool:
@@ -164,7 +164,7 @@ class OwnEgo:
     def pose_world_from_ego(self) -> Pose:
         """From our own motion, on the built ground."""
         motion = self.driver.motion
-        return ego_pose(motion.xy_m, motion.yaw_rad, self._town.ground_m(motion.xy_m, self._z_m))
+        return ego_pose(motion.xy_m, motion.yaw_rad, self._town.scenery.ground_m(motion.xy_m, self._z_m))
 
     @property
     def is_done(self) -> bool:

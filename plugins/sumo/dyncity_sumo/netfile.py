@@ -49,7 +49,20 @@ def read_net(file: Path) -> NetGeometry:
     Raises:
         MapError: the file is missing, is not XML, or is not a SUMO net.
     """
-    root = _parse(file)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise MapError("map", f"{file}: {error.strerror}", "a readable file") from error
+    return parse_net(content, str(file))
+
+
+def parse_net(content: bytes, source: str) -> NetGeometry:
+    """Read a SUMO net that is in memory already; ``source`` names it in errors.
+
+    Raises:
+        MapError: it is not XML, or is not a SUMO net.
+    """
+    root = _parse(content, source)
     try:
         edges = root.findall("edge")
         lanes = sorted((lane for edge in edges for lane in _lanes_of(edge)), key=lambda lane: lane.id)
@@ -66,7 +79,7 @@ def read_net(file: Path) -> NetGeometry:
         signals, stop_lines = _right_of_way(lanes, root.findall("connection"))
     except (KeyError, ValueError) as error:
         raise MapError(
-            "map", f"{file}: {error!r}", "a SUMO net (.net.xml)", "Build it again with netconvert."
+            "map", f"{source}: {error!r}", "a SUMO net (.net.xml)", "Build it again with netconvert."
         ) from error
     return NetGeometry(
         tuple(lanes),
@@ -78,15 +91,13 @@ def read_net(file: Path) -> NetGeometry:
     )
 
 
-def _parse(file: Path) -> ElementTree.Element:
+def _parse(content: bytes, source: str) -> ElementTree.Element:
     try:
-        root = ElementTree.parse(file).getroot()
-    except OSError as error:
-        raise MapError("map", f"{file}: {error.strerror}", "a readable file") from error
+        root = ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
-        raise MapError("map", f"{file}: {error}", "an XML document", "The file may be cut off.") from error
+        raise MapError("map", f"{source}: {error}", "an XML document", "The file may be cut off.") from error
     if root.tag != "net":
-        raise MapError("map", f"{file}: a document of <{root.tag}>", "a SUMO net, whose root is <net>")
+        raise MapError("map", f"{source}: a document of <{root.tag}>", "a SUMO net, whose root is <net>")
     return root
 
 

@@ -4,21 +4,21 @@ Poses and actors are captured at every step, voxels only for what is kept: most 
 its voxels and rays, and most of what egos do (waiting, going straight) is kept in part only.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float64
 
 from dyncity_sim.domain.conditions import STATIC_DISTANCE_M, TURN_ANGLE_RAD
-from dyncity_sim.domain.frames import Pose, planar_from_poses, wrap_angle
-from dyncity_sim.domain.grid import CARLASC_GRID, FRAMES_PER_CHUNK, Grid
-from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.domain.frames import Poses, planar_from_poses, wrap_angle
+from dyncity_sim.domain.grid import CARLASC_GRID, FRAMES_PER_CHUNK
 from dyncity_sumo.actors import ActorTable
 from dyncity_sumo.egos import Ego, OwnEgo, SumoEgo
+from dyncity_sumo.scenery import reaches_in
+from dyncity_sumo.shots import Capture, Shot, held_actors, held_pose
 from dyncity_sumo.town import Town
 from dyncity_sumo.traffic import STEP_US
-from dyncity_sumo.visibility import SensorRig
 
 FASTEST_MPS = 25.0
 LARGEST_YAW_STEP_RAD = 0.15
@@ -50,32 +50,6 @@ RETRY_FRAMES = 8
 
 SHORTEST_DRIVE_FRAMES = 3 * FRAMES_PER_CHUNK
 """Long drives that end before are dropped."""
-
-
-@dataclass(frozen=True, eq=False)
-class Shot:
-    """One frame of one ego before it is rendered."""
-
-    pose_world_from_ego: Pose
-    actors: ActorTable
-    time_us: int
-
-
-@dataclass(frozen=True, eq=False)
-class Capture:
-    """Consecutive shots of one ego.
-
-    Attributes:
-        shots: one per frame.
-        ego_id: the ego's actor id, which is left out of its own frames.
-        ego_kind: ``sumo`` or ``own``.
-        manoeuvre: ``turning``, ``straight`` or ``standing``.
-    """
-
-    shots: tuple[Shot, ...]
-    ego_id: int
-    ego_kind: str
-    manoeuvre: str
 
 
 @dataclass(eq=False)
@@ -112,8 +86,8 @@ class Crew:
             for take in self._takes:
                 if len(take.shots) < frames:
                     continue
-                capture = self._capture(take, frames)
-                if self._is_wanted(capture):
+                if self._is_wanted(take.shots[:frames]):
+                    capture = self._capture(take, frames)
                     take.shots.clear()
                     take.settle_frames = int(self._rng.integers(*PAUSE_FRAMES))
                     yield capture
@@ -143,7 +117,7 @@ class Crew:
         for take in done:
             take.ego.leave()
         self._takes = [take for take in self._takes if take not in done]
-        actors = self._town.traffic.actors()
+        actors = held_actors(self._town.traffic.actors())
         for take in self._takes:
             self._shoot(take, actors)
         return done
@@ -152,28 +126,29 @@ class Crew:
         if take.settle_frames > 0:
             take.settle_frames -= 1
             return
-        shot = Shot(take.ego.pose_world_from_ego(), actors, self._town.traffic.time_us)
-        if take.shots and not is_driving(np.stack([s.pose_world_from_ego for s in [*take.shots[-2:], shot]])):
+        shot = Shot(held_pose(take.ego.pose_world_from_ego()), actors, self._town.traffic.time_us)
+        if take.shots and not is_driving(_poses_of([*take.shots[-2:], shot])):
             take.shots.clear()
         take.shots.append(shot)
 
-    def _is_wanted(self, capture: Capture) -> bool:
-        chance = KEEP[capture.manoeuvre]
-        if self._kept[capture.manoeuvre] > SHARES.get(capture.manoeuvre, 1.0) * sum(self._kept.values()):
+    def _is_wanted(self, shots: list[Shot]) -> bool:
+        poses_world_from_ego = _poses_of(shots)
+        manoeuvre = manoeuvre_of(poses_world_from_ego)
+        chance = KEEP[manoeuvre]
+        if self._kept[manoeuvre] > SHARES.get(manoeuvre, 1.0) * sum(self._kept.values()):
             chance /= 20
-        first, second = (shot.pose_world_from_ego for shot in capture.shots[:2])
-        start_mps = float(np.linalg.norm((second - first)[:2, 3])) * 1e6 / STEP_US
-        if capture.manoeuvre != "standing" and start_mps < SLOW_START_MPS:
+        start_mps = float(np.linalg.norm(np.diff(poses_world_from_ego[:2, :2, 3], axis=0))) * 1e6 / STEP_US
+        if manoeuvre != "standing" and start_mps < SLOW_START_MPS:
             chance *= KEEP_SLOW_START
         if self._rng.random() >= chance:
             return False
-        self._kept[capture.manoeuvre] += 1
+        self._kept[manoeuvre] += 1
         return True
 
     def _capture(self, take: _Take, frames: int) -> Capture:
-        shots = tuple(take.shots[:frames])
-        manoeuvre = manoeuvre_of(np.stack([shot.pose_world_from_ego for shot in shots]))
-        return Capture(shots, self._town.traffic.actor_id(take.ego.vehicle_id), take.ego.kind, manoeuvre)
+        ego_id = self._town.traffic.actor_id(take.ego.vehicle_id)
+        shots = tuple(_without_what_is_out_of_view(shot, ego_id) for shot in take.shots[:frames])
+        return Capture(shots, ego_id, take.ego.kind, manoeuvre_of(_poses_of(shots)))
 
     def _enlist(self) -> None:
         missing = self._egos - len(self._takes)
@@ -203,12 +178,13 @@ class Crew:
         )
 
 
-def render(town: Town, capture: Capture, rig: SensorRig, grid: Grid = CARLASC_GRID) -> list[RecordedFrame]:
-    """The frames of a capture, seen by one sensor rig."""
-    return [
-        town.frame(shot.pose_world_from_ego, shot.actors, capture.ego_id, rig, shot.time_us, grid)
-        for shot in capture.shots
-    ]
+def _poses_of(shots: Sequence[Shot]) -> Poses:
+    return np.stack([shot.pose_world_from_ego for shot in shots])
+
+
+def _without_what_is_out_of_view(shot: Shot, ego_id: int) -> Shot:
+    others = shot.actors[shot.actors.ids != ego_id]
+    return replace(shot, actors=others[reaches_in(others, shot.pose_world_from_ego, CARLASC_GRID)])
 
 
 def is_driving(poses_world_from_ego: Float64[np.ndarray, "T 4 4"]) -> bool:

@@ -133,8 +133,8 @@ class StopLine:
 
 
 @dataclass(frozen=True, eq=False)
-class RoadNetwork:
-    """A road network that can be driven on.
+class Streets:
+    """The geometry of a road network: all that a city is built around.
 
     Attributes:
         name: what it was made from, e.g. ``berlin`` or ``generated:grid``.
@@ -143,10 +143,6 @@ class RoadNetwork:
         areas: walking areas, sorted by id.
         signals: in the order of the lanes they belong to.
         stop_lines: in the order of the lanes they belong to.
-        attribution: credit that the map's licence asks for; empty when none is due.
-        net_file: the SUMO net that traffic runs on.
-        opendrive: the same network as an OpenDRIVE document.
-        offset_m: ``(2,)``; OpenDRIVE coordinates are world coordinates minus this.
     """
 
     name: str
@@ -155,10 +151,6 @@ class RoadNetwork:
     areas: tuple[Area, ...]
     signals: tuple[Signal, ...]
     stop_lines: tuple[StopLine, ...]
-    attribution: str
-    net_file: Path
-    opendrive: str
-    offset_m: Float64[np.ndarray, "2"]
 
     def __post_init__(self) -> None:
         if not any(lane.kind is LaneKind.DRIVING for lane in self.lanes):
@@ -169,6 +161,23 @@ class RoadNetwork:
     def lanes_of(self, *kinds: LaneKind) -> tuple[Lane, ...]:
         """The lanes of these kinds, in order of id."""
         return tuple(lane for lane in self.lanes if lane.kind in kinds)
+
+
+@dataclass(frozen=True, eq=False)
+class RoadNetwork(Streets):
+    """Streets that SUMO's traffic can run on.
+
+    Attributes:
+        attribution: credit that the map's licence asks for; empty when none is due.
+        net_file: the SUMO net that traffic runs on.
+        opendrive: the same network as an OpenDRIVE document.
+        offset_m: ``(2,)``; OpenDRIVE coordinates are world coordinates minus this.
+    """
+
+    attribution: str
+    net_file: Path
+    opendrive: str
+    offset_m: Float64[np.ndarray, "2"]
 
 
 def _check_points(points: object, field: str, fewest: int) -> Float64[np.ndarray, "N 3"]:

@@ -71,13 +71,14 @@ class Traffic:
         net_file: SUMO net.
         demand_file: types, trips and walks.
         seed: of SUMO's own random numbers.
+        first_id: actor ids are given out from here on; those below are for actors that are not SUMO's.
 
     Raises:
         MissingExtraError: libsumo or eclipse-sumo is not installed.
         SimulatorError: SUMO does not start, or another simulation runs in this process.
     """
 
-    def __init__(self, net_file: Path, demand_file: Path, seed: int) -> None:
+    def __init__(self, net_file: Path, demand_file: Path, seed: int, first_id: int = 1) -> None:
         self._sumo = _import_libsumo()
         if self._sumo.isLoaded():
             raise SimulatorError("A SUMO simulation already runs in this process: close it, or use another process.")
@@ -97,7 +98,7 @@ class Traffic:
         self._steps = 0
         self._types = {t.id: t for t in ACTOR_TYPES}
         self._known: dict[str, tuple[int, ActorType]] = {}
-        self._next_id = 1
+        self._next_id = first_id
         self._watched: set[str] = set()
         self._links: dict[str, tuple[Link, ...]] = {}
         self._signals = self._signal_indices()
@@ -115,12 +116,6 @@ class Traffic:
     def time_us(self) -> int:
         """Simulated time."""
         return self._steps * STEP_US
-
-    def reserve_ids(self, count: int) -> range:
-        """Actor ids for actors that are not SUMO's; to be asked for before the first step."""
-        ids = range(self._next_id, self._next_id + count)
-        self._next_id += count
-        return ids
 
     def step(self) -> None:
         """Go on by one frame."""

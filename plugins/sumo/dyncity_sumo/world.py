@@ -126,13 +126,9 @@ class SumoSimulator:
 
     def observe(self) -> RecordedFrame:
         """What is around the ego now."""
-        return self._town.frame(
-            self._pose_world_from_ego,
-            self._actors,
-            self._town.traffic.actor_id(self._ego.vehicle_id),
-            self._rig,
-            self._town.traffic.time_us,
-            CARLASC_GRID,
+        others = self._actors[self._actors.ids != self._town.traffic.actor_id(self._ego.vehicle_id)]
+        return self._town.scenery.frame(
+            self._pose_world_from_ego, others, self._rig, self._town.traffic.time_us, CARLASC_GRID
         )
 
     def plan(self, frames: int) -> EgoPlan:
@@ -227,7 +223,7 @@ class SumoSimulator:
 
     def _pose_of(self, motion: Motion) -> Pose:
         road_m = float(self._ego.route.line.at(motion.s_m)[0][2])
-        return ego_pose(motion.xy_m, motion.yaw_rad, self._town.ground_m(motion.xy_m, road_m))
+        return ego_pose(motion.xy_m, motion.yaw_rad, self._town.scenery.ground_m(motion.xy_m, road_m))
 
 
 def _next_times_us(after_us: int, frames: int) -> Int64[np.ndarray, " T"]:

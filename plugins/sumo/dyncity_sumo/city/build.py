@@ -11,10 +11,10 @@ from dyncity_sumo.city.plan import REACH_M, StreetPlan, plan_streets
 from dyncity_sumo.city.roadside import build_highway_sides, build_medians
 from dyncity_sumo.city.terrain import set_heights
 from dyncity_sumo.columns import StaticColumns, empty_columns
-from dyncity_sumo.roads import RoadNetwork
+from dyncity_sumo.roads import Streets
 
 
-def build_city(network: RoadNetwork, rng: np.random.Generator) -> StaticColumns:
+def build_city(network: Streets, rng: np.random.Generator) -> StaticColumns:
     """Build everything that stands still within 60 m of the carriageway.
 
     The same network and generator state give the same arrays.

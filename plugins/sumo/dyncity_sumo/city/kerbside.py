@@ -21,7 +21,7 @@ from dyncity_sumo.city.canvas import (
 )
 from dyncity_sumo.city.plan import Kerb, StreetPlan
 from dyncity_sumo.city.plants import plant_tree
-from dyncity_sumo.roads import RoadNetwork, Signal, SignalKind
+from dyncity_sumo.roads import Signal, SignalKind, Streets
 
 FROM_KERB_M = 0.9
 """Distance of trees, lamps and furniture from the kerb."""
@@ -32,7 +32,7 @@ BENCH_PITCH_M = 27.0
 SHELTER_PITCH_M = 190.0
 
 
-def furnish_kerbs(canvas: Canvas, network: RoadNetwork, plan: StreetPlan, rng: np.random.Generator) -> None:
+def furnish_kerbs(canvas: Canvas, network: Streets, plan: StreetPlan, rng: np.random.Generator) -> None:
     """Signals first, then rows along each kerb, clear of junctions and crossings."""
     for signal in network.signals:
         _stand_signal(canvas, signal)

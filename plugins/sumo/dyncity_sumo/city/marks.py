@@ -8,7 +8,7 @@ import shapely
 from jaxtyping import Float64
 
 from dyncity_sumo.city.canvas import ROAD, ROAD_LINE, Canvas, Frame
-from dyncity_sumo.roads import Lane, LaneKind, RoadNetwork
+from dyncity_sumo.roads import Lane, LaneKind, Streets
 
 LINE_M = 0.2
 DASH_M, GAP_M = 3.0, 6.0
@@ -17,7 +17,7 @@ ZEBRA_M = 0.5
 """Width of a bar of a zebra crossing, and of the gap to the next."""
 
 
-def paint_marks(canvas: Canvas, network: RoadNetwork) -> None:
+def paint_marks(canvas: Canvas, network: Streets) -> None:
     """Paint all marks over the asphalt that is there."""
     for edge_lanes in _lanes_by_edge(network):
         for lane in edge_lanes:
@@ -30,7 +30,7 @@ def paint_marks(canvas: Canvas, network: RoadNetwork) -> None:
         _paint_zebra(canvas, lane)
 
 
-def _lanes_by_edge(network: RoadNetwork) -> Iterator[list[Lane]]:
+def _lanes_by_edge(network: Streets) -> Iterator[list[Lane]]:
     """Driving lanes of each edge, from the kerb to the middle."""
     edges: dict[str, list[Lane]] = {}
     for lane in network.lanes_of(LaneKind.DRIVING):

@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 from jaxtyping import Float64
 
-from dyncity_sumo.roads import Lane, LaneKind, RoadNetwork
+from dyncity_sumo.roads import Lane, LaneKind, Streets
 
 CLEAR_M = 9.0
 """Distance kept from both ends of an edge: junctions and crossings stay open to view."""
@@ -21,7 +21,7 @@ NARROWEST_LANE_M = 1.8
 """A parking lane narrower than this is for two-wheelers."""
 
 
-def parking_spots(network: RoadNetwork, rng: np.random.Generator) -> Float64[np.ndarray, "N 3"]:
+def parking_spots(network: Streets, rng: np.random.Generator) -> Float64[np.ndarray, "N 3"]:
     """Poses of parked cars: world x, y of the car's middle in metres, and yaw in radians.
 
     Spots lie at least 9 m from junctions and crossings and 6.2 m apart along a street.

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from shapely import GEOSException, Polygon
 
 from dyncity_sumo.city.canvas import polygons_of
-from dyncity_sumo.roads import Lane, LaneKind, RoadNetwork
+from dyncity_sumo.roads import Lane, LaneKind, Streets
 
 REACH_M = 60.0
 """Distance from the carriageway up to which the city is built: beyond any grid around an ego."""
@@ -75,7 +75,7 @@ class StreetPlan:
     corners: shapely.Geometry
 
 
-def plan_streets(network: RoadNetwork, rng: np.random.Generator) -> StreetPlan:
+def plan_streets(network: Streets, rng: np.random.Generator) -> StreetPlan:
     """Lay out the ground around a road network."""
     asphalt = _asphalt(network)
     highway = _common(_highway(network), asphalt)
@@ -107,7 +107,7 @@ def plan_streets(network: RoadNetwork, rng: np.random.Generator) -> StreetPlan:
     return StreetPlan(land, asphalt, highway, paved, green, tuple(sorted(blocks, key=_place)), tuple(kerbs), corners)
 
 
-def _highway(network: RoadNetwork) -> shapely.MultiPolygon:
+def _highway(network: Streets) -> shapely.MultiPolygon:
     """Edges without sidewalks that are fast or have a wide shoulder, and the junctions that join only such."""
     walked = {lane.edge_id for lane in network.lanes_of(LaneKind.SIDEWALK)}
     shouldered = {
@@ -132,7 +132,7 @@ def ribbon(lane: Lane, extra_m: float = 0.0) -> Polygon:
     return shapely.buffer(line, lane.width_m / 2 + extra_m, cap_style="flat", join_style="round", quad_segs=4)
 
 
-def _asphalt(network: RoadNetwork) -> shapely.Geometry:
+def _asphalt(network: Streets) -> shapely.Geometry:
     """Union of carriageway lanes and of what junctions have beside their corners for pedestrians."""
     lanes = _union([ribbon(lane, 0.05) for lane in network.lanes_of(*ASPHALT)])
     crossings = _union([ribbon(lane) for lane in network.lanes_of(LaneKind.CROSSING)])
@@ -147,7 +147,7 @@ def _asphalt(network: RoadNetwork) -> shapely.Geometry:
     return _filled(_union(part for part in polygons_of(smooth) if part.intersects(lanes)), PINHOLE_M2)
 
 
-def _driven_junctions(network: RoadNetwork) -> list[shapely.Geometry]:
+def _driven_junctions(network: Streets) -> list[shapely.Geometry]:
     """Outlines of the junctions that vehicles cross, not of those where footpaths meet."""
     outlines = [_valid(junction.polygon_m) for junction in network.junctions]
     paths = [

@@ -7,7 +7,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from dyncity_sumo.city.canvas import ROAD, ROAD_LINE
 from dyncity_sumo.columns import StaticColumns
-from dyncity_sumo.roads import LaneKind, RoadNetwork
+from dyncity_sumo.roads import LaneKind, Streets
 
 COARSE_CELLS = 10
 """Columns along the edge of one cell of the coarse height field: 2 m, on which roads are smooth."""
@@ -19,7 +19,7 @@ RELIEF_M = 0.25
 """Mean rise of the ground far from roads over the height of the nearest road."""
 
 
-def set_heights(columns: StaticColumns, network: RoadNetwork, rng: np.random.Generator) -> None:
+def set_heights(columns: StaticColumns, network: Streets, rng: np.random.Generator) -> None:
     """Fill ``columns.ground_cm`` from the lanes' heights and the surfaces painted so far."""
     on_road = np.isin(columns.ground_class, (ROAD, ROAD_LINE))
     coarse = _road_field(columns, network) + _relief(on_road, rng)
@@ -28,7 +28,7 @@ def set_heights(columns: StaticColumns, network: RoadNetwork, rng: np.random.Gen
     columns.ground_cm[...] = _centimetres(fine, columns.ground_class)
 
 
-def _road_field(columns: StaticColumns, network: RoadNetwork) -> Float32[np.ndarray, "CX CY"]:
+def _road_field(columns: StaticColumns, network: Streets) -> Float32[np.ndarray, "CX CY"]:
     """Height of the nearest lane on the coarse grid, smoothed where no lane is; flat networks give a constant."""
     shape = _coarse_shape(columns.shape)
     lanes = network.lanes_of(LaneKind.DRIVING, LaneKind.INTERNAL)

@@ -1,0 +1,299 @@
+"""Captures on disk: drives before they are rendered, some sixty bytes a frame.
+
+A folder of captures is::
+
+    captures.json                  format, version, how it was made, and the towns with their drives
+    network_<hash>.net.xml.xz      the SUMO net of one or more towns, named after what it holds
+    town_00000.npz.xz              poses, times and actors of a town's drives (see ``streams``)
+
+From these, and the seed of each town, ``render`` makes a recording. The folder appears under its name only when it
+is whole.
+"""
+
+import hashlib
+import json
+import lzma
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Int64
+
+from dyncity_sim.dataset.store import RecordingMeta
+from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.files import whole_folder
+from dyncity_sumo.actors import ACTOR_KINDS
+from dyncity_sumo.netfile import parse_net
+from dyncity_sumo.roads import Streets
+from dyncity_sumo.scenery import Scenery
+from dyncity_sumo.shots import ACTOR_COLUMNS, Capture, Shot, actor_codes, actors_of, pose_codes, pose_of
+from dyncity_sumo.streams import packed, unpacked
+
+FORMAT = "dyncity-captures"
+FORMAT_VERSION = 1
+DESCRIPTION = "captures.json"
+
+POSE_COLUMNS = ("x", "y", "z", "yaw")
+_DAMAGED = "The file is cut off or damaged: copy it again, or capture again."
+
+
+@dataclass(frozen=True)
+class DriveNotes:
+    """What is said of a drive beside its frames.
+
+    Attributes:
+        frames: how many.
+        ego_id: the ego's actor id.
+        ego: ``sumo`` or ``own``: who drives.
+        manoeuvre: ``turning``, ``straight`` or ``standing``.
+    """
+
+    frames: int
+    ego_id: int
+    ego: str
+    manoeuvre: str
+
+
+class CapturesWriter:
+    """Writes captures, one town after the other; see ``new_captures``.
+
+    Attributes:
+        meta: what the captures are of; may be replaced until they are published.
+    """
+
+    def __init__(self, folder: Path, meta: RecordingMeta) -> None:
+        self._folder = folder
+        self._towns: list[dict[str, Any]] = []
+        self.meta = meta
+
+    def write_town(self, town_seed: int, net: bytes, scenery: Scenery, captures: Sequence[Capture]) -> None:
+        """Write the captures of one town.
+
+        Args:
+            town_seed: what decides the town's scenery.
+            net: content of the SUMO net that it is built around.
+            scenery: what grew there; its checksum is kept.
+            captures: in the order of the drives to come; at least one.
+        """
+        name = f"town_{len(self._towns):05d}.npz.xz"
+        (self._folder / name).write_bytes(packed(_columns(captures)))
+        notes = [DriveNotes(len(c.shots), c.ego_id, c.ego_kind, c.manoeuvre) for c in captures]
+        self._towns.append(
+            {
+                "town_seed": town_seed,
+                "network": self._write_network(net),
+                "scenery_crc32": scenery.checksum(),
+                "file": name,
+                "drives": [asdict(drive) for drive in notes],
+            }
+        )
+
+    def write_description(self) -> None:
+        """Say what was written: the last that is done to a folder."""
+        described = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "rate_hz": FRAME_RATE_HZ,
+            **asdict(self.meta),
+            "towns": self._towns,
+        }
+        text = json.dumps(described, indent=1, sort_keys=True)
+        (self._folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+
+    def _write_network(self, net: bytes) -> str:
+        # SUMO's comments hold the time of day, which would make every net another one.
+        net = re.sub(rb"<!--.*?-->\s*", b"", net, flags=re.DOTALL)
+        name = f"network_{_digest(net)}.net.xml.xz"
+        if not (self._folder / name).exists():
+            (self._folder / name).write_bytes(lzma.compress(net, preset=9))
+        return name
+
+
+@contextmanager
+def new_captures(folder: Path, meta: RecordingMeta) -> Iterator[CapturesWriter]:
+    """A writer of captures that are published under ``folder`` when the block succeeds.
+
+    Raises:
+        InvalidInputError: something is there already.
+        StorageError: the disk is full or may not be written to.
+    """
+    with whole_folder(folder) as partial:
+        writer = CapturesWriter(partial, meta)
+        yield writer
+        writer.write_description()
+
+
+@dataclass(frozen=True)
+class CapturedTown:
+    """The captures of one town, read when asked for.
+
+    Attributes:
+        seed: what decides the town's scenery.
+        network_file: its net.
+        scenery_crc32: checksum of its scenery where it was captured.
+        file: poses, times and actors.
+        drives: in the order they were captured.
+    """
+
+    seed: int
+    network_file: Path
+    scenery_crc32: int
+    file: Path
+    drives: tuple[DriveNotes, ...]
+
+    def streets(self) -> Streets:
+        """The streets that its scenery is built around.
+
+        Raises:
+            InvalidInputError: the network's file is missing, cut off, damaged or another one.
+        """
+        try:
+            net = lzma.decompress(self.network_file.read_bytes())
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            raise InvalidInputError("network", f"{self.network_file}: {error}", "a whole xz file", _DAMAGED) from error
+        digest = self.network_file.name.removeprefix("network_").removesuffix(".net.xml.xz")
+        if _digest(net) != digest:
+            raise InvalidInputError("network", f"{self.network_file}: digest {_digest(net)}", digest, _DAMAGED)
+        geometry = parse_net(net, str(self.network_file))
+        return Streets(
+            self.network_file.name,
+            geometry.lanes,
+            geometry.junctions,
+            geometry.areas,
+            geometry.signals,
+            geometry.stop_lines,
+        )
+
+    def captures(self) -> list[Capture]:
+        """All captures of the town.
+
+        Raises:
+            InvalidInputError: the file is missing, cut off or damaged, or does not fit the description.
+        """
+        try:
+            columns = unpacked(self.file.read_bytes())
+            return _captures_of(columns, self.drives)
+        except (OSError, KeyError, ValueError) as error:
+            raise InvalidInputError("captures", f"{self.file}: {error}", "the arrays of a town", _DAMAGED) from error
+
+
+@dataclass(frozen=True)
+class Captures:
+    """Captures on disk.
+
+    Attributes:
+        folder: where they lie.
+        meta: what they are of, as a recording says it.
+        towns: in the order they were captured.
+    """
+
+    folder: Path
+    meta: RecordingMeta
+    towns: tuple[CapturedTown, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read the description; towns are read when asked for.
+
+        Raises:
+            InvalidInputError: no captures, or captures of another version.
+        """
+        file = folder / DESCRIPTION
+        if not file.is_file():
+            mend = "Make one: dyncity record --captures"
+            raise InvalidInputError("captures", str(folder), f"a folder with {DESCRIPTION}", mend)
+        try:
+            described = json.loads(file.read_text(encoding="utf-8"))
+            if described["format"] != FORMAT or described["version"] != FORMAT_VERSION:
+                raise InvalidInputError(
+                    "captures",
+                    f"{file}: {described['format']} version {described['version']}",
+                    f"{FORMAT} version {FORMAT_VERSION}",
+                    "Render it with the release that wrote it, or capture again.",
+                )
+            return cls(folder, _meta_of(described), tuple(_town_of(folder, town) for town in described["towns"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError("captures", f"{file}: {error!r}", "a description of captures") from error
+
+    def __len__(self) -> int:
+        """Frames of all drives."""
+        return sum(drive.frames for town in self.towns for drive in town.drives)
+
+
+def _meta_of(described: Mapping[str, Any]) -> RecordingMeta:
+    return RecordingMeta(
+        described["map"],
+        described["seed"],
+        Grid(**{name: tuple(value) for name, value in described["grid"].items()}),
+        described["attribution"],
+        described["simulator"],
+        described["options"],
+    )
+
+
+def _town_of(folder: Path, described: Mapping[str, Any]) -> CapturedTown:
+    names = described["network"], described["file"]
+    if any(Path(name).name != name for name in names):
+        raise ValueError(f"files {names} are not beside it")
+    drives = tuple(DriveNotes(**drive) for drive in described["drives"])
+    return CapturedTown(
+        described["town_seed"], folder / names[0], described["scenery_crc32"], folder / names[1], drives
+    )
+
+
+def _columns(captures: Sequence[Capture]) -> dict[str, Int64[np.ndarray, " N"]]:
+    """Poses and times by frame; actors by drive, then actor, then frame: what changes evenly lies in a row."""
+    shots = [shot for capture in captures for shot in capture.shots]
+    poses = np.stack([pose_codes(shot.pose_world_from_ego) for shot in shots])
+    columns = {f"frame_{name}": poses[:, axis] for axis, name in enumerate(POSE_COLUMNS)}
+    columns["frame_time_us"] = np.array([shot.time_us for shot in shots], dtype=np.int64)
+    tables = [actor_codes(shot.actors) for shot in shots]
+    actors = {name: np.concatenate([table[name] for table in tables]) for name in ACTOR_COLUMNS}
+    frame = np.repeat(np.arange(len(shots)), [len(shot.actors) for shot in shots])
+    drive = np.repeat(np.arange(len(captures)), [len(capture.shots) for capture in captures])
+    order = np.lexsort((frame, actors["id"], drive[frame]))
+    columns["actor_frame"] = frame[order]
+    return columns | {f"actor_{name}": column[order] for name, column in actors.items()}
+
+
+def _captures_of(columns: Mapping[str, Int64[np.ndarray, " N"]], drives: Sequence[DriveNotes]) -> list[Capture]:
+    frames = sum(drive.frames for drive in drives)
+    poses = np.column_stack([columns[f"frame_{name}"] for name in POSE_COLUMNS])
+    times_us = columns["frame_time_us"]
+    if not len(poses) == len(times_us) == frames:
+        raise ValueError(f"{len(poses)} poses and {len(times_us)} times of {frames} frames")
+    frame = columns["actor_frame"]
+    codes = {name: columns[f"actor_{name}"] for name in ACTOR_COLUMNS}
+    _check_actors(frame, codes, frames)
+    order = np.lexsort((codes["id"], frame))
+    actors = actors_of({name: column[order] for name, column in codes.items()})
+    starts = np.searchsorted(frame[order], np.arange(frames + 1))
+    shots = [
+        Shot(pose_of(poses[i]), actors[np.arange(starts[i], starts[i + 1])], int(times_us[i])) for i in range(frames)
+    ]
+    ends = np.cumsum([drive.frames for drive in drives])
+    return [
+        Capture(tuple(shots[end - drive.frames : end]), drive.ego_id, drive.ego, drive.manoeuvre)
+        for drive, end in zip(drives, ends, strict=True)
+    ]
+
+
+def _check_actors(frame: Int64[np.ndarray, " N"], codes: Mapping[str, Int64[np.ndarray, " N"]], frames: int) -> None:
+    if len({len(frame), *map(len, codes.values())}) != 1:
+        raise ValueError("columns of actors of different lengths")
+    for name, column, lowest, highest in (
+        ("frame", frame, 0, frames - 1),
+        ("id", codes["id"], 1, 2**16 - 1),
+        ("kind", codes["kind"], 0, len(ACTOR_KINDS) - 1),
+    ):
+        if len(column) and not (lowest <= column.min() and column.max() <= highest):
+            raise ValueError(f"actor {name} beyond [{lowest}, {highest}]")
+
+
+def _digest(net: bytes) -> str:
+    return hashlib.sha256(net).hexdigest()[:16]
