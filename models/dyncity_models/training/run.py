@@ -1,8 +1,8 @@
 """A training run: trainer, checkpoints, averaged weights, resumption."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 
 import lightning
 import torch
@@ -28,6 +28,27 @@ def training_device(run: RunConfig) -> torch.device:
     """Where a run computes, and keeps its data."""
     gpu = run.accelerator in ("cuda", "gpu") or (run.accelerator == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if gpu else "cpu")
+
+
+class Deadline(Callback):
+    """Ends a run after some time, counted from when it was started or resumed.
+
+    Lightning's own ``max_time`` counts the time of all runs before a resumption, and leaves the last steps unsaved.
+
+    Args:
+        seconds: time for this run.
+        checkpoint: where to save what the next run goes on from.
+    """
+
+    def __init__(self, seconds: float, checkpoint: Path) -> None:
+        self.seconds, self.checkpoint = seconds, checkpoint
+        self.started = monotonic()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: object) -> None:
+        """Save and stop when the time is up."""
+        if monotonic() - self.started > self.seconds and not trainer.should_stop:
+            trainer.save_checkpoint(self.checkpoint)
+            trainer.should_stop = True
 
 
 def fit(
@@ -63,7 +84,6 @@ def fit(
         precision=run.precision,  # type: ignore[arg-type]
         max_steps=optimiser.steps,
         max_epochs=-1,
-        max_time=timedelta(minutes=run.most_minutes) if run.most_minutes else None,
         gradient_clip_val=1.0,
         logger=CSVLogger(out, name="log"),
         log_every_n_steps=25,
@@ -81,6 +101,7 @@ def fit(
                 enable_version_counter=False,
             ),
             RichProgressBar(refresh_rate=5),
+            *([Deadline(60 * run.most_minutes, resume)] if run.most_minutes else []),
             *callbacks,
         ],
     )

@@ -105,6 +105,14 @@ class TestKilledRun:
         resumed, undisturbed = (train_autoencoder(replace(r, optimiser=steps)) for r in (autoencoder_run, whole))
         assert exported(resumed) == exported(undisturbed)
 
+    def test_that_ran_out_of_time_goes_on_in_the_next_one(self, autoencoder_run, tmp_path):
+        brief = replace(autoencoder_run, run=replace(autoencoder_run.run, most_minutes=1e-3, checkpoint_every=100))
+        train_autoencoder(brief)
+        first = resumed_step(brief.run)
+        assert 0 < first < 100
+        train_autoencoder(brief)
+        assert first < resumed_step(brief.run) < 100
+
     def test_that_was_moved_keeps_one_newest_checkpoint(self, autoencoder_run, tmp_path):
         train_autoencoder(replace(autoencoder_run, optimiser=replace(autoencoder_run.optimiser, steps=2)))
         moved = replace(autoencoder_run, run=replace(autoencoder_run.run, out=str(tmp_path / "moved")))
