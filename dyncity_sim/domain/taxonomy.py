@@ -122,10 +122,14 @@ MERGED_FROM_RAW: UInt8[np.ndarray, "23"] = np.array(
 """Merged label of each raw label (UMich-CURLY/3DMapping, ``remap_carla``)."""
 MERGED_FROM_RAW.flags.writeable = False
 
+_MERGED_BYTES = MERGED_FROM_RAW.tobytes().ljust(256, b"\0")
+
 TAXONOMIES: dict[str, Taxonomy] = {t.id: t for t in (CARLASC_RAW, CARLASC)}
 
 
 def merged_labels(raw_labels: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     """CARLASC labels of CARLASC_RAW labels; an unknown raw label raises InvalidInputError."""
     CARLASC_RAW.check(raw_labels, "raw_labels")
-    return MERGED_FROM_RAW[raw_labels]
+    # A byte table is several times faster than indexing, which widens every label to an integer first.
+    merged = np.frombuffer(bytearray(raw_labels.tobytes()).translate(_MERGED_BYTES), np.uint8)
+    return merged.reshape(raw_labels.shape)

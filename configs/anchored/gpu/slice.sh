@@ -1,48 +1,49 @@
 #!/usr/bin/env bash
-# A slice of training on a GPU: render, train the autoencoder, encode, train the transformer. Each stage goes on from
-# what OUT holds, so slices can follow each other on machines that are lent for minutes.
-# Usage: configs/anchored/gpu/slice.sh CAPTURES OUT VAE_MINUTES DIT_MINUTES [key=value ...]
+# A slice of training on a GPU: render, train the autoencoder, encode, train the transformer until the time is up.
+# Each stage is skipped or goes on from what OUT holds, so slices can follow each other on machines lent for minutes.
+# Usage: configs/anchored/gpu/slice.sh CAPTURES OUT MINUTES [VAE_MINUTES]
 #   CAPTURES     folder of captures: *-seen are rendered with sensors for the autoencoder, *-dense without for the
 #                transformer alone, *-validation with sensors and never trained on
-#   VAE_MINUTES  longest time for the autoencoder; likewise DIT_MINUTES for the transformer
-#   VAE_STEPS, DIT_STEPS in the environment: steps planned for each over all slices
+#   MINUTES      for all of it; the weights are whole by then
+#   VAE_MINUTES  of them for the autoencoder (default: 3), once
+# WEIGHTS in the environment: a folder of whole weights to start from; its autoencoder stays, its transformer learns on.
 set -euo pipefail
-captures=$1 out=$2 vae_minutes=$3 dit_minutes=$4
+captures=$1 out=$2 minutes=$3 vae_minutes=${4:-3}
 here=$(dirname "$0")
 dyncity=${DYNCITY:-dyncity}
 recordings=$out/recordings
 mkdir -p "$recordings"
+[ -z "${WEIGHTS:-}" ] || [ -d "$out/vae" ] || { mkdir -p "$out/vae" && cp -r "$WEIGHTS" "$out/vae/export"; }
 
 say() { echo "[$SECONDS s] $*"; }
-render() { # captures [options]
-  local name
-  name=$(basename "$1")
-  [ -d "$recordings/$name" ] || $dyncity render "$1" --out "$recordings/$name" "${@:2}"
+render_all() { # suffix workers [options]: several folders at a time, so that the last town of one keeps no core idle
+  for folder in "$captures"/*-"$1"; do
+    [ -d "$recordings/$(basename "$folder")" ] || echo "$folder"
+  done | OMP_NUM_THREADS=1 xargs -P 4 -I '{}' sh -c \
+    "$dyncity render '{}' --out $recordings/\$(basename '{}') --workers $2 ${*:3} >'$out'/render-\$(basename '{}').log 2>&1"
 }
-listed() { # pattern: folders as a YAML list
-  find "$recordings" -maxdepth 1 -name "$1" | sort | paste -sd,
+recorded() { # suffixes: folders that are there
+  for suffix in "$@"; do find "$recordings" -maxdepth 1 -name "*-$suffix" | sort; done
 }
 
-for folder in "$captures"/*-validation "$captures"/*-seen; do render "$folder"; done
+cores=$(nproc)
+render_all validation "$cores" && render_all seen $((cores / 3 + 1))
 say "rendered what sensors see"
-for folder in "$captures"/*-dense; do render "$folder" --blind; done >"$out/render.log" 2>&1 &
+render_all dense $((cores / 4 + 1)) --blind &
 dense=$!
-
 if [ ! -d "$out/vae/export" ]; then
-  $dyncity train vae --config "$here/vae.yaml" data.train="[$(listed '*-seen')]" \
-    data.validation="[$(listed '*-validation')]" run.out="$out/vae" run.most_minutes="$vae_minutes" \
-    ${VAE_STEPS:+optimiser.steps=$VAE_STEPS}
+  $dyncity train vae --config "$here/vae.yaml" run.out="$out/vae" run.most_minutes="$vae_minutes" \
+    data.train="[$(recorded seen | paste -sd,)]" data.validation="[$(recorded validation | paste -sd,)]"
   say "trained the autoencoder"
 fi
-wait $dense || { cat "$out/render.log"; exit 1; }
-for part in validation train; do
-  [ -f "$out/latents/$part/latents.json" ] && continue
-  pattern=$([ $part = train ] && echo '-(seen|dense)$' || echo '-validation$')
-  mapfile -t folders < <(find "$recordings" -maxdepth 1 -type d | grep -E -- "$pattern" | sort)
-  $dyncity encode "${folders[@]}" --autoencoder "$out/vae/export" --out "$out/latents/$part" --chunks-per-drive 3
-done
+wait $dense
+say "rendered the rest"
+[ -f "$out/latents/validation/latents.json" ] || $dyncity encode $(recorded validation) \
+  --autoencoder "$out/vae/export" --out "$out/latents/validation"
+[ -f "$out/latents/train/latents.json" ] || $dyncity encode $(recorded seen dense) \
+  --autoencoder "$out/vae/export" --out "$out/latents/train" --chunks-per-drive 3
 say "encoded"
+left=$(awk "BEGIN { print $minutes - $SECONDS / 60 - 0.3 }")
 $dyncity train dit --config "$here/dit.yaml" autoencoder="$out/vae/export" latents="$out/latents/train" \
-  validation_latents="$out/latents/validation" run.out="$out/dit" run.most_minutes="$dit_minutes" \
-  ${DIT_STEPS:+optimiser.steps=$DIT_STEPS}
+  validation_latents="$out/latents/validation" run.out="$out/dit" run.most_minutes="$left" ${WEIGHTS:+initial="$WEIGHTS"}
 say "trained the transformer"

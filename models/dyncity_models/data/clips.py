@@ -13,7 +13,7 @@ from torch import Tensor
 from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
-from dyncity_sim.domain.taxonomy import merged_labels
+from dyncity_sim.domain.taxonomy import CARLASC_RAW, MERGED_FROM_RAW, merged_labels
 from dyncity_sim.errors import InvalidInputError
 
 UNOBSERVED = 11
@@ -95,9 +95,19 @@ class ClipSource:
         raw, counts = self.drives[drive].arrays(start, start + frames)
         return Clip(merged_labels(raw), counts > 0, self.planar(drive)[start : start + frames])
 
-    def labels(self, drive: int, start: int, stop: int) -> UInt8[np.ndarray, "T X Y Z"]:
-        """Dense merged labels alone of some frames of a drive."""
-        return merged_labels(self.drives[drive].labels(start, stop))
+    def raw_labels(self, drive: int, start: int, stop: int) -> UInt8[np.ndarray, "T X Y Z"]:
+        """Dense labels alone of some frames of a drive, as recorded: CARLASC_RAW."""
+        labels = self.drives[drive].labels(start, stop)
+        CARLASC_RAW.check(labels, f"labels of {self.drives[drive].file}")
+        return labels
+
+
+def merged_on(device: torch.device, raw_labels: UInt8[np.ndarray, "..."]) -> UInt8[Tensor, "..."]:
+    """CARLASC labels of CARLASC_RAW labels, looked up on the device that is to have them."""
+    if device.type == "cpu":
+        return torch.from_numpy(merged_labels(raw_labels))
+    table = torch.tensor(MERGED_FROM_RAW, device=device)
+    return table[torch.from_numpy(raw_labels).to(device).int()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,10 +133,11 @@ class FrameStore:
         cells = torch.empty((int(starts[-1]), *shape), dtype=torch.uint8, device=device)
 
         def read(drive: int) -> Float64[np.ndarray, "T 3"]:
-            clip = source.clip(drive, 0, lengths[drive])
-            packed = torch.from_numpy(clip.labels + SEEN * clip.observed.astype(np.uint8))
-            cells[int(starts[drive]) : int(starts[drive + 1])] = packed.to(device)
-            return clip.planar
+            raw, counts = source.drives[drive].arrays()
+            CARLASC_RAW.check(raw, f"labels of {source.drives[drive].file}")
+            seen = torch.from_numpy(counts).to(device) > 0
+            cells[int(starts[drive]) : int(starts[drive + 1])] = merged_on(device, raw) + SEEN * seen
+            return source.planar(drive)
 
         with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
             planar = list(pool.map(read, range(len(source))))

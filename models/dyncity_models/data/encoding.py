@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.config import AutoencoderConfig
-from dyncity_models.data.clips import ClipSource
+from dyncity_models.data.clips import ClipSource, merged_on
 from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import (
     column_points,
@@ -42,16 +42,16 @@ class Excerpt:
     """A chunk of a drive with what is needed of its past.
 
     Attributes:
-        labels: dense merged labels of the chunk, ``(T, X, Y, Z)``.
-        recent: the same of the frames ``MOVER_FRAMES`` before it, ``(2, X, Y, Z)``.
+        raw_labels: dense labels of the chunk as recorded, ``(T, X, Y, Z)``.
+        raw_recent: the same of the frames ``MOVER_FRAMES`` before it, ``(2, X, Y, Z)``.
         planar: x, y, yaw of the past, then of the chunk, ``(2 T, 3)``.
         gap_centres_m: holes in what is known, relative to the chunk's middle, ``(2, MOST_GAPS, 2)``: of the chunk
             as it is, then of its mirror image.
         gap_radii_m: their radii, 0 for none, ``(2, MOST_GAPS)``.
     """
 
-    labels: UInt8[np.ndarray, "T X Y Z"]
-    recent: UInt8[np.ndarray, "2 X Y Z"]
+    raw_labels: UInt8[np.ndarray, "T X Y Z"]
+    raw_recent: UInt8[np.ndarray, "2 X Y Z"]
     planar: Float64[np.ndarray, "T2 3"]
     gap_centres_m: Float64[np.ndarray, "2 G 2"]
     gap_radii_m: Float64[np.ndarray, "2 G"]
@@ -69,8 +69,8 @@ def read_excerpts(source: ClipSource, drive: int, count: int, seed: int) -> list
         radii_m = rng.uniform(*GAP_RADII_M, (2, MOST_GAPS)) * (np.arange(MOST_GAPS) < gaps[:, None])
         excerpts.append(
             Excerpt(
-                source.labels(drive, start, start + FRAMES_PER_CHUNK),
-                np.concatenate([source.labels(drive, start + f, start + f + 1) for f in MOVER_FRAMES]),
+                source.raw_labels(drive, start, start + FRAMES_PER_CHUNK),
+                np.concatenate([source.raw_labels(drive, start + f, start + f + 1) for f in MOVER_FRAMES]),
                 planar[start - FRAMES_PER_CHUNK : start + FRAMES_PER_CHUNK],
                 centres_m,
                 radii_m * (rng.random((2, 1)) < 0.5),
@@ -86,8 +86,8 @@ def encode_excerpts(autoencoder: Autoencoder, excerpts: list[Excerpt], device: t
     covered, with random gaps as occlusion leaves them.
     """
     config, canvas = autoencoder.config, autoencoder.config.canvas
-    labels = _with_mirror_images(np.stack([e.labels for e in excerpts]), device)
-    recent = _with_mirror_images(np.stack([e.recent for e in excerpts]), device)
+    labels = _with_mirror_images(merged_on(device, np.stack([e.raw_labels for e in excerpts])))
+    recent = _with_mirror_images(merged_on(device, np.stack([e.raw_recent for e in excerpts])))
     planar = _relative_to_anchor(np.stack([e.planar for e in excerpts]), canvas.anchor_frame).to(device)
     past, chunk = planar[:, :FRAMES_PER_CHUNK], planar[:, FRAMES_PER_CHUNK:]
     anchor = chunk[:, canvas.anchor_frame]
@@ -171,9 +171,8 @@ def _known(points: Tensor, past: Tensor, gaps: tuple[Tensor, ...], config: Autoe
     return seen & ~hidden_by(points, *gaps)
 
 
-def _with_mirror_images(labels: UInt8[np.ndarray, "N T X Y Z"], device: torch.device) -> UInt8[Tensor, "N2 T X Y Z"]:
-    plain = torch.from_numpy(labels).to(device)
-    return torch.stack([plain, plain.flip(3)], dim=1).flatten(0, 1)
+def _with_mirror_images(labels: UInt8[Tensor, "N T X Y Z"]) -> UInt8[Tensor, "N2 T X Y Z"]:
+    return torch.stack([labels, labels.flip(3)], dim=1).flatten(0, 1)
 
 
 def _relative_to_anchor(planar: Float64[np.ndarray, "N T2 3"], anchor_frame: int) -> Tensor:

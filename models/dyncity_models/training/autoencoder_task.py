@@ -88,5 +88,8 @@ class AutoencoderTask(lightning.LightningModule):
         )
         return {
             "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": warm_up_constant_decay(optimiser, options), "interval": "step"},
+            "lr_scheduler": {
+                "scheduler": warm_up_constant_decay(optimiser, options, self.config.run.most_minutes),
+                "interval": "step",
+            },
         }

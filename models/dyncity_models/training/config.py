@@ -86,7 +86,7 @@ class RunConfig:
         validate_every: steps between validations.
         validation_clips: chunks scored at each validation.
         compile: fuse the network's operations with torch.compile: minutes of preparation, then faster steps on a GPU.
-        most_minutes: end after this time even when steps are left, and export what there is; 0 for no limit.
+        most_minutes: end after this time, its learning rate decayed, even when steps are left; 0 for no limit.
     """
 
     out: str = "out/train"
@@ -146,6 +146,7 @@ class TransformerTrainingConfig:
         latents: folder written by ``dyncity encode`` from the training recordings.
         validation_latents: the same from recordings of other towns.
         sampling: sampler defaults that are exported with the weights.
+        initial: folder of weights whose transformer is trained on; empty to start from nothing.
     """
 
     model: DiffusionTransformerConfig = field(default_factory=DiffusionTransformerConfig)
@@ -160,3 +161,4 @@ class TransformerTrainingConfig:
     loss: TransformerLossConfig = field(default_factory=TransformerLossConfig)
     run: RunConfig = field(default_factory=RunConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    initial: str = ""

@@ -28,7 +28,8 @@ def sampled_cross_entropy(
     chosen = (drawn < kept[labels_N.int()]).nonzero()[:, 0]
     labels = labels_N[chosen].long()
     weights = class_weights[labels] * cell_weights[chosen] / kept[labels]
-    per_cell = F.cross_entropy(logits_NK[chosen].float(), labels, reduction="none")
+    # Gradients of index_select are added in place; those of logits_NK[chosen] would be sorted first.
+    per_cell = F.cross_entropy(logits_NK.index_select(0, chosen).float(), labels, reduction="none")
     return (per_cell * weights).sum() / weights.sum().clamp(min=1.0)
 
 
@@ -64,7 +65,8 @@ def lovasz_on_observed(
         return logits_NK.sum() * 0.0
     drawn = torch.randint(len(cells), (min(samples, len(cells)),), generator=generator, device=cells.device)
     chosen = cells[drawn]
-    return lovasz_softmax(logits_NK[chosen].float().softmax(dim=-1), labels_N[chosen].long())
+    logits = logits_NK.index_select(0, chosen).float()
+    return lovasz_softmax(logits.softmax(dim=-1), labels_N[chosen].long())
 
 
 def moved_cells(

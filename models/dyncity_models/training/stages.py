@@ -112,8 +112,18 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     train = LatentBatches(latents, options.batch, config.run.seed, options.steps, first)
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = TransformerTask(config, base.config.autoencoder, latents.statistics)
+    if config.initial:
+        _start_from(task, Path(config.initial), config)
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
     complete = AnchoredConfig(base.config.autoencoder, config.model, config.sampling)
     save_model(export, complete, base.autoencoder, task.transformer, task.normalisation)
     return export
+
+
+def _start_from(task: TransformerTask, folder: Path, config: TransformerTrainingConfig) -> None:
+    initial = load_model(folder)
+    if initial.transformer is None or initial.config.transformer != config.model:
+        raise InvalidInputError("initial", f"{folder} with {initial.config.transformer}", str(config.model))
+    task.transformer.load_state_dict(initial.transformer.state_dict())
+    task.normalisation.load_state_dict(initial.normalisation.state_dict())

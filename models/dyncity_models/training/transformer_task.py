@@ -109,5 +109,8 @@ class TransformerTask(lightning.LightningModule):
         optimiser = MuonAdamW(matrices, others, options.lr, options.weight_decay)
         return {
             "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": warm_up_constant_decay(optimiser, options), "interval": "step"},
+            "lr_scheduler": {
+                "scheduler": warm_up_constant_decay(optimiser, options, self.config.run.most_minutes),
+                "interval": "step",
+            },
         }

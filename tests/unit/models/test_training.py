@@ -137,16 +137,15 @@ class TestStages:
             encode_recordings([recording], autoencoder, tmp_path / "latents", 0, 1)
 
         latents = str(tmp_path / "latents")
-        weights = train_transformer(
-            TransformerTrainingConfig(
-                tiny.transformer,
-                str(autoencoder),
-                latents,
-                latents,
-                replace(steps, batch=2),
-                run=replace(brief, out=str(tmp_path / "dit")),
-            )
+        config = TransformerTrainingConfig(
+            tiny.transformer,
+            str(autoencoder),
+            latents,
+            latents,
+            replace(steps, batch=2),
+            run=replace(brief, out=str(tmp_path / "dit")),
         )
+        weights = train_transformer(config)
         (log,) = (file.read_text() for file in (tmp_path / "dit" / "log").rglob("metrics.csv"))
         assert "val_xy_start" in log
         assert "val_xy_go_on" in log
@@ -155,6 +154,13 @@ class TestStages:
         assert model.normalisation.get_buffer("tx_mean").flatten().tolist() == pytest.approx(statistics["tx_mean"])
         chunk = load(weights).generate(Conditions(plan_along()), SamplingOptions(seed=0), lambda step: None)
         assert chunk.model_id == model.model_id != load_model(autoencoder).model_id
+
+        onward = replace(config, initial=str(weights), run=replace(brief, out=str(tmp_path / "onward")))
+        still = replace(onward, optimiser=replace(config.optimiser, lr=0.0, weight_decay=0.0))
+        unchanged = load_model(train_transformer(still)).transformer.state_dict()
+        assert all(torch.equal(unchanged[name], value) for name, value in model.transformer.state_dict().items())
+        with pytest.raises(InvalidInputError, match="initial"):
+            train_transformer(replace(onward, model=replace(tiny.transformer, depth=4)))
 
 
 @pytest.mark.parametrize("stage", ["vae", "dit"])
@@ -177,6 +183,14 @@ def test_the_shipped_configurations_fit(stage, schema, pytestconfig):
 
 def test_a_fresh_run_begins_at_step_zero(tmp_path):
     assert resumed_step(RunConfig(str(tmp_path))) == 0
+
+
+def test_the_rate_of_a_run_that_is_limited_in_time_decays_with_the_time():
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    config = OptimiserConfig(steps=1000, warm_up=1, decay_from=0.5, final_lr_share=0.1)
+    clock = iter([100.0, *np.arange(115.0, 170.0, 15.0)])
+    factor = warm_up_constant_decay(optimiser, config, most_minutes=1.0, now=lambda: next(clock)).lr_lambdas[0]
+    assert [factor(step) for step in (3, 4, 5, 6)] == pytest.approx([1.0, 1.0, 0.55, 0.1])
 
 
 def test_the_rate_warms_up_stays_and_decays_to_its_last_share():
