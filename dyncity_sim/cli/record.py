@@ -8,6 +8,7 @@ from dyncity_sim.cli.simulator_task import register_task
 EXAMPLES = """\
 examples:
   dyncity record --map generated:grid --minutes 10 --seed 1 --out data/grid
+  dyncity record --captures --map berlin --minutes 60 --seed 2 --out data/berlin-captures
   dyncity record --sim carla --minutes 2 --format carlasc --out data/town
   dyncity record --sim carla --help
 """

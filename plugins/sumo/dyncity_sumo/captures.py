@@ -20,43 +20,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from jaxtyping import Int64
-
 from dyncity_sim.dataset.store import RecordingMeta
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
-from dyncity_sumo.actors import ACTOR_KINDS
+from dyncity_sumo.capture_columns import DriveNotes, captures_of, columns_of
 from dyncity_sumo.netfile import parse_net
 from dyncity_sumo.roads import Streets
 from dyncity_sumo.scenery import Scenery
-from dyncity_sumo.shots import ACTOR_COLUMNS, Capture, Shot, actor_codes, actors_of, pose_codes, pose_of
+from dyncity_sumo.shots import Capture
 from dyncity_sumo.streams import packed, unpacked
 
 FORMAT = "dyncity-captures"
 FORMAT_VERSION = 1
 DESCRIPTION = "captures.json"
 
-POSE_COLUMNS = ("x", "y", "z", "yaw")
 _DAMAGED = "The file is cut off or damaged: copy it again, or capture again."
-
-
-@dataclass(frozen=True)
-class DriveNotes:
-    """What is said of a drive beside its frames.
-
-    Attributes:
-        frames: how many.
-        ego_id: the ego's actor id.
-        ego: ``sumo`` or ``own``: who drives.
-        manoeuvre: ``turning``, ``straight`` or ``standing``.
-    """
-
-    frames: int
-    ego_id: int
-    ego: str
-    manoeuvre: str
 
 
 class CapturesWriter:
@@ -81,7 +60,7 @@ class CapturesWriter:
             captures: in the order of the drives to come; at least one.
         """
         name = f"town_{len(self._towns):05d}.npz.xz"
-        (self._folder / name).write_bytes(packed(_columns(captures)))
+        (self._folder / name).write_bytes(packed(columns_of(captures)))
         notes = [DriveNotes(len(c.shots), c.ego_id, c.ego_kind, c.manoeuvre) for c in captures]
         self._towns.append(
             {
@@ -108,7 +87,7 @@ class CapturesWriter:
     def _write_network(self, net: bytes) -> str:
         # SUMO's comments hold the time of day, which would make every net another one.
         net = re.sub(rb"<!--.*?-->\s*", b"", net, flags=re.DOTALL)
-        name = f"network_{_digest(net)}.net.xml.xz"
+        name = network_name(net)
         if not (self._folder / name).exists():
             (self._folder / name).write_bytes(lzma.compress(net, preset=9))
         return name
@@ -152,13 +131,7 @@ class CapturedTown:
         Raises:
             InvalidInputError: the network's file is missing, cut off, damaged or another one.
         """
-        try:
-            net = lzma.decompress(self.network_file.read_bytes())
-        except (OSError, EOFError, lzma.LZMAError) as error:
-            raise InvalidInputError("network", f"{self.network_file}: {error}", "a whole xz file", _DAMAGED) from error
-        digest = self.network_file.name.removeprefix("network_").removesuffix(".net.xml.xz")
-        if _digest(net) != digest:
-            raise InvalidInputError("network", f"{self.network_file}: digest {_digest(net)}", digest, _DAMAGED)
+        net = self._net()
         geometry = parse_net(net, str(self.network_file))
         return Streets(
             self.network_file.name,
@@ -169,6 +142,24 @@ class CapturedTown:
             geometry.stop_lines,
         )
 
+    def check(self) -> None:
+        """Read all files, so that a damaged one is found before hours of rendering.
+
+        Raises:
+            InvalidInputError: see ``streets`` and ``captures``.
+        """
+        self._net()
+        self.captures()
+
+    def _net(self) -> bytes:
+        try:
+            net = lzma.decompress(self.network_file.read_bytes())
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            raise InvalidInputError("network", f"{self.network_file}: {error}", "a whole xz file", _DAMAGED) from error
+        if self.network_file.name != network_name(net):
+            raise InvalidInputError("network", f"{self.network_file} with another net", network_name(net), _DAMAGED)
+        return net
+
     def captures(self) -> list[Capture]:
         """All captures of the town.
 
@@ -177,7 +168,7 @@ class CapturedTown:
         """
         try:
             columns = unpacked(self.file.read_bytes())
-            return _captures_of(columns, self.drives)
+            return captures_of(columns, self.drives)
         except (OSError, KeyError, ValueError) as error:
             raise InvalidInputError("captures", f"{self.file}: {error}", "the arrays of a town", _DAMAGED) from error
 
@@ -216,9 +207,12 @@ class Captures:
                     f"{FORMAT} version {FORMAT_VERSION}",
                     "Render it with the release that wrote it, or capture again.",
                 )
-            return cls(folder, _meta_of(described), tuple(_town_of(folder, town) for town in described["towns"]))
+            towns = tuple(_town_of(folder, town) for town in described["towns"])
+            if not towns:
+                raise ValueError("no towns")
+            return cls(folder, _meta_of(described), towns)
         except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInputError("captures", f"{file}: {error!r}", "a description of captures") from error
+            raise InvalidInputError("captures", f"{file}: {error!r}", "a description of captures", _DAMAGED) from error
 
     def __len__(self) -> int:
         """Frames of all drives."""
@@ -246,54 +240,6 @@ def _town_of(folder: Path, described: Mapping[str, Any]) -> CapturedTown:
     )
 
 
-def _columns(captures: Sequence[Capture]) -> dict[str, Int64[np.ndarray, " N"]]:
-    """Poses and times by frame; actors by drive, then actor, then frame: what changes evenly lies in a row."""
-    shots = [shot for capture in captures for shot in capture.shots]
-    poses = np.stack([pose_codes(shot.pose_world_from_ego) for shot in shots])
-    columns = {f"frame_{name}": poses[:, axis] for axis, name in enumerate(POSE_COLUMNS)}
-    columns["frame_time_us"] = np.array([shot.time_us for shot in shots], dtype=np.int64)
-    tables = [actor_codes(shot.actors) for shot in shots]
-    actors = {name: np.concatenate([table[name] for table in tables]) for name in ACTOR_COLUMNS}
-    frame = np.repeat(np.arange(len(shots)), [len(shot.actors) for shot in shots])
-    drive = np.repeat(np.arange(len(captures)), [len(capture.shots) for capture in captures])
-    order = np.lexsort((frame, actors["id"], drive[frame]))
-    columns["actor_frame"] = frame[order]
-    return columns | {f"actor_{name}": column[order] for name, column in actors.items()}
-
-
-def _captures_of(columns: Mapping[str, Int64[np.ndarray, " N"]], drives: Sequence[DriveNotes]) -> list[Capture]:
-    frames = sum(drive.frames for drive in drives)
-    poses = np.column_stack([columns[f"frame_{name}"] for name in POSE_COLUMNS])
-    times_us = columns["frame_time_us"]
-    if not len(poses) == len(times_us) == frames:
-        raise ValueError(f"{len(poses)} poses and {len(times_us)} times of {frames} frames")
-    frame = columns["actor_frame"]
-    codes = {name: columns[f"actor_{name}"] for name in ACTOR_COLUMNS}
-    _check_actors(frame, codes, frames)
-    order = np.lexsort((codes["id"], frame))
-    actors = actors_of({name: column[order] for name, column in codes.items()})
-    starts = np.searchsorted(frame[order], np.arange(frames + 1))
-    shots = [
-        Shot(pose_of(poses[i]), actors[np.arange(starts[i], starts[i + 1])], int(times_us[i])) for i in range(frames)
-    ]
-    ends = np.cumsum([drive.frames for drive in drives])
-    return [
-        Capture(tuple(shots[end - drive.frames : end]), drive.ego_id, drive.ego, drive.manoeuvre)
-        for drive, end in zip(drives, ends, strict=True)
-    ]
-
-
-def _check_actors(frame: Int64[np.ndarray, " N"], codes: Mapping[str, Int64[np.ndarray, " N"]], frames: int) -> None:
-    if len({len(frame), *map(len, codes.values())}) != 1:
-        raise ValueError("columns of actors of different lengths")
-    for name, column, lowest, highest in (
-        ("frame", frame, 0, frames - 1),
-        ("id", codes["id"], 1, 2**16 - 1),
-        ("kind", codes["kind"], 0, len(ACTOR_KINDS) - 1),
-    ):
-        if len(column) and not (lowest <= column.min() and column.max() <= highest):
-            raise ValueError(f"actor {name} beyond [{lowest}, {highest}]")
-
-
-def _digest(net: bytes) -> str:
-    return hashlib.sha256(net).hexdigest()[:16]
+def network_name(net: bytes) -> str:
+    """File name of a net, by what it holds: towns of one map share one file."""
+    return f"network_{hashlib.sha256(net).hexdigest()[:16]}.net.xml.xz"

@@ -68,10 +68,13 @@ class RecordOptions:
         ):
             if not value >= least:
                 raise InvalidInputError(f"--{name}", value, f"at least {least:g}")
-        if self.captures and (self.blind or self.format != "store"):
-            option = "--blind" if self.blind else f"--format {self.format}"
+        if self.captures and self.blind:
             raise InvalidInputError(
-                "--captures", f"{option} with it", "neither --blind nor --format", "Captures hold no cells: see render."
+                "--blind", "it beside --captures", "one of them", "Captures see nothing: say it to dyncity render."
+            )
+        if self.captures and self.format != "store":
+            raise InvalidInputError(
+                "--format", f"{self.format} beside --captures", "store", "Captures hold no cells: render them first."
             )
         if self.out.exists():
             raise InvalidInputError("--out", f"{self.out}, which exists", "a new folder", "Choose another name.")

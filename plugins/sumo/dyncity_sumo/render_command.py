@@ -12,9 +12,8 @@ from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sumo.captures import CapturedTown, Captures
-from dyncity_sumo.rendering import drive_notes
+from dyncity_sumo.rendering import Part, drive_notes, render_in_processes
 from dyncity_sumo.telling import Tally, progress_bar
-from dyncity_sumo.workers import Part, render_in_processes
 
 EXAMPLES = """\
 examples:
@@ -86,10 +85,13 @@ def render_captures(options: RenderOptions, console: Console) -> None:
 
     Raises:
         InvalidInputError: the output exists, or the captures are none, damaged, or of another version.
-        SimulatorError, StorageError: as their names say.
+        StorageError: the disk is full or may not be written to.
+        DyncityError: a rendering process died.
     """
     captures = Captures.open(options.captures)
     drives = [(town, number) for town in captures.towns for number in range(len(town.drives))][: options.first]
+    for town in dict.fromkeys(town for town, _ in drives):
+        town.check()
     tally = Tally()
     strange = 0
     with progress_bar(console) as progress, RecordingWriter(options.out, _meta(captures, options)) as writer:

@@ -33,7 +33,7 @@ def unpacked(stream: bytes) -> dict[str, Int64[np.ndarray, " N"]]:
     try:
         with np.load(io.BytesIO(lzma.decompress(stream)), allow_pickle=False) as arrays:
             return {name: _column(arrays[name]) for name in arrays.files}
-    except (lzma.LZMAError, BadZipFile, EOFError, OSError) as error:
+    except (lzma.LZMAError, BadZipFile, EOFError, OSError, TypeError) as error:
         raise ValueError(str(error)) from error
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dyncity_sim.dataset.store import MOST_COUNTS, Recording, RecordingMeta, RecordingWriter
+from dyncity_sim.dataset.store import MOST_COUNTS, Recording, RecordingMeta, RecordingWriter, write_drive_file
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
@@ -109,6 +109,18 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
         recorded(tmp_path / name, drawn_frames(3, 3))
     for file in ("recording.json", "drive_00000.npz"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_drives_that_others_write_side_by_side_make_the_same_recording(tmp_path: Path) -> None:
+    drives = [drawn_frames(seed, 2) for seed in (1, 2)]
+    recorded(tmp_path / "a", *drives)
+    with RecordingWriter(tmp_path / "b", META) as writer:
+        for number in (1, 0):
+            write_drive_file(drives[number], writer.drive_file(number))
+        for drive in drives:
+            writer.list_drive(len(drive), {"ego": "own"})
+    for file in (tmp_path / "a").iterdir():
+        assert (tmp_path / "b" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_a_recording_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

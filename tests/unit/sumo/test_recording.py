@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dyncity_sumo.commands import RECORDER
-from dyncity_sumo.network import run_tool
 from dyncity_sumo.recording import is_driving, manoeuvre_of
 from dyncity_sumo.world import SumoSimulator, open_simulator
 
@@ -24,19 +23,6 @@ from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
 
 ROAD = [CARLASC_RAW.index("road"), CARLASC_RAW.index("road_line")]
-
-
-@pytest.fixture(scope="module")
-def small_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("net") / "small.net.xml"
-    options = ["--grid", "--grid.number=3", "--grid.length=90", "--default-junction-type=traffic_light"]
-    shape = ["--default.sidewalk-width=3", "--junctions.limit-turn-speed=2.5", "--default.speed=13.8"]
-    run_tool(
-        "netgenerate",
-        [*options, *shape, "--sidewalks.guess", "--crossings.guess", "--walkingareas", "-o", str(file)],
-        "small",
-    )
-    return file
 
 
 @pytest.fixture

@@ -103,6 +103,8 @@ class Canvas:
         assert 0 <= lo_dm < hi_dm, (lo_m, hi_m)
         todo = patch.inside & (self.columns.ground_class[patch.window] != 0)
         for slot in range(SPANS):
+            if not todo.any():
+                break
             spans = self.columns.span_class[(*patch.window, slot)]
             empty = todo & (spans == 0)
             spans[empty] = label

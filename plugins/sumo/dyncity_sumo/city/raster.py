@@ -29,16 +29,22 @@ class Patch:
 def cells_inside(rings: Sequence[Float64[np.ndarray, "N 2"]], shape: tuple[int, int]) -> Patch:
     """Cells whose centres lie inside ``rings`` (cell units, not closed; inner rings are holes)."""
     start = np.concatenate(rings)
-    end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
-    lower = np.clip(np.floor(start.min(axis=0)).astype(np.int64), 0, shape)
-    upper = np.clip(np.ceil(start.max(axis=0)).astype(np.int64), lower, shape)
-    rows, columns = upper - lower
-    window = (slice(int(lower[0]), int(upper[0])), slice(int(lower[1]), int(upper[1])))
-    if rows == 0 or columns == 0:
-        return Patch(window, np.zeros((rows, columns), np.bool_))
-    inside = np.zeros((int(rows), int(columns)), np.bool_)
-    _fill(start - lower - 0.5, end - lower - 0.5, inside)
-    return Patch(window, inside)
+    end = np.concatenate([part for ring in rings for part in (ring[1:], ring[:1])])
+    (x_from, x_to), (y_from, y_to) = (
+        _clipped(float(low), float(high), size)
+        for low, high, size in zip(start.min(axis=0), start.max(axis=0), shape, strict=True)
+    )
+    inside = np.zeros((x_to - x_from, y_to - y_from), np.bool_)
+    if inside.size:
+        lower = np.array([x_from, y_from])
+        _fill(start - lower - 0.5, end - lower - 0.5, inside)
+    return Patch((slice(x_from, x_to), slice(y_from, y_to)), inside)
+
+
+def _clipped(low: float, high: float, size: int) -> tuple[int, int]:
+    """First cell and the one past the last that an extent along an axis touches, within the raster."""
+    first = min(max(math.floor(low), 0), size)
+    return first, min(max(math.ceil(high), first), size)
 
 
 @numba.njit(cache=True)

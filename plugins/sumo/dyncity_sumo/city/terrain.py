@@ -21,10 +21,10 @@ RELIEF_M = 0.25
 
 def set_heights(columns: StaticColumns, network: Streets, rng: np.random.Generator) -> None:
     """Fill ``columns.ground_cm`` from the lanes' heights and the surfaces painted so far."""
-    on_road = np.isin(columns.ground_class, (ROAD, ROAD_LINE))
+    on_road = (columns.ground_class == ROAD) | (columns.ground_class == ROAD_LINE)
     coarse = _road_field(columns, network) + _relief(on_road, rng)
     fine = _enlarged(coarse, columns.shape)
-    fine[~on_road] += KERB_M
+    np.add(fine, np.float32(KERB_M), out=fine, where=~on_road)
     columns.ground_cm[...] = _centimetres(fine, columns.ground_class)
 
 
