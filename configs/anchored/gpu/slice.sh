@@ -16,20 +16,23 @@ mkdir -p "$recordings"
 [ -z "${WEIGHTS:-}" ] || [ -d "$out/vae" ] || { mkdir -p "$out/vae" && cp -r "$WEIGHTS" "$out/vae/export"; }
 
 say() { echo "[$SECONDS s] $*"; }
-render_all() { # suffix workers [options]: several folders at a time, so that the last town of one keeps no core idle
-  for folder in "$captures"/*-"$1"; do
-    [ -d "$recordings/$(basename "$folder")" ] || echo "$folder"
-  done | OMP_NUM_THREADS=1 xargs -P 4 -I '{}' sh -c \
-    "$dyncity render '{}' --out $recordings/\$(basename '{}') --workers $2 ${*:3} >'$out'/render-\$(basename '{}').log 2>&1"
+render_all() { # workers options suffix...: several folders at a time, so that the last town of one keeps no core idle
+  local workers=$1 options=$2
+  for suffix in "${@:3}"; do
+    for folder in "$captures"/*-"$suffix"; do
+      [ -d "$recordings/$(basename "$folder")" ] || basename "$folder"
+    done
+  done | OMP_NUM_THREADS=1 nice xargs -P 4 -I '{}' sh -c \
+    "$dyncity render '$captures/{}' --out '$recordings/{}' --workers $workers $options >'$out/render-{}.log' 2>&1"
 }
 recorded() { # suffixes: folders that are there
   for suffix in "$@"; do find "$recordings" -maxdepth 1 -name "*-$suffix" | sort; done
 }
 
 cores=$(nproc)
-render_all validation "$cores" && render_all seen $((cores / 3 + 1))
+render_all $((cores / 3 + 1)) "" seen validation
 say "rendered what sensors see"
-render_all dense $((cores / 4 + 1)) --blind &
+render_all $(((cores + 3) / 4)) --blind dense &
 dense=$!
 if [ ! -d "$out/vae/export" ]; then
   $dyncity train vae --config "$here/vae.yaml" run.out="$out/vae" run.most_minutes="$vae_minutes" \
@@ -43,7 +46,7 @@ say "rendered the rest"
 [ -f "$out/latents/train/latents.json" ] || $dyncity encode $(recorded seen dense) \
   --autoencoder "$out/vae/export" --out "$out/latents/train" --chunks-per-drive 3
 say "encoded"
-left=$(awk "BEGIN { print $minutes - $SECONDS / 60 - 0.3 }")
+left=$(awk "BEGIN { left = $minutes - $SECONDS / 60 - 0.3; print (left > 0.1 ? left : 0.1) }")
 $dyncity train dit --config "$here/dit.yaml" autoencoder="$out/vae/export" latents="$out/latents/train" \
   validation_latents="$out/latents/validation" run.out="$out/dit" run.most_minutes="$left" ${WEIGHTS:+initial="$WEIGHTS"}
 say "trained the transformer"
