@@ -32,6 +32,7 @@ from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, merged_labels
 from dyncity_sim.errors import InvalidInputError, SimulatorError
 from dyncity_sim.scene.live import LiveTracks
@@ -136,6 +137,11 @@ class CarlaSimulator:
     def opendrive(self) -> str:
         """The road network as an OpenDRIVE document."""
         return self._roads.opendrive
+
+    @property
+    def shown_tracks(self) -> tuple[Track, ...]:
+        """The generated actors on the tracks that they were shown on; those that found no room are among them."""
+        return self._live.tracks
 
     @property
     def unspawned(self) -> tuple[Unspawned, ...]:

@@ -9,6 +9,7 @@ import pytest
 from dyncity_carla.frames import CarlaTransform, mirrored_points, pose_from_carla
 from dyncity_carla.options import DriveOptions, ServerOptions
 from dyncity_carla.simulator import CarlaSimulator
+from dyncity_carla.timeline import Timeline
 
 from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.domain.conditions import Command
@@ -17,6 +18,7 @@ from dyncity_sim.domain.generation import Continuation, GeneratedChunk, Timings
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.scene.read import read_scene
 
 POSITION_M, ANGLE_DEG = 0.01, 0.1
 
@@ -50,6 +52,21 @@ def assert_shown_as_told(told, history, boxes):
             assert abs((yaw_deg - figure["yaw_deg"] + 180) % 360 - 180) < ANGLE_DEG
             compared += 1
     return compared
+
+
+def in_the_scene(told, scene):
+    """What was told of each frame, at the places that the written scene has: for all of its actors then, no others."""
+    timeline, lines = Timeline(scene.tracks), []
+    for line in told:
+        standing = {track.id: (track, pose) for track, pose in timeline.at(line["time_us"])}
+        assert {figure["track"] for figure in line["figures"]} | set(line["unspawned"]) == standing.keys()
+        figures = []
+        for figure in line["figures"]:
+            track, pose = standing[figure["track"]]
+            yaw_deg = float(np.rad2deg(planar_from_poses(pose)[2]))
+            figures.append(figure | {"size_m": track.size_m, "xyz_m": pose[:3, 3], "yaw_deg": yaw_deg})
+        lines.append(line | {"figures": figures})
+    return lines
 
 
 WATCHER = """
@@ -116,8 +133,9 @@ def test_a_minute_with_forty_generated_actors_is_shown_to_the_centimetre(
     assert told[-1]["time_us"] - told[0]["time_us"] >= 60_000_000
     assert min(len(line["figures"]) for line in told) >= 40
     snapshots = {line["frame"]: line["transforms"] for line in lines_of(watcher())}
-    assert assert_shown_as_told(told, snapshots, boxes) > 40 * len(told)
-    assert (tmp_path / "drive" / "scene" / "scene.json").is_file()
+    scene = read_scene(tmp_path / "drive" / "scene")
+    assert scene.times_us.tolist() == [line["time_us"] for line in told]
+    assert assert_shown_as_told(in_the_scene(told, scene), snapshots, boxes) > 40 * len(told)
     assert loopback.inspector.actors() == []
     assert loopback.inspector.world()["settings"]["synchronous_mode"] is False
 
@@ -252,13 +270,17 @@ def test_another_client_ticks_and_its_ego_is_driven_and_given_back(loopback, dri
     shown = tmp_path / "shown.jsonl"
     (before,) = loopback.inspector.actors("vehicle.", "hero")
     with CarlaSimulator(drive_options("external", shown=shown), "", 5) as simulator:
-        plan = simulator.plan(16)
-        frames = list(simulator.follow(plan, chunk_with_car(plan)))
+        for _ in range(2):
+            plan = simulator.plan(16)
+            frames = list(simulator.follow(plan, chunk_with_car(plan)))
+            assert [frame.time_us for frame in frames] == plan.times_us.tolist()
+            np.testing.assert_allclose([f.pose_world_from_ego for f in frames], plan.poses_world_from_ego, atol=0.02)
         (driven,) = loopback.inspector.actors("vehicle.", "hero")
         assert driven["simulates_physics"] is False
-    assert [frame.time_us for frame in frames] == plan.times_us.tolist()
-    np.testing.assert_allclose([f.pose_world_from_ego for f in frames], plan.poses_world_from_ego, atol=0.02)
-    assert min(len(line["figures"]) for line in lines_of(shown)) == 1
+    figures = [line["figures"] for line in lines_of(shown)]
+    assert [len(shown_at_once) for shown_at_once in figures] == [1] * 32
+    # Between two chunks too, the same actor stays in the world.
+    assert len({figure["actor"] for (figure,) in figures}) == 1
     (after,) = loopback.inspector.actors("vehicle.")
     assert after["id"] == before["id"]
     assert after["simulates_physics"] is True
