@@ -254,7 +254,7 @@ class CarlaSimulator:
         self._world.draw_boxes(boxes, BOX_LIFE_S)
 
     def _role(self, figure: Figure) -> str:
-        what = f"track{figure.id}" if figure.id > 0 else f"prop{-figure.id}"
+        what = f"track{figure.id}" if figure.is_actor else f"prop{-figure.id}"
         return self._session.run.role(what)
 
     def _tell(self, figures: Sequence[Figure]) -> None:

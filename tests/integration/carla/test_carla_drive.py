@@ -59,7 +59,7 @@ def in_the_scene(told, scene):
     timeline, lines = Timeline(scene.tracks), []
     for line in told:
         standing = {track.id: (track, pose) for track, pose in timeline.at(line["time_us"])}
-        assert {figure["track"] for figure in line["figures"]} | set(line["unspawned"]) == standing.keys()
+        assert {figure["track"] for figure in line["figures"]} == standing.keys()
         figures = []
         for figure in line["figures"]:
             track, pose = standing[figure["track"]]
@@ -159,6 +159,20 @@ def test_the_client_s_own_snapshots_hold_the_actors_where_the_tracks_have_them(d
                     transforms[str(actor.id)] = (at.x_m, at.y_m, at.z_m, at.pitch_deg, at.yaw_deg, at.roll_deg)
                 history[snapshot.frame] = transforms
     assert assert_shown_as_told(lines_of(shown), history, boxes) == 32
+
+
+def test_an_actor_that_is_refused_at_first_is_shown_as_soon_as_it_is_not(loopback, drive_options, tmp_path, lines_of):
+    shown = tmp_path / "shown.jsonl"
+    with CarlaSimulator(drive_options(shown=shown), "", 2) as simulator:
+        # Two ticks of one try on the spot and three above it, and half of a third.
+        loopback.inspector.fault("refuse-spawns", count=10)
+        plan = simulator.plan(16)
+        for _ in simulator.follow(plan, chunk_with_car(plan)):
+            pass
+        (late,) = simulator.unspawned
+    assert (late.attempts, late.shown_later) == (2, True)
+    assert [len(line["figures"]) for line in lines_of(shown)] == [0, 0] + [1] * 14
+    assert [len(line["unspawned"]) for line in lines_of(shown)] == [1, 1] + [0] * 14
 
 
 def test_a_car_generated_ahead_left_of_the_ego_stands_ahead_left_in_carla(loopback, drive_options):
