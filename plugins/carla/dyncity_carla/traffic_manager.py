@@ -1,46 +1,135 @@
-"""CARLA's traffic manager, which is part of the client library and runs in this process."""
+"""CARLA's traffic manager, kept in a process of its own, which ticks while it drives.
 
+The manager is part of the client library, and nothing that its thread does can be caught: it ends the whole process
+when the server does not answer it in time, and it can hold a tick up for good. From a process of its own, neither
+keeps us from giving back what we took.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections import deque
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import IO, Any
 
 from dyncity_carla.calls import Calls
+from dyncity_sim.errors import SimulatorError
+
+START_S = 120.0
+"""The manager reads the whole road network first; a large town takes its time."""
+
+SPARE_S = 10.0
+"""A tick that takes longer than the time-out of one call by this is held up for good."""
+
+END_S = 5.0
+"""The manager is given this long to end by itself."""
+
+_log = logging.getLogger(__name__)
 
 
 class TrafficManager:
-    """Drives vehicles of the server's world, synchronous and seeded: it steps with our ticks.
+    """A traffic manager that drives vehicles of a server's world, synchronous and seeded: it steps with our ticks.
 
     Args:
-        carla: the client library.
-        client: the ``carla.Client``.
+        server: host and port of the server's RPC.
         calls: how calls to the server go.
+        actor_ids: the vehicles.
+        seed: decides which ways they take.
+        port: for the manager to listen on.
+
+    Raises:
+        RuntimeError: what the client library said against it.
+        SimulatorError: it does not start.
     """
 
-    def __init__(self, carla: ModuleType, client: Any, calls: Calls) -> None:
-        self._carla, self._client, self._calls = carla, client, calls
-        self._manager: Any = None
+    def __init__(self, server: tuple[str, int], calls: Calls, actor_ids: Sequence[int], seed: int, port: int) -> None:
+        self._calls = calls
+        self._answers: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._last_words: deque[str] = deque(maxlen=2)
+        options = {
+            "server": server,
+            "timeout_s": calls.timeout_s,
+            "vehicles": list(actor_ids),
+            "seed": seed,
+            "port": port,
+        }
+        # A session of its own keeps Ctrl-C from reaching it before this process has let go of it.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "dyncity_carla.traffic_process", json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._complaints = threading.Thread(target=self._hear, args=(self._process.stderr,), daemon=True)
+        self._complaints.start()
+        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+        try:
+            self._answer("driving", START_S)
+        except BaseException:
+            self.end()
+            raise
 
-    def drive(self, actor_ids: Sequence[int], seed: int, port: int) -> None:
-        """Hand vehicles over to a traffic manager that listens on a port.
+    def tick(self) -> int:
+        """Let the world go on by one step, and the manager with it; returns the number of the tick.
 
         Raises:
-            SimulatorError: the server or the library refused.
+            RuntimeError: what the client library said against it.
+            SimulatorError: the manager held the tick up for good; it is ended then.
         """
-        with self._calls.asking(f"a traffic manager on port {port} (--traffic-port names another)"):
-            self._manager = self._client.get_trafficmanager(port)
-            self._manager.set_synchronous_mode(True)
-            self._manager.set_random_device_seed(seed)
-            make = self._carla.command
-            self._client.apply_batch_sync([make.SetAutopilot(actor_id, True, port) for actor_id in actor_ids], False)
+        assert self._process.stdin is not None
+        # What it said before it ended comes with the answer.
+        with suppress(BrokenPipeError):
+            self._process.stdin.write("tick\n")
+            self._process.stdin.flush()
+        return int(self._answer("ticked", self._calls.timeout_s + SPARE_S))
 
     def end(self) -> None:
-        """Give it up; harmless when none drives."""
-        if self._manager is not None:
-            with self._calls.asking("the traffic manager to end"):
-                self._manager.set_synchronous_mode(False)
-                self._manager.shut_down()
-            self._manager = None
+        """Give it up, whatever it does; harmless when done before."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
-    def release(self) -> None:
-        """Let the client library go."""
-        self._manager = self._client = None
+    def _answer(self, name: str, limit_s: float) -> Any:
+        """The value of the next answer of this name."""
+        while True:
+            try:
+                answer = self._answers.get(timeout=limit_s)
+            except Empty:
+                self._process.kill()
+                raise SimulatorError(
+                    f"CARLA's traffic manager held the world of {self._calls.address} up for {limit_s:g} s, and was "
+                    "ended. Record again: fewer vehicles (--traffic) or less other work for the machine make it rarer."
+                ) from None
+            if answer is None:
+                self._complaints.join(END_S)
+                raise RuntimeError(f"its traffic manager ended ({' '.join(self._last_words) or 'without a word'})")
+            if "failed" in answer:
+                raise RuntimeError(answer["failed"])
+            if "woken" in answer:
+                _log.warning("CARLA's traffic manager holds tick %d up; it is being woken.", answer["woken"])
+            if name in answer:
+                return answer[name]
+
+    def _listen(self, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                self._answers.put(json.loads(line))
+        self._answers.put(None)
+
+    def _hear(self, stream: IO[str]) -> None:
+        with stream:
+            self._last_words.extend(line.strip() for line in stream if line.strip())

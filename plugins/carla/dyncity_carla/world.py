@@ -6,6 +6,7 @@ Importing this module does not import ``carla``; connecting does. Everything tha
 
 import gc
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -33,6 +34,9 @@ from dyncity_carla.roads import CarlaRoads
 from dyncity_carla.traffic_manager import TrafficManager
 from dyncity_carla.versions import check_versions
 from dyncity_sim.errors import MapError, MissingExtraError, SimulatorError
+
+ARRIVING_S = 0.0005
+"""What the server tells every client of a tick is looked for so often, where another process made the tick."""
 
 _BOX_COLOUR = (40, 160, 255)
 
@@ -90,7 +94,7 @@ class CarlaWorld:
         self._asking = self._calls.asking
         self._lidars = Lidars(self._calls)
         self._ticks = ForeignTicks(self._calls)
-        self._traffic = TrafficManager(carla, client, self._calls)
+        self._traffic: TrafficManager | None = None
         with self._asking("the world"):
             self._world: Any = client.get_world()
         self._make = ClientCommands(carla, self._calls, self._world)
@@ -154,12 +158,15 @@ class CarlaWorld:
             return str(self._world.get_map().name)
 
     def drive_by_itself(self, actor_ids: Sequence[int], seed: int, port: int) -> None:
-        """Hand vehicles to a traffic manager in this process, synchronous and seeded: it steps with our ticks."""
-        self._traffic.drive(actor_ids, seed, port)
+        """Hand vehicles to a traffic manager, synchronous and seeded: it steps with our ticks."""
+        with self._asking(f"a traffic manager on port {port} (--traffic-port names another)"):
+            self._traffic = TrafficManager((self._host, self._port), self._calls, actor_ids, seed, port)
 
     def end_traffic(self) -> None:
         """Give the traffic manager up; harmless without one."""
-        self._traffic.end()
+        if self._traffic is not None:
+            self._traffic.end()
+        self._traffic = None
 
     def load_town(self, name: str) -> None:
         """Replace the world by one of the server's towns."""
@@ -206,8 +213,15 @@ class CarlaWorld:
     def tick(self) -> Snapshot:
         """Let the world go on by one step."""
         with self._asking("a tick"):
-            self._world.tick(self._calls.timeout_s)
-            return ClientSnapshot(self._world.get_snapshot())
+            if self._traffic is None:
+                self._world.tick(self._calls.timeout_s)
+                return ClientSnapshot(self._world.get_snapshot())
+            frame, deadline = self._traffic.tick(), time.monotonic() + self._calls.timeout_s
+            while (snapshot := self._world.get_snapshot()).frame < frame:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"time-out of the world's state of tick {frame}")
+                time.sleep(ARRIVING_S)
+            return ClientSnapshot(snapshot)
 
     def wait_for_tick(self) -> Snapshot:
         """The next tick that somebody else made; ticks queue up from the first call on."""
@@ -265,7 +279,7 @@ class CarlaWorld:
         """Let the client library go, with its threads: those that live on when the interpreter ends abort it."""
         self._ticks.release()
         self._lidars.release()
-        self._traffic.release()
+        self.end_traffic()
         self._make.release()
         self._world = self._client = None
         gc.collect()

@@ -1,8 +1,11 @@
 """What goes wrong with a CARLA server ends in a message that helps, and leaves nothing behind."""
 
 import signal
+import socket
 import time
+from pathlib import Path
 
+import msgpack
 import pytest
 
 RECORD = ("--minutes", "5", "--lidars", "1", "--lidar-points", "1000", "--seed", "1")
@@ -34,6 +37,12 @@ def recording(loopback, dyncity, tmp_path):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 def is_untouched(loopback):
@@ -126,6 +135,68 @@ def test_a_stall_shorter_than_the_timeout_is_waited_out(loopback, dyncity, finis
     loopback.inspector.fault("stall", seconds=10)
     code, _, complained = finished(process)
     assert code == 0, complained
+    assert is_untouched(loopback)
+
+
+TRAFFIC = ("--traffic", "3", "--timeout", "5")
+HELD_UP_S = 5 + 10
+"""The time-out, and what is spared for a tick beyond it."""
+
+
+def call_manager(port, method):
+    with socket.create_connection(("127.0.0.1", port), timeout=10.0) as connection:
+        connection.sendall(msgpack.packb([0, 1, method, []]))
+        assert msgpack.unpackb(connection.recv(4096)) == [1, 1, None, None]
+
+
+def child_of(process):
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return Path("/proc") / child
+
+
+@pytest.mark.slow
+def test_a_traffic_manager_that_never_wakes_ends_the_run_and_leaves_nothing(loopback, recording, finished, free_port):
+    process = recording(*TRAFFIC, "--traffic-port", str(free_port))
+    manager = child_of(process)
+    # Its thread ends, and the next tick waits for it for good.
+    call_manager(free_port, "shut_down")
+    began = time.monotonic()
+    code, _, complained = finished(process)
+    assert HELD_UP_S - 1 < time.monotonic() - began < HELD_UP_S + 60
+    assert code == 1
+    assert complained.strip().splitlines()[-1].startswith("dyncity: error: CARLA's traffic manager held the world of")
+    assert is_untouched(loopback)
+    assert not manager.exists()
+
+
+@pytest.mark.slow
+def test_a_stall_that_the_traffic_manager_does_not_survive_is_told_like_any_other(
+    loopback, recording, finished, free_port
+):
+    process = recording(*TRAFFIC, "--traffic-port", str(free_port))
+    loopback.inspector.fault("stall", seconds=12)
+    code, _, complained = finished(process)
+    assert code == 1
+    assert "did not answer within 5 s" in complained.strip().splitlines()[-1]
+    assert is_untouched(loopback)
+
+
+@pytest.mark.slow
+def test_a_traffic_manager_does_not_outlive_a_killed_run(loopback, recording, free_port):
+    process = recording(*TRAFFIC, "--traffic-port", str(free_port))
+    manager = child_of(process)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not manager.exists())
+
+
+def test_a_traffic_manager_without_a_free_port_is_refused(loopback, dyncity, finished, tmp_path):
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        arguments = [*RECORD, *TRAFFIC, "--traffic-port", str(port), "--out", str(tmp_path / "recording")]
+        code, _, complained = finished(dyncity("record", *arguments))
+    assert code == 1
+    assert f"a traffic manager on port {port}" in complained.strip().splitlines()[-1]
     assert is_untouched(loopback)
 
 
