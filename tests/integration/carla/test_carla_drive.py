@@ -7,30 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dyncity_carla.frames import CarlaTransform, mirrored_points, pose_from_carla
-from dyncity_carla.options import DriveOptions, ServerOptions
 from dyncity_carla.simulator import CarlaSimulator
 from dyncity_carla.timeline import Timeline
 
 from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.frames import planar_from_poses, transform_points
-from dyncity_sim.domain.generation import Continuation, GeneratedChunk, Timings
-from dyncity_sim.domain.grid import CARLASC_GRID
-from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.scene.read import read_scene
 
 POSITION_M, ANGLE_DEG = 0.01, 0.1
-
-
-def chunk_with_car(plan, centre_ego_m=(10.0, 4.0)):
-    """A car that drives beside the ego, at a place of its frame."""
-    labels = np.zeros((len(plan), *CARLASC_GRID.shape), dtype=np.uint8)
-    labels[..., 0] = CARLASC.index("road")
-    x, y, _ = CARLASC_GRID.indices(np.array([*centre_ego_m, 0.0]))
-    labels[:, x - 5 : x + 6, y - 2 : y + 3, 1:5] = CARLASC.index("vehicle")
-    occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, CARLASC_GRID, CARLASC)
-    return GeneratedChunk(occupancy, Continuation("drawn", b""), 0, "drawn", Timings())
 
 
 def ground_middle(transform, box_centre, box_extent):
@@ -140,7 +125,9 @@ def test_a_minute_with_forty_generated_actors_is_shown_to_the_centimetre(
     assert loopback.inspector.world()["settings"]["synchronous_mode"] is False
 
 
-def test_the_client_s_own_snapshots_hold_the_actors_where_the_tracks_have_them(drive_options, tmp_path, lines_of):
+def test_the_client_s_own_snapshots_hold_the_actors_where_the_tracks_have_them(
+    drive_options, tmp_path, lines_of, chunk_with_car
+):
     shown = tmp_path / "shown.jsonl"
     with CarlaSimulator(drive_options(shown=shown), "", 2) as simulator:
         boxes, history = {}, {}
@@ -161,7 +148,9 @@ def test_the_client_s_own_snapshots_hold_the_actors_where_the_tracks_have_them(d
     assert assert_shown_as_told(lines_of(shown), history, boxes) == 32
 
 
-def test_an_actor_that_is_refused_at_first_is_shown_as_soon_as_it_is_not(loopback, drive_options, tmp_path, lines_of):
+def test_an_actor_that_is_refused_at_first_is_shown_as_soon_as_it_is_not(
+    loopback, drive_options, tmp_path, lines_of, chunk_with_car
+):
     shown = tmp_path / "shown.jsonl"
     with CarlaSimulator(drive_options(shown=shown), "", 2) as simulator:
         # Two ticks of one try on the spot and three above it, and half of a third.
@@ -175,7 +164,7 @@ def test_an_actor_that_is_refused_at_first_is_shown_as_soon_as_it_is_not(loopbac
     assert [len(line["unspawned"]) for line in lines_of(shown)] == [1, 1] + [0] * 14
 
 
-def test_a_car_generated_ahead_left_of_the_ego_stands_ahead_left_in_carla(loopback, drive_options):
+def test_a_car_generated_ahead_left_of_the_ego_stands_ahead_left_in_carla(loopback, drive_options, chunk_with_car):
     with CarlaSimulator(drive_options(), "", 2) as simulator:
         plan = simulator.plan(16)
         for _ in simulator.follow(plan, chunk_with_car(plan, (10.0, 4.0))):
@@ -223,18 +212,16 @@ def test_frames_show_the_ego_on_its_plan_and_the_road_under_it(drive_options):
     assert (road == 7).mean() > 0.8
 
 
-@pytest.mark.slow
-def test_the_ego_keeps_to_its_plans_and_to_the_road_in_carla_s_own_towns(loopback_of_real_town):
-    server = ServerOptions("127.0.0.1", loopback_of_real_town.port, 60.0)
-    options = DriveOptions(server, lidars=2, points_per_sweep=4000, furniture="none")
-    with CarlaSimulator(options, "", 4) as simulator:
+@pytest.mark.usefixtures("every_town")
+def test_the_ego_keeps_to_its_plans_and_to_the_road_in_every_town(loopback, drive_options, chunk_with_car):
+    with CarlaSimulator(drive_options(lidars=2, points_per_sweep=4000), "", 4) as simulator:
         for _ in range(3):
             plan = simulator.plan(16)
             frames = list(simulator.follow(plan, chunk_with_car(plan)))
             last = frames[-1]
             np.testing.assert_allclose(last.pose_world_from_ego, plan.poses_world_from_ego[-1], atol=0.01)
             assert (last.labels[60:69, 60:69, 0] == 7).mean() > 0.8
-    assert loopback_of_real_town.inspector.actors() == []
+    assert loopback.inspector.actors() == []
 
 
 TICKER = """
@@ -279,7 +266,9 @@ def ticker(loopback):
         process.communicate()
 
 
-def test_another_client_ticks_and_its_ego_is_driven_and_given_back(loopback, drive_options, ticker, tmp_path, lines_of):
+def test_another_client_ticks_and_its_ego_is_driven_and_given_back(
+    loopback, drive_options, ticker, tmp_path, lines_of, chunk_with_car
+):
     ticker(0.05, "hero")
     shown = tmp_path / "shown.jsonl"
     (before,) = loopback.inspector.actors("vehicle.", "hero")
