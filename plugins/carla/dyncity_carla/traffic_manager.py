@@ -10,6 +10,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +25,9 @@ START_S = 120.0
 
 SPARE_S = 10.0
 """A tick that takes longer than the time-out of one call by this is held up for good."""
+
+ARRIVING_S = 0.0005
+"""What the server tells every client of a tick is looked for so often."""
 
 END_S = 5.0
 """The manager is given this long to end by itself."""
@@ -78,8 +82,11 @@ class TrafficManager:
             self.end()
             raise
 
-    def tick(self) -> int:
-        """Let the world go on by one step, and the manager with it; returns the number of the tick.
+    def tick(self, world: Any) -> Any:
+        """Let the world go on by one step, and the manager with it.
+
+        Args:
+            world: this process's ``carla.World``; returns its snapshot of the tick.
 
         Raises:
             RuntimeError: what the client library said against it.
@@ -90,7 +97,13 @@ class TrafficManager:
         with suppress(BrokenPipeError):
             self._process.stdin.write("tick\n")
             self._process.stdin.flush()
-        return int(self._answer("ticked", self._calls.timeout_s + SPARE_S))
+        frame = int(self._answer("ticked", self._calls.timeout_s + SPARE_S))
+        deadline = time.monotonic() + self._calls.timeout_s
+        while (snapshot := world.get_snapshot()).frame < frame:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"time-out of the world's state of tick {frame}")
+            time.sleep(ARRIVING_S)
+        return snapshot
 
     def end(self) -> None:
         """Give it up, whatever it does; harmless when done before."""

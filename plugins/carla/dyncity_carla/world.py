@@ -6,9 +6,8 @@ Importing this module does not import ``carla``; connecting does. Everything tha
 
 import gc
 import socket
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -34,9 +33,6 @@ from dyncity_carla.roads import CarlaRoads
 from dyncity_carla.traffic_manager import TrafficManager
 from dyncity_carla.versions import check_versions
 from dyncity_sim.errors import MapError, MissingExtraError, SimulatorError
-
-ARRIVING_S = 0.0005
-"""What the server tells every client of a tick is looked for so often, where another process made the tick."""
 
 _BOX_COLOUR = (40, 160, 255)
 
@@ -213,15 +209,10 @@ class CarlaWorld:
     def tick(self) -> Snapshot:
         """Let the world go on by one step."""
         with self._asking("a tick"):
-            if self._traffic is None:
-                self._world.tick(self._calls.timeout_s)
-                return ClientSnapshot(self._world.get_snapshot())
-            frame, deadline = self._traffic.tick(), time.monotonic() + self._calls.timeout_s
-            while (snapshot := self._world.get_snapshot()).frame < frame:
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"time-out of the world's state of tick {frame}")
-                time.sleep(ARRIVING_S)
-            return ClientSnapshot(snapshot)
+            if self._traffic is not None:
+                return ClientSnapshot(self._traffic.tick(self._world))
+            self._world.tick(self._calls.timeout_s)
+            return ClientSnapshot(self._world.get_snapshot())
 
     def wait_for_tick(self) -> Snapshot:
         """The next tick that somebody else made; ticks queue up from the first call on."""
@@ -257,6 +248,17 @@ class CarlaWorld:
         self._calls.timeout_s = timeout_s
         self._client.set_timeout(timeout_s)
 
+    def reconnect(self, timeout_s: float) -> None:
+        """Begin anew, with a longer time-out: the library never connects again by itself after a connection was cut.
+
+        Nothing listens to LiDARs from then on; they stay in the world.
+        """
+        self._lidars.release()
+        self._client = self._carla.Client(self._host, self._port)
+        self.set_timeout(timeout_s)
+        with self._asking("the world"):
+            self._enter(self._client.get_world())
+
     @contextmanager
     def patience(self, timeout_s: float) -> Iterator[None]:
         """Wait this long for calls within the block, where that is longer than usual."""
@@ -269,11 +271,9 @@ class CarlaWorld:
 
     def is_reachable(self) -> bool:
         """Whether anything listens at the server's address: a server that was killed does not, a busy one does."""
-        try:
-            with socket.create_connection((self._host, self._port), timeout=2.0):
-                return True
-        except OSError:
-            return False
+        with suppress(OSError), socket.create_connection((self._host, self._port), timeout=2.0):
+            return True
+        return False
 
     def release(self) -> None:
         """Let the client library go, with its threads: those that live on when the interpreter ends abort it."""

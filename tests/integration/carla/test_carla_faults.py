@@ -128,6 +128,15 @@ def test_a_stall_longer_than_the_timeout_ends_the_run_and_leaves_nothing(loopbac
     assert is_untouched(loopback)
 
 
+def test_a_connection_that_is_cut_ends_the_run_and_leaves_nothing(loopback, recording, finished):
+    process = recording("--timeout", "5")
+    loopback.inspector.fault("drop", channel="rpc")
+    code, _, complained = finished(process)
+    assert code == 1
+    assert "did not answer within 5 s" in complained.strip().splitlines()[-1]
+    assert is_untouched(loopback)
+
+
 def test_a_stall_shorter_than_the_timeout_is_waited_out(loopback, dyncity, finished, tmp_path):
     arguments = ["--minutes", "0.1", "--lidars", "1", "--lidar-points", "1000", "--timeout", "60"]
     process = dyncity("record", *arguments, "--out", str(tmp_path / "recording"))
@@ -181,7 +190,6 @@ def test_a_stall_that_the_traffic_manager_does_not_survive_is_told_like_any_othe
     assert is_untouched(loopback)
 
 
-@pytest.mark.slow
 def test_a_traffic_manager_does_not_outlive_a_killed_run(loopback, recording, free_port):
     process = recording(*TRAFFIC, "--traffic-port", str(free_port))
     manager = child_of(process)
@@ -190,6 +198,7 @@ def test_a_traffic_manager_does_not_outlive_a_killed_run(loopback, recording, fr
     wait_until(lambda: not manager.exists())
 
 
+@pytest.mark.slow
 def test_a_traffic_manager_without_a_free_port_is_refused(loopback, dyncity, finished, tmp_path):
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]

@@ -156,7 +156,6 @@ def test_a_recording_of_nothing_is_refused(dyncity, finished, tmp_path):
     assert "--lidars" in complained
 
 
-@pytest.mark.slow
 def test_carla_s_own_traffic_drives_in_a_recording(loopback, dyncity, finished, tmp_path):
     from dyncity_sim.dataset.store import Recording
 
