@@ -265,3 +265,15 @@ def test_two_runs_do_not_tick_one_world(loopback, recording, dyncity, finished, 
     process.terminate()
     assert finished(process)[0] == 143
     assert is_untouched(loopback)
+
+
+def test_a_world_in_which_a_run_is_at_work_is_not_replaced(loopback, recording, dyncity, finished, map_file, tmp_path):
+    process = recording()
+    episode = loopback.inspector.world()["episode"]
+    code, _, complained = finished(
+        dyncity("record", *RECORD, "--map", str(map_file), "--out", str(tmp_path / "second"))
+    )
+    assert code == 1
+    assert f"Process {process.pid} of this machine is at work in the world" in complained
+    assert loopback.inspector.world()["episode"] == episode
+    assert process.poll() is None
