@@ -47,7 +47,7 @@ class TrafficManager:
 
     Raises:
         RuntimeError: what the client library said against it.
-        SimulatorError: it does not start.
+        SimulatorError: it does not start, or ended.
     """
 
     def __init__(self, server: tuple[str, int], calls: Calls, actor_ids: Sequence[int], seed: int, port: int) -> None:
@@ -90,7 +90,7 @@ class TrafficManager:
 
         Raises:
             RuntimeError: what the client library said against it.
-            SimulatorError: the manager held the tick up for good; it is ended then.
+            SimulatorError: the manager ended, or held the tick up for good and was ended.
         """
         assert self._process.stdin is not None
         # What it said before it ended comes with the answer.
@@ -128,14 +128,25 @@ class TrafficManager:
                     "ended. Record again: fewer vehicles (--traffic) or less other work for the machine make it rarer."
                 ) from None
             if answer is None:
-                self._complaints.join(END_S)
-                raise RuntimeError(f"its traffic manager ended ({' '.join(self._last_words) or 'without a word'})")
+                raise self._ended()
             if "failed" in answer:
                 raise RuntimeError(answer["failed"])
             if "woken" in answer:
                 _log.warning("CARLA's traffic manager holds tick %d up; it is being woken.", answer["woken"])
             if name in answer:
                 return answer[name]
+
+    def _ended(self) -> Exception:
+        """What to say of a manager that ended by itself: a time-out of the client library is one of the server."""
+        self.end()
+        self._complaints.join(END_S)
+        words = " ".join(self._last_words)
+        if "time-out" in words:
+            return RuntimeError(words)
+        return SimulatorError(
+            f"CARLA's traffic manager in the world of {self._calls.address} ended with status "
+            f"{self._process.returncode} ({words or 'without a word'}). Record again."
+        )
 
     def _listen(self, stream: IO[str]) -> None:
         with stream:
@@ -145,4 +156,5 @@ class TrafficManager:
 
     def _hear(self, stream: IO[str]) -> None:
         with stream:
-            self._last_words.extend(line.strip() for line in stream if line.strip())
+            lines = (line.strip() for line in stream)
+            self._last_words.extend(line for line in lines if line and not line.startswith("WARNING"))

@@ -1,5 +1,6 @@
 """What goes wrong with a CARLA server ends in a message that helps, and leaves nothing behind."""
 
+import os
 import signal
 import socket
 import time
@@ -187,6 +188,16 @@ def test_a_stall_that_the_traffic_manager_does_not_survive_is_told_like_any_othe
     code, _, complained = finished(process)
     assert code == 1
     assert "did not answer within 5 s" in complained.strip().splitlines()[-1]
+    assert is_untouched(loopback)
+
+
+def test_a_traffic_manager_that_dies_ends_the_run_and_leaves_nothing(loopback, recording, finished, free_port):
+    process = recording(*TRAFFIC, "--traffic-port", str(free_port))
+    os.kill(int(child_of(process).name), signal.SIGKILL)
+    code, _, complained = finished(process)
+    assert code == 1
+    assert "CARLA's traffic manager" in complained.strip().splitlines()[-1]
+    assert "ended with status -9" in complained.strip().splitlines()[-1]
     assert is_untouched(loopback)
 
 
