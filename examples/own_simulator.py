@@ -51,6 +51,7 @@ class RingRoad:
 
     attribution = ""
     grid: Grid = CARLASC_GRID
+    shown_tracks = None
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)

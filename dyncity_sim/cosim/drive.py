@@ -12,6 +12,7 @@ from dyncity_sim.domain.conditions import Command, EgoPlan
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.domain.recording import ActorState
+from dyncity_sim.domain.scene import Track
 
 
 class Start(enum.Enum):
@@ -58,6 +59,7 @@ class Drive:
         start: what the first chunk continued from.
         attribution: credit that the map's licence asks for; empty when none is due.
         opendrive: the simulator's road network.
+        shown_tracks: the generated actors as the simulator showed them, or None when it showed nothing.
     """
 
     chunks: tuple[DriveChunk, ...]
@@ -67,6 +69,7 @@ class Drive:
     start: Start
     attribution: str
     opendrive: str
+    shown_tracks: tuple[Track, ...] | None = None
 
     @cached_property
     def generated(self) -> OccupancySequence:

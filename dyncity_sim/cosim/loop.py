@@ -114,7 +114,16 @@ def run_drive(
             simulation_s = time.perf_counter() - began
             made.append(DriveChunk(plan, conditions.command, generated, recorded, actors, waited_s, simulation_s))
     progress.tell("driven")
-    return Drive(tuple(made), history, model, seed, start, simulator.attribution, simulator.opendrive)
+    return Drive(
+        tuple(made),
+        history,
+        model,
+        seed,
+        start,
+        simulator.attribution,
+        simulator.opendrive,
+        simulator.shown_tracks,
+    )
 
 
 def occupancy_from_frames(frames: Iterable[RecordedFrame], taxonomy: Taxonomy) -> OccupancySequence:

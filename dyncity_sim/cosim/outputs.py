@@ -57,7 +57,7 @@ def write_data(drive: Drive, folder: Path, tell: Tell) -> Derived:
         write_text(drive.attribution + "\n", folder / ATTRIBUTION)
     tell("occupancy", 1, 1)
     tell("scene", 0, 1)
-    scene = build_scene(drive.generated)
+    scene = build_scene(drive.generated, tracks=drive.shown_tracks)
     write_scene(scene, folder / SCENE, provenance(drive))
     tell("scene", 1, 1)
     tally = _Tally(tell, len(drive.generated))

@@ -10,6 +10,7 @@ from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.domain.scene import Track
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
 
 SIMULATOR_GROUP = "dyncity_sim.simulators"
@@ -36,6 +37,14 @@ class Simulator(Protocol):
     @property
     def opendrive(self) -> str:
         """The road network as an OpenDRIVE document."""
+        ...
+
+    @property
+    def shown_tracks(self) -> tuple[Track, ...] | None:
+        """The generated actors as they were shown so far; None of a simulator that shows nothing.
+
+        A drive's scene holds these, so that what is played back later is what was to be seen.
+        """
         ...
 
     def observe(self) -> RecordedFrame:

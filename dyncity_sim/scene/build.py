@@ -1,7 +1,7 @@
 """Occupancy to scene."""
 
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.domain.scene import Scene
+from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.actors import find_tracks
@@ -9,12 +9,16 @@ from dyncity_sim.scene.road import opendrive_document
 from dyncity_sim.scene.surfaces import fuse_static
 
 
-def build_scene(occupancy: OccupancySequence, inflation_cells: float = 0.0) -> Scene:
+def build_scene(
+    occupancy: OccupancySequence, inflation_cells: float = 0.0, tracks: tuple[Track, ...] | None = None
+) -> Scene:
     """Everything a simulator needs of a drive: actors, static geometry, road. Pure, and the same for the same input.
 
     Args:
         occupancy: generated or recorded frames of one drive.
         inflation_cells: how much wider than a thing its cells are, see ``find_tracks``.
+        tracks: the drive's actors where they are known already, as those that were shown while it was driven; None
+            finds them in the occupancy.
 
     Raises:
         InvalidInputError: labels of another taxonomy than CARLASC, or a drive too long for one map.
@@ -26,7 +30,7 @@ def build_scene(occupancy: OccupancySequence, inflation_cells: float = 0.0) -> S
         )
     static_map = fuse_static(occupancy)
     return Scene(
-        tracks=find_tracks(occupancy, inflation_cells),
+        tracks=find_tracks(occupancy, inflation_cells) if tracks is None else tracks,
         static_map=static_map,
         ego_poses_world_from_ego=occupancy.poses_world_from_ego,
         times_us=occupancy.times_us,

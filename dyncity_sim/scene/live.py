@@ -1,10 +1,11 @@
-"""Tracks while a drive is still being made: chunk by chunk, each actor under one id from its first sight on.
+"""Tracks while a drive is still being made: chunk by chunk, each actor under one id for as long as it stays in sight.
 
 A whole drive is tracked with all of it known (``scene.actors.find_tracks``). Here a chunk's tracks are made when the
 chunk arrives, from what was seen so far, so that a simulator can show them; ids, kinds and sizes stay as they were
-first told.
+first told, and what was told is never changed.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,14 +30,21 @@ class LiveTracks:
     def __init__(self, inflation_cells: float = 0.0) -> None:
         self._inflation_cells = inflation_cells
         self._association = Association()
-        self._told: dict[Tracklet, Track] = {}
-        self._next_id = 1
+        self._last: dict[Tracklet, Track] = {}
+        self._parts: dict[int, list[Track]] = {}
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """All that was told so far: one track for each id, with each of its poses once, sorted by id."""
+        return tuple(_joined(parts) for parts in self._parts.values())
 
     def add(self, occupancy: OccupancySequence) -> tuple[Track, ...]:
         """The tracks of the next chunk's frames, sorted by id.
 
-        A track has poses at those of these frames in which its actor was seen. An actor that was seen too
-        briefly to be told from flicker comes with the next chunk, from there on.
+        A track has poses at those of these frames in which its actor was seen. One that was in sight to the end of
+        the chunk before begins with its last pose there, so that what is between the two frames is known. An actor
+        that was out of sight then is told under a new id when it comes back: whoever shows the tracks has taken it
+        away. One that was seen too briefly to be told from flicker comes with the next chunk, from there on.
 
         Args:
             occupancy: frames that follow on those given before, in a taxonomy with the classes of CARLASC.
@@ -57,22 +65,36 @@ class LiveTracks:
         recent = replace(
             tracklet, instances=tracklet.instances[-WINDOW_FRAMES:], frames=tracklet.frames[-WINDOW_FRAMES:]
         )
-        times_us = np.array([self._association.times_us[frame] for frame in recent.frames], dtype=np.int64)
-        if tracklet in self._told:
-            number = self._told[tracklet].id
-        else:
-            number, self._next_id = self._next_id, self._next_id + 1
+        all_us = self._association.times_us
+        times_us = np.array([all_us[frame] for frame in recent.frames], dtype=np.int64)
+        before = self._last.get(tracklet)
+        goes_on = before is not None and before.times_us[-1] == all_us[first - 1]
+        number = before.id if before is not None and goes_on else len(self._parts) + 1
         track = track_of(number, recent, times_us, cell_m, self._inflation_cells * cell_m)
-        told = self._told.setdefault(tracklet, track)
-        now = np.array(recent.frames) >= first
-        poses = track.poses_world_from_actor[now].copy()
+        told = before or track
+        poses = track.poses_world_from_actor.copy()
         # The ground stays where it is when the height that was told first is another.
         poses[:, 2, 3] += (told.size_m[2] - track.size_m[2]) / 2
-        return replace(
-            track,
-            kind=told.kind,
-            size_m=told.size_m,
-            poses_world_from_actor=poses,
-            times_us=track.times_us[now],
-            velocities_world_mps=track.velocities_world_mps[now],
-        )
+        same = replace(track, kind=told.kind, size_m=told.size_m, poses_world_from_actor=poses)
+        part = _part(same, np.array(recent.frames) >= first)
+        self._last[tracklet] = part
+        self._parts.setdefault(number, []).append(part)
+        return _joined([_part(before, np.array([-1])), part]) if before is not None and goes_on else part
+
+
+def _part(track: Track, chosen: np.ndarray) -> Track:
+    return replace(
+        track,
+        poses_world_from_actor=track.poses_world_from_actor[chosen],
+        times_us=track.times_us[chosen],
+        velocities_world_mps=track.velocities_world_mps[chosen],
+    )
+
+
+def _joined(parts: Sequence[Track]) -> Track:
+    return replace(
+        parts[0],
+        poses_world_from_actor=np.concatenate([part.poses_world_from_actor for part in parts]),
+        times_us=np.concatenate([part.times_us for part in parts]),
+        velocities_world_mps=np.concatenate([part.velocities_world_mps for part in parts]),
+    )

@@ -13,6 +13,22 @@ _POINT = np.dtype(
 )
 
 
+SETTING_NAMES = (
+    "synchronous_mode",
+    "no_rendering_mode",
+    "fixed_delta_seconds",
+    "substepping",
+    "max_substep_delta_time",
+    "max_substeps",
+    "max_culling_distance",
+    "deterministic_ragdolls",
+    "tile_stream_distance",
+    "actor_active_distance",
+    "spectator_as_ego",
+)
+"""Attributes of ``carla.WorldSettings``."""
+
+
 class ClientSnapshot:
     """A ``carla.WorldSnapshot``."""
 
@@ -46,6 +62,11 @@ class ClientSnapshot:
             return None
         velocity = found.get_velocity()
         return ActorSnapshot(transform_of(found.get_transform()), (velocity.x, velocity.y, velocity.z))
+
+
+def settings_of(theirs: Any) -> dict[str, bool | int | float | None]:
+    """The plain values of a ``carla.WorldSettings``, by name."""
+    return {name: getattr(theirs, name) for name in SETTING_NAMES}
 
 
 def info_of(actor: Any) -> ActorInfo:

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dyncity_carla.journal import Run, journal_folder, journals_in
 from dyncity_carla.ports import RoadMap
 from dyncity_carla.roads import roads_of_document
 from dyncity_carla.world import CarlaWorld
-from dyncity_sim.errors import MapError
+from dyncity_sim.errors import MapError, SimulatorError
 
 LOADING_S = 120.0
 """Unreal takes this long to load a town or to build one of an OpenDRIVE file."""
@@ -34,11 +35,12 @@ def open_map(world: CarlaWorld, spec: str) -> RoadMap:
 
     Raises:
         MapError: the file is missing or has no lane to drive on.
-        SimulatorError: the server has no such town, or does not load it in time.
+        SimulatorError: the server has no such town, does not load it in time, or another run is at work in its world.
     """
     if not spec:
         return world.roads()
     if not spec.endswith(".xodr"):
+        check_unused(world)
         with world.patience(LOADING_S):
             world.load_town(spec)
             return wait_for_roads(world)
@@ -57,12 +59,24 @@ def load_document(world: CarlaWorld, name: str, opendrive: str) -> RoadMap:
 
     Raises:
         MapError: it cannot be read or has no lane to drive on.
-        SimulatorError: the server does not load it in time.
+        SimulatorError: the server does not load it in time, or another run is at work in its world.
     """
     roads_of_document(name, opendrive)
+    check_unused(world)
     with world.patience(LOADING_S):
         world.load_opendrive(opendrive, GENERATION)
         return wait_for_roads(world)
+
+
+def check_unused(world: CarlaWorld) -> None:
+    """Raise SimulatorError while another run of this machine is at work in a world that is to be replaced."""
+    runs = [journal.run for _, journal in journals_in(journal_folder(world.address))]
+    at_work = [run for run in runs if run.is_alive and run != Run.current()]
+    if at_work:
+        raise SimulatorError(
+            f"Process {at_work[0].pid} of this machine is at work in the world of {world.address}, and loading another "
+            "one would take everything from it: wait until it is done, or use another server."
+        )
 
 
 def wait_for_roads(

@@ -201,5 +201,5 @@ class ScenePlayback:
         )
 
     def _role(self, figure: Figure) -> str:
-        what = f"track{figure.id}" if figure.id > 0 else f"prop{-figure.id}"
+        what = f"track{figure.id}" if figure.is_actor else f"prop{-figure.id}"
         return self._session.run.role(what)

@@ -12,11 +12,16 @@ from dyncity_carla.ports import BoundingBox, Command, Destroy, Outcome, Place, S
 from dyncity_sim.domain.frames import Pose
 from dyncity_sim.domain.recording import ActorKind
 
-LIFTS_M = (0.2, 0.6, 1.2)
-"""Where there is no room for an actor, it is made this much higher and put down at once."""
+ACTOR_LIFTS_M = (0.2, 1.2, 100.0)
+PROP_LIFTS_M = (0.2, 0.6, 1.2)
+"""Where there is no room for a figure, it is made this much higher and put down at once.
+
+The last step is above everything that may be in an actor's way: its track leads through that at later ticks as well.
+A prop stays out of what it would stand in.
+"""
 
 PERSISTENCE_TICKS = 10
-"""An actor for which there is no room is tried for at each of so many ticks, and from then on at every tenth."""
+"""A figure for which there is no room is tried for at each of so many ticks, and from then on at every tenth."""
 
 MOVED_M = 1e-3
 """A guess at an actor's place that is off by more than this is put right once its box is known."""
@@ -35,7 +40,7 @@ class Figure:
     """A thing to show at one time.
 
     Attributes:
-        id: stable over time.
+        id: stable over time; positive for an actor of the scene, negative for a prop.
         blueprint_id: what stands for it.
         size_m: length, width, height of the thing itself; the blueprint's may differ.
         pose_world_from_actor: ``(4, 4)`` middle of the thing's box, right-handed.
@@ -46,6 +51,11 @@ class Figure:
     size_m: tuple[float, float, float]
     pose_world_from_actor: Pose
 
+    @property
+    def is_actor(self) -> bool:
+        """Whether it is on a track, and not a prop."""
+        return self.id > 0
+
 
 @dataclass(frozen=True)
 class Unspawned:
@@ -54,7 +64,7 @@ class Unspawned:
     Attributes:
         id: of the figure.
         blueprint_id: what should have stood for it.
-        attempts: ticks at which it was tried.
+        attempts: ticks at which it was wanted and not there.
         reason: the server's words at the last attempt.
         shown_later: room was found after all.
     """
@@ -137,11 +147,13 @@ class Player:
     def _settle(self, new: Sequence[Figure], outcomes: Sequence[Outcome]) -> None:
         """Note what was spawned, and lift what was not; put right what stood on a guess."""
         refused = self._note(new, outcomes)
-        for lift_m in LIFTS_M:
+        for actor_lift_m, prop_lift_m in zip(ACTOR_LIFTS_M, PROP_LIFTS_M, strict=True):
             if not refused:
                 break
-            outcomes = self._stage.batch([self._spawn(figure, lift_m) for figure, _ in refused])
-            refused = self._note([figure for figure, _ in refused], outcomes)
+            again = [figure for figure, _ in refused]
+            lifts_m = [actor_lift_m if figure.is_actor else prop_lift_m for figure in again]
+            outcomes = self._stage.batch([self._spawn(*pair) for pair in zip(again, lifts_m, strict=True)])
+            refused = self._note(again, outcomes)
         for figure, reason in refused:
             before = self._unspawned.get(figure.id)
             attempts = before.attempts + 1 if before else 1

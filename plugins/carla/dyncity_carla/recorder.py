@@ -19,7 +19,7 @@ from dyncity_carla.options import (
 )
 from dyncity_carla.simulator import CarlaSimulator
 from dyncity_carla.traffic import add_traffic
-from dyncity_carla.world import SUPPORTED_VERSION
+from dyncity_carla.versions import SUPPORTED_VERSION
 from dyncity_sim.dataset.carlasc import export_carlasc
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
 from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ, FRAMES_PER_CHUNK

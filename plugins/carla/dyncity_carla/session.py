@@ -157,9 +157,11 @@ class Session:
             remove_journal(self._file)
             self._journal = Journal(self.run)
             return
-        if self.world.is_silent:
-            self.world.set_timeout(CLEANING_S)
         try:
+            if self.world.is_silent:
+                self.world.reconnect(CLEANING_S)
+                self._actors.update(self._lidars)
+                self._lidars.clear()
             self._give_back()
         except SimulatorError as error:
             _log.warning("Not all was given back, the next run does it: %s", error)
@@ -176,7 +178,8 @@ class Session:
         self.world.end_traffic()
         while self._lidars:
             self.world.stop_lidar(self._lidars.pop())
-        self.world.batch([Destroy(actor_id) for actor_id in sorted(self._actors)])
+        # Sensors are younger than what carries them, and go before it.
+        self.world.batch([Destroy(actor_id) for actor_id in sorted(self._actors, reverse=True)])
         self._actors.clear()
         for actor_id in sorted(self._borrowed):
             # Its owner may have destroyed it meanwhile.

@@ -1,12 +1,11 @@
 """CARLA behind the simulator port: an ego that follows plans, and generated actors around it as it does."""
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self
 
 import numpy as np
 
@@ -23,15 +22,17 @@ from dyncity_carla.ports import Snapshot
 from dyncity_carla.route import Route
 from dyncity_carla.sensing import Observer, RoadSurface, draw_rig
 from dyncity_carla.session import STEP_S, Session
+from dyncity_carla.shown_file import ShownFile
 from dyncity_carla.speed import SpeedLimits
 from dyncity_carla.timeline import Timeline, between
 from dyncity_carla.world import CarlaWorld, connect
 from dyncity_sim.domain.conditions import EgoPlan
-from dyncity_sim.domain.frames import Pose, planar_from_poses
+from dyncity_sim.domain.frames import Pose
 from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, merged_labels
 from dyncity_sim.errors import InvalidInputError, SimulatorError
 from dyncity_sim.scene.live import LiveTracks
@@ -110,10 +111,7 @@ class CarlaSimulator:
             )
             for number, spec in enumerate(rig)
         ]
-        self._shown: TextIO | None = None
-        if options.shown is not None:
-            options.shown.parent.mkdir(parents=True, exist_ok=True)
-            self._shown = self._resources.enter_context(options.shown.open("w", encoding="utf-8"))
+        self._shown = None if options.shown is None else self._resources.enter_context(ShownFile(options.shown))
         self._pose: Pose = self._ego.pose(place)
         self._snapshot = self._move_to(self._pose, ())
 
@@ -136,6 +134,11 @@ class CarlaSimulator:
     def opendrive(self) -> str:
         """The road network as an OpenDRIVE document."""
         return self._roads.opendrive
+
+    @property
+    def shown_tracks(self) -> tuple[Track, ...]:
+        """The generated actors on the tracks that they were shown on; those that found no room are among them."""
+        return self._live.tracks
 
     @property
     def unspawned(self) -> tuple[Unspawned, ...]:
@@ -211,7 +214,9 @@ class CarlaSimulator:
         found = self._snapshot.actor(self._ego.actor_id)
         assert found is not None
         self._pose, self._time_us = self._ego.pose(found.transform), time_us
-        self._tell(figures)
+        if self._shown is not None:
+            ego = self._ego.actor_id, self._pose
+            self._shown.tell(self._snapshot.frame, time_us, ego, figures, self._player.shown)
 
     def _move_to(self, pose: Pose, figures: Sequence[Figure]) -> Snapshot:
         """Show figures with the ego on a pose, and let the world go on until it is there."""
@@ -248,33 +253,8 @@ class CarlaSimulator:
         self._world.draw_boxes(boxes, BOX_LIFE_S)
 
     def _role(self, figure: Figure) -> str:
-        what = f"track{figure.id}" if figure.id > 0 else f"prop{-figure.id}"
+        what = f"track{figure.id}" if figure.is_actor else f"prop{-figure.id}"
         return self._session.run.role(what)
-
-    def _tell(self, figures: Sequence[Figure]) -> None:
-        """One line of ``--shown``: what the frame shows, and where the boxes' middles are, in our frame."""
-        if self._shown is None:
-            return
-        actors = self._player.shown
-        line = {
-            "frame": self._snapshot.frame,
-            "time_us": self._time_us,
-            "ego": {"actor": self._ego.actor_id, "xyz_m": _rounded(self._pose), "yaw_deg": _yaw_deg(self._pose)},
-            "figures": [
-                {
-                    "track": figure.id,
-                    "actor": actors[figure.id],
-                    "blueprint": figure.blueprint_id,
-                    "size_m": [round(edge, 4) for edge in figure.size_m],
-                    "xyz_m": _rounded(figure.pose_world_from_actor),
-                    "yaw_deg": _yaw_deg(figure.pose_world_from_actor),
-                }
-                for figure in figures
-                if figure.id in actors
-            ],
-            "unspawned": [figure.id for figure in figures if figure.id not in actors],
-        }
-        self._shown.write(json.dumps(line) + "\n")
 
 
 def in_merged_classes(occupancy: OccupancySequence) -> OccupancySequence:
@@ -289,12 +269,3 @@ def in_merged_classes(occupancy: OccupancySequence) -> OccupancySequence:
         CARLASC,
         occupancy.observed,
     )
-
-
-def _rounded(pose: Pose) -> list[float]:
-    return [round(float(value), 6) for value in pose[:3, 3]]
-
-
-def _yaw_deg(pose: Pose) -> float:
-    """Counter-clockwise from the world's x axis."""
-    return round(float(np.rad2deg(planar_from_poses(pose)[2])), 5)

@@ -124,6 +124,11 @@ class SumoSimulator:
         """The road network as an OpenDRIVE document."""
         return self._town.network.opendrive
 
+    @property
+    def shown_tracks(self) -> None:
+        """Nothing of what is generated is shown."""
+        return None
+
     def observe(self) -> RecordedFrame:
         """What is around the ego now."""
         others = self._actors[self._actors.ids != self._town.traffic.actor_id(self._ego.vehicle_id)]

@@ -1,4 +1,4 @@
-"""The real client library against the loopback server, each in a process of its own, in a generated town."""
+"""The real client library against the loopback server, each in a process of its own, in one town or in all of them."""
 
 import json
 import os
@@ -9,7 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from dyncity_sim.domain.conditions import EgoPlan
+from dyncity_sim.domain.generation import Continuation, GeneratedChunk, Timings
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.taxonomy import CARLASC
 
 if find_spec("carla") is None or find_spec("msgpack") is None:
     collect_ignore_glob = ["test_*.py"]
@@ -37,25 +44,47 @@ def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(params=["generated", "Town01", "Town02", "Town04", "Town06"])
+def every_town(request: pytest.FixtureRequest) -> str:
+    """A test that uses this is run in a generated town and in each of CARLA's own."""
+    return str(request.param)
+
+
 @pytest.fixture
-def loopback(town: Path, tmp_path: Path, state_folder: Path) -> Iterator[Any]:
+def map_file(request: pytest.FixtureRequest) -> Path:
+    """The OpenDRIVE file of the test's world."""
+    name = request.getfixturevalue("every_town") if "every_town" in request.fixturenames else "generated"
+    if name == "generated":
+        town: Path = request.getfixturevalue("town")
+        return town
+    file = REAL_TOWNS / f"{name}.xodr"
+    if not file.is_file():
+        pytest.skip(f"no {file.name} in a folder shared/maps/carla beside the checkout")
+    return file
+
+
+@pytest.fixture
+def loopback(map_file: Path, tmp_path: Path, state_folder: Path) -> Iterator[Any]:
     """A loopback server; the test fails when a client breaks the wire's rules."""
     from dyncity_carla.loopback.process import LoopbackProcess
 
-    with LoopbackProcess(town, tmp_path / "loopback.log") as server:
+    with LoopbackProcess(map_file, tmp_path / "loopback.log") as server:
         yield server
 
 
-@pytest.fixture(params=["Town01", "Town02", "Town04", "Town06"])
-def loopback_of_real_town(request: pytest.FixtureRequest, tmp_path: Path, state_folder: Path) -> Iterator[Any]:
-    """A loopback server on one of CARLA's own towns."""
-    from dyncity_carla.loopback.process import LoopbackProcess
+@pytest.fixture
+def chunk_with_car() -> Callable[..., GeneratedChunk]:
+    """Draws a car that drives beside the ego of a plan, at a place of its frame."""
 
-    file = REAL_TOWNS / f"{request.param}.xodr"
-    if not file.is_file():
-        pytest.skip(f"no {file.name} in a folder shared/maps/carla beside the checkout")
-    with LoopbackProcess(file, tmp_path / "loopback.log") as server:
-        yield server
+    def draw(plan: EgoPlan, centre_ego_m: tuple[float, float] = (10.0, 4.0)) -> GeneratedChunk:
+        labels = np.zeros((len(plan), *CARLASC_GRID.shape), dtype=np.uint8)
+        labels[..., 0] = CARLASC.index("road")
+        x, y, _ = CARLASC_GRID.indices(np.array([*centre_ego_m, 0.0]))
+        labels[:, x - 5 : x + 6, y - 2 : y + 3, 1:5] = CARLASC.index("vehicle")
+        occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, CARLASC_GRID, CARLASC)
+        return GeneratedChunk(occupancy, Continuation("drawn", b""), 0, "drawn", Timings())
+
+    return draw
 
 
 @pytest.fixture

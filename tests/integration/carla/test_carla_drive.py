@@ -7,28 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dyncity_carla.frames import CarlaTransform, mirrored_points, pose_from_carla
-from dyncity_carla.options import DriveOptions, ServerOptions
 from dyncity_carla.simulator import CarlaSimulator
+from dyncity_carla.timeline import Timeline
 
 from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.frames import planar_from_poses, transform_points
-from dyncity_sim.domain.generation import Continuation, GeneratedChunk, Timings
-from dyncity_sim.domain.grid import CARLASC_GRID
-from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.scene.read import read_scene
 
 POSITION_M, ANGLE_DEG = 0.01, 0.1
-
-
-def chunk_with_car(plan, centre_ego_m=(10.0, 4.0)):
-    """A car that drives beside the ego, at a place of its frame."""
-    labels = np.zeros((len(plan), *CARLASC_GRID.shape), dtype=np.uint8)
-    labels[..., 0] = CARLASC.index("road")
-    x, y, _ = CARLASC_GRID.indices(np.array([*centre_ego_m, 0.0]))
-    labels[:, x - 5 : x + 6, y - 2 : y + 3, 1:5] = CARLASC.index("vehicle")
-    occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, CARLASC_GRID, CARLASC)
-    return GeneratedChunk(occupancy, Continuation("drawn", b""), 0, "drawn", Timings())
 
 
 def ground_middle(transform, box_centre, box_extent):
@@ -50,6 +37,21 @@ def assert_shown_as_told(told, history, boxes):
             assert abs((yaw_deg - figure["yaw_deg"] + 180) % 360 - 180) < ANGLE_DEG
             compared += 1
     return compared
+
+
+def in_the_scene(told, scene):
+    """What was told of each frame, at the places that the written scene has: for all of its actors then, no others."""
+    timeline, lines = Timeline(scene.tracks), []
+    for line in told:
+        standing = {track.id: (track, pose) for track, pose in timeline.at(line["time_us"])}
+        assert {figure["track"] for figure in line["figures"]} == standing.keys()
+        figures = []
+        for figure in line["figures"]:
+            track, pose = standing[figure["track"]]
+            yaw_deg = float(np.rad2deg(planar_from_poses(pose)[2]))
+            figures.append(figure | {"size_m": track.size_m, "xyz_m": pose[:3, 3], "yaw_deg": yaw_deg})
+        lines.append(line | {"figures": figures})
+    return lines
 
 
 WATCHER = """
@@ -116,13 +118,16 @@ def test_a_minute_with_forty_generated_actors_is_shown_to_the_centimetre(
     assert told[-1]["time_us"] - told[0]["time_us"] >= 60_000_000
     assert min(len(line["figures"]) for line in told) >= 40
     snapshots = {line["frame"]: line["transforms"] for line in lines_of(watcher())}
-    assert assert_shown_as_told(told, snapshots, boxes) > 40 * len(told)
-    assert (tmp_path / "drive" / "scene" / "scene.json").is_file()
+    scene = read_scene(tmp_path / "drive" / "scene")
+    assert scene.times_us.tolist() == [line["time_us"] for line in told]
+    assert assert_shown_as_told(in_the_scene(told, scene), snapshots, boxes) > 40 * len(told)
     assert loopback.inspector.actors() == []
     assert loopback.inspector.world()["settings"]["synchronous_mode"] is False
 
 
-def test_the_client_s_own_snapshots_hold_the_actors_where_the_tracks_have_them(drive_options, tmp_path, lines_of):
+def test_the_client_s_own_snapshots_hold_the_actors_where_the_tracks_have_them(
+    drive_options, tmp_path, lines_of, chunk_with_car
+):
     shown = tmp_path / "shown.jsonl"
     with CarlaSimulator(drive_options(shown=shown), "", 2) as simulator:
         boxes, history = {}, {}
@@ -143,7 +148,23 @@ def test_the_client_s_own_snapshots_hold_the_actors_where_the_tracks_have_them(d
     assert assert_shown_as_told(lines_of(shown), history, boxes) == 32
 
 
-def test_a_car_generated_ahead_left_of_the_ego_stands_ahead_left_in_carla(loopback, drive_options):
+def test_an_actor_that_is_refused_at_first_is_shown_as_soon_as_it_is_not(
+    loopback, drive_options, tmp_path, lines_of, chunk_with_car
+):
+    shown = tmp_path / "shown.jsonl"
+    with CarlaSimulator(drive_options(shown=shown), "", 2) as simulator:
+        # Two ticks of one try on the spot and three above it, and half of a third.
+        loopback.inspector.fault("refuse-spawns", count=10)
+        plan = simulator.plan(16)
+        for _ in simulator.follow(plan, chunk_with_car(plan)):
+            pass
+        (late,) = simulator.unspawned
+    assert (late.attempts, late.shown_later) == (2, True)
+    assert [len(line["figures"]) for line in lines_of(shown)] == [0, 0] + [1] * 14
+    assert [len(line["unspawned"]) for line in lines_of(shown)] == [1, 1] + [0] * 14
+
+
+def test_a_car_generated_ahead_left_of_the_ego_stands_ahead_left_in_carla(loopback, drive_options, chunk_with_car):
     with CarlaSimulator(drive_options(), "", 2) as simulator:
         plan = simulator.plan(16)
         for _ in simulator.follow(plan, chunk_with_car(plan, (10.0, 4.0))):
@@ -191,18 +212,16 @@ def test_frames_show_the_ego_on_its_plan_and_the_road_under_it(drive_options):
     assert (road == 7).mean() > 0.8
 
 
-@pytest.mark.slow
-def test_the_ego_keeps_to_its_plans_and_to_the_road_in_carla_s_own_towns(loopback_of_real_town):
-    server = ServerOptions("127.0.0.1", loopback_of_real_town.port, 60.0)
-    options = DriveOptions(server, lidars=2, points_per_sweep=4000, furniture="none")
-    with CarlaSimulator(options, "", 4) as simulator:
+@pytest.mark.usefixtures("every_town")
+def test_the_ego_keeps_to_its_plans_and_to_the_road_in_every_town(loopback, drive_options, chunk_with_car):
+    with CarlaSimulator(drive_options(lidars=2, points_per_sweep=4000), "", 4) as simulator:
         for _ in range(3):
             plan = simulator.plan(16)
             frames = list(simulator.follow(plan, chunk_with_car(plan)))
             last = frames[-1]
             np.testing.assert_allclose(last.pose_world_from_ego, plan.poses_world_from_ego[-1], atol=0.01)
             assert (last.labels[60:69, 60:69, 0] == 7).mean() > 0.8
-    assert loopback_of_real_town.inspector.actors() == []
+    assert loopback.inspector.actors() == []
 
 
 TICKER = """
@@ -247,18 +266,24 @@ def ticker(loopback):
         process.communicate()
 
 
-def test_another_client_ticks_and_its_ego_is_driven_and_given_back(loopback, drive_options, ticker, tmp_path, lines_of):
+def test_another_client_ticks_and_its_ego_is_driven_and_given_back(
+    loopback, drive_options, ticker, tmp_path, lines_of, chunk_with_car
+):
     ticker(0.05, "hero")
     shown = tmp_path / "shown.jsonl"
     (before,) = loopback.inspector.actors("vehicle.", "hero")
     with CarlaSimulator(drive_options("external", shown=shown), "", 5) as simulator:
-        plan = simulator.plan(16)
-        frames = list(simulator.follow(plan, chunk_with_car(plan)))
+        for _ in range(2):
+            plan = simulator.plan(16)
+            frames = list(simulator.follow(plan, chunk_with_car(plan)))
+            assert [frame.time_us for frame in frames] == plan.times_us.tolist()
+            np.testing.assert_allclose([f.pose_world_from_ego for f in frames], plan.poses_world_from_ego, atol=0.02)
         (driven,) = loopback.inspector.actors("vehicle.", "hero")
         assert driven["simulates_physics"] is False
-    assert [frame.time_us for frame in frames] == plan.times_us.tolist()
-    np.testing.assert_allclose([f.pose_world_from_ego for f in frames], plan.poses_world_from_ego, atol=0.02)
-    assert min(len(line["figures"]) for line in lines_of(shown)) == 1
+    figures = [line["figures"] for line in lines_of(shown)]
+    assert [len(shown_at_once) for shown_at_once in figures] == [1] * 32
+    # Between two chunks too, the same actor stays in the world.
+    assert len({figure["actor"] for (figure,) in figures}) == 1
     (after,) = loopback.inspector.actors("vehicle.")
     assert after["id"] == before["id"]
     assert after["simulates_physics"] is True

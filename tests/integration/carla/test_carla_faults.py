@@ -1,8 +1,12 @@
 """What goes wrong with a CARLA server ends in a message that helps, and leaves nothing behind."""
 
+import os
 import signal
+import socket
 import time
+from pathlib import Path
 
+import msgpack
 import pytest
 
 RECORD = ("--minutes", "5", "--lidars", "1", "--lidar-points", "1000", "--seed", "1")
@@ -34,6 +38,12 @@ def recording(loopback, dyncity, tmp_path):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 def is_untouched(loopback):
@@ -119,6 +129,15 @@ def test_a_stall_longer_than_the_timeout_ends_the_run_and_leaves_nothing(loopbac
     assert is_untouched(loopback)
 
 
+def test_a_connection_that_is_cut_ends_the_run_and_leaves_nothing(loopback, recording, finished):
+    process = recording("--timeout", "5")
+    loopback.inspector.fault("drop", channel="rpc")
+    code, _, complained = finished(process)
+    assert code == 1
+    assert "did not answer within 5 s" in complained.strip().splitlines()[-1]
+    assert is_untouched(loopback)
+
+
 def test_a_stall_shorter_than_the_timeout_is_waited_out(loopback, dyncity, finished, tmp_path):
     arguments = ["--minutes", "0.1", "--lidars", "1", "--lidar-points", "1000", "--timeout", "60"]
     process = dyncity("record", *arguments, "--out", str(tmp_path / "recording"))
@@ -126,6 +145,78 @@ def test_a_stall_shorter_than_the_timeout_is_waited_out(loopback, dyncity, finis
     loopback.inspector.fault("stall", seconds=10)
     code, _, complained = finished(process)
     assert code == 0, complained
+    assert is_untouched(loopback)
+
+
+TRAFFIC = ("--traffic", "3", "--timeout", "5")
+HELD_UP_S = 5 + 10
+"""The time-out, and what is spared for a tick beyond it."""
+
+
+def call_manager(port, method):
+    with socket.create_connection(("127.0.0.1", port), timeout=10.0) as connection:
+        connection.sendall(msgpack.packb([0, 1, method, []]))
+        assert msgpack.unpackb(connection.recv(4096)) == [1, 1, None, None]
+
+
+def child_of(process):
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return Path("/proc") / child
+
+
+@pytest.mark.slow
+def test_a_traffic_manager_that_never_wakes_ends_the_run_and_leaves_nothing(loopback, recording, finished, free_port):
+    process = recording(*TRAFFIC, "--traffic-port", str(free_port))
+    manager = child_of(process)
+    # Its thread ends, and the next tick waits for it for good.
+    call_manager(free_port, "shut_down")
+    began = time.monotonic()
+    code, _, complained = finished(process)
+    assert HELD_UP_S - 1 < time.monotonic() - began < HELD_UP_S + 60
+    assert code == 1
+    assert complained.strip().splitlines()[-1].startswith("dyncity: error: CARLA's traffic manager held the world of")
+    assert is_untouched(loopback)
+    assert not manager.exists()
+
+
+@pytest.mark.slow
+def test_a_stall_that_the_traffic_manager_does_not_survive_is_told_like_any_other(
+    loopback, recording, finished, free_port
+):
+    process = recording(*TRAFFIC, "--traffic-port", str(free_port))
+    loopback.inspector.fault("stall", seconds=12)
+    code, _, complained = finished(process)
+    assert code == 1
+    assert "did not answer within 5 s" in complained.strip().splitlines()[-1]
+    assert is_untouched(loopback)
+
+
+def test_a_traffic_manager_that_dies_ends_the_run_and_leaves_nothing(loopback, recording, finished, free_port):
+    process = recording(*TRAFFIC, "--traffic-port", str(free_port))
+    os.kill(int(child_of(process).name), signal.SIGKILL)
+    code, _, complained = finished(process)
+    assert code == 1
+    assert "CARLA's traffic manager" in complained.strip().splitlines()[-1]
+    assert "ended with status -9" in complained.strip().splitlines()[-1]
+    assert is_untouched(loopback)
+
+
+def test_a_traffic_manager_does_not_outlive_a_killed_run(loopback, recording, free_port):
+    process = recording(*TRAFFIC, "--traffic-port", str(free_port))
+    manager = child_of(process)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not manager.exists())
+
+
+@pytest.mark.slow
+def test_a_traffic_manager_without_a_free_port_is_refused(loopback, dyncity, finished, tmp_path):
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        arguments = [*RECORD, *TRAFFIC, "--traffic-port", str(port), "--out", str(tmp_path / "recording")]
+        code, _, complained = finished(dyncity("record", *arguments))
+    assert code == 1
+    assert f"a traffic manager on port {port}" in complained.strip().splitlines()[-1]
     assert is_untouched(loopback)
 
 
@@ -185,3 +276,15 @@ def test_two_runs_do_not_tick_one_world(loopback, recording, dyncity, finished, 
     process.terminate()
     assert finished(process)[0] == 143
     assert is_untouched(loopback)
+
+
+def test_a_world_in_which_a_run_is_at_work_is_not_replaced(loopback, recording, dyncity, finished, map_file, tmp_path):
+    process = recording()
+    episode = loopback.inspector.world()["episode"]
+    code, _, complained = finished(
+        dyncity("record", *RECORD, "--map", str(map_file), "--out", str(tmp_path / "second"))
+    )
+    assert code == 1
+    assert f"Process {process.pid} of this machine is at work in the world" in complained
+    assert loopback.inspector.world()["episode"] == episode
+    assert process.poll() is None

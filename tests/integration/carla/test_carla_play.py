@@ -6,8 +6,10 @@ from dyncity_carla.frames import CarlaTransform, carla_from_pose, mirrored_point
 from dyncity_carla.options import ServerOptions
 from dyncity_carla.plan import pose_of_car
 from dyncity_carla.play import PlayOptions, ScenePlayback
+from dyncity_carla.simulator import CarlaSimulator
 
 from dyncity_sim.domain.frames import planar_from_poses, transform_points
+from dyncity_sim.domain.occupancy import concatenate
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.scene.build import build_scene
 from dyncity_sim.scene.package import write_scene
@@ -66,6 +68,32 @@ def test_a_scene_s_actors_stand_on_their_tracks_at_their_times(loopback, scene_f
     assert [frame.time_us for frame in played] == scene.times_us.tolist()
     assert [frame.frame for frame in played] == list(range(played[0].frame, played[0].frame + len(played)))
     assert loopback.inspector.actors() == []
+
+
+@pytest.mark.usefixtures("every_town")
+def test_a_drive_is_played_as_it_was_shown_wherever_it_was_driven(loopback, drive_options, chunk_with_car, tmp_path):
+    def generated_actors():
+        actors = loopback.inspector.actors("vehicle.", "dyncity:")
+        return [(actor["type"], actor["transform"]) for actor in actors]
+
+    shown, driven = [], []
+    with CarlaSimulator(drive_options(), "", 2) as simulator:
+        for _ in range(2):
+            plan = simulator.plan(16)
+            chunk = chunk_with_car(plan)
+            shown += [generated_actors() for _ in simulator.follow(plan, chunk)]
+            driven.append(chunk.occupancy)
+        scene = build_scene(concatenate(driven), tracks=simulator.shown_tracks)
+    write_scene(scene, tmp_path / "scene", Provenance("drawn", (0,), "", "carlasc"))
+    options = PlayOptions(ServerOptions("127.0.0.1", loopback.port, 60.0), props=20)
+    with ScenePlayback(read_scene(tmp_path / "scene"), options) as playback:
+        played = [generated_actors() for _ in playback.play()]
+    assert [len(actors) for actors in shown] == [1] * 32
+    for now, then in zip(played, shown, strict=True):
+        ((blueprint, transform),) = now
+        assert blueprint == then[0][0]
+        np.testing.assert_allclose(transform[:3], then[0][1][:3], atol=0.01)
+        np.testing.assert_allclose(transform[3:], then[0][1][3:], atol=0.1)
 
 
 def test_the_player_says_where_the_ego_is_to_be_spawned(loopback, dyncity, finished, scene, scene_folder):

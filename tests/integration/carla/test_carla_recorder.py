@@ -15,6 +15,9 @@ from dyncity_sim.domain.taxonomy import CARLASC_RAW
 MARGIN_M = 0.45
 """A cell whose centre is this far from a border is all on one side of it."""
 
+REACH_M = 50.0
+"""From the middle of the grid to its corner, and half a house."""
+
 VEHICLE = CARLASC_RAW.index("vehicle")
 GROUND_CLASS = {
     1: CARLASC_RAW.index("road"),
@@ -33,12 +36,19 @@ client = carla.Client("127.0.0.1", int(sys.argv[1]))
 client.set_timeout(60.0)
 world = client.get_world()
 library = world.get_blueprint_library()
+waypoints = [waypoint for waypoint in world.get_map().generate_waypoints(6.0) if not waypoint.is_junction]
+start = next(waypoint for waypoint in waypoints if waypoint.next(40.0)).transform.location
 made = 0
-for number, waypoint in enumerate(world.get_map().generate_waypoints(12.0)):
+for number, waypoint in enumerate(waypoints):
     place = waypoint.transform
+    away_m = place.location.distance(start)
+    if away_m > 60.0 or (0.0 < away_m < 12.0) or number % 3 and away_m:
+        continue
     place.location.z += 0.02
-    blueprint = library.find(("vehicle.audi.tt", "vehicle.mercedes.sprinter", "vehicle.nissan.patrol")[number % 3])
-    actor = None if waypoint.is_junction or number % 4 else world.try_spawn_actor(blueprint, place)
+    name = "vehicle.tesla.model3" if away_m == 0.0 else ("vehicle.audi.tt", "vehicle.mercedes.sprinter")[number % 2]
+    blueprint = library.find(name)
+    blueprint.set_attribute("role_name", "hero" if away_m == 0.0 else "standing")
+    actor = world.try_spawn_actor(blueprint, place)
     if actor is not None:
         actor.set_simulate_physics(False)
         made += 1
@@ -48,19 +58,17 @@ print(made)
 
 @pytest.fixture
 def standing_traffic(loopback, state_folder):
-    """Vehicles of another client on every street."""
+    """An ego of another client, and vehicles on the streets around it."""
 
     done = subprocess.run(
         [sys.executable, "-c", TRAFFIC, str(loopback.port)], capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) > 10
+    assert int(done.stdout) > 5
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.usefixtures("standing_traffic")
+@pytest.mark.usefixtures("every_town", "standing_traffic")
 def test_a_carlasc_recording_is_the_world_where_it_was_observed(loopback, dyncity, finished, tmp_path):
-    out, frames = tmp_path / "town", 24
+    out, frames = tmp_path / "town", 18
     arguments = ["--minutes", str(frames / 600), "--lidars", "4", "--lidar-points", "6000", "--seed", "4"]
     code, said, complained = finished(dyncity("record", *arguments, "--format", "carlasc", "--out", str(out)), 600)
     assert code == 0, said + complained
@@ -78,13 +86,13 @@ def test_a_carlasc_recording_is_the_world_where_it_was_observed(loopback, dyncit
         pose = sequence.occupancy.poses_world_from_ego[number]
         labels, seen = sequence.occupancy.labels[number], observed[number]
         centres = centres_in_world(pose)
-        inside, near = in_boxes(centres, actors)
+        inside, near = in_boxes(centres, around(pose, actors))
         of_vehicles += int((inside & seen).sum())
         assert (labels[inside & seen] == VEHICLE).all()
         assert (sequence.instances[number][inside & seen] > 0).all()
         far = ~near & seen
         assert not (labels[far] == VEHICLE).any()
-        bare = far & ~in_boxes(centres, things)[1]
+        bare = far & ~in_boxes(centres, around(pose, things))[1]
         of_ground += assert_ground_is_true(loopback, labels, bare, centres)
     assert of_vehicles > 50
     assert of_ground > 500
@@ -93,6 +101,12 @@ def test_a_carlasc_recording_is_the_world_where_it_was_observed(loopback, dyncit
 def static_things(loopback):
     """Poles and the like, which stand on the ground's cells."""
     return loopback.inspector.environment()
+
+
+def around(pose, things):
+    """Those that may reach into the grid around an ego."""
+    x_m, y_m = mirrored_points(pose[:3, 3])[:2]
+    return [t for t in things if np.hypot(t["transform"][0] - x_m, t["transform"][1] - y_m) < REACH_M]
 
 
 def centres_in_world(pose):
@@ -142,7 +156,6 @@ def test_a_recording_of_nothing_is_refused(dyncity, finished, tmp_path):
     assert "--lidars" in complained
 
 
-@pytest.mark.slow
 def test_carla_s_own_traffic_drives_in_a_recording(loopback, dyncity, finished, tmp_path):
     from dyncity_sim.dataset.store import Recording
 

@@ -104,13 +104,25 @@ def test_the_first_actor_of_a_blueprint_is_put_right_before_the_tick(ledger, pla
     np.testing.assert_allclose(middle_of_underside(transform), [5.0, 0.0, 0.0], atol=1e-6)
 
 
-def test_without_room_an_actor_is_lifted_and_put_down_at_once(ledger, player):
-    ledger.refuses = lambda c: "collision" if isinstance(c, Spawn) and c.at.z_m - c.settle.z_m < 0.5 else ""
-    player.present([figure(1)])
-    assert set(player.shown) == {1}
+def refusing_below(lift_m):
+    return lambda c: "collision" if isinstance(c, Spawn) and c.at.z_m - c.settle.z_m < lift_m else ""
+
+
+@pytest.mark.parametrize(("number", "taken_up_to_m"), [(1, 0.5), (-1, 0.5), (1, 60.0)])
+def test_without_room_a_figure_is_lifted_and_put_down_at_once(ledger, player, number, taken_up_to_m):
+    ledger.refuses = refusing_below(taken_up_to_m)
+    player.present([figure(number)])
+    assert set(player.shown) == {number}
     (transform,) = ledger.actors.values()
     np.testing.assert_allclose(middle_of_underside(transform), [0.0, 0.0, 0.0], atol=1e-6)
     assert player.unspawned == ()
+
+
+def test_a_prop_is_not_put_into_a_house(ledger, player):
+    ledger.refuses = refusing_below(60.0)
+    player.present([figure(-1)])
+    assert player.shown == {}
+    assert [lost.id for lost in player.unspawned] == [-1]
 
 
 def test_what_finds_no_room_is_listed_and_tried_again(ledger, player):

@@ -9,7 +9,8 @@ from dyncity_carla.journal import Journal, Run, journal_folder, journals_in, rem
 from dyncity_carla.mailbox import Mailbox
 from dyncity_carla.ports import ActorInfo
 from dyncity_carla.session import same_settings, synchronous
-from dyncity_carla.world import check_versions, import_carla
+from dyncity_carla.versions import check_versions
+from dyncity_carla.world import import_carla
 
 from dyncity_sim.errors import MissingExtraError, SimulatorError
 

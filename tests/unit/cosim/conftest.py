@@ -15,6 +15,7 @@ from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.grid import CARLASC_GRID, LIDAR_HEIGHT_M, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
+from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.engine.null import NullBackend
 
@@ -32,6 +33,7 @@ class ScriptedStreet:
     attribution = "Map by the test's author"
     grid: Grid = CARLASC_GRID
     opendrive = "<OpenDRIVE/>"
+    shown_tracks: tuple[Track, ...] | None = None
 
     def __enter__(self) -> Self:
         return self

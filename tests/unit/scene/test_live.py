@@ -38,12 +38,53 @@ def test_an_actor_keeps_its_id_kind_and_size_over_the_borders_of_chunks(busy_str
         assert np.linalg.norm(np.diff(places, axis=0), axis=1).max() < 1.0
 
 
-def test_a_chunk_s_tracks_lie_within_its_times(busy_street):
-    live = LiveTracks()
+def test_a_chunk_s_tracks_begin_where_the_chunk_before_left_them(busy_street):
+    live, before, carried_on = LiveTracks(), {}, 0
     for chunk in chunks_of(busy_street):
-        for track in live.add(chunk):
-            assert track.times_us[0] >= chunk.times_us[0]
+        tracks = live.add(chunk)
+        for track in tracks:
             assert track.times_us[-1] <= chunk.times_us[-1]
+            if track.times_us[0] < chunk.times_us[0]:
+                left = before[track.id]
+                assert track.times_us[0] == left.times_us[-1] == chunk.times_us[0] - 100_000
+                np.testing.assert_array_equal(track.poses_world_from_actor[0], left.poses_world_from_actor[-1])
+                carried_on += 1
+        before = {track.id: track for track in tracks}
+    assert carried_on >= 4
+
+
+def test_the_whole_drive_s_tracks_are_what_was_told_of_each_chunk(busy_street):
+    live = LiveTracks()
+    parts = [track for chunk in chunks_of(busy_street) for track in live.add(chunk)]
+    assert [track.id for track in live.tracks] == sorted({track.id for track in parts})
+    for whole in live.tracks:
+        told = [part for part in parts if part.id == whole.id]
+        assert {time_us for part in told for time_us in part.times_us.tolist()} == set(whole.times_us.tolist())
+        for part in told:
+            at = np.searchsorted(whole.times_us, part.times_us)
+            np.testing.assert_array_equal(whole.times_us[at], part.times_us)
+            np.testing.assert_array_equal(whole.poses_world_from_actor[at], part.poses_world_from_actor)
+            np.testing.assert_array_equal(whole.velocities_world_mps[at], part.velocities_world_mps)
+            assert (whole.kind, whole.size_m) == (part.kind, part.size_m)
+
+
+def test_an_actor_out_of_sight_at_the_end_of_a_chunk_comes_back_under_a_new_id(build_street, street_actor):
+    street = build_street(
+        frames=32,
+        ego_speed_mps=5.0,
+        actors=[
+            street_actor(8.0, 3.0, 0.0, 5.0, absent=frozenset({15})),
+            street_actor(12.0, -2.0, 0.0, 6.0, absent=frozenset({16})),
+        ],
+    )
+    live = LiveTracks()
+    first, second = (live.add(chunk) for chunk in chunks_of(street))
+    assert [track.id for track in first] == [1, 2]
+    stayed, came_back = second
+    assert (stayed.id, came_back.id) == (2, 3)
+    assert stayed.times_us[:2].tolist() == street.times_us[[15, 17]].tolist()
+    assert came_back.times_us[0] == street.times_us[16]
+    assert (came_back.kind, came_back.size_m) == (first[0].kind, first[0].size_m)
 
 
 def test_live_tracks_stand_where_those_of_the_whole_drive_do(busy_street):

@@ -15,6 +15,7 @@ from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError, StorageError
 from dyncity_sim.scene.build import build_scene
+from dyncity_sim.scene.live import LiveTracks
 from dyncity_sim.scene.openscenario import openscenario_document
 from dyncity_sim.scene.package import write_scene
 
@@ -47,6 +48,19 @@ def test_the_scenario_is_valid_openscenario_1_0(scene, openscenario_schema):
 def test_a_scene_without_actors_or_motion_is_valid_openscenario_too(build_street, openscenario_schema, arguments):
     document = openscenario_document(build_scene(build_street(**arguments)))
     assert [e.reason for e in openscenario_schema.iter_errors(document)] == []
+
+
+def test_a_scene_of_tracks_that_were_shown_is_valid_openscenario_however_short_they_are(
+    build_street, street_actor, openscenario_schema
+):
+    briefly = street_actor(25, 2, np.pi, 7, absent=frozenset(range(32)) - {14, 15, 16})
+    street = build_street(frames=32, actors=[street_actor(8, -1.7, 0, 9), briefly])
+    live = LiveTracks()
+    for first in (0, 16):
+        live.add(street[first : first + 16])
+    assert sorted(len(track) for track in live.tracks) == [1, 32]
+    scene = build_scene(street, tracks=live.tracks)
+    assert [e.reason for e in openscenario_schema.iter_errors(openscenario_document(scene))] == []
 
 
 def test_trajectories_pass_through_the_tracks_at_their_times(scene):
