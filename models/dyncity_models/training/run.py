@@ -6,9 +6,10 @@ from time import monotonic
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 
+from dyncity_models.training.averaging import warmed_up_average
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_sim.config import save_config
 
@@ -92,7 +93,7 @@ def fit(
         num_sanity_val_steps=0,
         enable_model_summary=False,
         callbacks=[
-            EMAWeightAveraging(decay=optimiser.ema_decay, use_buffers=False),
+            WeightAveraging(use_buffers=False, multi_avg_fn=warmed_up_average(optimiser.ema_decay)),
             ModelCheckpoint(
                 out / "checkpoints",
                 every_n_train_steps=run.checkpoint_every,

@@ -13,6 +13,7 @@ import pytest
 import torch
 from dyncity_models.backend import load
 from dyncity_models.checkpoint import load_model
+from dyncity_models.training.averaging import warmed_up_average
 from dyncity_models.training.config import (
     AutoencoderTrainingConfig,
     DataConfig,
@@ -183,6 +184,23 @@ def test_the_shipped_configurations_fit(stage, schema, pytestconfig):
 
 def test_a_fresh_run_begins_at_step_zero(tmp_path):
     assert resumed_step(RunConfig(str(tmp_path))) == 0
+
+
+def test_averaged_weights_forget_where_a_run_began_and_then_decay_at_the_rate_asked_for():
+    model = nn.Linear(1, 1, bias=False)
+    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=warmed_up_average(0.99))
+    with torch.no_grad():
+        model.weight.fill_(1000.0)
+        averaged.update_parameters(model)
+        model.weight.fill_(1.0)
+        for _ in range(300):
+            averaged.update_parameters(model)
+        assert averaged.module.weight.item() == pytest.approx(1.0, abs=1e-3)
+        for _ in range(1000):
+            averaged.update_parameters(model)
+        model.weight.fill_(2.0)
+        averaged.update_parameters(model)
+    assert averaged.module.weight.item() == pytest.approx(1.01, abs=1e-3)
 
 
 def test_the_rate_of_a_run_that_is_limited_in_time_decays_with_the_time():
