@@ -30,9 +30,11 @@ recorded() { # suffixes: folders that are there
 }
 
 cores=$(nproc)
-render_all $((cores / 3 + 1)) "" seen validation
-say "rendered what sensors see"
-render_all $(((cores + 3) / 4)) --blind dense &
+if [ ! -d "$out/vae/export" ]; then
+  render_all $((cores / 3 + 1)) "" seen validation
+  say "rendered what sensors see"
+fi
+render_all $(((cores + 3) / 4)) --blind seen dense validation &
 dense=$!
 if [ ! -d "$out/vae/export" ]; then
   $dyncity train vae --config "$here/vae.yaml" run.out="$out/vae" run.most_minutes="$vae_minutes" \
