@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64, UInt8
+from rich.progress import track
 from torch import Tensor
 
 from dyncity_sim.dataset.store import Recording
@@ -140,7 +141,8 @@ class FrameStore:
             return source.planar(drive)
 
         with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
-            planar = list(pool.map(read, range(len(source))))
+            drives = track(pool.map(read, range(len(source))), "reading recordings", total=len(source))
+            planar = list(drives)
         return cls(cells, np.concatenate(planar), starts)
 
     def __len__(self) -> int:
