@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt32
+from jaxtyping import Float32, UInt8, UInt32
 
+from dyncity_sim.dataset.label_maps import CARLASC_LABELS
+from dyncity_sim.dataset.labelled import LabelledFrames, check_range
 from dyncity_sim.dataset.store import Recording
-from dyncity_sim.domain.frames import Poses, inverse, planar_from_poses
+from dyncity_sim.domain.frames import Poses, check_poses, check_times, inverse, planar_from_poses
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import RecordedFrame
@@ -82,34 +84,95 @@ def write_carlasc(frames: Sequence[RecordedFrame], folder: Path, attribution: st
         _write_sequence(frames, partial / "cartesian", attribution)
 
 
-def read_carlasc(folder: Path) -> CarlaScSequence:
-    """Read one sequence, ours or a published one, given the folder that holds ``cartesian``.
+class CarlaScFolder:
+    """One sequence on disk, ours or a published one, right-handed; cells are read when asked for. An OccupancySource.
 
     Published sequences say nothing of their place in the world: their first frame is put at the origin.
+
+    Args:
+        folder: the one that holds ``cartesian``.
+        name: what to call it; the folder's name when empty.
+
+    Attributes:
+        name: its name.
+        grid: where the cells lie.
+        attribution: credit that came with it; None in CarlaSC as published, which says nothing of it.
+        poses_world_from_ego: ``(T, 4, 4)``.
+        times_us: ``(T,)``.
+
+    Raises:
+        InvalidInputError: files are missing or damaged.
+    """
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        self._cartesian = folder / "cartesian"
+        self.name = name or folder.name
+        params = _params(self._cartesian)
+        if params.get("handedness", "left") != "left":
+            raise InvalidInputError("params.json handedness", repr(params["handedness"]), "'left'")
+        try:
+            self.grid = _grid(params)
+            first = np.array(params.get("pose_world_from_first", np.eye(4)), dtype=np.float64).reshape(4, 4)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError(
+                str(self._cartesian / "params.json"), repr(error), "grid_size, min_bound and max_bound of CarlaSC"
+            ) from error
+        self.attribution: str | None = str(params["attribution"]) if "attribution" in params else None
+        relative = _mirrored(_square(_table(self._cartesian / "poses.txt", 12)))
+        times_us = np.round(_table(self._cartesian / "times.txt", 1)[:, 0] * 1e6).astype(np.int64)
+        self.poses_world_from_ego: Poses = check_poses(first @ relative, f"{self._cartesian / 'poses.txt'}")
+        self.times_us = check_times(times_us, f"{self._cartesian / 'times.txt'}", len(relative))
+
+    def __len__(self) -> int:
+        return len(self.poses_world_from_ego)
+
+    def frames(self, start: int, stop: int) -> LabelledFrames:
+        """Raw classes and ``counts > 0`` of some frames; see OccupancySource."""
+        return LabelledFrames(self.labels(start, stop), self.counts(start, stop) > 0)
+
+    def labels(self, start: int, stop: int) -> UInt8[np.ndarray, "T X Y Z"]:
+        """Raw classes as seen."""
+        stored = self._cells("evaluation", ".label", "<u4", start, stop)
+        labels = [
+            CARLASC_LABELS.read(cells, str(self._cartesian / "evaluation" / f"{start + row:06d}.label"))
+            for row, cells in enumerate(stored)
+        ]
+        return np.stack(labels)
+
+    def counts(self, start: int, stop: int) -> Float32[np.ndarray, "T X Y Z"]:
+        """Samples per cell."""
+        return self._cells("evaluation", ".bin", "<f4", start, stop)
+
+    def instances(self, start: int, stop: int) -> UInt32[np.ndarray, "T X Y Z"] | None:
+        """Actor ids, or None where there are none (CarlaSC as published)."""
+        if not (self._cartesian / "instances").is_dir():
+            return None
+        return self._cells("instances", ".instance", "<u4", start, stop)
+
+    def _cells(self, folder: str, suffix: str, dtype: str, start: int, stop: int) -> np.ndarray:
+        chosen = check_range(start, stop, len(self), self.name)
+        files = [self._cartesian / folder / f"{frame:06d}{suffix}" for frame in chosen]
+        return _cells(files, np.dtype(dtype), self.grid)
+
+
+def read_carlasc(folder: Path) -> CarlaScSequence:
+    """Read one whole sequence, given the folder that holds ``cartesian``; see CarlaScFolder.
 
     Raises:
         InvalidInputError: files are missing, have the wrong size, or hold labels out of the taxonomy.
     """
-    cartesian = folder / "cartesian"
-    params = _params(cartesian)
-    grid = _grid(params)
-    if params.get("handedness", "left") != "left":
-        raise InvalidInputError("params.json handedness", repr(params["handedness"]), "'left'")
-    rows = _table(cartesian / "poses.txt", 12)
-    names = [f"{frame:06d}" for frame in range(len(rows))]
-    counts = _cells([cartesian / "evaluation" / f"{name}.bin" for name in names], np.dtype("<f4"), grid)
-    raw = _cells([cartesian / "evaluation" / f"{name}.label" for name in names], np.dtype("<u4"), grid)
-    if raw.max(initial=0) >= len(CARLASC_RAW):
-        raise InvalidInputError(str(cartesian), f"label {raw.max()}", f"labels below {len(CARLASC_RAW)}")
-    instances = None
-    if (cartesian / "instances").is_dir():
-        instances = _cells([cartesian / "instances" / f"{name}.instance" for name in names], np.dtype("<u4"), grid)
-    first = np.array(params.get("pose_world_from_first", np.eye(4)), dtype=np.float64).reshape(4, 4)
-    times_us = np.round(_table(cartesian / "times.txt", 1)[:, 0] * 1e6).astype(np.int64)
+    sequence = CarlaScFolder(folder)
+    frames = len(sequence)
+    counts = sequence.counts(0, frames)
     occupancy = OccupancySequence(
-        raw.astype(np.uint8), first @ _mirrored(_square(rows)), times_us, grid, CARLASC_RAW, counts > 0
+        sequence.labels(0, frames),
+        sequence.poses_world_from_ego,
+        sequence.times_us,
+        sequence.grid,
+        CARLASC_RAW,
+        counts > 0,
     )
-    return CarlaScSequence(occupancy, counts, instances)
+    return CarlaScSequence(occupancy, counts, sequence.instances(0, frames))
 
 
 def _write_sequence(frames: Sequence[RecordedFrame], cartesian: Path, attribution: str) -> None:
@@ -182,7 +245,10 @@ def _cells(files: list[Path], dtype: np.dtype[Any], grid: Grid) -> np.ndarray:
         size = file.stat().st_size
         if size != grid.cells * dtype.itemsize:
             raise InvalidInputError(
-                str(file), f"{size} bytes", f"{grid.cells * dtype.itemsize}", "The file is damaged."
+                str(file),
+                f"{size} bytes",
+                f"{grid.cells * dtype.itemsize} for {' x '.join(map(str, grid.shape))} cells",
+                "The file is damaged, or of another grid than params.json says.",
             )
         frames[number] = np.fromfile(file, dtype).reshape(grid.shape)[:, ::-1]
     return frames

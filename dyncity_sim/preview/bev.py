@@ -1,7 +1,7 @@
 """Top view of voxel frames: the highest class of each column, lighter with height."""
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, Grid
 from dyncity_sim.domain.taxonomy import Taxonomy
@@ -9,12 +9,20 @@ from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.preview.oblique import Image
 
 EGO_COLOUR = np.array([247, 147, 30], dtype=np.uint8)
+UNSEEN_COLOUR = np.array([206, 208, 212], dtype=np.uint8)
 
 
 def render_bev(
-    labels: UInt8[np.ndarray, "X Y Z"], grid: Grid, taxonomy: Taxonomy, scale: int = 4, draw_ego: bool = True
+    labels: UInt8[np.ndarray, "X Y Z"],
+    grid: Grid,
+    taxonomy: Taxonomy,
+    scale: int = 4,
+    draw_ego: bool = True,
+    unseen: Bool[np.ndarray, "X Y"] | None = None,
 ) -> Image:
     """Top view of one frame, forward up and left on the left, ``scale`` pixels to a cell.
+
+    Columns where ``unseen`` is True are grey, whatever their labels.
 
     Raises:
         InvalidInputError: labels of another shape or out of the taxonomy, or a scale under 1.
@@ -30,6 +38,8 @@ def render_bev(
     height = np.where(occupied.any(axis=2), highest, 0) / max(grid.shape[2] - 1, 1)
     colour = taxonomy.palette[top].astype(np.float32)
     colour = np.clip(colour * (0.92 + 0.08 * height[:, :, None]) + 34 * height[:, :, None], 0, 255)
+    if unseen is not None:
+        colour[unseen] = UNSEEN_COLOUR
     # Rows run backwards and columns to the right: both axes of the ego frame turn around.
     picture = np.rint(colour[::-1, ::-1]).astype(np.uint8).repeat(scale, axis=0).repeat(scale, axis=1)
     if draw_ego:

@@ -1,0 +1,246 @@
+"""Occ3D (Tian et al. 2023; Tsinghua-MARS-Lab/Occ3D), on nuScenes and on Waymo: 200 x 200 x 16 cells of 0.4 m.
+
+::
+
+    annotations.json                        Occ3D-nuScenes: scene_infos[scene][token] = timestamp, ego_pose, ...
+    gts/<scene>/<token>/labels.npz          semantics, mask_lidar, mask_camera
+
+    [<split>/]<scene>/<frame>_04.npz        Occ3D-Waymo: voxel_label, origin_voxel_state, final_voxel_state, infov
+
+Both stand in the vehicle's frame, x forward, y left, z up, with the road near z = 0. A cell was observed where
+``mask_lidar`` (Waymo: ``origin_voxel_state``) is 1: there the accumulated LiDAR sweeps hit or passed it. The other
+masks say what cameras see of that, and are left to evaluations of cameras.
+
+Times of nuScenes are the timestamps of ``annotations.json`` in microseconds. Its entries are in order of time, so
+where timestamps are tokens, which the published text allows, frames are 0.5 s apart. Waymo's files are numbered at
+10 Hz. Some of its copies hold each frame's pose as ``ego2global``; where they do not, poses are unknown.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+from pyquaternion import Quaternion
+
+from dyncity_sim.dataset.label_maps import OCC3D_NUSCENES_LABELS, OCC3D_WAYMO_LABELS, LabelMap
+from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, check_range
+from dyncity_sim.domain.frames import Poses, check_poses, check_times
+from dyncity_sim.domain.grid import Grid
+from dyncity_sim.errors import InvalidInputError
+
+OCC3D_GRID = Grid(shape=(200, 200, 16), lower_m=(-40.0, -40.0, -1.0), voxel_size_m=(0.4, 0.4, 0.4))
+"""Grid of both: x and y in [-40, 40] m, z in [-1, 5.4] m of the vehicle's frame on the road."""
+
+NUSCENES_RATE_HZ = 2
+WAYMO_RATE_HZ = 10
+
+_WAYMO_FILES = "[0-9]*_04.npz"
+_CREDIT = "Occ3D (Tian et al., 2023), MIT licence; made from {0}, whose terms of use apply ({1})"
+
+
+def open_occ3d_nuscenes(folder: Path) -> OccupancyDataset | None:
+    """The data set in a folder that holds ``gts`` (or in ``gts`` itself); None where it is of another form.
+
+    Raises:
+        InvalidInputError: ``annotations.json`` is damaged, or does not list what is there.
+    """
+    gts = folder if folder.name == "gts" else folder / "gts"
+    if next(gts.glob("*/*/labels.npz"), None) is None:
+        return None
+    infos = _scene_infos(gts.parent / "annotations.json")
+    scenes = sorted(scene for scene in gts.iterdir() if scene.is_dir())
+    return OccupancyDataset(
+        "Occ3D-nuScenes",
+        OCC3D_GRID,
+        OCC3D_NUSCENES_LABELS,
+        NUSCENES_RATE_HZ,
+        _CREDIT.format("nuScenes", "nuscenes.org/terms-of-use"),
+        False,
+        tuple(_nuscenes_scene(scene, infos) for scene in scenes),
+    )
+
+
+def open_occ3d_waymo(folder: Path) -> OccupancyDataset | None:
+    """The data set in a folder of splits, of scenes, or of one scene's frames; None where it is of another form.
+
+    Raises:
+        InvalidInputError: a frame's name is no number.
+    """
+    depths = ("", "*/", "*/*/")
+    files = next((found for depth in depths if (found := sorted(folder.glob(depth + _WAYMO_FILES)))), None)
+    if files is None:
+        return None
+    scenes: dict[Path, list[Path]] = {}
+    for file in files:
+        scenes.setdefault(file.parent, []).append(file)
+    return OccupancyDataset(
+        "Occ3D-Waymo",
+        OCC3D_GRID,
+        OCC3D_WAYMO_LABELS,
+        WAYMO_RATE_HZ,
+        _CREDIT.format("the Waymo Open Dataset", "waymo.com/open/terms"),
+        False,
+        tuple(_waymo_scene(scene, folder, frames) for scene, frames in sorted(scenes.items())),
+    )
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Arrays of one frame's file: labels, 1 where the LiDAR saw, masks that go with them, and its pose if it may."""
+
+    label_map: LabelMap
+    labels: str
+    observed: str
+    other_masks: tuple[str, ...]
+    pose: str | None
+
+
+_NUSCENES = _Form(OCC3D_NUSCENES_LABELS, "semantics", "mask_lidar", ("mask_camera",), None)
+_WAYMO = _Form(
+    OCC3D_WAYMO_LABELS, "voxel_label", "origin_voxel_state", ("final_voxel_state", "infov"), pose="ego2global"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Occ3dScene:
+    """One scene: a file for each frame. An OccupancySource.
+
+    Attributes:
+        name: its name in the data set.
+        times_us: None where the order of the files is unknown.
+    """
+
+    name: str
+    times_us: Int64[np.ndarray, " T"] | None
+    _files: Sequence[Path]
+    _form: _Form
+    _annotated_poses: Poses | None = None
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @cached_property
+    def poses_world_from_ego(self) -> Poses | None:
+        """``(T, 4, 4)``; None unless every frame has one."""
+        if self._annotated_poses is not None or self._form.pose is None:
+            return self._annotated_poses
+        poses: list[np.ndarray] = []
+        for file in self._files:
+            found = _read_arrays(file, (), (self._form.pose,))
+            if not found:
+                return None
+            (pose,) = found.values()
+            if pose.shape != (4, 4):
+                raise InvalidInputError(f"{file} {self._form.pose}", f"shape {pose.shape}", "(4, 4)")
+            poses.append(pose)
+        return check_poses(np.stack(poses), f"{self.name} {self._form.pose}")
+
+    def frames(self, start: int, stop: int) -> LabelledFrames:
+        """See OccupancySource."""
+        chosen = check_range(start, stop, len(self), self.name)
+        labels = np.empty((len(chosen), *OCC3D_GRID.shape), np.uint8)
+        observed = np.empty(labels.shape, np.bool_)
+        for row, frame in enumerate(chosen):
+            file, form = self._files[frame], self._form
+            arrays = _read_arrays(file, (form.labels, form.observed, *form.other_masks))
+            for name, array in arrays.items():
+                if array.shape != OCC3D_GRID.shape:
+                    raise InvalidInputError(
+                        f"{file} {name}",
+                        f"shape {array.shape}",
+                        f"{OCC3D_GRID.shape}, cells of 0.4 m",
+                        "Grids are never resampled silently.",
+                    )
+            labels[row] = form.label_map.read(arrays[form.labels], f"{file} {form.labels}")
+            observed[row] = _mask(arrays[form.observed], f"{file} {form.observed}")
+        return LabelledFrames(labels, observed)
+
+
+def _nuscenes_scene(scene: Path, infos: Mapping[str, Any] | None) -> Occ3dScene:
+    there = sorted(frame.name for frame in scene.iterdir() if frame.is_dir())
+    if infos is None:
+        return Occ3dScene(scene.name, None, [scene / token / "labels.npz" for token in there], _NUSCENES)
+    tokens, times_us, poses = _annotated(infos.get(scene.name, {}), f"annotations.json scene_infos[{scene.name!r}]")
+    if sorted(tokens) != there:
+        missing, surplus = sorted(set(tokens) - set(there)), sorted(set(there) - set(tokens))
+        got = f"{len(missing)} listed frames missing {missing[:1]}, {len(surplus)} not listed {surplus[:1]}"
+        raise InvalidInputError(str(scene), got, "the frames that annotations.json lists")
+    return Occ3dScene(scene.name, times_us, [scene / token / "labels.npz" for token in tokens], _NUSCENES, poses)
+
+
+def _waymo_scene(scene: Path, root: Path, files: Sequence[Path]) -> Occ3dScene:
+    numbers: dict[int, Path] = {}
+    for file in files:
+        number = re.fullmatch(r"(\d+)_04\.npz", file.name)
+        if number is None:
+            raise InvalidInputError(str(file), "a name that is no frame number", "NNN_04.npz")
+        numbers[int(number[1])] = file
+    ordered = sorted(numbers)
+    name = scene.name if scene == root else str(scene.relative_to(root))
+    times_us = np.array(ordered, np.int64) * (1_000_000 // WAYMO_RATE_HZ)
+    return Occ3dScene(name, times_us, [numbers[number] for number in ordered], _WAYMO)
+
+
+def _scene_infos(file: Path) -> Mapping[str, Any] | None:
+    if not file.is_file():
+        return None
+    try:
+        infos = json.loads(file.read_text(encoding="utf-8"))["scene_infos"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(str(file), repr(error), "Occ3D's annotations with scene_infos") from error
+    if not isinstance(infos, dict):
+        raise InvalidInputError(f"{file} scene_infos", type(infos).__name__, "a JSON object")
+    return infos
+
+
+def _annotated(info: Any, field: str) -> tuple[list[str], np.ndarray, Poses]:
+    """Tokens in order of time, times, and poses of one scene."""
+    if not isinstance(info, dict) or not info:
+        raise InvalidInputError(field, repr(info)[:40], "an entry for each frame of the scene")
+    tokens = list(info)
+    try:
+        stamps = {token: str(info[token]["timestamp"]) for token in tokens}
+        if all(stamp.isdecimal() for stamp in stamps.values()):
+            tokens.sort(key=lambda token: int(stamps[token]))
+            times_us = np.array([int(stamps[token]) for token in tokens], np.int64)
+        else:
+            times_us = np.arange(len(tokens), dtype=np.int64) * (1_000_000 // NUSCENES_RATE_HZ)
+        poses = np.tile(np.eye(4), (len(tokens), 1, 1))
+        for row, token in enumerate(tokens):
+            ego = info[token]["ego_pose"]
+            poses[row, :3, :3] = Quaternion(ego["rotation"]).rotation_matrix
+            poses[row, :3, 3] = ego["translation"]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(
+            field, repr(error), "timestamp, and ego_pose with translation (3) and rotation (w, x, y, z)"
+        ) from error
+    return tokens, check_times(times_us, f"{field} timestamps", len(tokens)), check_poses(poses, f"{field} ego_pose")
+
+
+def _read_arrays(file: Path, wanted: Sequence[str], also: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays ``wanted``, and those of ``also`` that are there."""
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            there = list(arrays.files)
+            found = {name: arrays[name] for name in (*wanted, *also) if name in there}
+    # NumPy reads a damaged header as Python text, so that nearly anything may come of it.
+    except Exception as error:
+        raise InvalidInputError(str(file), str(error) or repr(error), "a whole .npz file") from error
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise InvalidInputError(
+            str(file), f"the arrays {', '.join(there)}", f"{', '.join(wanted)}: {missing[0]} is missing"
+        )
+    return found
+
+
+def _mask(stored: np.ndarray, field: str) -> np.ndarray:
+    if not np.isin(stored, (0, 1)).all():
+        raise InvalidInputError(field, f"values from {stored.min()} to {stored.max()}", "0 (unobserved) and 1 alone")
+    return stored.astype(np.bool_)

@@ -1,0 +1,148 @@
+"""Claims about ``dyncity inspect``."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from dyncity_sim.cli.main import main
+from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
+from dyncity_sim.domain.frames import poses_from_planar
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.recording import RecordedFrame
+
+ROAD, VEHICLE = 7, 10
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """A drive of 17 frames to the left over a road of which half is seen, and one frame more."""
+    labels = np.zeros(CARLASC_GRID.shape, np.uint8)
+    labels[:, :, 0] = ROAD
+    labels[80:90, 60:65, 1:4] = VEHICLE
+    counts = np.ones(CARLASC_GRID.shape, np.float32)
+    counts[:64] = 0
+    frames = [
+        RecordedFrame(
+            labels,
+            counts,
+            np.zeros(CARLASC_GRID.shape, np.uint16),
+            (),
+            poses_from_planar(np.array([0.8 * frame, 0.0, 0.03 * frame]), 1.8),
+            100_000 * frame,
+            CARLASC_GRID,
+        )
+        for frame in range(17)
+    ]
+    folder = tmp_path / "rec"
+    with RecordingWriter(folder, RecordingMeta("m", 0, CARLASC_GRID, "(c) map [makers]", "s")) as writer:
+        writer.write_drive(frames)
+        writer.write_drive(frames[:1])
+    return folder
+
+
+@pytest.fixture
+def occ3d(tmp_path: Path) -> Path:
+    """Two frames of Occ3D-nuScenes without annotations."""
+    for token in ("aa", "bb"):
+        frame = tmp_path / "occ" / "gts" / "scene-0001" / token
+        frame.mkdir(parents=True)
+        semantics = np.full((200, 200, 16), 17, np.uint8)
+        semantics[:, :, 2] = 11
+        mask = np.zeros(semantics.shape, np.uint8)
+        mask[:50] = 1
+        np.savez_compressed(frame / "labels.npz", semantics=semantics, mask_lidar=mask, mask_camera=mask)
+    return tmp_path / "occ"
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, lines of a table joined."""
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_it_says_what_a_recording_is_and_holds(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(recording)]) == 0
+    out = said(capsys)
+    for words in (
+        "data set recording",
+        "128 x 128 x 8 cells of 0.4 x 0.4 x 0.375 m",
+        "carlasc-raw, 23 classes; files hold 0 to 22",
+        "sequences 2: drive_00000, drive_00001",
+        "frames 18, 1 to 17 to a sequence, 1.8 s",
+        "rate 10 Hz",
+        "unobserved 50.0% of cells",
+        "STATIC 0, FORWARD 0, LEFT 1, RIGHT 0",
+        "counted all 18 frames",
+        "attribution (c) map [makers]",
+        # Of the half that is seen, an eighth is road; 150 of 65,536 cells are vehicle.
+        "7 road road 12.500 98.202 12.500",
+        "10 vehicle vehicle 0.229 1.798 0.114",
+    ):
+        assert words in out
+
+
+def test_cells_that_no_sensor_saw_are_not_counted_as_free(occ3d: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(occ3d)]) == 0
+    out = said(capsys)
+    assert "data set Occ3D-nuScenes" in out
+    assert "unobserved 75.0% of cells" in out
+    assert "11 driveable_surface road 6.250 100.000" in out
+    assert "17 free free 93.750" in out
+    assert "commands none" in out
+    assert "dense" not in out
+
+
+def test_a_sample_says_that_it_is_one(
+    recording: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dyncity_sim.cli.inspect.SAMPLED_FRAMES", 5)
+    assert main(["inspect", str(recording)]) == 0
+    assert "counted a sample of 5 frames" in said(capsys)
+    assert main(["inspect", str(recording), "--all"]) == 0
+    assert "counted all 18 frames" in said(capsys)
+
+
+def test_nothing_is_drawn_unless_asked_and_then_one_picture(recording: Path, occ3d: Path, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    assert main(["inspect", str(recording)]) == 0
+    assert set(tmp_path.iterdir()) == before
+    for number, path in enumerate((recording, occ3d)):
+        file = tmp_path / f"{number}.png"
+        assert main(["inspect", str(path), "--png", str(file), "--frame", "1"]) == 0
+        with PillowImage.open(file) as picture:
+            assert picture.width > 1000
+            assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rec", "--frame", "3"], "--frame: got 3, expected --png FILE"),
+        (["rec", "--png", "{tmp}/x.png", "--frame", "18"], "frame: got 18, expected 0 to 17"),
+        (["rec", "--png", "{tmp}/x.jpg"], "ending in .png"),
+        (["nothing"], "nothing: got no folder"),
+        (["."], "expected a recording (recording.json), CarlaSC"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_one_line(
+    recording: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    path, *options = (word.replace("{tmp}", str(recording.parent)) for word in words)
+    assert main(["inspect", str(recording.parent / path), *options]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.splitlines()[-1].startswith("dyncity: error: ")
+
+
+def test_a_damaged_frame_ends_with_2_and_its_name(occ3d: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (occ3d / "gts" / "scene-0001" / "bb" / "labels.npz").write_bytes(b"PK")
+    assert main(["inspect", str(occ3d)]) == 2
+    assert "bb/labels.npz" in capsys.readouterr().err
+
+
+def test_the_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", "--help"])
+    assert ended.value.code == 0
+    assert "dyncity inspect data/grid" in capsys.readouterr().out
