@@ -34,7 +34,7 @@ record spider-e generated:spider 5 508 --burst 33 --blind
 record random-e generated:random 5 509 --burst 33 --blind
 # Never trained on.
 record town02-val "$towns/Town02.xodr" 2 200 --burst 33
-record town02-long "$towns/Town02.xodr" 1.6 201 --continuous
+record town02-long "$towns/Town02.xodr" 1.6 201 --continuous --egos 6
 
 seen=$recordings/grid-a,$recordings/spider-a,$recordings/berlin-a,$recordings/town01-a,$recordings/random-a
 train_vae() { # [overrides]
