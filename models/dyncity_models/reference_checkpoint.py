@@ -21,7 +21,7 @@ from dyncity_models.reference.config import (
     ReferenceTransformerConfig,
 )
 from dyncity_models.reference.dit import ReferenceTransformer
-from dyncity_sim.errors import CheckpointError
+from dyncity_sim.errors import CheckpointError, StorageError
 from dyncity_sim.files import write_bytes, write_text
 
 FORMAT = 1
@@ -57,7 +57,10 @@ def save_reference(
     Raises:
         StorageError: a file could not be written.
     """
-    (folder / "model.json").unlink(missing_ok=True)
+    try:
+        (folder / "model.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} could not be written: {error.strerror}.") from error
     write_bytes(save(_tensors(autoencoder)), folder / "autoencoder.safetensors")
     if transformer is not None:
         write_bytes(save(_tensors(transformer)), folder / "transformer.safetensors")

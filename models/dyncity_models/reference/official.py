@@ -29,7 +29,7 @@ class OfficialRun:
     Attributes:
         conf: its ``conf.yaml``.
         checkpoint: the file that ``tensors`` come from.
-        tensors: published name to float32 weights; of a transformer those averaged over training.
+        tensors: published name to weights; of a transformer those averaged over training.
     """
 
     conf: Mapping[str, Any]
@@ -66,10 +66,7 @@ def read_run(folder: Path, checkpoint: str | None = None) -> OfficialRun:
         if not isinstance(name, str) or not isinstance(value, Tensor) or not value.is_floating_point():
             got = f"{value.dtype}" if isinstance(value, Tensor) else type(value).__name__
             raise CheckpointError(f"{file.name}: {entry}.{name}", got, "a tensor of floating point numbers")
-        if not value.isfinite().all():
-            raise CheckpointError(f"{file.name}: {entry}.{name}", "infinity or NaN", "finite weights")
-        # Weights of data-parallel training carry the wrapper's name.
-        weights[name.removeprefix("module.")] = value.detach().float()
+        weights[name] = value.detach()
     return OfficialRun(conf, file, weights)
 
 
@@ -151,7 +148,7 @@ def renamed(
         expected: our names, for their shapes.
 
     Raises:
-        CheckpointError: a tensor is missing, is not part of the model, or has another shape.
+        CheckpointError: a tensor is missing, is not part of the model, has another shape, or is not finite.
     """
     done = {}
     for theirs, ours in pairs:
@@ -162,7 +159,9 @@ def renamed(
             raise CheckpointError(
                 f"{file}: {theirs}", f"shape {tuple(found.shape)}", f"shape {shape}", "It does not fit its conf.yaml."
             )
-        done[ours] = found
+        if not found.isfinite().all():
+            raise CheckpointError(f"{file}: {theirs}", "infinity or NaN", "finite weights")
+        done[ours] = found.float()
     unexpected = sorted(set(tensors) - {theirs for theirs, _ in pairs})
     if unexpected:
         first = unexpected[0]

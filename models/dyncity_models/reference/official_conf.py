@@ -25,13 +25,13 @@ class _Section:
             raise CheckpointError(f"conf.yaml: {name}", repr(values), "a section with names and values")
         self.name, self.values = name, values
 
-    def take(self, key: str, kind: type, lowest: float = 0) -> Any:
+    def take(self, key: str, kind: type, lowest: float = 0, highest: float = 65536) -> Any:
         value: Any = self.values.get(key)
         fits = isinstance(value, kind | int if kind is float else kind)
         if not fits or (isinstance(value, bool) and kind is not bool):
             raise CheckpointError(f"conf.yaml: {self.name}.{key}", repr(value), f"a value of type {kind.__name__}")
-        if kind in (int, float) and not value >= lowest:
-            raise CheckpointError(f"conf.yaml: {self.name}.{key}", repr(value), f"at least {lowest}")
+        if kind in (int, float) and not lowest <= value <= highest:
+            raise CheckpointError(f"conf.yaml: {self.name}.{key}", repr(value), f"{lowest} to {highest}")
         return value
 
     def switch(self, key: str) -> bool:
@@ -63,22 +63,22 @@ def autoencoder_config(conf: Mapping[str, Any]) -> ReferenceAutoencoderConfig:
         plane_channels=model.take("query_channels", int, 1),
         low_channels=model.take("conv_hidden_low_res", int, 1),
         high_channels=model.take("conv_hidden_high_res", int, 1),
-        down=(model.take("down_x", int), model.take("down_y", int), model.take("down_z", int)),
+        down=(model.take("down_x", int, 0, 16), model.take("down_y", int, 0, 16), model.take("down_z", int, 0, 16)),
         plane_down=(
-            model.take("hex_down_t", int),
-            model.take("hex_down_x", int),
-            model.take("hex_down_y", int),
-            model.take("hex_down_z", int),
+            model.take("hex_down_t", int, 0, 16),
+            model.take("hex_down_x", int, 0, 16),
+            model.take("hex_down_y", int, 0, 16),
+            model.take("hex_down_z", int, 0, 16),
         ),
         time_encoder=model.take("separate_t_encoder", bool),
         one_hot_time=model.take("one_hot_time", bool),
         time_reducer=model.take("separate_t_reducer", bool),
-        depth=model.take("transformer_depth", int, 1),
+        depth=model.take("transformer_depth", int, 1, 128),
         heads=model.take("transformer_heads", int, 1),
         mlp_width=model.take("transformer_dim_mlp", int, 1),
-        dropout=model.take("dropout", float),
+        dropout=model.take("dropout", float, 0, 1),
         hadamard=model.take("hadamard", bool),
-        frequencies=model.take("pe_freq", int),
+        frequencies=model.take("pe_freq", int, 0, 16),
     )
     if config.latent_channels % config.heads:
         raise CheckpointError(
@@ -144,8 +144,6 @@ def transformer_config(
         conditions=tuple(condition for condition, switch in switches.items() if model.switch(switch)),
         cross_attention=model.switch("x_attn"),
     )
-    if heads < 1 or width % heads:
-        raise CheckpointError("heads", heads, f"a divisor of the width {width}")
     if known is not None:
         expected = replace(known, heads=heads, conditions=built.conditions, cross_attention=built.cross_attention)
         if built != expected:
@@ -154,6 +152,8 @@ def transformer_config(
                 f"{name} with {built.depth} blocks of width {width} and patch {patch}",
                 f"{known.depth} blocks of width {known.width} and patch {known.patch}",
             )
+    if heads < 1 or width % heads:
+        raise CheckpointError("heads", heads, f"a divisor of the width {width}")
     return built
 
 
