@@ -105,25 +105,36 @@ class VoxelDecoder(nn.Module):
         for block in self.residuals:
             x_NCXYZ = block(x_NCXYZ)
         x_NCXYZ = self.expand(x_NCXYZ)
-        positions = position_encoding(frames_N, tuple(x_NCXYZ.shape[2:]), self.frequencies).to(x_NCXYZ.dtype)
-        hidden = self.classify1(torch.cat([x_NCXYZ, positions], dim=1))
+        high = x_NCXYZ.shape[1]
+        # The convolution reads features and positions side by side; what it makes of positions is known beforehand.
+        hidden = F.conv3d(x_NCXYZ, self.classify1.weight[:, :high], self.classify1.bias)
+        for term in self._positions(frames_N, tuple(x_NCXYZ.shape[2:])):
+            hidden = hidden + term
         return self.classify2(F.leaky_relu(F.instance_norm(hidden, eps=NORM_EPS), SLOPE))
 
+    def _positions(self, frames_N: Int64[Tensor, " N"], grid: tuple[int, ...]) -> list[Float[Tensor, "N K X Y Z"]]:
+        """What the first convolution adds for a cell's place along t, x, y and z.
 
-def position_encoding(
-    frames_N: Int64[Tensor, " N"], grid: tuple[int, ...], frequencies: int
-) -> Float[Tensor, "N P X Y Z"]:
-    """Sines, then cosines of ``2^f`` times the raw cell index along t, x, y, z, octave after octave.
-
-    The index is neither centred nor divided by the size of the grid, and there is no factor of pi.
-    """
-    x, y, z = (torch.arange(cells, device=frames_N.device) for cells in grid)
-    axes = torch.meshgrid(frames_N, x, y, z, indexing="ij")
-    index_N4XYZ = torch.stack(axes, dim=1).float()
-    octaves = [2**octave * index_N4XYZ for octave in range(frequencies)]
-    if not octaves:
-        return index_N4XYZ[:, :0]
-    return torch.cat([wave for octave in octaves for wave in (octave.sin(), octave.cos())], dim=1)
+        The encoding is ``sin(2^f i)`` of the raw cell index along t, x, y, z, then the cosines, octave after octave:
+        not centred, not divided by the size of the grid, without a factor of pi. Each of its channels belongs to one
+        axis, so that a table per axis, broadcast over the others, is all there is to compute.
+        """
+        weight = self.classify1.weight[:, self.expand.out_channels :, 0, 0, 0]
+        terms: list[Tensor] = []
+        if not self.frequencies:
+            return terms
+        weight_KFWA = weight.unflatten(1, (self.frequencies, 2, 4))
+        octaves = 2.0 ** torch.arange(self.frequencies, device=weight.device)
+        for axis in range(4):
+            index = frames_N if axis == 0 else torch.arange(grid[axis - 1], device=weight.device)
+            angles_FL = octaves[:, None] * index.float()
+            waves_FWL = torch.stack([angles_FL.sin(), angles_FL.cos()], dim=1).to(weight.dtype)
+            table_KL = torch.einsum("kfw,fwl->kl", weight_KFWA[..., axis], waves_FWL)
+            if axis == 0:
+                terms.append(table_KL.T[:, :, None, None, None])
+            else:
+                terms.append(table_KL.view(1, -1, *(len(index) if axis == a else 1 for a in (1, 2, 3))))
+        return terms
 
 
 class Decoder(nn.Module):

@@ -6,7 +6,6 @@ import torch
 from dyncity_models.reference import decoder, voxel_encoder
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import AUTOENCODERS, PLANES
-from dyncity_models.reference.decoder import position_encoding
 from dyncity_models.reference.planes import HexPlanes, pack, rollout_mask, unpack
 from dyncity_models.reference.projection import Projection, ProjectionLayer
 from dyncity_models.training.reference_losses import autoencoder_losses
@@ -145,11 +144,26 @@ def test_evaluation_is_not_random_though_training_drops_attention(build_autoenco
         assert not torch.equal(built.encode(labels)[0].tz, second.tz)
 
 
-def test_positions_are_raw_indices_in_octaves():
-    encoded = position_encoding(torch.tensor([3]), (1, 5, 2), 2)
-    index = torch.tensor([3.0, 0.0, 4.0, 1.0])
-    expected = torch.cat([index.sin(), index.cos(), (2 * index).sin(), (2 * index).cos()])
-    torch.testing.assert_close(encoded[0, :, 0, 4, 1], expected)
+@pytest.mark.parametrize("frequencies", [0, 1, 3])
+def test_logits_equal_those_with_raw_indices_encoded_beside_the_features(
+    build_autoencoder, tiny_autoencoder, frequencies
+):
+    config = dataclasses.replace(tiny_autoencoder, frequencies=frequencies)
+    voxels = build_autoencoder(config).decoder.voxels.double()
+    features = torch.randn(2, 8, 4, 4, 2, generator=torch.Generator().manual_seed(0)).double()
+    frames = torch.tensor([3, 1])
+
+    hidden = F.leaky_relu(voxels.conv_in(features), 0.1)
+    for block in voxels.residuals:
+        inner = F.leaky_relu(F.instance_norm(block.conv1(hidden)), 0.1)
+        hidden = hidden + F.leaky_relu(F.instance_norm(block.conv2(inner)), 0.1)
+    hidden = voxels.expand(hidden)
+    axes = torch.meshgrid(frames, *(torch.arange(cells) for cells in (8, 8, 4)), indexing="ij")
+    index = torch.stack(axes, dim=1).double()
+    waves = [wave(2**octave * index) for octave in range(frequencies) for wave in (torch.sin, torch.cos)]
+    hidden = voxels.classify1(torch.cat([hidden, *waves], dim=1))
+    plain = voxels.classify2(F.leaky_relu(F.instance_norm(hidden, eps=1e-5), 0.1))
+    torch.testing.assert_close(voxels(features, frames), plain, rtol=0, atol=1e-5)
 
 
 def test_what_the_padding_of_a_rollout_holds_is_not_read(tiny_autoencoder):
