@@ -118,9 +118,7 @@ def deviation(record_property, request):
         assert got.shape == expected.shape
         largest = float((got.double() - expected.double()).abs().max())
         record_property(name, largest)
-        print(
-            f"\ndeviation {request.node.callspec.id if hasattr(request.node, 'callspec') else ''} {name} {largest:.1e}"
-        )
+        print(f"\ndeviation {request.node.callspec.id} {name} {largest:.1e}")
         assert largest <= bound, name
 
     return check

@@ -119,6 +119,7 @@ class GaussianDiffusion:
         """
         noisy = self.add_noise(data, noise, index_B)
         predicted_noise, fraction = predicted.chunk(2, dim=1)
+        mask = mask.to(data.device)
         squared = ((noise - predicted_noise).square() * mask).sum((1, 2, 3)) / (data.shape[1] * mask.sum())
 
         frozen = torch.cat([predicted_noise.detach(), fraction], dim=1)

@@ -106,12 +106,12 @@ class ReferenceClasses:
     Attributes:
         names: one per class.
         merged_from_raw: class of each raw label of the data set.
-        raw_frequency: cells of each raw label in the data set.
+        raw_frequency: cells of each raw label in the data set, or its share of them.
     """
 
     names: tuple[str, ...] = ()
     merged_from_raw: tuple[int, ...] = ()
-    raw_frequency: tuple[int, ...] = ()
+    raw_frequency: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

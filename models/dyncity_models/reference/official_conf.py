@@ -96,18 +96,28 @@ def _ratios(config: ReferenceAutoencoderConfig) -> list[int]:
 
 
 def class_table(conf: Mapping[str, Any]) -> ReferenceClasses:
-    """Names, label map and frequencies of an autoencoder's ``conf.yaml``, as far as it has them."""
-    data = _Section(conf, "dataset").values
+    """Names, label map and frequencies of an autoencoder's ``conf.yaml``, as far as it has them.
 
-    def column(key: str) -> list[Any]:
-        table = data.get(key, {})
-        if not isinstance(table, dict) or sorted(table) != list(range(len(table))):
+    Raises:
+        CheckpointError: a table is not one, or maps to a class that there is not.
+    """
+    section = _Section(conf, "dataset")
+    classes = section.take("num_classes", int, 2)
+
+    def column(key: str, *kinds: type) -> list[Any]:
+        table = section.values.get(key, {})
+        whole = isinstance(table, dict) and set(table) == set(range(len(table)))
+        if not whole or not all(isinstance(value, kinds) for value in table.values()):
             raise CheckpointError(f"conf.yaml: dataset.{key}", repr(table)[:80], "values for 0, 1, 2, ...")
         return [table[number] for number in range(len(table))]
 
-    names = tuple(str(name) for name in column("semantic_names"))
-    merged, frequency = (tuple(map(int, column(key))) for key in ("semantic_map", "semantic_frequency"))
-    return ReferenceClasses(names, merged, frequency)
+    merged = column("semantic_map", int)
+    if not all(0 <= label < classes for label in merged):
+        raise CheckpointError(
+            "conf.yaml: dataset.semantic_map", f"classes {sorted(set(merged))}", f"0 to {classes - 1}"
+        )
+    frequency = [float(count) for count in column("semantic_frequency", int, float)]
+    return ReferenceClasses(tuple(column("semantic_names", str)), tuple(merged), tuple(frequency))
 
 
 def transformer_config(

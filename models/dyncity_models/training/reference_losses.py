@@ -11,6 +11,7 @@ from dyncity_models.reference.autoencoder import kl_divergence
 from dyncity_models.reference.config import ReferenceClasses
 from dyncity_models.reference.planes import HexPlanes
 from dyncity_models.training.losses import lovasz_softmax
+from dyncity_sim.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,13 @@ def class_weights(classes: ReferenceClasses, count: int) -> Float[Tensor, " K"]:
     """Cube roots of how much rarer each class is than the most frequent one.
 
     A class that no raw label maps to counts as a share of 1e-10 of all cells.
+
+    Raises:
+        ConfigError: the classes come without a frequency for each raw label.
     """
+    if not classes.raw_frequency or len(classes.raw_frequency) != len(classes.merged_from_raw):
+        counts = f"{len(classes.raw_frequency)} frequencies of {len(classes.merged_from_raw)} raw labels"
+        raise ConfigError("classes.raw_frequency", counts, "one for each raw label")
     share = torch.zeros(count, dtype=torch.float64)
     raw = torch.tensor(classes.raw_frequency, dtype=torch.float64)
     share.index_add_(0, torch.tensor(classes.merged_from_raw), raw / raw.sum())

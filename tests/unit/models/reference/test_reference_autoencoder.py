@@ -5,12 +5,14 @@ import pytest
 import torch
 from dyncity_models.reference import decoder, voxel_encoder
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
-from dyncity_models.reference.config import AUTOENCODERS, PLANES
+from dyncity_models.reference.config import AUTOENCODERS, PLANES, ReferenceClasses
 from dyncity_models.reference.planes import HexPlanes, pack, rollout_mask, unpack
 from dyncity_models.reference.projection import Projection, ProjectionLayer
-from dyncity_models.training.reference_losses import autoencoder_losses
+from dyncity_models.training.reference_losses import autoencoder_losses, class_weights
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from dyncity_sim.errors import ConfigError
 
 
 def random_labels(config, batch=2, seed=0):
@@ -175,6 +177,13 @@ def test_what_the_padding_of_a_rollout_holds_is_not_read(tiny_autoencoder):
     rollout[..., padding] = float("nan")
     for plane, back in zip(planes, unpack(rollout, tiny_autoencoder), strict=True):
         assert torch.equal(plane, back)
+
+
+def test_class_weights_are_cube_roots_of_rarity():
+    classes = ReferenceClasses(("a", "b", "c"), (0, 0, 1), (500.0, 300.0, 100.0))
+    torch.testing.assert_close(class_weights(classes, 3), torch.tensor([1.0, 2.0, (8 / 9 * 1e10) ** (1 / 3)]))
+    with pytest.raises(ConfigError, match="raw_frequency"):
+        class_weights(ReferenceClasses(), 3)
 
 
 def test_a_few_steps_of_training_lower_every_loss(build_autoencoder, tiny_autoencoder):

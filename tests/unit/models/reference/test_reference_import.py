@@ -216,6 +216,9 @@ def test_tensors_of_another_model_are_named(runs, tmp_path, change, message):
         ("dataset", "sequence_length", 5, "multiple of 2"),
         ("dataset", "num_classes", 9, "shape"),
         ("dataset", "semantic_map", {1: 2}, "semantic_map"),
+        ("dataset", "semantic_map", {0: 0, "a": 1}, "semantic_map"),
+        ("dataset", "semantic_map", {0: 0, 1: 5}, "0 to 4"),
+        ("dataset", "semantic_frequency", {0: "many"}, "semantic_frequency"),
     ],
 )
 def test_a_conf_that_does_not_fit_is_named(runs, tmp_path, section, key, value, message):
