@@ -21,6 +21,8 @@ from dyncity_sim.errors import CheckpointError
 CHECKPOINT = re.compile(r"last\.ckpt|\d+_mIoU_\d+(\.\d+)?\.ckpt|\d+\.ckpt")
 """File names that the published trainers give to checkpoints."""
 
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
 
 @dataclass(frozen=True, eq=False)
 class OfficialRun:
@@ -63,9 +65,11 @@ def read_run(folder: Path, checkpoint: str | None = None) -> OfficialRun:
         raise CheckpointError(f"{file.name}: {entry}", found, f"a checkpoint with the entry {entry!r}")
     weights = {}
     for name, value in tensors.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or not value.is_floating_point():
-            got = f"{value.dtype}" if isinstance(value, Tensor) else type(value).__name__
-            raise CheckpointError(f"{file.name}: {entry}.{name}", got, "a tensor of floating point numbers")
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{file.name}: {entry}.{name}", type(value).__name__, "a tensor")
+        if value.dtype not in DTYPES or value.layout != torch.strided or not isinstance(name, str):
+            got = f"{value.dtype} in layout {value.layout}"
+            raise CheckpointError(f"{file.name}: {entry}.{name}", got, "a dense tensor of floating point numbers")
         weights[name] = value.detach()
     return OfficialRun(conf, file, weights)
 

@@ -194,6 +194,8 @@ NAME = "decoder.voxel_decoder.conv_in.0.weight"
         (lambda t: t.update({NAME: torch.full((8, 8, 1, 1, 1), torch.nan)}), "conv_in.*expected finite"),
         (lambda t: t.update({NAME: 3}), "conv_in.*got int"),
         (lambda t: t.update({NAME: torch.zeros(8, 8, 1, 1, 1).int()}), r"conv_in.*torch\.int32"),
+        (lambda t: t.update({NAME: torch.ones(8, 8, 1, 1, 1).to_sparse()}), r"conv_in.*sparse.*dense"),
+        (lambda t: t.update({NAME: torch.zeros(1).expand(10**13)}), r"conv_in.*got shape \(10000000000000,\)"),
     ],
 )
 def test_tensors_of_another_model_are_named(runs, tmp_path, change, message):
