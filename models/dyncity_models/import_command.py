@@ -1,0 +1,48 @@
+"""``dyncity import-checkpoint``; torch is imported only when it runs."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def register_import(subparsers: "Subparsers") -> None:
+    """Add ``dyncity import-checkpoint``."""
+    parser = subparsers.add_parser(
+        "import-checkpoint",
+        help="turn a run of the published DynamicCity code into weights of the family reference",
+        description="Reads conf.yaml and a checkpoint without unpickling code, and writes safetensors. The run of a "
+        "diffusion transformer is imported together with the autoencoder that it names.",
+        epilog="examples:\n"
+        "  dyncity import-checkpoint ckpts/DYNAMIC_CITY_VAE --out weights/vae\n"
+        "  dyncity import-checkpoint ckpts/DYNAMIC_CITY_DIT --out weights/city --checkpoint 0200000.ckpt",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder with conf.yaml and checkpoints")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--checkpoint", help="file in RUN_DIR to take (default: last.ckpt)")
+    parser.add_argument("--vae", type=Path, help="run of the autoencoder (default: beside RUN_DIR, as conf.yaml says)")
+    parser.add_argument("--vae-checkpoint", help="file of that run to take (default: last.ckpt)")
+    parser.add_argument("--heads", type=int, help="attention heads of a transformer of no published size")
+    parser.set_defaults(run=_import)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from dyncity_models.reference_import import import_run
+
+    model = import_run(
+        arguments.run_dir,
+        arguments.out,
+        checkpoint=arguments.checkpoint,
+        autoencoder_run=arguments.vae,
+        autoencoder_checkpoint=arguments.vae_checkpoint,
+        heads=arguments.heads,
+    )
+    counts = {"autoencoder": model.autoencoder, "transformer": model.transformer}
+    for name, module in counts.items():
+        if module is not None:
+            print(f"{name}: {sum(p.numel() for p in module.parameters()):,} parameters")
+    print(f"weights: {arguments.out}")
+    return 0

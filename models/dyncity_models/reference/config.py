@@ -1,0 +1,139 @@
+"""Architecture of the family ``reference``, as frozen dataclasses that travel with the weights."""
+
+from dataclasses import dataclass, field
+
+PLANES = ("xy", "xz", "yz", "tx", "ty", "tz")
+"""The six planes of a HexPlane, in the order in which the published code keeps them."""
+
+CONDITIONS = ("trajectory", "command", "layout", "hexplane")
+"""Everything a transformer of this family can be conditioned on."""
+
+
+@dataclass(frozen=True)
+class ReferenceAutoencoderConfig:
+    """Shapes, widths and switches of the autoencoder (paper, sections 3.1 and 3.2).
+
+    Attributes:
+        frames: T of a chunk.
+        grid: X, Y, Z of the occupancy grid.
+        classes: K, the labels a cell can take.
+        latent_channels: C of every plane, and the width of the encoder.
+        plane_channels: width of the planes in the decoder.
+        low_channels: width of the decoder's 3D convolutions at the resolution of the volume.
+        high_channels: the same at the resolution of the grid.
+        down: halvings of X, Y, Z in the voxel encoder.
+        plane_down: halvings of T, X, Y, Z in the planes, on top of ``down``.
+        time_encoder: tx, ty and tz come from a voxel encoder of their own.
+        one_hot_time: that encoder also sees which frame it looks at.
+        time_reducer: T is projected away once, before xy, xz and yz are taken from the volume that is left.
+        depth: transformer layers of each projection.
+        heads: attention heads of each projection.
+        mlp_width: hidden width of each projection's MLP.
+        dropout: after attention and in the MLP, in training.
+        attention_dropout: of attention weights, in training. The published code has it at ``dropout``, and leaves
+            it on in evaluation, which makes its latents random; here it is off unless asked for.
+        hadamard: planes are multiplied (expansion and squeeze, equation 5); else they are added.
+        frequencies: octaves of the decoder's positional encoding.
+    """
+
+    frames: int = 16
+    grid: tuple[int, int, int] = (128, 128, 8)
+    classes: int = 12
+    latent_channels: int = 16
+    plane_channels: int = 64
+    low_channels: int = 128
+    high_channels: int = 32
+    down: tuple[int, int, int] = (1, 1, 1)
+    plane_down: tuple[int, int, int, int] = (1, 0, 0, 0)
+    time_encoder: bool = True
+    one_hot_time: bool = True
+    time_reducer: bool = True
+    depth: int = 2
+    heads: int = 2
+    mlp_width: int = 32
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    hadamard: bool = True
+    frequencies: int = 3
+
+    @property
+    def volume(self) -> dict[str, int]:
+        """Cells along t, x, y and z of the features that planes are projected from."""
+        cells = (self.frames, *(size >> down for size, down in zip(self.grid, self.down, strict=True)))
+        return dict(zip("txyz", cells, strict=True))
+
+    @property
+    def plane_cells(self) -> dict[str, int]:
+        """Cells along t, x, y and z of the planes."""
+        return {axis: self.volume[axis] >> down for axis, down in zip("txyz", self.plane_down, strict=True)}
+
+    def plane_shape(self, name: str) -> tuple[int, int]:
+        """Rows and columns of the plane ``name``."""
+        return self.plane_cells[name[0]], self.plane_cells[name[1]]
+
+    @property
+    def rollout_shape(self) -> tuple[int, int]:
+        """Rows and columns of the padded rollout (paper, section 3.3)."""
+        cells = self.plane_cells
+        return cells["x"] + cells["t"] + cells["z"], cells["y"] + cells["z"] + cells["t"]
+
+
+@dataclass(frozen=True)
+class ReferenceTransformerConfig:
+    """Shapes and switches of the diffusion transformer (paper, section 3.3).
+
+    Attributes:
+        depth: blocks.
+        width: D of every token.
+        heads: attention heads.
+        patch: cells of the rollout along each side of a token.
+        conditions: which of ``CONDITIONS`` the weights have an embedding for.
+        cross_attention: blocks also attend to the tokens of the layout and the previous HexPlane.
+    """
+
+    depth: int = 16
+    width: int = 384
+    heads: int = 6
+    patch: int = 2
+    conditions: tuple[str, ...] = CONDITIONS
+    cross_attention: bool = False
+
+
+@dataclass(frozen=True)
+class ReferenceClasses:
+    """What the labels mean; carried along, not used by the networks.
+
+    Attributes:
+        names: one per class.
+        merged_from_raw: class of each raw label of the data set.
+        raw_frequency: cells of each raw label in the data set, or its share of them.
+    """
+
+    names: tuple[str, ...] = ()
+    merged_from_raw: tuple[int, ...] = ()
+    raw_frequency: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReferenceConfig:
+    """The whole family: an autoencoder and its transformer."""
+
+    autoencoder: ReferenceAutoencoderConfig = field(default_factory=ReferenceAutoencoderConfig)
+    transformer: ReferenceTransformerConfig = field(default_factory=ReferenceTransformerConfig)
+    classes: ReferenceClasses = field(default_factory=ReferenceClasses)
+
+
+TRANSFORMERS = {
+    "DiT-DC/2": ReferenceTransformerConfig(depth=16, width=384, heads=6),
+    "DiT-DC/1": ReferenceTransformerConfig(depth=18, width=768, heads=12),
+    "small": ReferenceTransformerConfig(depth=4, width=128, heads=4),
+}
+"""Sizes by name. Those of the paper have the published parameter counts; their heads are 64 channels wide."""
+
+AUTOENCODERS = {
+    "official": ReferenceAutoencoderConfig(),
+    "small": ReferenceAutoencoderConfig(
+        frames=8, grid=(64, 64, 8), plane_channels=32, low_channels=48, high_channels=24, dropout=0.0
+    ),
+}
+"""Autoencoders by name; ``small`` trains on a CPU."""

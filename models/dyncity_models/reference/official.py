@@ -1,0 +1,178 @@
+"""Reads what the published trainers write: ``conf.yaml`` beside pickled checkpoints, without running a pickle."""
+
+import collections
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy._core.multiarray import scalar
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from yaml import YAMLError
+
+from dyncity_sim.errors import CheckpointError
+
+CHECKPOINT = re.compile(r"last\.ckpt|\d+_mIoU_\d+(\.\d+)?\.ckpt|\d+\.ckpt")
+"""File names that the published trainers give to checkpoints."""
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class OfficialRun:
+    """One run folder of the published trainers.
+
+    Attributes:
+        conf: its ``conf.yaml``.
+        checkpoint: the file that ``tensors`` come from.
+        tensors: published name to weights; of a transformer those averaged over training.
+    """
+
+    conf: Mapping[str, Any]
+    checkpoint: Path
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether it is a run of the diffusion transformer, which names the autoencoder it was trained with."""
+        return "vae_name" in self.conf
+
+
+def read_run(folder: Path, checkpoint: str | None = None) -> OfficialRun:
+    """Read a run folder.
+
+    Args:
+        folder: holds ``conf.yaml`` and checkpoints.
+        checkpoint: name of the file to take; ``last.ckpt`` by default, or the only other one.
+
+    Raises:
+        CheckpointError: a file is missing, truncated, or holds something other than weights.
+    """
+    conf = _read_conf(folder / "conf.yaml")
+    file = _choose(folder, checkpoint)
+    saved = load_without_pickle(file)
+    # Sampling uses the averaged weights; `model_state_dict` of a transformer are the raw ones.
+    entry = "ema" if "vae_name" in conf else "model_state_dict"
+    tensors = saved.get(entry) if isinstance(saved, dict) else None
+    if not isinstance(tensors, dict) or not tensors:
+        found = sorted(map(str, saved)) if isinstance(saved, dict) else type(saved).__name__
+        raise CheckpointError(f"{file.name}: {entry}", found, f"a checkpoint with the entry {entry!r}")
+    weights = {}
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{file.name}: {entry}.{name}", type(value).__name__, "a tensor")
+        if value.dtype not in DTYPES or value.layout != torch.strided or not isinstance(name, str):
+            got = f"{value.dtype} in layout {value.layout}"
+            raise CheckpointError(f"{file.name}: {entry}.{name}", got, "a dense tensor of floating point numbers")
+        weights[name] = value.detach()
+    return OfficialRun(conf, file, weights)
+
+
+def load_without_pickle(file: Path) -> Any:
+    """``torch.load`` restricted to tensors, containers and numpy scalars.
+
+    Raises:
+        CheckpointError: it cannot be read, or asks for anything else.
+    """
+    try:
+        with torch.serialization.safe_globals(_allowed()):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
+        got = f"a file that asks for {wanted[1]}" if wanted else "a file that is not a checkpoint"
+        raise CheckpointError(
+            file.name, got, "tensors, containers and numpy scalars", "Nothing in it was run. Do not trust its source."
+        ) from error
+    except Exception as error:  # torch reports damaged archives by RuntimeError, EOFError, KeyError, OSError, ...
+        raise CheckpointError(
+            file.name, f"{type(error).__name__} while reading", "a whole checkpoint", "It is truncated or damaged."
+        ) from error
+
+
+def _allowed() -> list[Any]:
+    # ``best_miou`` is a numpy scalar, whose module numpy 1 spells otherwise than numpy 2; a scheduler has a Counter.
+    kinds = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8")]
+    return [
+        (scalar, "numpy._core.multiarray.scalar"),
+        (scalar, "numpy.core.multiarray.scalar"),
+        np.dtype,
+        *kinds,
+        collections.Counter,
+    ]
+
+
+def _choose(folder: Path, checkpoint: str | None) -> Path:
+    if checkpoint is not None:
+        # Any name will do, but of this folder only.
+        file = folder / Path(checkpoint).name
+        if not file.is_file():
+            raise CheckpointError("checkpoint", f"no {file.name} in {folder}", "the name of a file of the run folder")
+        return file
+    found = sorted(file.name for file in folder.glob("*.ckpt") if CHECKPOINT.fullmatch(file.name))
+    if "last.ckpt" in found:
+        return folder / "last.ckpt"
+    if len(found) != 1:
+        raise CheckpointError(
+            "checkpoint",
+            f"{', '.join(found) or 'no checkpoint'} in {folder}",
+            "last.ckpt, or one N_mIoU_x.ckpt or N.ckpt",
+            "Choose one with --checkpoint." if found else "",
+        )
+    return folder / found[0]
+
+
+def _read_conf(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
+        raise CheckpointError("run", f"no {file.name} in {file.parent}", "a run folder with conf.yaml")
+    try:
+        # OmegaConf, unlike plain YAML, reads `1e-3` as a number, as the published code does.
+        conf = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
+        raise CheckpointError(str(file), f"{type(error).__name__}: {error}", "the conf.yaml of a run") from error
+    if not isinstance(conf, dict):
+        raise CheckpointError(str(file), type(conf).__name__, "the conf.yaml of a run, with names and values")
+    return {str(name): value for name, value in conf.items()}
+
+
+def renamed(
+    file: str, tensors: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]], expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Tensors under our names.
+
+    Args:
+        file: named in errors.
+        tensors: by published name.
+        pairs: published and own name of every tensor that belongs to the model.
+        expected: our names, for their shapes.
+
+    Raises:
+        CheckpointError: a tensor is missing, is not part of the model, has another shape, or is not finite.
+    """
+    done = {}
+    for theirs, ours in pairs:
+        found, shape = tensors.get(theirs), tuple(expected[ours].shape)
+        if found is None:
+            raise CheckpointError(f"{file}: {theirs}", "no such tensor", f"shape {shape}")
+        if tuple(found.shape) != shape:
+            raise CheckpointError(
+                f"{file}: {theirs}", f"shape {tuple(found.shape)}", f"shape {shape}", "It does not fit its conf.yaml."
+            )
+        if not found.isfinite().all():
+            raise CheckpointError(f"{file}: {theirs}", "infinity or NaN", "finite weights")
+        done[ours] = found.float()
+    unexpected = sorted(set(tensors) - {theirs for theirs, _ in pairs})
+    if unexpected:
+        first = unexpected[0]
+        raise CheckpointError(
+            f"{file}: {first}",
+            f"a tensor of shape {tuple(tensors[first].shape)}"
+            + (f" and {len(unexpected) - 1} more" * (len(unexpected) > 1)),
+            "only tensors of the model that conf.yaml describes",
+        )
+    return done

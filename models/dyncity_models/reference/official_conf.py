@@ -1,0 +1,175 @@
+"""Configurations of this family from the ``conf.yaml`` of the published trainers."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from dyncity_models.reference.config import (
+    TRANSFORMERS,
+    ReferenceAutoencoderConfig,
+    ReferenceClasses,
+    ReferenceTransformerConfig,
+)
+from dyncity_sim.errors import CheckpointError
+
+
+class _Section:
+    """One mapping of a conf, whose values are looked up with their type."""
+
+    def __init__(self, conf: Mapping[str, Any], name: str) -> None:
+        values = conf.get(name)
+        if not isinstance(values, dict):
+            raise CheckpointError(f"conf.yaml: {name}", repr(values), "a section with names and values")
+        self.name, self.values = name, values
+
+    def take(self, key: str, kind: type, lowest: float = 0, highest: float = 65536) -> Any:
+        value: Any = self.values.get(key)
+        fits = isinstance(value, kind | int if kind is float else kind)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            raise CheckpointError(f"conf.yaml: {self.name}.{key}", repr(value), f"a value of type {kind.__name__}")
+        if kind in (int, float) and not lowest <= value <= highest:
+            raise CheckpointError(f"conf.yaml: {self.name}.{key}", repr(value), f"{lowest} to {highest}")
+        return value
+
+    def switch(self, key: str) -> bool:
+        return bool(self.take(key, bool)) if key in self.values else False
+
+    def demand(self, key: str, value: object, why: str) -> None:
+        if self.values.get(key) != value:
+            raise CheckpointError(f"conf.yaml: {self.name}.{key}", repr(self.values.get(key)), f"{value!r}: {why}")
+
+
+def autoencoder_config(conf: Mapping[str, Any]) -> ReferenceAutoencoderConfig:
+    """The configuration that the ``conf.yaml`` of an autoencoder describes.
+
+    Raises:
+        CheckpointError: a value is missing or out of range, or a switch is set that this family does not have.
+    """
+    data, model = _Section(conf, "dataset"), _Section(conf, "model")
+    model.demand("vae", True, "plain autoencoders are not supported")
+    model.demand("encoder_type", "tr", "the attention encoder is the only one supported")
+    model.demand("decoder_type", "conv", "the convolutional decoder is the only one supported")
+    grid = data.take("spatial_size", list)
+    if len(grid) != 3 or not all(isinstance(cells, int) and 0 < cells <= 4096 for cells in grid):
+        raise CheckpointError("conf.yaml: dataset.spatial_size", repr(grid), "three numbers of cells, X, Y and Z")
+    config = ReferenceAutoencoderConfig(
+        frames=data.take("sequence_length", int, 1),
+        grid=(grid[0], grid[1], grid[2]),
+        classes=data.take("num_classes", int, 2),
+        latent_channels=model.take("latent_channels", int, 1),
+        plane_channels=model.take("query_channels", int, 1),
+        low_channels=model.take("conv_hidden_low_res", int, 1),
+        high_channels=model.take("conv_hidden_high_res", int, 1),
+        down=(model.take("down_x", int, 0, 16), model.take("down_y", int, 0, 16), model.take("down_z", int, 0, 16)),
+        plane_down=(
+            model.take("hex_down_t", int, 0, 16),
+            model.take("hex_down_x", int, 0, 16),
+            model.take("hex_down_y", int, 0, 16),
+            model.take("hex_down_z", int, 0, 16),
+        ),
+        time_encoder=model.take("separate_t_encoder", bool),
+        one_hot_time=model.take("one_hot_time", bool),
+        time_reducer=model.take("separate_t_reducer", bool),
+        depth=model.take("transformer_depth", int, 1, 128),
+        heads=model.take("transformer_heads", int, 1),
+        mlp_width=model.take("transformer_dim_mlp", int, 1),
+        dropout=model.take("dropout", float, 0, 1),
+        hadamard=model.take("hadamard", bool),
+        frequencies=model.take("pe_freq", int, 0, 16),
+    )
+    if config.latent_channels % config.heads:
+        raise CheckpointError(
+            "conf.yaml: model.transformer_heads", config.heads, f"a divisor of {config.latent_channels} channels"
+        )
+    for axis, cells, total in zip("txyz", (config.frames, *config.grid), _ratios(config), strict=True):
+        if cells % total:
+            raise CheckpointError(f"conf.yaml: cells along {axis}", cells, f"a multiple of {total}, the downsampling")
+    return config
+
+
+def _ratios(config: ReferenceAutoencoderConfig) -> list[int]:
+    in_volume = (0, *config.down)
+    return [2 ** min(a + b, 16) for a, b in zip(in_volume, config.plane_down, strict=True)]
+
+
+def class_table(conf: Mapping[str, Any]) -> ReferenceClasses:
+    """Names, label map and frequencies of an autoencoder's ``conf.yaml``, as far as it has them.
+
+    Raises:
+        CheckpointError: a table is not one, or maps to a class that there is not.
+    """
+    section = _Section(conf, "dataset")
+    classes = section.take("num_classes", int, 2)
+
+    def column(key: str, *kinds: type) -> list[Any]:
+        table = section.values.get(key, {})
+        whole = isinstance(table, dict) and set(table) == set(range(len(table)))
+        if not whole or not all(isinstance(value, kinds) for value in table.values()):
+            raise CheckpointError(f"conf.yaml: dataset.{key}", repr(table)[:80], "values for 0, 1, 2, ...")
+        return [table[number] for number in range(len(table))]
+
+    merged = column("semantic_map", int)
+    if not all(0 <= label < classes for label in merged):
+        raise CheckpointError(
+            "conf.yaml: dataset.semantic_map", f"classes {sorted(set(merged))}", f"0 to {classes - 1}"
+        )
+    frequency = [float(count) for count in column("semantic_frequency", int, float)]
+    return ReferenceClasses(tuple(column("semantic_names", str)), tuple(merged), tuple(frequency))
+
+
+def transformer_config(
+    conf: Mapping[str, Any], tensors: Mapping[str, Tensor], heads: int | None = None
+) -> ReferenceTransformerConfig:
+    """The configuration of a transformer from its ``conf.yaml`` and the shapes of its tensors.
+
+    Depth, width and patch are read off the tensors. The number of heads leaves no trace in them; it is known for the
+    published sizes and has to be told for others.
+
+    Raises:
+        CheckpointError: a value is missing, or does not fit the tensors.
+    """
+    model = _Section(conf, "model")
+    name = model.take("model", str)
+    known = TRANSFORMERS.get(name) if name.startswith("DiT-DC/") else None
+    if heads is None:
+        if known is None:
+            raise CheckpointError(
+                "heads", f"none for the model {name!r}", "the number of attention heads", "Give it with --heads."
+            )
+        heads = known.heads
+    patches = _shape(tensors, "x_embedder.proj.weight", 4)
+    width, patch = patches[0], patches[2]
+    blocks = {int(found[1]) for key in tensors if (found := re.match(r"blocks\.(\d+)\.", key))}
+    if not blocks or blocks != set(range(len(blocks))):
+        raise CheckpointError("blocks", f"numbers {sorted(blocks)[:20]}", "blocks with the numbers 0, 1, 2, ...")
+    switches = {"trajectory": "traj_cond", "command": "cmd_cond", "layout": "layout_cond", "hexplane": "hex_cond"}
+    built = ReferenceTransformerConfig(
+        depth=len(blocks),
+        width=width,
+        heads=heads,
+        patch=patch,
+        conditions=tuple(condition for condition, switch in switches.items() if model.switch(switch)),
+        cross_attention=model.switch("x_attn"),
+    )
+    if known is not None:
+        expected = replace(known, heads=heads, conditions=built.conditions, cross_attention=built.cross_attention)
+        if built != expected:
+            raise CheckpointError(
+                "conf.yaml: model.model",
+                f"{name} with {built.depth} blocks of width {width} and patch {patch}",
+                f"{known.depth} blocks of width {known.width} and patch {known.patch}",
+            )
+    if heads < 1 or width % heads:
+        raise CheckpointError("heads", heads, f"a divisor of the width {width}")
+    return built
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str, axes: int) -> tuple[int, ...]:
+    value = tensors.get(name)
+    if value is None or value.dim() != axes or 0 in value.shape:
+        got = "no such tensor" if value is None else f"shape {tuple(value.shape)}"
+        raise CheckpointError(name, got, f"a tensor with {axes} axes")
+    return tuple(value.shape)

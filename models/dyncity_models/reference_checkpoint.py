@@ -1,0 +1,161 @@
+"""Weights of the family ``reference`` on disk: ``model.json`` beside float32 safetensors."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.config import (
+    ReferenceAutoencoderConfig,
+    ReferenceClasses,
+    ReferenceConfig,
+    ReferenceTransformerConfig,
+)
+from dyncity_models.reference.dit import ReferenceTransformer
+from dyncity_sim.errors import CheckpointError, StorageError
+from dyncity_sim.files import write_bytes, write_text
+
+FORMAT = 1
+FAMILY = "reference"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ReferenceModel:
+    """A loaded model of the family ``reference``.
+
+    Attributes:
+        model_id: family and a hash of configuration and weights.
+        convention: ``official`` where conditions are to be made by ``reference.labels``.
+        transformer: None in a folder that holds an autoencoder only.
+    """
+
+    model_id: str
+    config: ReferenceConfig
+    convention: str
+    autoencoder: ReferenceAutoencoder
+    transformer: ReferenceTransformer | None
+
+
+def save_reference(
+    folder: Path,
+    config: ReferenceConfig,
+    autoencoder: ReferenceAutoencoder,
+    transformer: ReferenceTransformer | None = None,
+    convention: str = "official",
+) -> None:
+    """Write weights in single precision; ``model.json`` comes last, so a folder that has it is whole.
+
+    Raises:
+        StorageError: a file could not be written.
+    """
+    try:
+        (folder / "model.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} could not be written: {error.strerror}.") from error
+    write_bytes(save(_tensors(autoencoder)), folder / "autoencoder.safetensors")
+    if transformer is not None:
+        write_bytes(save(_tensors(transformer)), folder / "transformer.safetensors")
+    described = {
+        "format": FORMAT,
+        "family": FAMILY,
+        "convention": convention,
+        "parts": ["autoencoder", *(["transformer"] if transformer is not None else [])],
+        "config": dataclasses.asdict(config),
+    }
+    write_text(json.dumps(described, indent=2) + "\n", folder / "model.json")
+
+
+def load_reference(folder: Path) -> ReferenceModel:
+    """Load weights.
+
+    Raises:
+        CheckpointError: the folder, a file or a tensor is missing, truncated, or of another model.
+    """
+    file = folder / "model.json"
+    if not file.is_file():
+        raise CheckpointError("weights", f"no model.json in {folder}", "a folder that dyncity import-checkpoint wrote")
+    try:
+        described = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError("weights", f"{file}: {error}", "valid JSON") from error
+    found = described if isinstance(described, dict) else {}
+    if found.get("format") != FORMAT or found.get("family") != FAMILY:
+        raise CheckpointError(
+            "weights",
+            f"format {found.get('format')} of family {found.get('family')!r} in {file}",
+            f"format {FORMAT} of family {FAMILY!r}",
+        )
+    config = _config(found.get("config"), file)
+    digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
+    autoencoder = ReferenceAutoencoder(config.autoencoder)
+    _read(folder / "autoencoder.safetensors", autoencoder, digest)
+    transformer = None
+    if "transformer" in found.get("parts", ()):
+        transformer = ReferenceTransformer(config.transformer, config.autoencoder)
+        _read(folder / "transformer.safetensors", transformer, digest)
+        transformer = transformer.eval()
+    model_id = f"{FAMILY}-{digest.hexdigest()[:16]}"
+    return ReferenceModel(model_id, config, str(found.get("convention")), autoencoder.eval(), transformer)
+
+
+def check_tensors(file: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes.
+
+    Raises:
+        CheckpointError: naming the first tensor that is missing, unknown, or of another shape.
+    """
+    for name in sorted(found.keys() | expected.keys()):
+        got, wanted = (tuple(side[name].shape) if name in side else None for side in (found, expected))
+        if got != wanted:
+            raise CheckpointError(
+                f"{file}: {name}",
+                "no such tensor" if got is None else f"shape {got}",
+                "no such tensor" if wanted is None else f"shape {wanted}",
+            )
+
+
+def _config(values: Any, source: Path) -> ReferenceConfig:
+    if not isinstance(values, dict):
+        raise CheckpointError("weights", f"{source}: {values!r}", "a configuration with names and values")
+    parts = []
+    for name, kind in (
+        ("autoencoder", ReferenceAutoencoderConfig),
+        ("transformer", ReferenceTransformerConfig),
+        ("classes", ReferenceClasses),
+    ):
+        try:
+            built: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values.get(name, {})))
+        except OmegaConfBaseException as error:
+            got = f"{source}: {name}: {error.msg or error}"
+            raise CheckpointError("weights", got, "a configuration of this version") from error
+        as_tuples = {key: tuple(value) for key, value in vars(built).items() if isinstance(value, list)}
+        parts.append(dataclasses.replace(built, **as_tuples))
+    return ReferenceConfig(*parts)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().float().contiguous() for name, value in module.state_dict().items()}
+
+
+def _read(file: Path, module: nn.Module, digest: "hashlib._Hash") -> None:
+    if not file.is_file():
+        raise CheckpointError("weights", f"no {file.name} in {file.parent}", "every file that model.json goes with")
+    content = file.read_bytes()
+    digest.update(content)
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise CheckpointError(
+            "weights", f"{file}: {error}", "a whole safetensors file", "It is truncated or damaged: import it again."
+        ) from error
+    check_tensors(file.name, tensors, module.state_dict())
+    module.load_state_dict(tensors)

@@ -1,0 +1,85 @@
+"""From run folders of the published code to weights of the family ``reference``."""
+
+from pathlib import Path
+
+import torch
+
+from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.config import ReferenceConfig, ReferenceTransformerConfig
+from dyncity_models.reference.dit import ReferenceTransformer
+from dyncity_models.reference.names import autoencoder_modules, tensor_names, transformer_modules
+from dyncity_models.reference.official import OfficialRun, read_run, renamed
+from dyncity_models.reference.official_conf import autoencoder_config, class_table, transformer_config
+from dyncity_models.reference_checkpoint import ReferenceModel, load_reference, save_reference
+from dyncity_sim.errors import CheckpointError, ConfigError
+
+
+def import_run(
+    run: Path,
+    out: Path,
+    *,
+    checkpoint: str | None = None,
+    autoencoder_run: Path | None = None,
+    autoencoder_checkpoint: str | None = None,
+    heads: int | None = None,
+) -> ReferenceModel:
+    """Write the weights of a run, and of the autoencoder it names if it is a transformer's; return them loaded.
+
+    Args:
+        run: a run folder.
+        out: folder to write.
+        checkpoint: file of the run to take.
+        autoencoder_run: the autoencoder's run folder; by default the one beside ``run`` that its conf names.
+        autoencoder_checkpoint: file of that to take.
+        heads: attention heads of a transformer of no published size.
+
+    Raises:
+        CheckpointError: a run cannot be read, or its tensors are not those of the model its conf describes.
+        StorageError: ``out`` could not be written.
+    """
+    main = read_run(run, checkpoint)
+    if not main.is_transformer:
+        if autoencoder_run is not None or heads is not None:
+            raise CheckpointError("run", f"the run of an autoencoder, {run}", "a transformer's for --vae and --heads")
+        autoencoder, config = _autoencoder(main)
+        save_reference(out, config, autoencoder)
+        return load_reference(out)
+
+    if autoencoder_run is None:
+        name = str(main.conf["vae_name"])
+        autoencoder_run = run.resolve().parent / Path(name).name
+        if not autoencoder_run.is_dir():
+            raise CheckpointError(
+                "vae_name", f"no folder {autoencoder_run}", f"the run {name!r} beside {run}", "Name it with --vae."
+            )
+    beside = read_run(autoencoder_run, autoencoder_checkpoint)
+    if beside.is_transformer:
+        raise CheckpointError("vae", f"the run of a transformer, {autoencoder_run}", "the run of an autoencoder")
+    autoencoder, config = _autoencoder(beside)
+    built = transformer_config(main.conf, main.tensors, heads)
+    config = ReferenceConfig(config.autoencoder, built, config.classes)
+    save_reference(out, config, autoencoder, _transformer(main, config))
+    return load_reference(out)
+
+
+def _autoencoder(run: OfficialRun) -> tuple[ReferenceAutoencoder, ReferenceConfig]:
+    config = autoencoder_config(run.conf)
+    # Shapes are compared before memory is taken for what a conf asks for.
+    with torch.device("meta"):
+        expected = ReferenceAutoencoder(config).state_dict()
+    pairs = list(tensor_names(autoencoder_modules(config), expected))
+    tensors = renamed(run.checkpoint.name, run.tensors, pairs, expected)
+    autoencoder = ReferenceAutoencoder(config)
+    autoencoder.load_state_dict(tensors)
+    return autoencoder, ReferenceConfig(config, ReferenceTransformerConfig(), class_table(run.conf))
+
+
+def _transformer(run: OfficialRun, config: ReferenceConfig) -> ReferenceTransformer:
+    try:
+        transformer = ReferenceTransformer(config.transformer, config.autoencoder)
+    except ConfigError as error:
+        raise CheckpointError(run.checkpoint.name, error.got, error.expected) from error
+    expected = transformer.state_dict()
+    pairs = list(tensor_names(transformer_modules(config.transformer), expected))
+    transformer.load_state_dict(renamed(run.checkpoint.name, run.tensors, pairs, expected))
+    return transformer

@@ -1,0 +1,55 @@
+"""Conditions in the official convention, schedules and the position embedding equal those of the reference."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from dyncity_models.diffusion.gaussian import GaussianDiffusion, respaced
+from dyncity_models.reference.dit import position_embedding
+from dyncity_models.reference.labels import OFFICIAL_THRESHOLDS, command_of, layout_of, trajectory_of, turns
+
+COMMANDS = ("STATIC", "FORWARD", "LEFT", "RIGHT")
+
+
+@pytest.fixture(scope="module")
+def labels(golden_folder):
+    with np.load(golden_folder / "labels.npz") as arrays:
+        return dict(arrays)
+
+
+def test_trajectories_commands_and_turns_equal_those_of_the_reference(labels):
+    tracks = [name.removeprefix("poses_") for name in labels if name.startswith("poses_")]
+    assert tracks
+    for track in tracks:
+        trajectory = trajectory_of(labels[f"poses_{track}"])
+        np.testing.assert_allclose(trajectory, labels[f"traj_{track}"], rtol=0, atol=1e-12, err_msg=track)
+        assert command_of(trajectory) == labels[f"cmd_{track}"], track
+        assert turns(trajectory) == labels[f"turn_{track}"], track
+
+
+def test_scaled_thresholds_give_the_commands_they_were_meant_to(labels, golden_folder):
+    for track, official, scaled, turn, _last in json.loads((golden_folder / "labels.json").read_text()):
+        trajectory = trajectory_of(labels[f"poses_{track}"])
+        assert COMMANDS[command_of(trajectory)] == official
+        assert COMMANDS[command_of(trajectory, OFFICIAL_THRESHOLDS.over(16))] == scaled
+        assert turns(trajectory) == turn
+
+
+def test_layouts_equal_those_of_the_reference(labels):
+    for down in (1, 2, 4):
+        np.testing.assert_array_equal(layout_of(labels["layout_vox"], down), labels[f"layout_{down}"])
+
+
+@pytest.mark.parametrize("steps", [10, 25, 50, 100, 250, 1000])
+def test_schedules_equal_those_of_the_reference(labels, steps):
+    np.testing.assert_array_equal(respaced(steps), labels[f"sched{steps}_t"])
+    process = GaussianDiffusion.linear(steps)
+    for ours, theirs in ((process.betas, "betas"), (process.posterior_log_variance, "plvc")):
+        if f"sched{steps}_{theirs}" in labels:
+            np.testing.assert_allclose(ours, labels[f"sched{steps}_{theirs}"], rtol=1e-12, atol=0)
+
+
+def test_the_position_embedding_equals_that_of_the_reference(labels):
+    ours = position_embedding(7, 7, 64)
+    torch.testing.assert_close(ours.double(), torch.from_numpy(labels["pos_embed_64_7"]), rtol=0, atol=1e-6)
