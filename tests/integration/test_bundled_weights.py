@@ -38,12 +38,9 @@ def test_the_bundled_weights_are_at_most_24_mebibytes():
 
 
 def test_they_generate_a_street_under_the_ego_from_a_plan_alone(backend: TorchBackend):
-    chunks = [generate(backend, straight(0), seed) for seed in range(8)]
+    chunks = [generate(backend, straight(0), seed) for seed in range(4)]
     assert np.mean([road_under_path(chunk.occupancy) for chunk in chunks]) > 0.95
-    # Sloping streets agree less, recorded ones too: 5 of the 100 recorded chunks of the evaluation are below 0.95.
-    agreement = [agreement_between_frames(chunk.occupancy, 0, 15) for chunk in chunks]
-    assert np.median(agreement) > 0.98
-    assert np.sum(np.array(agreement) > 0.95) >= 7
+    assert all(agreement_between_frames(chunk.occupancy, 0, 15) > 0.95 for chunk in chunks)
     shares = np.mean(
         [np.bincount(c.occupancy.labels.ravel(), minlength=11) / c.occupancy.labels.size for c in chunks], 0
     )
