@@ -1,6 +1,6 @@
 """Configuration: frozen dataclasses are the schema, YAML files hold values, ``key=value`` overrides them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,25 @@ def load_config(schema: type[Schema], file: Path | None, overrides: Sequence[str
     return built
 
 
+def load_variant(
+    key: str, schemas: Mapping[str, type[Schema]], file: Path | None, overrides: Sequence[str] = ()
+) -> Schema:
+    """Build one of several schemas, the one that the value of ``key`` names; the first where nothing does.
+
+    Every schema has ``key`` among its own.
+
+    Raises:
+        ConfigError: the value names none of them; and as ``load_config``.
+    """
+    named = [word.partition("=")[2] for word in overrides if word.startswith(f"{key}=")]
+    if not named and file is not None and file.is_file():
+        named = [str(found) for found in [_top_level(file, key)] if found is not None]
+    name = named[-1] if named else next(iter(schemas))
+    if name not in schemas:
+        raise ConfigError(key, repr(name), f"one of {', '.join(schemas)}")
+    return load_config(schemas[name], file, overrides)
+
+
 def save_config(config: object, file: Path) -> None:
     """Write a resolved configuration as YAML."""
     file.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
@@ -51,3 +70,10 @@ def _merge(config: Any, load: Any, source: str) -> Any:
         ) from error
     except YAMLError as error:
         raise ConfigError("config", f"{source}: {error}", "valid YAML") from error
+
+
+def _top_level(file: Path, key: str) -> object:
+    try:
+        return OmegaConf.select(OmegaConf.load(file), key)
+    except (OmegaConfBaseException, YAMLError, OSError) as error:
+        raise ConfigError("config", f"{file}: {error}", "valid YAML") from error

@@ -13,16 +13,18 @@ def register_train(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser(
         "train",
         help="train the autoencoder (vae) or the diffusion transformer (dit)",
-        description="Train one half of the model. A killed run goes on from its newest checkpoint when started again.",
+        description="Train one half of a model. The key family of the configuration says which kind: anchored (the "
+        "default) or reference. A killed run goes on from its newest checkpoint when started again.",
         epilog="examples:\n"
         "  dyncity train vae --config configs/anchored/vae.yaml data.train='[rec/a,rec/b]' data.validation='[rec/c]'\n"
-        "  dyncity train dit --config configs/anchored/dit.yaml latents=out/latents/train optimiser.steps=2000",
+        "  dyncity train dit --config configs/anchored/dit.yaml latents=out/latents/train optimiser.steps=2000\n"
+        "  dyncity train vae --config configs/reference/small/vae.yaml data.train='[CarlaSC/Train]'",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     stages = parser.add_subparsers(dest="stage", required=True, metavar="vae|dit")
     for stage, what in (("vae", "the autoencoder"), ("dit", "the diffusion transformer")):
         stage_parser = stages.add_parser(stage, help=f"train {what}")
-        stage_parser.add_argument("--config", type=Path, help="YAML file; see configs/anchored/")
+        stage_parser.add_argument("--config", type=Path, help="YAML file; see configs/")
         stage_parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration value")
         stage_parser.set_defaults(run=_train)
 
@@ -32,10 +34,12 @@ def register_encode(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser(
         "encode",
         help="encode recordings into latents for training the transformer",
+        description="What is encoded depends on the family of the autoencoder: anchored reads recordings, reference "
+        "anything that dyncity inspect reads.",
         epilog="example:\n  dyncity encode rec/a rec/b --autoencoder out/train/vae/export --out out/latents/train",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("recordings", nargs="+", type=Path, help="folders written by dyncity record")
+    parser.add_argument("recordings", nargs="+", type=Path, help="folders written by dyncity record, or data sets")
     parser.add_argument("--autoencoder", type=Path, required=True, help="folder of exported autoencoder weights")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
@@ -69,23 +73,16 @@ def register_evaluate(subparsers: "Subparsers") -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
-    from dyncity_models.training.stages import train_autoencoder, train_transformer
-    from dyncity_sim.config import load_config
+    from dyncity_models.training.families import train
 
-    if arguments.stage == "vae":
-        config = load_config(AutoencoderTrainingConfig, arguments.config, arguments.overrides)
-        export = train_autoencoder(config)
-    else:
-        export = train_transformer(load_config(TransformerTrainingConfig, arguments.config, arguments.overrides))
-    print(f"weights: {export}")
+    print(f"weights: {train(arguments.stage, arguments.config, arguments.overrides)}")
     return 0
 
 
 def _encode(arguments: argparse.Namespace) -> int:
-    from dyncity_models.training.stages import encode_recordings
+    from dyncity_models.training.families import encode
 
-    counts = encode_recordings(
+    counts = encode(
         arguments.recordings, arguments.autoencoder, arguments.out, arguments.seed, arguments.chunks_per_drive
     )
     print("encoded chunks: " + ", ".join(f"{count} {name}" for name, count in counts.items()))

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -18,10 +16,14 @@ from dyncity_models.reference.config import (
     ReferenceAutoencoderConfig,
     ReferenceClasses,
     ReferenceConfig,
+    ReferenceSampling,
+    ReferenceSpace,
     ReferenceTransformerConfig,
+    with_values,
 )
+from dyncity_models.reference.conventions import Convention, OfficialConvention, convention_named
 from dyncity_models.reference.dit import ReferenceTransformer
-from dyncity_sim.errors import CheckpointError, StorageError
+from dyncity_sim.errors import CheckpointError, ConfigError, StorageError
 from dyncity_sim.files import write_bytes, write_text
 
 FORMAT = 1
@@ -34,13 +36,13 @@ class ReferenceModel:
 
     Attributes:
         model_id: family and a hash of configuration and weights.
-        convention: ``official`` where conditions are to be made by ``reference.labels``.
+        convention: how conditions are made and which way y grows.
         transformer: None in a folder that holds an autoencoder only.
     """
 
     model_id: str
     config: ReferenceConfig
-    convention: str
+    convention: Convention
     autoencoder: ReferenceAutoencoder
     transformer: ReferenceTransformer | None
 
@@ -50,9 +52,11 @@ def save_reference(
     config: ReferenceConfig,
     autoencoder: ReferenceAutoencoder,
     transformer: ReferenceTransformer | None = None,
-    convention: str = "official",
+    convention: Convention | None = None,
 ) -> None:
     """Write weights in single precision; ``model.json`` comes last, so a folder that has it is whole.
+
+    The convention is that of published weights unless another is given.
 
     Raises:
         StorageError: a file could not be written.
@@ -67,7 +71,7 @@ def save_reference(
     described = {
         "format": FORMAT,
         "family": FAMILY,
-        "convention": convention,
+        "convention": (convention or OfficialConvention()).name,
         "parts": ["autoencoder", *(["transformer"] if transformer is not None else [])],
         "config": dataclasses.asdict(config),
     }
@@ -82,7 +86,9 @@ def load_reference(folder: Path) -> ReferenceModel:
     """
     file = folder / "model.json"
     if not file.is_file():
-        raise CheckpointError("weights", f"no model.json in {folder}", "a folder that dyncity import-checkpoint wrote")
+        raise CheckpointError(
+            "weights", f"no model.json in {folder}", "a folder that dyncity train or import-checkpoint wrote"
+        )
     try:
         described = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -95,6 +101,10 @@ def load_reference(folder: Path) -> ReferenceModel:
             f"format {FORMAT} of family {FAMILY!r}",
         )
     config = _config(found.get("config"), file)
+    try:
+        convention = convention_named(str(found.get("convention")))
+    except ConfigError as error:
+        raise CheckpointError("weights", f"{file}: convention {error.got}", error.expected) from error
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
     autoencoder = ReferenceAutoencoder(config.autoencoder)
     _read(folder / "autoencoder.safetensors", autoencoder, digest)
@@ -104,7 +114,7 @@ def load_reference(folder: Path) -> ReferenceModel:
         _read(folder / "transformer.safetensors", transformer, digest)
         transformer = transformer.eval()
     model_id = f"{FAMILY}-{digest.hexdigest()[:16]}"
-    return ReferenceModel(model_id, config, str(found.get("convention")), autoencoder.eval(), transformer)
+    return ReferenceModel(model_id, config, convention, autoencoder.eval(), transformer)
 
 
 def check_tensors(file: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -126,20 +136,18 @@ def check_tensors(file: str, found: Mapping[str, Tensor], expected: Mapping[str,
 def _config(values: Any, source: Path) -> ReferenceConfig:
     if not isinstance(values, dict):
         raise CheckpointError("weights", f"{source}: {values!r}", "a configuration with names and values")
-    parts = []
-    for name, kind in (
-        ("autoencoder", ReferenceAutoencoderConfig),
-        ("transformer", ReferenceTransformerConfig),
-        ("classes", ReferenceClasses),
-    ):
-        try:
-            built: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), values.get(name, {})))
-        except OmegaConfBaseException as error:
-            got = f"{source}: {name}: {error.msg or error}"
-            raise CheckpointError("weights", got, "a configuration of this version") from error
-        as_tuples = {key: tuple(value) for key, value in vars(built).items() if isinstance(value, list)}
-        parts.append(dataclasses.replace(built, **as_tuples))
-    return ReferenceConfig(*parts)
+    try:
+        autoencoder = with_values(ReferenceAutoencoderConfig(), values.get("autoencoder", {}), "autoencoder")
+        return ReferenceConfig(
+            autoencoder,
+            with_values(ReferenceTransformerConfig(), values.get("transformer", {}), "transformer"),
+            with_values(ReferenceClasses(), values.get("classes", {}), "classes"),
+            with_values(ReferenceSpace.carlasc(autoencoder.grid), values.get("space", {}), "space"),
+            with_values(ReferenceSampling(), values.get("sampling", {}), "sampling"),
+        )
+    except ConfigError as error:
+        got = f"{source}: {error.field}: {error.got}"
+        raise CheckpointError("weights", got, "a configuration of this version") from error
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

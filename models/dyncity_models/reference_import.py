@@ -1,11 +1,12 @@
 """From run folders of the published code to weights of the family ``reference``."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
-from dyncity_models.reference.config import ReferenceConfig, ReferenceTransformerConfig
+from dyncity_models.reference.config import ReferenceConfig, ReferenceSpace
 from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference.names import autoencoder_modules, tensor_names, transformer_modules
 from dyncity_models.reference.official import OfficialRun, read_run, renamed
@@ -57,7 +58,7 @@ def import_run(
         raise CheckpointError("vae", f"the run of a transformer, {autoencoder_run}", "the run of an autoencoder")
     autoencoder, config = _autoencoder(beside)
     built = transformer_config(main.conf, main.tensors, heads)
-    config = ReferenceConfig(config.autoencoder, built, config.classes)
+    config = replace(config, transformer=built)
     save_reference(out, config, autoencoder, _transformer(main, config))
     return load_reference(out)
 
@@ -71,7 +72,9 @@ def _autoencoder(run: OfficialRun) -> tuple[ReferenceAutoencoder, ReferenceConfi
     tensors = renamed(run.checkpoint.name, run.tensors, pairs, expected)
     autoencoder = ReferenceAutoencoder(config)
     autoencoder.load_state_dict(tensors)
-    return autoencoder, ReferenceConfig(config, ReferenceTransformerConfig(), class_table(run.conf))
+    return autoencoder, ReferenceConfig(
+        config, classes=class_table(run.conf), space=ReferenceSpace.carlasc(config.grid)
+    )
 
 
 def _transformer(run: OfficialRun, config: ReferenceConfig) -> ReferenceTransformer:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import Generic, Protocol, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -60,7 +60,22 @@ class Latents:
         return LatentSample(**{n: v if n == "command" else v.float() for n, v in values.items()})  # type: ignore[typeddict-item]
 
 
-class LatentBatches:
+Sample = TypeVar("Sample", covariant=True)
+
+
+class Rows(Protocol[Sample]):
+    """Encoded chunks of any family."""
+
+    commands: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def rows(self, rows: np.ndarray) -> Sample:
+        """The chunks with these numbers as one batch."""
+        ...
+
+
+class LatentBatches(Generic[Sample]):
     """Random chunks, one batch a step; batch ``i`` is the same in every run with the same seed.
 
     Chunks are drawn in proportion to ``1 / sqrt(count of their command)``, so that turns are seen often.
@@ -73,7 +88,7 @@ class LatentBatches:
         first: number of the first batch.
     """
 
-    def __init__(self, latents: Latents, batch: int, seed: int, steps: int, first: int = 0) -> None:
+    def __init__(self, latents: Rows[Sample], batch: int, seed: int, steps: int, first: int = 0) -> None:
         counts = np.bincount(latents.commands, minlength=len(COMMANDS)).clip(min=1)
         weights = 1 / np.sqrt(counts)[latents.commands]
         self._shares = np.cumsum(weights / weights.sum())
@@ -82,19 +97,19 @@ class LatentBatches:
     def __len__(self) -> int:
         return max(self.steps - self.first, 0)
 
-    def __iter__(self) -> Iterator[LatentSample]:
+    def __iter__(self) -> Iterator[Sample]:
         return (self.batch(step) for step in range(self.first, self.steps))
 
-    def batch(self, step: int) -> LatentSample:
+    def batch(self, step: int) -> Sample:
         """The batch of one step."""
         drawn = np.random.default_rng((self.seed, step)).random(self.size)
         return self.latents.rows(np.searchsorted(self._shares, drawn).clip(max=len(self.latents) - 1))
 
 
-class SpreadLatents:
+class SpreadLatents(Generic[Sample]):
     """At most ``limit`` chunks spread evenly, in order, each once, as batches."""
 
-    def __init__(self, latents: Latents, limit: int, batch: int) -> None:
+    def __init__(self, latents: Rows[Sample], limit: int, batch: int) -> None:
         chosen = np.linspace(0, len(latents) - 1, min(limit, len(latents))).astype(int)
         self.latents = latents
         self.parts = np.split(chosen, range(batch, len(chosen), batch))
@@ -102,5 +117,5 @@ class SpreadLatents:
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __iter__(self) -> Iterator[LatentSample]:
+    def __iter__(self) -> Iterator[Sample]:
         return (self.latents.rows(part) for part in self.parts)

@@ -43,8 +43,12 @@ class ReferenceConditions:
     def randomly_dropped(
         self, batch: int, probability: float = 0.1, generator: torch.Generator | None = None
     ) -> "ReferenceConditions":
-        """Each condition hidden from each sample independently, for training with guidance."""
-        draws = {name: torch.rand(batch, generator=generator) < probability for name in CONDITIONS}
+        """Each condition hidden from each sample independently, for training with guidance.
+
+        Draws are made on the generator's device, where the conditions must be.
+        """
+        device = None if generator is None else generator.device
+        draws = {name: torch.rand(batch, generator=generator, device=device) < probability for name in CONDITIONS}
         return replace(self, dropped=draws)
 
 

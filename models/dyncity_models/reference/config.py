@@ -1,6 +1,15 @@
 """Architecture of the family ``reference``, as frozen dataclasses that travel with the weights."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dyncity_sim.errors import ConfigError
+
+Part = TypeVar("Part")
 
 PLANES = ("xy", "xz", "yz", "tx", "ty", "tz")
 """The six planes of a HexPlane, in the order in which the published code keeps them."""
@@ -115,12 +124,50 @@ class ReferenceClasses:
 
 
 @dataclass(frozen=True)
+class ReferenceSpace:
+    """Where the cells lie and when frames come; carried along, not used by the networks.
+
+    Attributes:
+        lower_m: corner of cell (0, 0, 0) in the ego frame, metres.
+        voxel_size_m: edge lengths of a cell, metres.
+        rate_hz: frames per second.
+    """
+
+    lower_m: tuple[float, float, float] = (-25.6, -25.6, -2.0)
+    voxel_size_m: tuple[float, float, float] = (0.4, 0.4, 0.375)
+    rate_hz: float = 10.0
+
+    @classmethod
+    def carlasc(cls, grid: tuple[int, int, int]) -> "ReferenceSpace":
+        """Cells of CarlaSC's size with the ego in their middle, from CarlaSC's floor on."""
+        size = cls().voxel_size_m
+        return cls(lower_m=(-grid[0] * size[0] / 2, -grid[1] * size[1] / 2, cls().lower_m[2]))
+
+
+@dataclass(frozen=True)
+class ReferenceSampling:
+    """Defaults of the sampler that ship with the weights; those of the paper.
+
+    Attributes:
+        sampler: name of a sampler of Gaussian diffusion.
+        steps: network evaluations per chunk.
+        guidance_scale: of all conditions; 1 is no guidance.
+    """
+
+    sampler: str = "ddpm"
+    steps: int = 1000
+    guidance_scale: float = 4.0
+
+
+@dataclass(frozen=True)
 class ReferenceConfig:
-    """The whole family: an autoencoder and its transformer."""
+    """The whole family: an autoencoder, its transformer, and what goes with them."""
 
     autoencoder: ReferenceAutoencoderConfig = field(default_factory=ReferenceAutoencoderConfig)
     transformer: ReferenceTransformerConfig = field(default_factory=ReferenceTransformerConfig)
     classes: ReferenceClasses = field(default_factory=ReferenceClasses)
+    space: ReferenceSpace = field(default_factory=ReferenceSpace)
+    sampling: ReferenceSampling = field(default_factory=ReferenceSampling)
 
 
 TRANSFORMERS = {
@@ -137,3 +184,17 @@ AUTOENCODERS = {
     ),
 }
 """Autoencoders by name; ``small`` trains on a CPU."""
+
+
+def with_values(base: Part, values: Mapping[str, Any], field_name: str) -> Part:
+    """A configuration with some of its values replaced.
+
+    Raises:
+        ConfigError: naming the value under ``field_name`` that is unknown or of the wrong type.
+    """
+    try:
+        built: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(base), dict(values)))
+    except OmegaConfBaseException as error:
+        got = str(error.msg or error).splitlines()[0]
+        raise ConfigError(f"{field_name}.{error.full_key}", got, f"keys among {', '.join(vars(base))}") from error
+    return replace(built, **{key: tuple(value) for key, value in vars(built).items() if isinstance(value, list)})

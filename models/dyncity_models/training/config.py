@@ -32,7 +32,8 @@ class OptimiserConfig:
         decay_from: share of all steps after which the rate decays.
         final_lr_share: rate at the end, as a share of the peak.
         weight_decay: decoupled weight decay.
-        ema_decay: decay of the averaged weights that are evaluated and exported.
+        ema_decay: decay of the averaged weights that are evaluated and exported; 0 for the weights themselves.
+        gradient_clip: largest norm of the gradients; 0 for no limit.
     """
 
     steps: int = 8000
@@ -43,6 +44,7 @@ class OptimiserConfig:
     final_lr_share: float = 0.03
     weight_decay: float = 0.01
     ema_decay: float = 0.995
+    gradient_clip: float = 1.0
 
 
 @dataclass
@@ -103,13 +105,18 @@ class RunConfig:
 
 @dataclass
 class AutoencoderTrainingConfig:
-    """``dyncity train vae``."""
+    """``dyncity train vae``.
+
+    Attributes:
+        family: ``anchored``.
+    """
 
     model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: AutoencoderLossConfig = field(default_factory=AutoencoderLossConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    family: str = "anchored"
 
 
 @dataclass
@@ -142,6 +149,7 @@ class TransformerTrainingConfig:
     """``dyncity train dit``.
 
     Attributes:
+        family: ``anchored``.
         autoencoder: folder of exported autoencoder weights.
         latents: folder written by ``dyncity encode`` from the training recordings.
         validation_latents: the same from recordings of other towns.
@@ -162,3 +170,4 @@ class TransformerTrainingConfig:
     run: RunConfig = field(default_factory=RunConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     initial: str = ""
+    family: str = "anchored"

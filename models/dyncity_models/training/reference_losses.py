@@ -21,7 +21,7 @@ class AutoencoderLosses:
     cross_entropy: Float[Tensor, ""]
     lovasz: Float[Tensor, ""]
     kl: Float[Tensor, ""]
-    kl_weight: float = 0.0015
+    kl_weight: float
 
     @property
     def total(self) -> Float[Tensor, ""]:
@@ -35,6 +35,7 @@ def autoencoder_losses(
     means: HexPlanes,
     log_variances: HexPlanes,
     class_weights: Float[Tensor, " K"] | None = None,
+    kl_weight: float = 0.0015,
 ) -> AutoencoderLosses:
     """All terms, over every cell: the published training does not leave invalid cells out."""
     logits, labels = logits_BTXYZK.flatten(0, -2).float(), labels_BTXYZ.flatten().long()
@@ -42,6 +43,7 @@ def autoencoder_losses(
         F.cross_entropy(logits, labels, class_weights),
         lovasz_softmax(logits.softmax(dim=-1), labels),
         kl_divergence(means, log_variances),
+        kl_weight,
     )
 
 

@@ -85,7 +85,7 @@ def fit(
         precision=run.precision,  # type: ignore[arg-type]
         max_steps=optimiser.steps,
         max_epochs=-1,
-        gradient_clip_val=1.0,
+        gradient_clip_val=optimiser.gradient_clip or None,
         logger=CSVLogger(out, name="log"),
         log_every_n_steps=25,
         val_check_interval=run.validate_every,

@@ -1,12 +1,10 @@
 """The three stages from recordings to weights: autoencoder, encoding, transformer."""
 
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
 from dyncity_models.checkpoint import load_model, save_model
@@ -15,6 +13,7 @@ from dyncity_models.data.autoencoder_batches import AutoencoderBatches, Validati
 from dyncity_models.data.clips import ClipSource, FrameStore
 from dyncity_models.data.encoding import encoded_chunks, statistics
 from dyncity_models.data.latents import LatentBatches, Latents, SpreadLatents
+from dyncity_models.data.rows import check_free, write_description, write_rows
 from dyncity_models.training.autoencoder_task import AutoencoderTask
 from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
 from dyncity_models.training.run import fit, resumed_step, training_device
@@ -64,34 +63,15 @@ def encode_recordings(
     Returns:
         Chunks by command, and ``left out`` for drives that are too short.
     """
-    if (out / "latents.json").exists():
-        raise InvalidInputError("out", str(out), "a folder without an encoded data set", "Choose another or remove it.")
+    check_free(out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder = load_model(autoencoder_folder).autoencoder.to(device)
     source = ClipSource(recordings, least_frames=2 * FRAMES_PER_CHUNK)
-    out.mkdir(parents=True, exist_ok=True)
-    total = 2 * chunks_per_drive * len(source)
     at_once = EXCERPTS_AT_ONCE[device.type]
     parts = encoded_chunks(autoencoder, source, seed, chunks_per_drive, device, at_once, os.cpu_count() or 1)
-    columns = TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    arrays: dict[str, np.ndarray] = {}
-    row = 0
-    with Progress(*columns) as progress, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-        task = progress.add_task("encoding", total=total)
-        for part in parts:
-            count = len(part["command"])
-            for name, value in part.items():
-                if name not in arrays:
-                    arrays[name] = np.lib.format.open_memmap(
-                        out / f"{name}.npy", mode="w+", dtype=value.dtype, shape=(total, *value.shape[1:])
-                    )
-                arrays[name][row : row + count] = value
-            row += count
-            progress.update(task, completed=row)
-    described = statistics(arrays, autoencoder.config)
-    partial = out / "latents.json.partial"
-    partial.write_text(json.dumps(described, indent=2), encoding="utf-8")
-    os.replace(partial, out / "latents.json")
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        arrays = write_rows(out, 2 * chunks_per_drive * len(source), parts)
+    write_description(out, statistics(arrays, autoencoder.config))
     counts = np.bincount(arrays["command"], minlength=4)
     by_command = dict(zip(("static", "forward", "left", "right"), counts.tolist(), strict=True))
     return by_command | {"left out": source.too_short}

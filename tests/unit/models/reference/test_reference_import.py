@@ -107,7 +107,7 @@ def test_an_autoencoder_arrives_with_its_weights_and_classes(runs, tmp_path, eve
     assert model.transformer is None
     assert model.config.autoencoder == even_planes
     assert model.config.classes.names[3] == "class 3"
-    assert model.convention == "official"
+    assert model.convention.name == "official"
     assert not any(file.suffix in (".ckpt", ".pkl") for file in (tmp_path / "out").iterdir())
 
 

@@ -1,0 +1,54 @@
+"""Which family a configuration or a folder of weights is of, and how that family trains."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dyncity_models.family import family_of
+from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
+from dyncity_models.training.reference_config import (
+    ReferenceAutoencoderTrainingConfig,
+    ReferenceTransformerTrainingConfig,
+)
+from dyncity_models.training.reference_stages import (
+    encode_for_reference,
+    train_reference_autoencoder,
+    train_reference_transformer,
+)
+from dyncity_models.training.stages import encode_recordings, train_autoencoder, train_transformer
+from dyncity_sim.config import load_variant
+
+AUTOENCODERS: dict[str, type[AutoencoderTrainingConfig | ReferenceAutoencoderTrainingConfig]] = {
+    "anchored": AutoencoderTrainingConfig,
+    "reference": ReferenceAutoencoderTrainingConfig,
+}
+TRANSFORMERS: dict[str, type[TransformerTrainingConfig | ReferenceTransformerTrainingConfig]] = {
+    "anchored": TransformerTrainingConfig,
+    "reference": ReferenceTransformerTrainingConfig,
+}
+
+
+def train(stage: str, file: Path | None, overrides: Sequence[str]) -> Path:
+    """Train the half of a model that ``stage`` (``vae`` or ``dit``) names, of the family that the configuration names.
+
+    Returns:
+        The folder of exported weights.
+    """
+    if stage == "vae":
+        vae = load_variant("family", AUTOENCODERS, file, overrides)
+        if isinstance(vae, ReferenceAutoencoderTrainingConfig):
+            return train_reference_autoencoder(vae)
+        return train_autoencoder(vae)
+    dit = load_variant("family", TRANSFORMERS, file, overrides)
+    if isinstance(dit, ReferenceTransformerTrainingConfig):
+        return train_reference_transformer(dit)
+    return train_transformer(dit)
+
+
+def encode(folders: list[Path], autoencoder: Path, out: Path, seed: int, chunks_per_drive: int) -> dict[str, int]:
+    """Encode data for the transformer of the autoencoder's family.
+
+    Returns:
+        Counts of chunks by name.
+    """
+    encoders = {"anchored": encode_recordings, "reference": encode_for_reference}
+    return encoders[family_of(autoencoder)](folders, autoencoder, out, seed, chunks_per_drive)

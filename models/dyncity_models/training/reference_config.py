@@ -1,0 +1,135 @@
+"""What a training run of the family ``reference`` is made of; every field can be set in YAML or as ``key=value``."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dyncity_models.reference.config import (
+    AUTOENCODERS,
+    TRANSFORMERS,
+    Part,
+    ReferenceAutoencoderConfig,
+    ReferenceSampling,
+    ReferenceTransformerConfig,
+    with_values,
+)
+from dyncity_models.training.config import DataConfig, OptimiserConfig, RunConfig
+from dyncity_sim.errors import ConfigError
+
+
+@dataclass
+class ReferenceDataConfig(DataConfig):
+    """Data sets to learn from and to be judged on: anything that ``dyncity inspect`` reads, all of one grid.
+
+    Attributes:
+        labels: ``merged`` for CarlaSC's merged classes, ``own`` for those of the data set.
+    """
+
+    labels: str = "merged"
+
+
+@dataclass
+class ReferenceAutoencoderTrainingConfig:
+    """``dyncity train vae`` of the family ``reference``.
+
+    Attributes:
+        family: ``reference``.
+        model: ``size``, a name of ``reference.config.AUTOENCODERS``, and values of ``ReferenceAutoencoderConfig`` that
+            differ from it. ``grid`` and ``classes`` are those of the data unless they stand here: a smaller grid is
+            cut out of the middle, anything else that the data has not is an error.
+        convention: ``ego``, or ``official`` for conditions as published weights expect them; see
+            ``reference.conventions``.
+        kl: weight of the KL term.
+    """
+
+    family: str = "reference"
+    model: dict[str, Any] = field(default_factory=lambda: {"size": "official"})
+    data: ReferenceDataConfig = field(default_factory=ReferenceDataConfig)
+    convention: str = "ego"
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    kl: float = 0.0015
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass
+class ReferenceTransformerTrainingConfig:
+    """``dyncity train dit`` of the family ``reference``.
+
+    Attributes:
+        family: ``reference``.
+        model: ``size``, a name of ``reference.config.TRANSFORMERS``, and values of ``ReferenceTransformerConfig`` that
+            differ from it.
+        autoencoder: folder of exported autoencoder weights.
+        latents: folder written by ``dyncity encode`` from the training data.
+        validation_latents: the same from other towns.
+        drop: share of samples that each condition is withheld from, independently.
+        sampling: sampler defaults that are exported with the weights.
+        initial: folder of weights whose transformer is trained on; empty to start from nothing.
+    """
+
+    family: str = "reference"
+    model: dict[str, Any] = field(default_factory=lambda: {"size": "DiT-DC/2"})
+    autoencoder: str = "out/train/vae/export"
+    latents: str = "out/latents/train"
+    validation_latents: str = "out/latents/validation"
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    drop: float = 0.1
+    run: RunConfig = field(default_factory=RunConfig)
+    sampling: ReferenceSampling = field(default_factory=ReferenceSampling)
+    initial: str = ""
+
+
+def autoencoder_of(model: dict[str, Any], grid: tuple[int, int, int], classes: int) -> ReferenceAutoencoderConfig:
+    """The autoencoder that a run's ``model`` describes, for data of a grid and a number of classes.
+
+    Raises:
+        ConfigError: an unknown size or key, a value of the wrong type, or shapes that do not go together.
+    """
+    config = _sized(AUTOENCODERS, model, grid=list(grid), classes=classes)
+    if config.classes != classes:
+        raise ConfigError("model.classes", config.classes, f"{classes}, those of the data", "Or set data.labels.")
+    if config.heads < 1 or config.latent_channels % config.heads:
+        raise ConfigError("model.heads", config.heads, f"a divisor of {config.latent_channels} channels")
+    halvings = (0, *config.down)
+    for axis, cells, down, more in zip("txyz", (config.frames, *config.grid), halvings, config.plane_down, strict=True):
+        if cells < 1 or cells % 2 ** (down + more):
+            raise ConfigError(f"model: cells along {axis}", cells, f"a multiple of {2 ** (down + more)}")
+    return config
+
+
+def transformer_of(model: dict[str, Any]) -> ReferenceTransformerConfig:
+    """The transformer that a run's ``model`` describes.
+
+    Raises:
+        ConfigError: an unknown size, condition or key, a value of the wrong type, or heads that do not divide.
+    """
+    config = _sized(TRANSFORMERS, model)
+    known = ReferenceTransformerConfig().conditions
+    unknown = set(config.conditions) - set(known)
+    if unknown:
+        raise ConfigError("model.conditions", ", ".join(sorted(unknown)), f"some of {', '.join(known)}")
+    if config.heads < 1 or config.width % config.heads or config.width % 4:
+        raise ConfigError("model.heads", config.heads, f"a divisor of the width {config.width}, a multiple of 4")
+    return replace(config, conditions=tuple(name for name in known if name in config.conditions))
+
+
+def grid_of(model: dict[str, Any]) -> tuple[int, int, int] | None:
+    """Cells that are asked for, or None to take those of the data.
+
+    Raises:
+        ConfigError: not three numbers.
+    """
+    grid = model.get("grid")
+    if grid is None:
+        return None
+    if not isinstance(grid, list | tuple) or len(grid) != 3 or not all(isinstance(cells, int) for cells in grid):
+        raise ConfigError("model.grid", grid, "three numbers of cells, X, Y and Z")
+    return grid[0], grid[1], grid[2]
+
+
+def _sized(sizes: dict[str, Part], model: dict[str, Any], **instead: Any) -> Part:
+    """The size that ``model`` names, with values of the data, and with what else ``model`` says."""
+    size = model.get("size")
+    if not isinstance(size, str) or size not in sizes:
+        raise ConfigError("model.size", repr(size), f"one of {', '.join(sizes)}")
+    said = {key: value for key, value in model.items() if key != "size" and value is not None}
+    return with_values(sizes[size], instead | said, "model")

@@ -1,0 +1,166 @@
+"""The three stages from data sets to weights of the family ``reference``: autoencoder, encoding, transformer."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from dyncity_models.data.latents import LatentBatches, SpreadLatents
+from dyncity_models.data.reference_chunks import (
+    ChunkBatches,
+    ChunkSource,
+    FrameCells,
+    Labels,
+    SpreadChunks,
+    labels_named,
+)
+from dyncity_models.data.reference_latents import ReferenceLatents, encoded_rows
+from dyncity_models.data.rows import check_free, write_description, write_rows
+from dyncity_models.reference.classes import taxonomy_of
+from dyncity_models.reference.config import ReferenceClasses, ReferenceConfig, ReferenceSpace
+from dyncity_models.reference.conventions import convention_named
+from dyncity_models.reference_checkpoint import FAMILY, ReferenceModel, load_reference, save_reference
+from dyncity_models.training.reference_autoencoder_task import ReferenceAutoencoderTask
+from dyncity_models.training.reference_config import (
+    ReferenceAutoencoderTrainingConfig,
+    ReferenceTransformerTrainingConfig,
+    autoencoder_of,
+    grid_of,
+    transformer_of,
+)
+from dyncity_models.training.reference_losses import class_weights
+from dyncity_models.training.reference_transformer_task import ReferenceTransformerTask
+from dyncity_models.training.run import fit, resumed_step, training_device
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.errors import InvalidInputError
+
+
+def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> Path:
+    """Train the autoencoder and export its averaged weights.
+
+    Returns:
+        The folder of exported weights.
+
+    Raises:
+        ConfigError: the configuration does not fit itself.
+        InvalidInputError: the data does not fit the configuration or itself.
+    """
+    torch.manual_seed(config.run.seed)
+    convention, labels = convention_named(config.convention), labels_named(config.data.labels)
+    asked = grid_of(config.model)
+    # Sizes are checked against any grid first, because reading data takes a while.
+    frames = autoencoder_of({**config.model, "classes": None}, asked or (256, 256, 256), 2).frames
+    source, held_out = (
+        ChunkSource.open([Path(folder) for folder in folders], frames, labels, convention, asked)
+        for folders in (config.data.train, config.data.validation)
+    )
+    if (held_out.grid, held_out.taxonomy) != (source.grid, source.taxonomy):
+        got, expected = ((s.grid, s.taxonomy.id) for s in (held_out, source))
+        raise InvalidInputError("data.validation", got, f"{expected}, those of data.train")
+    model = autoencoder_of(config.model, source.grid.shape, len(source.taxonomy))
+    options = config.optimiser
+    store = FrameCells.load(source, training_device(config.run), config.data.workers or os.cpu_count() or 1)
+    train = ChunkBatches(store, frames, options.batch, config.run.seed, options.steps, resumed_step(config.run))
+    validation = DataLoader(SpreadChunks(held_out, frames, config.run.validation_clips), batch_size=1)
+    classes = ReferenceClasses(
+        source.taxonomy.names, tuple(range(model.classes)), tuple(store.class_counts(model.classes).tolist())
+    )
+    task = ReferenceAutoencoderTask(config, model, class_weights(classes, model.classes))
+    fit(task, train, validation, config, config.run, options)
+    export = Path(config.run.out) / "export"
+    space = ReferenceSpace(source.grid.lower_m, source.grid.voxel_size_m, source.rate_hz)
+    save_reference(export, ReferenceConfig(model, classes=classes, space=space), task.autoencoder, None, convention)
+    return export
+
+
+def encode_for_reference(
+    folders: list[Path], autoencoder_folder: Path, out: Path, seed: int, chunks_per_drive: int
+) -> dict[str, int]:
+    """Encode random chunks of every sequence of some data sets into flat arrays that the transformer trains on.
+
+    Returns:
+        Chunks by command, ``first`` for those without a chunk before them, and ``left out`` for sequences that are
+        shorter than a chunk.
+
+    Raises:
+        InvalidInputError: the data sets are not of the weights' grid and classes, or have no poses.
+    """
+    check_free(out)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_reference(autoencoder_folder)
+    autoencoder = model.autoencoder.to(device)
+    source = source_for(model, folders)
+    parts = encoded_rows(autoencoder, source, seed, chunks_per_drive, device)
+    with torch.inference_mode():
+        arrays = write_rows(out, chunks_per_drive * len(source), parts)
+    write_description(out, {"family": FAMILY, "autoencoder": model.model_id, "convention": model.convention.name})
+    counts = np.bincount(arrays["command"], minlength=4)
+    by_command = dict(zip(("static", "forward", "left", "right"), counts.tolist(), strict=True))
+    return by_command | {"first": int((~arrays["has_previous"]).sum()), "left out": source.too_short}
+
+
+def source_for(model: ReferenceModel, folders: list[Path]) -> ChunkSource:
+    """Data sets as an autoencoder was trained to see them.
+
+    Raises:
+        InvalidInputError: naming what of them does not fit: the grid, the classes or the rate.
+    """
+    config = model.config
+    taxonomy = taxonomy_of(config.classes, config.autoencoder.classes)
+    labels: Labels = "merged" if taxonomy == CARLASC else "own"
+    shape = config.autoencoder.grid
+    source = ChunkSource.open(folders, config.autoencoder.frames, labels, model.convention, shape)
+    for name, got, expected in (
+        ("taxonomy", source.taxonomy.id, taxonomy.id),
+        ("grid", source.grid.voxel_size_m, config.space.voxel_size_m),
+        ("rate_hz", source.rate_hz, config.space.rate_hz),
+    ):
+        if got != expected:
+            raise InvalidInputError(f"{name} of the data", got, f"{expected}, that of the weights")
+    return source
+
+
+def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> Path:
+    """Train the transformer on encoded chunks and export both halves of the model.
+
+    Returns:
+        The folder of exported weights.
+
+    Raises:
+        ConfigError: the configuration does not fit itself or the autoencoder.
+        InvalidInputError: latents are missing, or another autoencoder's.
+    """
+    torch.manual_seed(config.run.seed)
+    base, model = load_reference(Path(config.autoencoder)), transformer_of(config.model)
+    options, device = config.optimiser, training_device(config.run)
+    latents, held_out = (
+        _latents_of(base, Path(folder), device) for folder in (config.latents, config.validation_latents)
+    )
+    train = LatentBatches(latents, options.batch, config.run.seed, options.steps, resumed_step(config.run))
+    validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
+    task = ReferenceTransformerTask(config, model, base.config.autoencoder)
+    if config.initial:
+        initial = load_reference(Path(config.initial))
+        if initial.transformer is None or initial.config.transformer != model:
+            raise InvalidInputError("initial", f"{config.initial} with {initial.config.transformer}", str(model))
+        task.transformer.load_state_dict(initial.transformer.state_dict())
+    fit(task, train, validation, config, config.run, options)
+    export = Path(config.run.out) / "export"
+    complete = replace(base.config, transformer=model, sampling=config.sampling)
+    save_reference(export, complete, base.autoencoder, task.transformer, base.convention)
+    return export
+
+
+def _latents_of(base: ReferenceModel, folder: Path, device: torch.device) -> ReferenceLatents:
+    latents = ReferenceLatents(folder, device)
+    if latents.described["autoencoder"] != base.model_id:
+        raise InvalidInputError(
+            "latents",
+            f"{folder}, encoded by {latents.described['autoencoder']}",
+            f"latents of {base.model_id}, the autoencoder",
+            "Run dyncity encode with it.",
+        )
+    return latents

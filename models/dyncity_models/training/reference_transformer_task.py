@@ -1,0 +1,110 @@
+"""What one step of training the transformer of the family ``reference`` does."""
+
+from dataclasses import replace
+
+import lightning
+import torch
+from jaxtyping import Float, Int64
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from dyncity_models.data.reference_latents import ReferenceSample
+from dyncity_models.diffusion.gaussian import STEPS, GaussianDiffusion
+from dyncity_models.reference.conditions import ReferenceConditions
+from dyncity_models.reference.config import ReferenceAutoencoderConfig, ReferenceTransformerConfig
+from dyncity_models.reference.dit import ReferenceTransformer
+from dyncity_models.reference.planes import rollout_mask
+from dyncity_models.training.draws import step_generator
+from dyncity_models.training.reference_config import ReferenceTransformerTrainingConfig
+from dyncity_models.training.schedule import warm_up_constant_decay
+
+
+class ReferenceTransformerTask(lightning.LightningModule):
+    """Gaussian diffusion of rollouts with a learned variance, each condition withheld independently (paper, 3.3).
+
+    Args:
+        config: the run's configuration.
+        model: the transformer's shapes.
+        planes: those of the autoencoder.
+    """
+
+    def __init__(
+        self,
+        config: ReferenceTransformerTrainingConfig,
+        model: ReferenceTransformerConfig,
+        planes: ReferenceAutoencoderConfig,
+    ) -> None:
+        super().__init__()
+        self.config, self.mask = config, rollout_mask(planes)
+        self.process = GaussianDiffusion.linear()
+        self.transformer = ReferenceTransformer(model, planes)
+        if config.run.compile:
+            self.transformer.compile()
+        self.validation_sums: dict[str, list[float]] = {}
+
+    def training_step(self, batch: ReferenceSample, index: int) -> Tensor:
+        """Loss of a batch of encoded chunks."""
+        generator = step_generator(self.config.run.seed, self.global_step, self.device)
+        data, count = batch["rollout"], len(batch["rollout"])
+        conditions = _without_missing(
+            conditions_of(batch).randomly_dropped(count, self.config.drop, generator), batch["has_previous"]
+        )
+        steps = torch.randint(STEPS, (count,), generator=generator, device=self.device)
+        noise = torch.randn(data.shape, generator=generator, device=self.device)
+        squared, bound = self.losses(data, noise, steps, conditions)
+        self.log_dict({"loss": squared + bound, "noise": squared, "bound": bound}, prog_bar=True)
+        return squared + bound
+
+    def losses(
+        self,
+        data: Float[Tensor, "B C H W"],
+        noise: Float[Tensor, "B C H W"],
+        steps: Int64[Tensor, " B"],
+        conditions: ReferenceConditions,
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Squared error of the noise within the planes, and the bound that teaches the variance."""
+        predicted = self.transformer(self.process.add_noise(data, noise, steps), steps, conditions).float()
+        squared, bound = self.process.losses(predicted, data, noise, steps, self.mask)
+        return squared.mean(), bound.mean()
+
+    def validation_step(self, batch: ReferenceSample, index: int) -> None:
+        """Errors at fixed steps and noise, under no condition and under all that the chunks have."""
+        data, generator = batch["rollout"], torch.Generator().manual_seed(index)
+        noise = torch.randn(data.shape, generator=generator).to(self.device)
+        steps = torch.randint(STEPS, (len(data),), generator=generator).to(self.device)
+        given = _without_missing(replace(conditions_of(batch), dropped={}), batch["has_previous"])
+        for name, conditions in (("free", ReferenceConditions()), ("given", given)):
+            squared, bound = self.losses(data, noise, steps, conditions)
+            for what, value in (("noise", squared), ("bound", bound)):
+                self.validation_sums.setdefault(f"val_{what}_{name}", []).append(float(value))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means."""
+        for name, values in self.validation_sums.items():
+            self.log(name, sum(values) / len(values), prog_bar=name.startswith("val_noise"))
+        self.validation_sums.clear()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, as published."""
+        options = self.config.optimiser
+        trained = [parameter for parameter in self.transformer.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.AdamW(trained, lr=options.lr, weight_decay=options.weight_decay)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {
+                "scheduler": warm_up_constant_decay(optimiser, options, self.config.run.most_minutes),
+                "interval": "step",
+            },
+        }
+
+
+def conditions_of(batch: ReferenceSample) -> ReferenceConditions:
+    """All conditions of a batch."""
+    return ReferenceConditions(batch["trajectory"], batch["command"], batch["layout"].float(), batch["hexplane"])
+
+
+def _without_missing(conditions: ReferenceConditions, has_previous: Tensor) -> ReferenceConditions:
+    """The same, with the HexPlane withheld from the chunks that have none."""
+    dropped = dict(conditions.dropped or {})
+    dropped["hexplane"] = ~has_previous | dropped.get("hexplane", torch.zeros_like(has_previous))
+    return replace(conditions, dropped=dropped)
