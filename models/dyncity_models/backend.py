@@ -16,9 +16,13 @@ from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
+from dyncity_models.family import family_of
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_models.reference_backend import ReferenceBackend
+from dyncity_models.reference_checkpoint import load_reference
+from dyncity_models.reference_pipeline import ReferencePipeline
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
@@ -35,9 +39,11 @@ FRAME_TOLERANCE_US = 20_000
 """How far a plan's frame spacing may be off the model's rate."""
 
 
-def load(weights: Path | None) -> "TorchBackend":
-    """Build the backend from a weights folder (the bundled one when None), on the GPU if there is one."""
+def load(weights: Path | None) -> "TorchBackend | ReferenceBackend":
+    """Build the backend of a weights folder's family (the bundled one when None), on the GPU if there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if family_of(weights or BUNDLED) == "reference":
+        return ReferenceBackend(ReferencePipeline(load_reference(weights or BUNDLED), device))
     return TorchBackend(AnchoredPipeline(load_model(weights or BUNDLED), device))
 
 

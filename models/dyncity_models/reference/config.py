@@ -152,11 +152,13 @@ class ReferenceSampling:
         sampler: name of a sampler of Gaussian diffusion.
         steps: network evaluations per chunk.
         guidance_scale: of all conditions; 1 is no guidance.
+        resamples: how often each interval is walked to fit what is generated to a known region.
     """
 
     sampler: str = "ddpm"
     steps: int = 1000
     guidance_scale: float = 4.0
+    resamples: int = 2
 
 
 @dataclass(frozen=True)

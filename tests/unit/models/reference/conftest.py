@@ -8,13 +8,13 @@ from dyncity_models.reference.config import ReferenceAutoencoderConfig, Referenc
 from dyncity_models.reference.dit import ReferenceTransformer
 
 
-def randomised(module, seed):
+def randomised(module, seed, spread=0.1):
     """Random values instead of what layers start with, as after some training."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+                parameter.add_(spread * torch.randn(parameter.shape, generator=generator))
     return module.eval()
 
 
@@ -45,11 +45,11 @@ def even_planes():
 
 @pytest.fixture(scope="session")
 def build_transformer(even_planes):
-    def build(seed=0, **changes):
+    def build(seed=0, spread=0.1, **changes):
         config = ReferenceTransformerConfig(**({"depth": 2, "width": 32, "heads": 4} | changes))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return randomised(ReferenceTransformer(config, even_planes), seed)
+            return randomised(ReferenceTransformer(config, even_planes), seed, spread)
 
     return build
 
