@@ -49,7 +49,7 @@ def build_backend(even_planes, build_transformer, tmp_path_factory):
 
     def build(convention=None, names=CLASSES, sampling=None, **changes):
         folder = tmp_path_factory.mktemp("reference")
-        transformer = build_transformer(spread=0.02, **changes)
+        transformer = build_transformer(spread=0.01, **changes)
         config = ReferenceConfig(
             even_planes,
             transformer.config,
