@@ -189,6 +189,7 @@ class TorchBackend:
                 canvas.half_extent_m,
                 canvas.cells,
             )
+        layout = torch.zeros(1, config.pairs, canvas.cells, canvas.cells, device=device)
         command = COMMAND_NONE if conditions.command is None else COMMANDS.index(conditions.command)
         return CanvasConditions(
             poses.to(device),
@@ -197,6 +198,8 @@ class TorchBackend:
             known_xy,
             mask,
             movers.float().to(device),
+            layout,
+            torch.zeros(1, dtype=torch.bool, device=device),
         )
 
     def _remember(
