@@ -91,7 +91,7 @@ class DyncityClient:
     def generate(self, conditions: Conditions, options: SamplingOptions | None = None) -> GeneratedChunk:
         """Generate one chunk; its continuation goes into the conditions of the next."""
         request = generator_pb2.GenerateChunkRequest(
-            conditions=codec.conditions_to_proto(conditions),
+            conditions=codec.conditions_to_proto(conditions, self._encoding),
             options=codec.options_to_proto(options or SamplingOptions()),
             encoding=codec.encoding_to_proto(self._encoding),
         )

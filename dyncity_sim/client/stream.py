@@ -82,7 +82,7 @@ class ChunkStream:
             DyncityError: the stream has ended; what ended it.
         """
         request = generator_pb2.StreamChunksRequest(
-            conditions=codec.conditions_to_proto(conditions),
+            conditions=codec.conditions_to_proto(conditions, self._encoding),
             options=codec.options_to_proto(options or SamplingOptions()),
             encoding=codec.encoding_to_proto(self._encoding),
         )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dyncity_sim.domain.conditions import Conditions, SamplingOptions
+from dyncity_sim.domain.conditions import LAYOUT_COLUMNS, Conditions, SamplingOptions
 from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.errors import InvalidInputError, UnsupportedConditionError
@@ -16,11 +16,11 @@ def check_request(info: ModelInfo, conditions: Conditions, options: SamplingOpti
 
     Raises:
         UnsupportedConditionError: the weights were not trained with a condition that is given.
-        InvalidInputError: the plan has another length or rate than the model, the continuation is
-            another model's, or an option lies beyond what the model offers.
+        InvalidInputError: the plan has another length or rate than the model, layout or known region have
+            another grid, the continuation is another model's, or an option lies beyond what the model offers.
     """
-    for name in ("plan", "command", "continuation"):
-        if getattr(conditions, name) is not None and name not in info.conditions:
+    for name in conditions.given():
+        if name not in info.conditions:
             raise UnsupportedConditionError(
                 f"{info.model_id} was not trained with the condition {name!r}; "
                 f"it supports: {', '.join(info.conditions) or 'none'}."
@@ -35,19 +35,28 @@ def check_request(info: ModelInfo, conditions: Conditions, options: SamplingOpti
             repr(info.model_id),
             "A continuation is read by the model that made it only: start a new drive or encode occupancy.",
         )
+    if conditions.layout is not None:
+        expected = (info.frames_per_chunk, *(cells // LAYOUT_COLUMNS for cells in info.grid.shape[:2]))
+        if conditions.layout.cells.shape != expected:
+            raise InvalidInputError("layout.shape", conditions.layout.cells.shape, str(expected))
+    if conditions.known_region is not None:
+        check_occupancy(info, conditions.known_region, "known_region")
+    for name in options.guidance_scales:
+        if name not in info.conditions:
+            raise InvalidInputError("options.guidance_scales", repr(name), f"one of {', '.join(info.conditions)}")
     if options.steps is not None and options.steps > info.max_steps:
         raise InvalidInputError("options.steps", options.steps, f"at most {info.max_steps}")
     if options.sampler is not None and options.sampler not in info.samplers:
         raise InvalidInputError("options.sampler", repr(options.sampler), f"one of {', '.join(info.samplers)}")
 
 
-def check_occupancy(info: ModelInfo, occupancy: OccupancySequence) -> None:
-    """Raise InvalidInputError when the model cannot encode this occupancy."""
+def check_occupancy(info: ModelInfo, occupancy: OccupancySequence, noun: str = "occupancy") -> None:
+    """Raise InvalidInputError when the model cannot encode this occupancy; fields are named under ``noun``."""
     if occupancy.grid != info.grid:
-        raise InvalidInputError("occupancy.grid", occupancy.grid, str(info.grid), "Grids are never resampled silently.")
+        raise InvalidInputError(f"{noun}.grid", occupancy.grid, str(info.grid), "Grids are never resampled silently.")
     if occupancy.taxonomy != info.taxonomy:
-        raise InvalidInputError("occupancy.taxonomy_id", repr(occupancy.taxonomy.id), repr(info.taxonomy.id))
-    _check_frames(info, len(occupancy), occupancy.times_us, "occupancy")
+        raise InvalidInputError(f"{noun}.taxonomy_id", repr(occupancy.taxonomy.id), repr(info.taxonomy.id))
+    _check_frames(info, len(occupancy), occupancy.times_us, noun)
 
 
 def _check_frames(info: ModelInfo, frames: int, times_us: np.ndarray, noun: str) -> None:

@@ -82,7 +82,7 @@ class NullBackend:
     """Draws the street along the ego plan; vehicles start where the seed puts them and drive straight on.
 
     One step pushes vehicles apart that stand too close, so ``steps`` has an effect;
-    ``guidance_scale`` has none. A command counts only where there is no plan.
+    ``guidance_scale`` has none. A command counts only where there is no plan. A known region is drawn over the street.
     """
 
     info = ModelInfo(
@@ -92,7 +92,7 @@ class NullBackend:
         taxonomy=CARLASC,
         frames_per_chunk=FRAMES_PER_CHUNK,
         rate_hz=float(FRAME_RATE_HZ),
-        conditions=("plan", "command", "continuation"),
+        conditions=("known_region", "continuation", "plan", "command"),
         samplers=("relaxation",),
         default_steps=8,
     )
@@ -106,7 +106,12 @@ class NullBackend:
         assert options.seed is not None
         began_s = time.monotonic()
         before = None if conditions.continuation is None else _Street.from_bytes(conditions.continuation.payload)
-        plan = conditions.plan or _plan_of_command(conditions.command, before)
+        region = conditions.known_region
+        plan = conditions.plan or (
+            EgoPlan(region.poses_world_from_ego, region.times_us)
+            if region is not None
+            else _plan_of_command(conditions.command, before)
+        )
         path_xy = _extended_path(plan.poses_world_from_ego)
         if before is None:
             vehicles = _scattered(path_xy, np.random.default_rng(options.seed))
@@ -128,6 +133,8 @@ class NullBackend:
                 for pose, time_s in zip(plan.poses_world_from_ego, times_s, strict=True)
             ]
         )
+        if region is not None and region.observed is not None:
+            labels = np.where(region.observed, region.labels, labels)
         after = _Street(plan.poses_world_from_ego[-1], int(plan.times_us[-1]), _moved(vehicles, float(times_s[-1])))
         return GeneratedChunk(
             OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.info.grid, self.info.taxonomy),

@@ -108,7 +108,8 @@ class OccupancyGeneratorServicer(generator_pb2_grpc.OccupancyGeneratorServicer):
         context: Context,
     ) -> tuple[GeneratedChunk, VoxelEncoding]:
         """The chunk asked for, and how to pack it; a request without a continuation goes on from ``before``."""
-        conditions = codec.conditions_from_proto(request.conditions)
+        taxonomy = self._engine.info.taxonomy
+        conditions = codec.conditions_from_proto(request.conditions, {taxonomy.id: taxonomy})
         options = codec.options_from_proto(request.options)
         encoding = codec.encoding_from_proto(request.encoding, "encoding", absent=VoxelEncoding.ZSTD)
         if conditions.continuation is None:

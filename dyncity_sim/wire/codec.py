@@ -12,7 +12,14 @@ import numpy as np
 from dyncity.v1 import conditions_pb2, generator_pb2, geometry_pb2, occupancy_pb2
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions
+from dyncity_sim.domain.conditions import (
+    Command,
+    Conditions,
+    Continuation,
+    EgoPlan,
+    SamplingOptions,
+    VehicleLayout,
+)
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
 from dyncity_sim.domain.grid import Grid
@@ -20,7 +27,15 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import SemanticClass, Taxonomy
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.wire.server_info import ServerInfo
-from dyncity_sim.wire.voxels import VoxelEncoding, pack_labels, pack_observed, unpack_labels, unpack_observed
+from dyncity_sim.wire.voxels import (
+    VoxelEncoding,
+    pack_labels,
+    pack_layout,
+    pack_observed,
+    unpack_labels,
+    unpack_layout,
+    unpack_observed,
+)
 
 _PROTO_ENCODINGS: Mapping[VoxelEncoding, occupancy_pb2.VoxelEncoding] = {
     VoxelEncoding.RAW: occupancy_pb2.VOXEL_ENCODING_RAW,
@@ -180,8 +195,10 @@ def continuation_from_proto(message: conditions_pb2.Continuation) -> Continuatio
     return Continuation(message.model_id, message.payload)
 
 
-def conditions_to_proto(conditions: Conditions) -> conditions_pb2.Conditions:
-    """Conditions as a message; what is not given is left out."""
+def conditions_to_proto(
+    conditions: Conditions, encoding: VoxelEncoding = VoxelEncoding.ZSTD
+) -> conditions_pb2.Conditions:
+    """Conditions as a message; what is not given is left out. A known region is packed by ``encoding``."""
     message = conditions_pb2.Conditions()
     if conditions.plan is not None:
         message.plan.poses_world_from_ego.extend(poses_to_proto(conditions.plan.poses_world_from_ego))
@@ -190,11 +207,20 @@ def conditions_to_proto(conditions: Conditions) -> conditions_pb2.Conditions:
         message.command = _PROTO_COMMANDS[conditions.command]
     if conditions.continuation is not None:
         message.continuation.CopyFrom(continuation_to_proto(conditions.continuation))
+    if conditions.layout is not None:
+        cells = conditions.layout.cells
+        message.layout.CopyFrom(conditions_pb2.VehicleLayout(cells=pack_layout(cells), shape=cells.shape))
+    if conditions.known_region is not None:
+        message.known_region.CopyFrom(occupancy_to_proto(conditions.known_region, encoding))
     return message
 
 
-def conditions_from_proto(message: conditions_pb2.Conditions) -> Conditions:
+def conditions_from_proto(message: conditions_pb2.Conditions, taxonomies: Mapping[str, Taxonomy]) -> Conditions:
     """Conditions from a message.
+
+    Args:
+        message: from the wire.
+        taxonomies: those that a known region's taxonomy_id may name.
 
     Raises:
         InvalidInputError: naming the field as the request has it, e.g. ``conditions.plan.times_us``.
@@ -207,14 +233,36 @@ def conditions_from_proto(message: conditions_pb2.Conditions) -> Conditions:
         command = None
         if message.command != conditions_pb2.COMMAND_UNSPECIFIED:
             command = _from_enum(_COMMANDS, conditions_pb2.Command, message.command, "command")
-        given = message.HasField("continuation")
-        return Conditions(plan, command, continuation_from_proto(message.continuation) if given else None)
+        return Conditions(
+            plan,
+            command,
+            continuation_from_proto(message.continuation) if message.HasField("continuation") else None,
+            _layout_from_proto(message.layout) if message.HasField("layout") else None,
+            _region_from_proto(message.known_region, taxonomies) if message.HasField("known_region") else None,
+        )
+
+
+def _layout_from_proto(message: conditions_pb2.VehicleLayout) -> VehicleLayout:
+    return VehicleLayout(unpack_layout(message.cells, _triple(message.shape, "layout.shape"), "layout.cells"))
+
+
+def _region_from_proto(message: occupancy_pb2.Occupancy, taxonomies: Mapping[str, Taxonomy]) -> OccupancySequence:
+    try:
+        return occupancy_from_proto(message, taxonomies, "known_region")
+    except InvalidInputError as error:
+        name = error.field.removeprefix("occupancy.").removeprefix("known_region.")
+        raise InvalidInputError(f"known_region.{name}", error.got, error.expected, error.mend) from error
 
 
 def options_to_proto(options: SamplingOptions) -> conditions_pb2.SamplingOptions:
     """Sampling options as a message; what is not given is left out."""
     return conditions_pb2.SamplingOptions(
-        seed=options.seed, steps=options.steps, guidance_scale=options.guidance_scale, sampler=options.sampler
+        seed=options.seed,
+        steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        sampler=options.sampler,
+        guidance_scales=options.guidance_scales,
+        resamples=options.resamples,
     )
 
 
@@ -225,6 +273,8 @@ def options_from_proto(message: conditions_pb2.SamplingOptions) -> SamplingOptio
         steps=message.steps if message.HasField("steps") else None,
         guidance_scale=message.guidance_scale if message.HasField("guidance_scale") else None,
         sampler=message.sampler if message.HasField("sampler") else None,
+        guidance_scales=dict(message.guidance_scales),
+        resamples=message.resamples if message.HasField("resamples") else None,
     )
 
 

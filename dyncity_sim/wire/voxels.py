@@ -52,6 +52,16 @@ def unpack_observed(data: bytes, encoding: VoxelEncoding, shape: VoxelShape, fie
     return np.unpackbits(packed, count=cells, bitorder="little").view(np.bool_).reshape(shape)
 
 
+def pack_layout(cells: Bool[np.ndarray, "T X Y"]) -> bytes:
+    """One bit per cell in C order, the first cell in the lowest bit; small enough to travel as it is."""
+    return np.packbits(cells, bitorder="little").tobytes()
+
+
+def unpack_layout(data: bytes, shape: tuple[int, int, int], field: str) -> Bool[np.ndarray, "T X Y"]:
+    """The cells that ``pack_layout`` packed. Raises InvalidInputError as ``unpack_labels``."""
+    return unpack_observed(data, VoxelEncoding.RAW, (*shape, 1), field)[..., 0]
+
+
 def _checked_cells(shape: VoxelShape, field: str) -> int:
     frames, x, y, z = (int(n) for n in shape)
     cells = frames * x * y * z

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from dyncity_sim.client import DyncityClient
-from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions
+from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
@@ -173,6 +173,38 @@ def test_what_was_encoded_is_there_in_the_next_chunk(client):
     assert not vehicle[:50].any()
 
 
+def known_half(**changes):
+    observed = np.zeros((16, *CARLASC_GRID.shape), dtype=np.bool_)
+    observed[:, :64] = True
+    return dataclasses.replace(observed_occupancy(), observed=observed, **changes)
+
+
+def test_known_cells_come_back_as_they_are_and_the_rest_is_generated(client):
+    region = known_half()
+    conditions = Conditions(plan=straight_plan(), known_region=region)
+    labels = client.generate(conditions, SamplingOptions(seed=1)).occupancy.labels
+    free = client.generate(Conditions(plan=straight_plan()), SamplingOptions(seed=1)).occupancy.labels
+    assert np.array_equal(labels[region.observed], region.labels[region.observed])
+    assert np.array_equal(labels[~region.observed], free[~region.observed])
+
+
+def test_a_known_region_of_another_taxonomy_is_refused(client):
+    with pytest.raises(InvalidInputError) as caught:
+        client.generate(Conditions(plan=straight_plan(), known_region=known_half(taxonomy=CARLASC_RAW)))
+    assert caught.value.field == "conditions.known_region.taxonomy_id"
+
+
+def test_a_layout_of_another_grid_is_refused():
+    class WithLayouts(NullBackend):
+        info = dataclasses.replace(NullBackend.info, conditions=("layout",))
+
+    with serving(WithLayouts) as target, DyncityClient(target) as client:
+        client.generate(Conditions(layout=VehicleLayout(np.ones((16, 32, 32), dtype=np.bool_))))
+        with pytest.raises(InvalidInputError, match=r"\(16, 32, 32\)") as caught:
+            client.generate(Conditions(layout=VehicleLayout(np.ones((16, 30, 32), dtype=np.bool_))))
+    assert caught.value.field == "conditions.layout.shape"
+
+
 def test_the_server_describes_itself(client):
     info = client.server_info()
     assert info.model == NullBackend.info
@@ -201,6 +233,11 @@ BAD_REQUESTS = {
         Conditions(plan=EgoPlan(straight_plan().poses_world_from_ego, np.arange(16) * 500_000)),
         None,
         "conditions.plan.times_us",
+    ),
+    "a guidance scale of a condition the model has not": (
+        Conditions(),
+        SamplingOptions(guidance_scales={"layout": 2.0}),
+        "options.guidance_scales",
     ),
     "an unknown sampler": (Conditions(), SamplingOptions(sampler="magic"), "options.sampler"),
 }

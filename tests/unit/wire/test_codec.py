@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from dyncity.v1 import conditions_pb2, occupancy_pb2
@@ -5,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions
+from dyncity_sim.domain.conditions import (
+    CONDITIONS,
+    Command,
+    Conditions,
+    Continuation,
+    EgoPlan,
+    SamplingOptions,
+    VehicleLayout,
+)
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
@@ -59,6 +69,15 @@ def occupancies(draw):
     return OccupancySequence(labels, draw(poses(frames)), draw(times(frames)), grid, taxonomy, observed)
 
 
+@st.composite
+def regions(draw):
+    occupancy = draw(occupancies())
+    observed = np.zeros(occupancy.labels.shape, dtype=np.bool_)
+    observed.ravel()[: draw(st.integers(1, max(1, observed.size - 1)))] = True
+    return dataclasses.replace(occupancy, observed=observed)
+
+
+layouts = hnp.arrays(np.bool_, st.tuples(*[st.integers(1, 9)] * 3)).map(VehicleLayout)
 continuations = st.builds(Continuation, st.text(max_size=20), st.binary(max_size=64))
 
 
@@ -83,15 +102,30 @@ def test_occupancy_comes_back_bit_for_bit(occupancy, encoding):
 
 
 @settings(max_examples=60)
-@given(st.none() | plans(), st.none() | st.sampled_from(Command), st.none() | continuations)
-def test_conditions_come_back_and_what_is_absent_stays_absent(plan, command, continuation):
-    message = through_the_wire(codec.conditions_to_proto(Conditions(plan, command, continuation)))
-    back = codec.conditions_from_proto(message)
+@given(
+    st.none() | plans(),
+    st.none() | st.sampled_from(Command),
+    st.none() | continuations,
+    st.none() | layouts,
+    encodings,
+)
+def test_conditions_come_back_and_what_is_absent_stays_absent(plan, command, continuation, layout, encoding):
+    message = through_the_wire(codec.conditions_to_proto(Conditions(plan, command, continuation, layout), encoding))
+    back = codec.conditions_from_proto(message, TAXONOMIES)
     assert (back.command, back.continuation) == (command, continuation)
+    assert (back.layout is None) == (layout is None)
+    assert layout is None or np.array_equal(back.layout.cells, layout.cells)
     assert (back.plan is None) == (plan is None)
     if plan is not None:
         assert np.array_equal(back.plan.poses_world_from_ego, plan.poses_world_from_ego)
         assert np.array_equal(back.plan.times_us, plan.times_us)
+
+
+@settings(max_examples=30)
+@given(regions().filter(lambda region: not region.observed.all()), encodings)
+def test_a_known_region_comes_back(region, encoding):
+    message = through_the_wire(codec.conditions_to_proto(Conditions(known_region=region), encoding))
+    assert_same_occupancy(codec.conditions_from_proto(message, TAXONOMIES).known_region, region)
 
 
 @given(
@@ -101,6 +135,8 @@ def test_conditions_come_back_and_what_is_absent_stays_absent(plan, command, con
         steps=st.none() | st.integers(1, 1000),
         guidance_scale=st.none() | st.floats(0, 20),
         sampler=st.none() | st.text(max_size=10),
+        guidance_scales=st.dictionaries(st.sampled_from(CONDITIONS), st.floats(0, 20)),
+        resamples=st.none() | st.integers(1, 50),
     )
 )
 def test_options_come_back_with_zero_apart_from_absent(options):
@@ -218,7 +254,7 @@ def test_a_number_that_is_not_finite_names_the_field_of_the_request(value):
     message = plan_message()
     message.plan.poses_world_from_ego[2].rows[3] = value
     with pytest.raises(InvalidInputError) as caught:
-        codec.conditions_from_proto(message)
+        codec.conditions_from_proto(message, TAXONOMIES)
     assert caught.value.field == "conditions.plan.poses_world_from_ego"
     assert "frame 2" in str(caught.value)
 
@@ -228,21 +264,48 @@ def test_absurd_but_finite_numbers_are_refused(index, value):
     message = plan_message()
     message.plan.poses_world_from_ego[1].rows[index] = value
     with pytest.raises(InvalidInputError):
-        codec.conditions_from_proto(message)
+        codec.conditions_from_proto(message, TAXONOMIES)
 
 
 def test_an_unknown_command_is_refused():
     with pytest.raises(InvalidInputError) as caught:
-        codec.conditions_from_proto(conditions_pb2.Conditions(command=9))
+        codec.conditions_from_proto(conditions_pb2.Conditions(command=9), TAXONOMIES)
     assert caught.value.field == "conditions.command"
     assert "COMMAND_LEFT" in caught.value.expected
+
+
+def region_message(**changes):
+    message = conditions_pb2.Conditions(known_region=small_message())
+    message.known_region.MergeFrom(occupancy_pb2.Occupancy(**changes))
+    return message
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (region_message(), "conditions.known_region.observed"),
+        (region_message(labels=b"short"), "conditions.known_region.labels"),
+        (region_message(labels=bytes([99] * 64)), "conditions.known_region.labels"),
+        (region_message(taxonomy_id="other"), "conditions.known_region.taxonomy_id"),
+        (region_message(times_us=[300_000]), "conditions.known_region.times_us"),
+        (conditions_pb2.Conditions(layout=conditions_pb2.VehicleLayout(cells=b"1")), "conditions.layout.shape"),
+        (
+            conditions_pb2.Conditions(layout=conditions_pb2.VehicleLayout(cells=b"1", shape=[4, 4, 4])),
+            "conditions.layout.cells",
+        ),
+    ],
+)
+def test_a_damaged_layout_or_known_region_names_the_field_of_the_request(message, field):
+    with pytest.raises(InvalidInputError) as caught:
+        codec.conditions_from_proto(message, TAXONOMIES)
+    assert caught.value.field == field
 
 
 def test_a_plan_whose_times_run_backwards_is_refused():
     message = plan_message()
     message.plan.times_us[2] = 5
     with pytest.raises(InvalidInputError) as caught:
-        codec.conditions_from_proto(message)
+        codec.conditions_from_proto(message, TAXONOMIES)
     assert caught.value.field == "conditions.plan.times_us"
 
 
