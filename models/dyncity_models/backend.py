@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from dyncity_models.checkpoint import BUNDLED, load_model
-from dyncity_models.conditioning import COMMAND_NONE, CanvasConditions
+from dyncity_models.conditioning import COMMAND_NONE, CanvasConditions, layout_on_canvas
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
@@ -19,20 +19,19 @@ from dyncity_models.diffusion.flow import SAMPLERS
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import AnchoredPipeline
-from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
+from dyncity_models.region import taught, with_region
+from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
 from dyncity_sim.domain.grid import CARLASC_GRID, EGO_LOWER_M, EGO_UPPER_M, FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.engine.admission import check_occupancy, check_request
 from dyncity_sim.engine.backend import Checkpoint
 from dyncity_sim.errors import InvalidInputError
 
 EVIDENCE_RADIUS_CELLS = 3
 """Columns this near to an observed one count as known after encoding; farther ones are left to generation."""
-
-FRAME_TOLERANCE_US = 20_000
-"""How far a plan's frame spacing may be off the model's rate."""
 
 
 def load(weights: Path | None) -> "TorchBackend":
@@ -60,7 +59,7 @@ class TorchBackend:
             taxonomy=CARLASC,
             frames_per_chunk=self.config.autoencoder.frames,
             rate_hz=float(FRAME_RATE_HZ),
-            conditions=self.config.transformer.conditions,
+            conditions=tuple(n for n in CONDITIONS if n == "known_region" or n in self.config.transformer.conditions),
             samplers=(default, *(s for s in SAMPLERS if s != default)),
             default_steps=self.config.sampling.steps,
         )
@@ -73,14 +72,16 @@ class TorchBackend:
 
     def generate(self, conditions: Conditions, options: SamplingOptions, checkpoint: Checkpoint) -> GeneratedChunk:
         """Generate one chunk; see ``dyncity_sim.engine.backend.Backend``."""
-        plan = self._check_plan(conditions.plan)
-        sampler = options.sampler or self.config.sampling.sampler
-        if sampler not in SAMPLERS:
-            raise InvalidInputError("options.sampler", repr(sampler), f"one of {', '.join(SAMPLERS)}")
+        check_request(self.info, conditions, options)
+        plan, region = conditions.plan, conditions.known_region
+        if plan is None:
+            raise InvalidInputError("conditions.plan", "none", "poses", "This model lays its planes along the plan.")
         assert options.seed is not None
         planar = planar_from_poses(plan.poses_world_from_ego)
         heights_m = plan.poses_world_from_ego[:, 2, 3]
         memory = self._memory(conditions.continuation, planar, heights_m)
+        if region is not None:
+            memory = taught(memory, region, planar, heights_m)
 
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid)
@@ -90,12 +91,14 @@ class TorchBackend:
             torch.Generator().manual_seed(options.seed),
             options.steps or self.config.sampling.steps,
             self.config.sampling.guidance_scale if options.guidance_scale is None else options.guidance_scale,
-            sampler,
+            options.sampler or self.config.sampling.sampler,
             checkpoint,
         )
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
         labels = _without_ego(_with_known(decoded, known), self.grid)
+        if region is not None:
+            labels = with_region(labels, region)
         occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
         continuation = self._remember(memory, labels, planar, heights_m)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
@@ -106,16 +109,7 @@ class TorchBackend:
 
         Only columns near observed cells are kept as known; everything else is left to generation.
         """
-        if occupancy.grid != self.grid or occupancy.taxonomy.id != CARLASC.id:
-            raise InvalidInputError(
-                "occupancy",
-                f"grid {occupancy.grid.shape}, taxonomy {occupancy.taxonomy.id!r}",
-                f"grid {self.grid.shape} at {self.grid.lower_m}, taxonomy {CARLASC.id!r}",
-                "Grids are never resampled silently.",
-            )
-        frames = self.config.autoencoder.frames
-        if len(occupancy) != frames:
-            raise InvalidInputError("occupancy.labels", f"{len(occupancy)} frames", f"{frames} frames")
+        check_occupancy(self.info, occupancy)
         observed = np.ones(occupancy.labels.shape, np.bool_) if occupancy.observed is None else occupancy.observed
         tokens = np.where(observed, occupancy.labels, UNOBSERVED).astype(np.uint8)
         planar = planar_from_poses(occupancy.poses_world_from_ego)
@@ -128,23 +122,6 @@ class TorchBackend:
         memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid)
         return self._remember(memory, labels, planar, heights_m, evidence)
 
-    def _check_plan(self, plan: EgoPlan | None) -> EgoPlan:
-        frames = self.config.autoencoder.frames
-        if plan is None:
-            raise InvalidInputError(
-                "conditions.plan", "none", f"{frames} poses", "This model lays its planes along the plan."
-            )
-        if len(plan) != frames:
-            raise InvalidInputError("conditions.plan", f"{len(plan)} poses", f"{frames} poses")
-        spacing_us = np.diff(plan.times_us)
-        if np.abs(spacing_us - 1_000_000 // FRAME_RATE_HZ).max() > FRAME_TOLERANCE_US:
-            raise InvalidInputError(
-                "conditions.plan.times_us",
-                f"steps of {spacing_us.min()} to {spacing_us.max()} us",
-                "steps of 100000 us",
-            )
-        return plan
-
     def _memory(
         self,
         continuation: Continuation | None,
@@ -154,13 +131,6 @@ class TorchBackend:
         anchor = planar[self.config.autoencoder.canvas.anchor_frame]
         if continuation is None:
             return DriveMemory.empty(planar[0], float(heights_m[0]), self.grid).centred_on(anchor[:2], self.grid)
-        if continuation.model_id != self.info.model_id:
-            raise InvalidInputError(
-                "continuation.model_id",
-                repr(continuation.model_id),
-                repr(self.info.model_id),
-                "Continue with the model that began the drive, or start a new one.",
-            )
         return DriveMemory.from_bytes(continuation.payload, self.grid).centred_on(anchor[:2], self.grid)
 
     def _conditions(
@@ -189,7 +159,9 @@ class TorchBackend:
                 canvas.half_extent_m,
                 canvas.cells,
             )
-        layout = torch.zeros(1, config.pairs, canvas.cells, canvas.cells, device=device)
+        layout = torch.zeros(1, config.pairs, canvas.cells, canvas.cells)
+        if conditions.layout is not None:
+            layout = layout_on_canvas(torch.from_numpy(conditions.layout.cells)[None], poses, config)
         command = COMMAND_NONE if conditions.command is None else COMMANDS.index(conditions.command)
         return CanvasConditions(
             poses.to(device),
@@ -198,8 +170,8 @@ class TorchBackend:
             known_xy,
             mask,
             movers.float().to(device),
-            layout,
-            torch.zeros(1, dtype=torch.bool, device=device),
+            layout.to(device),
+            torch.tensor([conditions.layout is not None], device=device),
         )
 
     def _remember(

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from dyncity_sim.domain.conditions import CONDITIONS
 from dyncity_sim.errors import ConfigError
 
-TRAINED_CONDITIONS = ("continuation", "plan", "layout", "command")
+TRAINED_CONDITIONS = tuple(name for name in CONDITIONS if name != "known_region")
 """Everything that weights can be trained with."""
 
 

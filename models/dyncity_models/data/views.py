@@ -11,10 +11,8 @@ from torch.nn import functional as F
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
+from dyncity_sim.domain.conditions import LAYOUT_COLUMNS
 from dyncity_sim.domain.taxonomy import CARLASC
-
-LAYOUT_COLUMNS = 4
-"""Columns of the grid along each side of one cell of a layout of vehicles."""
 
 
 def column_points(planar: Float[Tensor, "*F 3"], cells: int, half_extent_m: float) -> Float[Tensor, "*F X Y 2"]:
