@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Float64, UInt8
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
@@ -96,11 +96,12 @@ class TorchBackend:
         )
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
-        labels = _without_ego(_with_known(decoded, known), self.grid)
-        if region is not None:
-            labels = with_region(labels, region)
+        labels = with_region(_without_ego(_with_known(decoded, known), self.grid), region)
+        learned = memory.learn(labels, planar, heights_m, self.grid)
+        rigid = _made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid))
+        labels = with_region(_without_ego(rigid, self.grid), region)
         occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
-        continuation = self._remember(memory, labels, planar, heights_m)
+        continuation = self._continuation(learned, labels, planar)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
         return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, timings)
 
@@ -119,8 +120,8 @@ class TorchBackend:
         labels = self.pipeline.decode(planes, poses)[0].cpu().numpy()
         reach = np.ones((1, 2 * EVIDENCE_RADIUS_CELLS + 1, 2 * EVIDENCE_RADIUS_CELLS + 1), dtype=np.bool_)
         evidence = binary_dilation(observed.any(axis=-1), reach)
-        memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid)
-        return self._remember(memory, labels, planar, heights_m, evidence)
+        memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid).centred_on(planar[-1, :2], self.grid)
+        return self._continuation(memory.learn(labels, planar, heights_m, self.grid, evidence), labels, planar)
 
     def _memory(
         self,
@@ -174,19 +175,15 @@ class TorchBackend:
             torch.tensor([conditions.layout is not None], device=device),
         )
 
-    def _remember(
-        self,
-        memory: DriveMemory,
-        labels: UInt8[np.ndarray, "T X Y Z"],
-        planar: Float64[np.ndarray, "T 3"],
-        heights_m: Float64[np.ndarray, " T"],
-        evidence: Bool[np.ndarray, "T X Y"] | None = None,
+    def _continuation(
+        self, memory: DriveMemory, labels: UInt8[np.ndarray, "T X Y Z"], planar: Float64[np.ndarray, "T 3"]
     ) -> Continuation:
-        learned = memory.centred_on(planar[-1, :2], self.grid).learn(labels, planar, heights_m, self.grid, evidence)
+        """What the drive knows of its static world, and where movers were in the last frames of a chunk."""
         recent = [len(labels) + offset for offset in MOVER_FRAMES]
         movers = mover_columns(torch.from_numpy(labels[recent])[None])[0].numpy()
-        learned = replace(learned, movers=movers, movers_planar=np.tile(planar[recent], (2, 1)))
-        return Continuation(self.info.model_id, learned.to_bytes())
+        memory = memory.centred_on(planar[-1, :2], self.grid)
+        remembered = replace(memory, movers=movers, movers_planar=np.tile(planar[recent], (2, 1)))
+        return Continuation(self.info.model_id, remembered.to_bytes())
 
     def _canvas_poses(self, planar: Float64[np.ndarray, "T 3"]) -> Tensor:
         anchor_frame = self.config.autoencoder.canvas.anchor_frame
@@ -202,6 +199,17 @@ def _with_known(
     """The known static world, with generated movers wherever it leaves room for them."""
     mover_in_free_space = np.isin(decoded, CARLASC.moving_labels) & (known == 0)
     return np.where((known == UNOBSERVED) | mover_in_free_space, decoded, known).astype(np.uint8)
+
+
+def _made_rigid(
+    labels: UInt8[np.ndarray, "T X Y Z"], known: UInt8[np.ndarray, "T X Y Z"], learned: UInt8[np.ndarray, "T X Y Z"]
+) -> UInt8[np.ndarray, "T X Y Z"]:
+    """The static world of a chunk as the drive will remember it, wherever it was not known before.
+
+    The decoder sees each frame in its own ego view, so that edges may differ by a cell from frame to frame.
+    """
+    fresh = (known == UNOBSERVED) & (learned != UNOBSERVED) & ~np.isin(labels, CARLASC.moving_labels)
+    return np.where(fresh, learned, labels).astype(np.uint8)
 
 
 def _without_ego(labels: UInt8[np.ndarray, "T X Y Z"], grid: Grid) -> UInt8[np.ndarray, "T X Y Z"]:

@@ -45,9 +45,9 @@ def taught(
     return replace(learned, movers=movers, movers_planar=np.tile(planar[frames[0]], (len(movers), 1)))
 
 
-def with_region(labels: UInt8[np.ndarray, "T X Y Z"], region: OccupancySequence) -> UInt8[np.ndarray, "T X Y Z"]:
-    """Labels with the known cells as they are known."""
-    return np.where(_known(region), region.labels, labels).astype(np.uint8)
+def with_region(labels: UInt8[np.ndarray, "T X Y Z"], region: OccupancySequence | None) -> UInt8[np.ndarray, "T X Y Z"]:
+    """Labels with the known cells of a region, if there is one, as they are known."""
+    return labels if region is None else np.where(_known(region), region.labels, labels).astype(np.uint8)
 
 
 def settled(

@@ -14,7 +14,7 @@ from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_sim.domain.agreement import static_agreement
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
 from dyncity_sim.domain.frames import inverse, planar_from_poses
-from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.grid import CARLASC_GRID, EGO_UPPER_M
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.engine.backend import load_backend
 from dyncity_sim.errors import CheckpointError, InvalidInputError, UnsupportedConditionError
@@ -206,6 +206,15 @@ def test_known_free_space_holds_nothing_but_movers(generate, known_street, plan_
     known = memory.seen_from(planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3], GRID)
     inside = np.unique(chunk.occupancy.labels[known == 0])
     assert set(inside.tolist()) <= {0, *CARLASC.moving_labels}
+
+
+def test_whatever_is_decoded_the_static_world_of_a_chunk_is_rigid(generate, plan_along):
+    chunk = generate(Conditions(plan_along(8.0, 0.0))).occupancy
+    pose = inverse(chunk.poses_world_from_ego[0]) @ chunk.poses_world_from_ego[-1]
+    x, y = np.meshgrid(GRID.centres(0), GRID.centres(1), indexing="ij")
+    beyond_ego = (np.hypot(x, y) > np.hypot(*EGO_UPPER_M[:2]))[..., None]
+    static = ~np.isin(chunk.labels[0], CARLASC.moving_labels) & beyond_ego
+    assert static_agreement(chunk.labels[0], chunk.labels[-1], pose, GRID, CARLASC, first_mask=static) == 1.0
 
 
 def test_movers_of_the_last_frames_travel_in_the_continuation(generate, plan_along):
