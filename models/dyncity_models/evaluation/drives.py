@@ -25,7 +25,8 @@ class DriveScore:
     """One drive of consecutive chunks; one value a chunk.
 
     Attributes:
-        borders: static agreement across the border before each chunk, the first one with the recording.
+        borders: static agreement across the border before each chunk, the first one with what was
+            observed of the recording.
         rigidity: static agreement of first and last frame within each chunk.
         road_under_path: share of path columns that are road.
         cells: generated cells of each class, ``(N, K)``.
@@ -105,8 +106,10 @@ def _recorded(clip: Clip, number: int) -> OccupancySequence:
 
 
 def _border(before: OccupancySequence, after: OccupancySequence) -> float:
+    """Over what was observed before the border; of a generated chunk that is everything."""
     pose = inverse(before.poses_world_from_ego[-1]) @ after.poses_world_from_ego[0]
-    return static_agreement(before.labels[-1], after.labels[0], pose, CARLASC_GRID, CARLASC)
+    observed = None if before.observed is None else before.observed[-1]
+    return static_agreement(before.labels[-1], after.labels[0], pose, CARLASC_GRID, CARLASC, first_mask=observed)
 
 
 def _cells(chunks: Sequence[OccupancySequence]) -> Int64[np.ndarray, "N K"]:

@@ -146,6 +146,15 @@ def weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Pat
 
 
 @pytest.fixture(scope="session")
+def layout_weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Path:
+    """The same of a family that takes a layout of vehicles."""
+    folder = tmp_path_factory.mktemp("weights") / "layout"
+    config = replace(tiny, transformer=replace(tiny.transformer, conditions=WITH_LAYOUT))
+    save_model(folder, config, build_autoencoder(), build_transformer(layout=True), Normalisation(8, STATISTICS))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def backend(weights) -> TorchBackend:
     """The torch backend with random weights, on the CPU."""
     return TorchBackend(AnchoredPipeline(load_model(weights), torch.device("cpu")))

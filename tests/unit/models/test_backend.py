@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.backend import EVIDENCE_RADIUS_CELLS, TorchBackend
-from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.checkpoint import load_model
 from dyncity_models.data.clips import UNOBSERVED, Clip
 from dyncity_models.data.views import mover_columns
 from dyncity_models.memory import DriveMemory
-from dyncity_models.normalisation import Normalisation
 from dyncity_models.pipeline import AnchoredPipeline
 
 from dyncity_sim.domain.agreement import static_agreement
@@ -20,8 +19,6 @@ from dyncity_sim.engine.backend import load_backend
 from dyncity_sim.errors import CheckpointError, InvalidInputError, UnsupportedConditionError
 
 GRID = CARLASC_GRID
-STATISTICS = {f"{p}_{m}": [v] * 8 for p in ("xy", "tx", "ty") for m, v in (("mean", 0.1), ("std", 0.7))}
-WITH_LAYOUT = ("continuation", "plan", "layout", "command")
 
 
 @pytest.fixture
@@ -357,12 +354,9 @@ def test_a_layout_is_refused_by_weights_that_were_not_trained_with_one(generate,
 
 
 @pytest.fixture(scope="module")
-def with_layout(tiny, build_autoencoder, build_transformer, tmp_path_factory):
+def with_layout(layout_weights):
     """The backend with random weights that take a layout."""
-    folder = tmp_path_factory.mktemp("weights") / "layout"
-    config = replace(tiny, transformer=replace(tiny.transformer, conditions=WITH_LAYOUT))
-    save_model(folder, config, build_autoencoder(), build_transformer(layout=True), Normalisation(8, STATISTICS))
-    return TorchBackend(AnchoredPipeline(load_model(folder), torch.device("cpu")))
+    return TorchBackend(AnchoredPipeline(load_model(layout_weights), torch.device("cpu")))
 
 
 def test_the_same_layout_gives_the_same_bytes_and_another_others(with_layout, plan_along):

@@ -226,17 +226,23 @@ def test_layouts_are_scored_over_the_chunks_with_vehicles_with_and_without_them(
     assert np.array_equal(backend.asked[-1].layout.cells, asked)
 
 
+def brief(recording, weights, **outputs):
+    counts = {"plans": 2, "turns": 2, "clips": 1, "drives": 1, "steps": 1, "seed": 0}
+    return Namespace(recordings=[recording], plans_from=None, weights=weights, **counts, **outputs)
+
+
+def test_weights_that_take_a_layout_are_scored_with_and_without_it(layout_weights, recording, tmp_path):
+    assert evaluate(brief(recording, layout_weights, json=tmp_path / "evaluation.json", picture=None)) == 0
+    figures = json.loads((tmp_path / "evaluation.json").read_text())
+    assert figures["layout_chunks"] == 2
+    assert 0 <= figures["layout_iou"] <= 1
+    assert 0 <= figures["layout_iou_without"] <= 1
+
+
 def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, recording, tmp_path, capsys):
-    arguments = Namespace(
-        recordings=[recording],
-        plans_from=None,
-        weights=weights,
-        plans=2,
-        turns=2,
-        clips=1,
-        drives=1,
-        steps=1,
-        seed=0,
+    arguments = brief(
+        recording,
+        weights,
         json=tmp_path / "figures" / "evaluation.json",
         picture=tmp_path / "pictures" / "chunks.png",
     )
@@ -244,6 +250,7 @@ def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, record
     figures = json.loads(arguments.json.read_text())
     assert figures["model_id"] == backend.info.model_id
     assert (figures["plans"], figures["drives"]) == (2, 0)
+    assert not {"layout_iou", "drift"} & set(figures)
     assert 0 <= figures["road_under_path"] <= 1
     assert sum(figures["share_generated"].values()) == pytest.approx(1.0)
     assert backend.info.model_id in capsys.readouterr().out
