@@ -11,11 +11,11 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from dyncity_models.checkpoint import BUNDLED, load_model
-from dyncity_models.conditioning import COMMAND_NONE, CanvasConditions, layout_on_canvas
+from dyncity_models.conditioning import COMMAND_NONE, PUSHED, CanvasConditions, layout_on_canvas
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
-from dyncity_models.diffusion.flow import SAMPLERS
+from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import AnchoredPipeline
@@ -60,7 +60,7 @@ class TorchBackend:
             frames_per_chunk=self.config.autoencoder.frames,
             rate_hz=float(FRAME_RATE_HZ),
             conditions=tuple(n for n in CONDITIONS if n == "known_region" or n in self.config.transformer.conditions),
-            samplers=(default, *(s for s in SAMPLERS if s != default)),
+            samplers=(default, *(s for s in SAMPLERS["flow"] if s != default)),
             default_steps=self.config.sampling.steps,
         )
 
@@ -76,6 +76,10 @@ class TorchBackend:
         plan, region = conditions.plan, conditions.known_region
         if plan is None:
             raise InvalidInputError("conditions.plan", "none", "poses", "This model lays its planes along the plan.")
+        defaults = self.config.sampling
+        sampler = make_sampler(options.sampler or defaults.sampler, "flow", options.steps or defaults.steps)
+        scale = defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
+        scales = dict.fromkeys(PUSHED, scale) | dict(options.guidance_scales)
         assert options.seed is not None
         planar = planar_from_poses(plan.poses_world_from_ego)
         heights_m = plan.poses_world_from_ego[:, 2, 3]
@@ -89,9 +93,8 @@ class TorchBackend:
         planes = self.pipeline.generate(
             canvas_conditions,
             torch.Generator().manual_seed(options.seed),
-            options.steps or self.config.sampling.steps,
-            self.config.sampling.guidance_scale if options.guidance_scale is None else options.guidance_scale,
-            options.sampler or self.config.sampling.sampler,
+            sampler,
+            scales,
             checkpoint,
         )
         sampled = time.perf_counter()

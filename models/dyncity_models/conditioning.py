@@ -1,5 +1,6 @@
 """Conditions of a chunk as tensors on its canvas, and how each can be withheld."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,12 +11,16 @@ from torch.nn import functional as F
 from dyncity_models.config import AutoencoderConfig
 from dyncity_models.hexplane import cell_centres, invert, sampling_grid
 from dyncity_models.layers import Mlp
+from dyncity_sim.domain.conditions import CONDITIONS
 
 COMMAND_NONE = 4
 """Index of the withheld command; 0 to 3 are STATIC, FORWARD, LEFT, RIGHT."""
 
 MOVER_CHANNELS = 4
 """Vehicles one and six frames before the chunk, then pedestrians one and six frames before it."""
+
+PUSHED = ("plan", "layout", "command")
+"""Conditions that one guidance scale for all is meant for; what is known already is not to be exaggerated."""
 
 PLAN_SCALE = (0.1, 0.1, 1.0)
 """Factors that bring x, y (metres) and yaw (radians) of a plan near unit range."""
@@ -56,13 +61,33 @@ class CanvasConditions:
         """The same conditions for several candidates of each chunk."""
         return CanvasConditions(*(value.repeat_interleave(times, dim=0) for value in vars(self).values()))
 
-    def withheld(self) -> "CanvasConditions":
-        """What guidance pushes away from: no plan and no command, but the same known world."""
-        return replace(
-            self,
-            plan_given=torch.zeros_like(self.plan_given),
-            command=torch.full_like(self.command, COMMAND_NONE),
-        )
+    @classmethod
+    def stacked(cls, parts: Sequence["CanvasConditions"]) -> "CanvasConditions":
+        """Several batches as one."""
+        return cls(*(torch.cat(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
+
+    def given(self) -> tuple[str, ...]:
+        """Names of the conditions that some chunk has, in the order in which guidance adds them."""
+        there = {
+            "continuation": self.known_mask.any() or self.movers.any(),
+            "plan": self.plan_given.any(),
+            "layout": self.layout_given.any(),
+            "command": (self.command != COMMAND_NONE).any(),
+        }
+        return tuple(name for name in CONDITIONS if there.get(name, False))
+
+    def without(self, *names: str) -> "CanvasConditions":
+        """The same with some conditions given for no chunk."""
+        blank: dict[str, Tensor] = {}
+        if "continuation" in names:
+            blank |= {name: torch.zeros_like(getattr(self, name)) for name in ("known_xy", "known_mask", "movers")}
+        if "plan" in names:
+            blank["plan_given"] = torch.zeros_like(self.plan_given)
+        if "layout" in names:
+            blank["layout_given"] = torch.zeros_like(self.layout_given)
+        if "command" in names:
+            blank["command"] = torch.full_like(self.command, COMMAND_NONE)
+        return replace(self, **blank)
 
     def without_known(self, dropped: Bool[Tensor, " B"]) -> "CanvasConditions":
         """Start of a drive where ``dropped``: nothing known, no movers."""

@@ -106,9 +106,9 @@ class SamplingConfig:
     """Defaults of the sampler that ship with the weights.
 
     Attributes:
-        sampler: ``euler`` or ``heun``.
+        sampler: a sampler of flow matching (``diffusion.sampling.SAMPLERS``).
         steps: network evaluations per chunk.
-        guidance_scale: 1 is no guidance.
+        guidance_scale: of plan, layout and command; 1 is no guidance.
         candidates: chunks drawn at once, of which the one with most road under the ego path is kept.
     """
 

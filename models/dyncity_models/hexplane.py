@@ -37,6 +37,15 @@ class Planes:
         """The same planes on another device."""
         return Planes(*(plane.to(device) for plane in self))
 
+    def flat(self) -> Float[Tensor, "B N"]:
+        """All cells of a chunk in one row, for what knows nothing of planes."""
+        return torch.cat([plane.flatten(1) for plane in self], dim=1)
+
+    def shaped(self, flat_BN: Float[Tensor, "B N"]) -> "Planes":
+        """Rows as ``flat`` gives them, of any number, back in planes of this one's shapes."""
+        parts = flat_BN.split([plane[0].numel() for plane in self], dim=1)
+        return Planes(*(part.unflatten(1, plane.shape[1:]) for part, plane in zip(parts, self, strict=True)))
+
 
 def canvas_poses(planar_world: Float[Tensor, "B T 3"], anchor_frame: int) -> Float[Tensor, "B T 3"]:
     """Planar poses (x, y, yaw) of each frame on the canvas, from planar poses in any common frame."""

@@ -1,6 +1,6 @@
 """The generator as one page: conditions, transformer, planes, decoder, labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float, UInt8
@@ -8,7 +8,9 @@ from torch import Tensor
 
 from dyncity_models.checkpoint import AnchoredModel
 from dyncity_models.conditioning import CanvasConditions
-from dyncity_models.diffusion.flow import guided, noise_like, sample
+from dyncity_models.diffusion.flow import noise_like
+from dyncity_models.diffusion.guidance import GuidanceChain
+from dyncity_models.diffusion.sampling import Predict, Sampler, noise_from
 from dyncity_models.hexplane import Planes, sampling_grid
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import CheckpointError
@@ -48,25 +50,25 @@ class AnchoredPipeline:
         self,
         conditions: CanvasConditions,
         generator: torch.Generator,
-        steps: int,
-        guidance_scale: float,
-        sampler: str,
-        checkpoint: Callable[[int], None] = lambda step: None,
+        sampler: Sampler,
+        scales: Mapping[str, float],
+        checkpoint: Callable[[int], None] = lambda done: None,
     ) -> Planes:
-        """Normalised planes of one generated chunk: the candidate with most road under the ego path."""
+        """Normalised planes of one generated chunk: the candidate with most road under the ego path.
+
+        Args:
+            conditions: of the one chunk.
+            generator: draws all noise, on the CPU.
+            sampler: of flow matching.
+            scales: of guidance, by condition; 1 for those that are not in it.
+            checkpoint: called before each network evaluation with the number done; may raise to stop.
+        """
         candidates = self.model.config.sampling.candidates
         repeated = conditions.repeated(candidates)
-        noise = noise_like(self._shapes(candidates), generator)
-
-        def velocity(given: CanvasConditions) -> Callable[[Planes, Tensor], Planes]:
-            def call(planes: Planes, time_B: Tensor) -> Planes:
-                with self._autocast():
-                    return self.transformer(planes, time_B, given)
-
-            return call
-
-        field = guided(velocity(repeated), velocity(repeated.withheld()), guidance_scale)
-        planes = sample(field, noise, steps, sampler, checkpoint)
+        shapes = self._shapes(candidates)
+        noise = noise_like(shapes, generator).flat()
+        predict = self._velocity(repeated, scales, shapes)
+        planes = shapes.shaped(sampler.sample(predict, noise, noise_from(generator, noise), checkpoint))
         if candidates == 1:
             return planes
         best = int(self._road_under_path(planes, repeated.canvas_from_ego).argmax())
@@ -80,6 +82,19 @@ class AnchoredPipeline:
                 self.normalisation.denormalise(planes), canvas_from_ego.to(self.device)
             )
             return torch.cat(list(parts), dim=1)
+
+    def _velocity(self, conditions: CanvasConditions, scales: Mapping[str, float], shapes: Planes) -> Predict:
+        """The guided velocity of planes that lie flat."""
+        names = conditions.given()
+        chain = GuidanceChain.of(names, scales)
+        stacked = CanvasConditions.stacked([conditions.without(*set(names).difference(p)) for p in chain.prefixes])
+
+        def predict(noisy_BN: Tensor, time_B: Tensor) -> Tensor:
+            with self._autocast():
+                planes = self.transformer(shapes.shaped(chain.repeated(noisy_BN)), chain.repeated(time_B), stacked)
+            return chain.weighed(planes.flat())
+
+        return predict
 
     def _road_under_path(self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"]) -> Float[Tensor, " B"]:
         """Share of the path's columns that are road, from one decoded frame per candidate."""

@@ -2,6 +2,7 @@
 
 import torch
 from dyncity_models.diffusion.gaussian import GaussianDiffusion
+from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.guidance import GuidedTransformer
 from dyncity_models.reference.planes import rollout_mask, unpack
@@ -58,10 +59,10 @@ def test_the_schedule_of_the_loop_is_that_of_the_reference(dit):
 
 
 def sampled(dit, conditions, prefix):
-    process = GaussianDiffusion.linear(dit.meta["steps"])
     predict = GuidedTransformer(dit.transformer, conditions, dit.meta["cfg_scale"])
-    noise = dit.tensor(f"{prefix}_step_noise")[:, :1]
-    return process.sample(predict, dit.tensor(f"{prefix}_noise_T"), lambda done: noise[done])
+    recorded = iter(dit.tensor(f"{prefix}_step_noise")[:, :1])
+    sampler = make_sampler("ddpm", "gaussian", dit.meta["steps"])
+    return sampler.sample(predict, dit.tensor(f"{prefix}_noise_T"), lambda: next(recorded))
 
 
 def check_sample(dit, deviation, sample, prefix):

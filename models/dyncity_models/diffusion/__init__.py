@@ -1,1 +1,1 @@
-"""Noise processes and samplers; pure functions that know no network."""
+"""Noise processes, their samplers and guidance; they know no network."""

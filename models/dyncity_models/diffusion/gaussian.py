@@ -1,10 +1,9 @@
-"""Gaussian diffusion with a learned variance: the process, its losses, and ancestral sampling.
+"""Gaussian diffusion with a learned variance: the process, its step back, and its losses.
 
 Ho et al. 2020 (DDPM) with the variance parametrisation and respacing of Nichol & Dhariwal 2021.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +14,6 @@ from torch import Tensor
 STEPS = 1000
 BETAS = (1e-4, 0.02)
 """First and last noise variance of the linear schedule (Ho et al. 2020, section 4)."""
-
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""Noisy data and steps of the unrespaced process to noise and log-variance fraction, stacked over channels."""
 
 
 def respaced(steps: int, total: int = STEPS) -> Int64[np.ndarray, " S"]:
@@ -62,14 +58,18 @@ class GaussianDiffusion:
     @classmethod
     def linear(cls, steps: int = STEPS) -> "GaussianDiffusion":
         """The linear schedule, respaced to ``steps``."""
-        timesteps = respaced(steps)
+        return cls.over(respaced(steps))
+
+    @classmethod
+    def over(cls, timesteps: Int64[np.ndarray, " S"]) -> "GaussianDiffusion":
+        """The linear schedule as far as it visits ``timesteps``, increasing steps of the full process."""
         signal = np.cumprod(1.0 - np.linspace(*BETAS, STEPS, dtype=np.float64))[timesteps]
         before = np.append(1.0, signal[:-1])
         betas = 1.0 - signal / before
         signal = np.cumprod(1.0 - betas)
         before = np.append(1.0, signal[:-1])
         variance = betas * (1.0 - before) / (1.0 - signal)
-        clipped = np.append(variance[1], variance[1:]) if steps > 1 else betas
+        clipped = np.append(variance[1], variance[1:]) if len(timesteps) > 1 else betas
         return cls(
             timesteps,
             betas,
@@ -84,16 +84,16 @@ class GaussianDiffusion:
         return len(self.timesteps)
 
     def add_noise(
-        self, data: Float[Tensor, "B C H W"], noise: Float[Tensor, "B C H W"], index_B: Int64[Tensor, " B"]
-    ) -> Float[Tensor, "B C H W"]:
+        self, data: Float[Tensor, "B ..."], noise: Float[Tensor, "B ..."], index_B: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B ..."]:
         """Data after the steps up to ``index_B``, which counts the steps taken here."""
         signal = self._at(self.alphas_cumprod, index_B, data)
         spread = self._at(1.0 - self.alphas_cumprod, index_B, data)
         return signal.sqrt() * data + spread.sqrt() * noise
 
     def step_back(
-        self, predicted: Float[Tensor, "B C2 H W"], noisy: Float[Tensor, "B C H W"], index_B: Int64[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"]]:
+        self, predicted: Float[Tensor, "B C2 ..."], noisy: Float[Tensor, "B C ..."], index_B: Int64[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B C ..."], Float[Tensor, "B C ..."]]:
         """Mean and log-variance of the step back; predicted data is not clipped."""
         noise, fraction = predicted.chunk(2, dim=1)
         scale = self._at(np.sqrt(1.0 / self.alphas_cumprod), index_B, noisy)
@@ -131,38 +131,13 @@ class GaussianDiffusion:
         per_cell = torch.where((index_B == 0)[:, None, None, None], likelihood, divergence)
         return squared, per_cell.mean((1, 2, 3)) / math.log(2.0)
 
-    def sample(
-        self,
-        predict: Predict,
-        noisy: Float[Tensor, "B C H W"],
-        noise: Callable[[int], Tensor],
-        checkpoint: Callable[[int], None] = lambda step: None,
-    ) -> Float[Tensor, "B C H W"]:
-        """Ancestral sampling (Ho et al. 2020, algorithm 2) from pure noise.
-
-        Args:
-            predict: the network under its conditions.
-            noisy: unit normal noise to start from.
-            noise: gives the noise of the step with the number it is called with, counted from 0; the last is unused.
-            checkpoint: called before each step with the steps done; may raise to stop.
-        """
-        for done, index in enumerate(reversed(range(len(self)))):
-            checkpoint(done)
-            index_B = torch.full((len(noisy),), index, device=noisy.device)
-            predicted = predict(noisy, torch.full_like(index_B, int(self.timesteps[index])))
-            mean, log_variance = self.step_back(predicted, noisy, index_B)
-            fresh = noise(done)
-            noisy = mean + torch.exp(0.5 * log_variance) * fresh if index else mean
-        checkpoint(len(self))
-        return noisy
-
     def _posterior_mean(self, data: Tensor, noisy: Tensor, index_B: Tensor) -> Tensor:
         return self._at(self.from_data, index_B, noisy) * data + self._at(self.from_noisy, index_B, noisy) * noisy
 
     @staticmethod
     def _at(values: Float64[np.ndarray, " S"], index_B: Tensor, like: Tensor) -> Tensor:
         chosen = torch.from_numpy(values).to(like.device)[index_B]
-        return chosen.to(like.dtype)[:, None, None, None]
+        return chosen.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
 
 def _normal_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:

@@ -1,52 +1,68 @@
-"""Classifier-free guidance as the published sampler does it."""
+"""Classifier-free guidance as the published sampler does it, and with a scale for each condition."""
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from dyncity_models.diffusion.guidance import GuidanceChain
 from dyncity_models.reference.conditions import EmbeddedConditions, ReferenceConditions
 from dyncity_models.reference.dit import ReferenceTransformer
+
+CHAIN = ("hexplane", "trajectory", "layout", "command")
+"""Order in which guidance adds conditions; with one scale for all it makes no difference."""
 
 
 class GuidedTransformer:
     """A transformer under fixed conditions: embeds them once, then predicts at each step of a sampling loop.
 
-    Noise is pushed away from the prediction without conditions (Ho & Salimans 2022), on all channels. The
-    log-variance is that of the conditional prediction, unguided.
+    Noise is guided, on all channels. The log-variance is that under all conditions, unguided.
 
     Args:
         transformer: the network.
         conditions: of every sample.
-        scale: 1 is no guidance.
+        scale: 1 is no guidance; one for all conditions, or one for each by its name, where 1 need not be named.
     """
 
-    def __init__(self, transformer: ReferenceTransformer, conditions: ReferenceConditions, scale: float = 4.0) -> None:
-        self.transformer, self.scale = transformer, scale
-
-        def embed(of: ReferenceConditions) -> EmbeddedConditions:
-            return transformer.conditions(of, transformer.positions, transformer.tokens)
-
-        self._conditional = embed(conditions)
+    def __init__(
+        self,
+        transformer: ReferenceTransformer,
+        conditions: ReferenceConditions,
+        scale: float | Mapping[str, float] = 4.0,
+    ) -> None:
+        self.transformer = transformer
+        # What the weights do not know, or what is not given, makes no prefix of its own.
         known = set(conditions.given()) & set(transformer.config.conditions)
-        # Where nothing is given, both halves are the same, and one call of the network gives both.
-        self._unconditional = embed(ReferenceConditions()) if known and scale != 1.0 else None
+        names = tuple(name for name in CHAIN if name in known)
+        scales = scale if isinstance(scale, Mapping) else dict.fromkeys(names, scale)
+        chain = GuidanceChain.of(names, scales)
+        if names not in chain.prefixes:
+            chain = GuidanceChain((*chain.prefixes, names), (*chain.weights, 0.0))
+        self._chain = chain
+        self._embedded = [
+            transformer.conditions(
+                conditions.without(*set(CHAIN).difference(prefix)), transformer.positions, transformer.tokens
+            )
+            for prefix in chain.prefixes
+        ]
 
     def __call__(self, noisy: Float[Tensor, "B C H W"], step_B: Int64[Tensor, " B"]) -> Float[Tensor, "B C2 H W"]:
         """Guided noise and log-variance fraction."""
-        if self._unconditional is None:
-            return self.transformer.predict(noisy, step_B, self._conditional)
+        if len(self._chain) == 1:
+            return self.transformer.predict(noisy, step_B, self._embedded[0])
         batch = len(noisy)
-        halves = _stacked(self._conditional, self._unconditional, batch)
-        both = self.transformer.predict(noisy.repeat(2, 1, 1, 1), step_B.repeat(2), halves)
-        (noise, fraction), (noise_without, _) = (half.chunk(2, dim=1) for half in both.split(batch))
-        return torch.cat([noise_without + self.scale * (noise - noise_without), fraction], dim=1)
+        answers = self.transformer.predict(
+            self._chain.repeated(noisy), self._chain.repeated(step_B), _stacked(self._embedded, batch)
+        )
+        noise, fraction = answers.chunk(2, dim=1)
+        return torch.cat([self._chain.weighed(noise), fraction[-batch:]], dim=1)
 
 
-def _stacked(first: EmbeddedConditions, second: EmbeddedConditions, batch: int) -> EmbeddedConditions:
-    def stack(one: Tensor, other: Tensor) -> Tensor:
-        return torch.cat([part.expand(batch, *part.shape[1:]) for part in (one, other)])
+def _stacked(embedded: Sequence[EmbeddedConditions], batch: int) -> EmbeddedConditions:
+    def stack(parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat([part.expand(batch, *part.shape[1:]) for part in parts])
 
-    per_token = None
-    if first.per_token is not None and second.per_token is not None:
-        per_token = stack(first.per_token, second.per_token)
-    return EmbeddedConditions(stack(first.everywhere, second.everywhere), per_token)
+    per_token = [one.per_token for one in embedded if one.per_token is not None]
+    # Whether there are plane conditions is up to the weights, not to what is given.
+    return EmbeddedConditions(stack([one.everywhere for one in embedded]), stack(per_token) if per_token else None)

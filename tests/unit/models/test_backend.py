@@ -7,6 +7,7 @@ from dyncity_models.backend import EVIDENCE_RADIUS_CELLS, TorchBackend
 from dyncity_models.checkpoint import load_model
 from dyncity_models.data.clips import UNOBSERVED, Clip
 from dyncity_models.data.views import mover_columns
+from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import AnchoredPipeline
 
@@ -50,7 +51,7 @@ def test_it_is_found_by_its_name_and_says_what_it_can_do(weights, backend, tiny)
     assert info == backend.info
     assert info.model_id == load_model(weights).model_id
     assert info.conditions == ("known_region", "continuation", "plan", "command")
-    assert info.samplers == ("euler", "heun")
+    assert info.samplers == ("euler", "heun", "dpm++2m", "unipc")
     assert (info.frames_per_chunk, info.rate_hz, info.default_steps) == (16, 10.0, 2)
     assert info.taxonomy == CARLASC
     assert isinstance(hash(info.conditions), int)
@@ -83,7 +84,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(generate, pl
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 3}, {"sampler": "heun", "steps": 3}, {"guidance_scale": 4.0}], ids="-".join
+    "change",
+    [
+        {"steps": 3},
+        {"sampler": "heun", "steps": 3},
+        {"sampler": "dpm++2m", "steps": 3},
+        {"sampler": "unipc", "steps": 3},
+        {"guidance_scale": 4.0},
+        {"guidance_scales": {"command": 4.0}},
+    ],
+    ids=str,
 )
 def test_options_have_an_effect(generate, plan_along, change):
     conditions = Conditions(plan_along(), Command.FORWARD)
@@ -404,7 +414,7 @@ def test_of_several_candidates_the_one_with_most_road_under_the_path_is_kept(wei
         DriveMemory.empty(np.zeros(3), 0.0, GRID),
         np.full((16, *GRID.shape), UNOBSERVED, np.uint8),
     )
-    kept = pipeline.generate(conditions, torch.Generator().manual_seed(0), 2, 1.0, "euler")
+    kept = pipeline.generate(conditions, torch.Generator().manual_seed(0), make_sampler("euler", "flow", 2), {})
     ((candidates, measured),) = shares
     assert len(candidates) == 3
     assert ((measured >= 0) & (measured <= 1)).all()

@@ -104,3 +104,10 @@ def test_every_cell_looks_where_its_centre_lies_in_the_source(pose, x, y):
     centre = np.array([[x + 0.5 - 16.0, y + 0.5 - 16.0, 0.0]])
     expected = transform_points(matrix(pose), centre)[0]
     assert np.allclose(grid[0, x, y], expected[[1, 0]] / 25.6, atol=1e-4)
+
+
+def test_planes_lie_flat_and_come_back(build_planes):
+    planes, more = build_planes(1), build_planes(3, seed=1)
+    assert planes.flat().shape == (1, sum(plane.numel() for plane in planes))
+    for plane, back in zip(more, planes.shaped(more.flat()), strict=True):
+        assert torch.equal(plane, back)

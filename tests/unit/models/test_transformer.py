@@ -105,13 +105,15 @@ def test_a_layout_is_drawn_where_vehicles_stand_on_the_canvas(tiny):
     assert 0.4 < float(drawn.max()) <= 1.0
 
 
-def test_guidance_withholds_plan_and_command_but_not_the_known_world(build_conditions):
+def test_conditions_can_be_withheld_one_by_one(build_conditions):
     conditions = build_conditions()
-    withheld = conditions.withheld()
-    assert not withheld.plan_given.any()
-    assert (withheld.command == COMMAND_NONE).all()
-    for name in ("canvas_from_ego", "known_xy", "known_mask", "movers"):
-        assert torch.equal(getattr(withheld, name), getattr(conditions, name))
+    assert conditions.given() == ("continuation", "plan", "layout", "command")
+    for name in conditions.given():
+        rest = conditions.without(name)
+        assert rest.given() == tuple(other for other in conditions.given() if other != name)
+        assert torch.equal(rest.canvas_from_ego, conditions.canvas_from_ego)
+    assert conditions.without(*conditions.given()).given() == ()
+    assert (conditions.without("command").command == COMMAND_NONE).all()
 
 
 def test_the_start_of_a_drive_knows_nothing_of_another(transformer, build_planes, build_conditions):
