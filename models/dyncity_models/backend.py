@@ -15,11 +15,12 @@ from dyncity_models.conditioning import COMMAND_NONE, PUSHED, CanvasConditions, 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
+from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import AnchoredPipeline
-from dyncity_models.region import taught, with_region
+from dyncity_models.region import known_latents, settled, taught, with_region
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
@@ -80,6 +81,9 @@ class TorchBackend:
         sampler = make_sampler(options.sampler or defaults.sampler, "flow", options.steps or defaults.steps)
         scale = defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
         scales = dict.fromkeys(PUSHED, scale) | dict(options.guidance_scales)
+        if region is not None and "known_region" in scales:
+            # Both reach the network as one known world.
+            scales["continuation"] = scales["known_region"]
         assert options.seed is not None
         planar = planar_from_poses(plan.poses_world_from_ego)
         heights_m = plan.poses_world_from_ego[:, 2, 3]
@@ -96,6 +100,7 @@ class TorchBackend:
             sampler,
             scales,
             checkpoint,
+            None if region is None else self._settled(region, known, planar, options.resamples or defaults.resamples),
         )
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
@@ -177,6 +182,19 @@ class TorchBackend:
             layout.to(device),
             torch.tensor([conditions.layout is not None], device=device),
         )
+
+    def _settled(
+        self,
+        region: OccupancySequence,
+        known: UInt8[np.ndarray, "T X Y Z"],
+        planar: Float64[np.ndarray, "T 3"],
+        resamples: int,
+    ) -> KnownLatents | None:
+        """The latents that a region and the static world around it settle."""
+        poses = self._canvas_poses(planar)
+        tokens = torch.from_numpy(with_region(known, region))[None]
+        masks = settled(tokens, torch.from_numpy(region.observed)[None], poses, self.config.autoencoder)
+        return known_latents(self.pipeline.encode(tokens, poses), masks.to(self.pipeline.device), resamples)
 
     def _continuation(
         self, memory: DriveMemory, labels: UInt8[np.ndarray, "T X Y Z"], planar: Float64[np.ndarray, "T 3"]

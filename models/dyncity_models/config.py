@@ -110,12 +110,14 @@ class SamplingConfig:
         steps: network evaluations per chunk.
         guidance_scale: of plan, layout and command; 1 is no guidance.
         candidates: chunks drawn at once, of which the one with most road under the ego path is kept.
+        resamples: how often each interval is walked to fit what is generated to a known region.
     """
 
     sampler: str = "euler"
     steps: int = 16
     guidance_scale: float = 1.0
     candidates: int = 1
+    resamples: int = 1
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.data.views import mover_columns
+from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.hexplane import Planes, invert, sampling_grid
 from dyncity_models.memory import DriveMemory
 from dyncity_sim.domain.occupancy import OccupancySequence
@@ -48,6 +49,18 @@ def taught(
 def with_region(labels: UInt8[np.ndarray, "T X Y Z"], region: OccupancySequence | None) -> UInt8[np.ndarray, "T X Y Z"]:
     """Labels with the known cells of a region, if there is one, as they are known."""
     return labels if region is None else np.where(_known(region), region.labels, labels).astype(np.uint8)
+
+
+def known_latents(values: Planes, masks: Planes, resamples: int) -> KnownLatents | None:
+    """What sampling is told of the planes of one chunk; None where no cell is settled, or none is left open.
+
+    Args:
+        values: normalised planes of what is known.
+        masks: of settled cells, as ``settled`` gives them.
+        resamples: how often each interval of the sampler is walked.
+    """
+    mask = Planes(*(m.expand_as(v) for m, v in zip(masks, values, strict=True))).flat() > 0
+    return None if mask.all() or not mask.any() else KnownLatents(values.flat(), mask, resamples)
 
 
 def settled(

@@ -294,6 +294,37 @@ def test_known_cells_come_back_as_they_are_and_the_rest_is_generated(generate, l
     assert not np.array_equal(chunk.labels[:, :, :64], other.labels[:, :, :64])
 
 
+def test_walking_intervals_again_has_an_effect_only_where_something_is_known(generate, left_side):
+    plan = plan_of(left_side)
+    once, twice = (generate(Conditions(plan, known_region=left_side), resamples=n).occupancy for n in (1, 2))
+    assert not np.array_equal(once.labels, twice.labels)
+    once, twice = (generate(Conditions(plan), resamples=n).occupancy for n in (1, 2))
+    assert once.labels.tobytes() == twice.labels.tobytes()
+
+
+def test_settled_latents_are_sampled_as_they_are(backend, left_side):
+    planar, heights_m = planar_from_poses(left_side.poses_world_from_ego), left_side.poses_world_from_ego[:, 2, 3]
+    unknown = np.full(left_side.labels.shape, UNOBSERVED, np.uint8)
+    known = backend._settled(left_side, unknown, planar, 2)
+    memory = DriveMemory.empty(planar[0], float(heights_m[0]), GRID)
+    conditions = backend._conditions(Conditions(), planar, heights_m, memory, unknown)
+    planes = backend.pipeline.generate(
+        conditions, torch.Generator().manual_seed(0), make_sampler("heun", "flow", 3), {}, known=known
+    )
+    assert 0.1 < float(known.mask.float().mean()) < 0.6
+    assert torch.equal(planes.flat()[known.mask], known.values[known.mask])
+
+
+def test_a_known_region_is_guided_with_a_scale_of_its_own(generate, left_side):
+    conditions = Conditions(plan_of(left_side), known_region=left_side)
+    plain, pushed, other = (
+        generate(conditions, guidance_scales=scales).occupancy.labels
+        for scales in ({}, {"known_region": 4.0}, {"plan": 4.0})
+    )
+    assert not np.array_equal(plain, pushed)
+    assert not np.array_equal(pushed, other)
+
+
 def test_a_hole_is_filled_and_all_around_it_stays(generate, build_street):
     street = build_street(16, 6.0)
     observed = np.ones(street.labels.shape, dtype=bool)
@@ -382,6 +413,18 @@ def test_the_same_layout_gives_the_same_bytes_and_another_others(with_layout, pl
     chunks = [chunk.occupancy.labels.tobytes() for chunk in labels]
     assert chunks[2] == chunks[3]
     assert len(set(chunks)) == 3
+
+
+@pytest.mark.parametrize("scales", [{"layout": 4.0}, {"layout": 0.0}, {"layout": 2.0, "plan": 3.0, "command": 0.5}])
+def test_a_layout_is_guided_with_a_scale_of_its_own(with_layout, plan_along, scales):
+    cells = np.zeros((16, 32, 32), dtype=bool)
+    cells[:, 20, 14] = True
+    conditions = Conditions(plan_along(), Command.FORWARD, layout=VehicleLayout(cells))
+    plain, pushed = (
+        with_layout.generate(conditions, SamplingOptions(seed=1, guidance_scales=s), lambda step: None)
+        for s in ({}, scales)
+    )
+    assert not np.array_equal(plain.occupancy.labels, pushed.occupancy.labels)
 
 
 def test_a_layout_of_another_shape_is_refused(with_layout, plan_along):

@@ -5,8 +5,9 @@ import pytest
 import torch
 from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.hexplane import Planes
 from dyncity_models.memory import DriveMemory
-from dyncity_models.region import settled, taught, with_region
+from dyncity_models.region import known_latents, settled, taught, with_region
 
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.grid import CARLASC_GRID
@@ -151,3 +152,17 @@ def test_nothing_is_settled_where_no_frame_looks():
     assert not xy[REACHED > 30].any()
     assert tx[0][REACHED > 28].tolist() == [True, False]
     assert not tx[7][REACHED > 28].any()
+
+
+def test_nothing_is_imposed_where_no_latent_is_settled_or_all_are():
+    values = Planes(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 2, 4), torch.ones(1, 2, 2, 4))
+    none, some, everything = (
+        Planes(*(share * torch.ones(1, 1, *value.shape[2:]) for value, share in zip(values, shares, strict=True)))
+        for shares in ((0, 0, 0), (0, 1, 0), (1, 1, 1))
+    )
+    assert known_latents(values, none, 1) is None
+    assert known_latents(values, everything, 1) is None
+    known = known_latents(values, some, 3)
+    assert known.resamples == 3
+    assert torch.equal(values.shaped(known.mask).tx, torch.ones(1, 2, 2, 4, dtype=torch.bool))
+    assert int(known.mask.sum()) == 16
