@@ -24,6 +24,7 @@ CORE_COMMANDS = {
     "info": "show what a server offers",
     "cosim": "drive a simulator and generate what is around its ego",
     "record": "record drives through a simulated town",
+    "generate": "generate along recorded drives, under every condition",
     "inspect": "show what is in a data set: recordings, CarlaSC, Occ3D",
     "play": "show a generated scene in a simulator, for a driving stack to drive in",
 }

@@ -1,0 +1,82 @@
+"""``dyncity generate`` with a server process of its own, on the null backend."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from dyncity_sim.cli.main import main
+from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
+from dyncity_sim.domain.frames import poses_from_planar
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.domain.taxonomy import CARLASC
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    labels = np.zeros(CARLASC_GRID.shape, np.uint8)
+    labels[:, :, 0] = 7
+    frames = [
+        RecordedFrame(
+            labels,
+            np.ones(CARLASC_GRID.shape, np.float32),
+            np.zeros(CARLASC_GRID.shape, np.uint16),
+            (),
+            poses_from_planar(np.array([0.5 * frame, 0.0, 0.0]), 1.8),
+            100_000 * frame,
+            CARLASC_GRID,
+        )
+        for frame in range(36)
+    ]
+    folder: Path = tmp_path_factory.mktemp("generate") / "rec"
+    with RecordingWriter(folder, RecordingMeta("m", 0, CARLASC_GRID, "(c) map [makers]", "s")) as writer:
+        writer.write_drive(frames)
+    return folder
+
+
+def test_it_writes_chunks_a_description_a_picture_and_a_page(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["generate", str(recording), "--backend", "null", "--chunks", "2", "--known", "around", "--seed", "3"]
+    assert main([*words, "--guidance", "plan=2", "--guidance", "1.5", "--resamples", "2", "--out", str(out)]) == 0
+    assert "null-2 along drive_00000" in capsys.readouterr().out
+
+    described = json.loads((out / "generation.json").read_text())
+    assert described["attribution"] == "(c) map [makers]"
+    assert [chunk["seed"] for chunk in described["chunks"]] == [3, 4]
+    assert described["chunks"][0]["conditions"] == ["known_region", "plan", "command"]
+    assert described["chunks"][1]["conditions"] == ["continuation", "plan", "command"]
+    with np.load(out / "chunk_0000.npz", allow_pickle=False) as arrays:
+        known = np.unpackbits(arrays["known"], count=arrays["labels"].size).reshape(arrays["labels"].shape) == 1
+        assert (arrays["labels"][known].reshape(-1, 8)[:, 0] == CARLASC.index("road")).all()
+    with np.load(out / "chunk_0001.npz", allow_pickle=False) as arrays:
+        assert "known" not in arrays
+        assert arrays["labels"].shape == (16, *CARLASC_GRID.shape)
+    with PillowImage.open(out / "chunks.png") as picture:
+        assert picture.width > 1000
+    assert re.search(r"\(c\) map \[makers\]", (out / "index.html").read_text())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sequence", "7"], "--sequence: got 7, expected 0 to 0"),
+        (["--guidance", "plan=much"], "--guidance: got 'plan=much'"),
+        (["--guidance", "weather=1"], "options.guidance_scales: got 'weather'"),
+        (["--start", "30"], "36 in drive_00000"),
+        (["--layout"], "not trained with the condition 'layout'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_nothing_is_written(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    code = main(["generate", str(recording), "--backend", "null", "--out", str(tmp_path / "out"), *words])
+    assert code in (1, 2)
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,158 @@
+"""Claims about generating along recorded drives, with the null backend in this process."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dyncity_sim.dataset.labelled import OccupancyDataset
+from dyncity_sim.dataset.open import open_dataset
+from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
+from dyncity_sim.domain.conditions import Command, Conditions, Continuation, SamplingOptions, VehicleLayout
+from dyncity_sim.domain.frames import poses_from_planar
+from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.engine.null import NullBackend
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.replay.drive import Replay, ReplayedChunk, replay_drive
+from dyncity_sim.replay.regions import Region, region_mask
+
+FRAMES = 40
+RAW_ROAD, RAW_VEHICLE = 7, 10
+
+
+class InProcess:
+    """A backend as a client, which keeps what it was asked."""
+
+    def __init__(self, conditions: tuple[str, ...] = NullBackend.info.conditions) -> None:
+        self.backend = NullBackend()
+        self.info = replace(NullBackend.info, conditions=conditions)
+        self.asked: list[Conditions] = []
+        self.encoded: list[OccupancySequence] = []
+
+    def model_info(self) -> ModelInfo:
+        return self.info
+
+    def generate(self, conditions: Conditions, options: SamplingOptions | None = None) -> GeneratedChunk:
+        assert options is not None
+        self.asked.append(conditions)
+        return self.backend.generate(conditions, options, lambda step: None)
+
+    def encode(self, occupancy: OccupancySequence) -> Continuation:
+        self.encoded.append(occupancy)
+        return self.backend.encode(occupancy)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> OccupancyDataset:
+    """A drive straight on past a standing vehicle; sensors see the front half."""
+    labels = np.zeros(CARLASC_GRID.shape, np.uint8)
+    labels[:, :, 0] = RAW_ROAD
+    labels[80:90, 70:75, 1:4] = RAW_VEHICLE
+    counts = np.ones(CARLASC_GRID.shape, np.float32)
+    counts[:64] = 0
+    frames = [
+        RecordedFrame(
+            labels,
+            counts,
+            np.zeros(CARLASC_GRID.shape, np.uint16),
+            (),
+            poses_from_planar(np.array([0.5 * frame, 0.0, 0.0]), 1.8),
+            100_000 * frame,
+            CARLASC_GRID,
+        )
+        for frame in range(FRAMES)
+    ]
+    folder: Path = tmp_path_factory.mktemp("replay") / "rec"
+    with RecordingWriter(folder, RecordingMeta("m", 0, CARLASC_GRID, "(c) map", "s")) as writer:
+        writer.write_drive(frames)
+    return open_dataset(folder)
+
+
+def replayed(
+    dataset: OccupancyDataset, replay: Replay, generator: InProcess | None = None, seed: int = 5
+) -> list[ReplayedChunk]:
+    model = generator or InProcess()
+    return list(replay_drive(model, dataset, dataset.sequences[0], replay, SamplingOptions(seed=seed)))
+
+
+@pytest.mark.parametrize(
+    ("region", "share"),
+    [
+        (Region.FIRST_FRAME, 1 / 16),
+        (Region.FIRST_HALF, 0.5),
+        (Region.LEFT, 0.5),
+        (Region.REAR, 0.5),
+        (Region.AROUND, 1 - 44 * 44 / 128**2),
+    ],
+)
+def test_a_region_covers_its_share_of_a_chunk(region: Region, share: float) -> None:
+    assert region_mask(region, 16, CARLASC_GRID).mean() == pytest.approx(share, abs=0.02)
+
+
+def test_left_is_where_y_is_positive_and_rear_where_x_is_negative() -> None:
+    left, rear = (region_mask(region, 1, CARLASC_GRID)[0] for region in (Region.LEFT, Region.REAR))
+    assert left[:, CARLASC_GRID.centres(1) > 0].all()
+    assert not left[:, CARLASC_GRID.centres(1) < 0].any()
+    assert rear[CARLASC_GRID.centres(0) < 0].all()
+
+
+def test_chunks_go_on_from_each_other_along_the_recorded_poses(dataset: OccupancyDataset) -> None:
+    generator = InProcess()
+    chunks = replayed(dataset, Replay(start=4, chunks=2), generator)
+    poses = dataset.sequences[0].poses_world_from_ego
+    assert poses is not None
+    for number, chunk in enumerate(chunks):
+        assert np.array_equal(chunk.generated.occupancy.poses_world_from_ego, poses[4 + 16 * number : 20 + 16 * number])
+        assert chunk.generated.seed == 5 + number
+        assert chunk.conditions.command is Command.FORWARD
+    assert generator.asked[0].continuation is None
+    assert generator.asked[1].continuation == chunks[0].generated.continuation
+
+
+def test_the_past_is_what_sensors_saw_of_the_chunk_before(dataset: OccupancyDataset) -> None:
+    generator = InProcess()
+    replayed(dataset, Replay(start=20, past=True), generator)
+    (past,) = generator.encoded
+    assert past.times_us[0] == 400_000
+    assert past.observed is not None
+    assert past.observed.mean() == pytest.approx(0.5)
+    assert generator.asked[0].continuation is not None
+
+
+def test_a_known_part_comes_back_and_conditions_the_first_chunk_only(dataset: OccupancyDataset) -> None:
+    first, second = replayed(dataset, Replay(chunks=2, known=Region.FIRST_FRAME))
+    vehicle = CARLASC.index("vehicle")
+    assert (first.generated.occupancy.labels[0, 80:90, 70:75, 1:4] == vehicle).all()
+    assert not (first.generated.occupancy.labels[1, 80:90, 70:75, 1:4] == vehicle).all()
+    assert second.conditions.known_region is None
+
+
+def test_a_layout_is_where_vehicles_were_recorded(dataset: OccupancyDataset) -> None:
+    generator = InProcess(("plan", "layout"))
+    (chunk,) = replayed(dataset, Replay(layout=True), generator)
+    assert chunk.conditions.layout is not None
+    assert np.array_equal(chunk.conditions.layout.cells, VehicleLayout.of(chunk.recorded).cells)
+    assert chunk.conditions.layout.cells.any()
+
+
+def test_a_command_can_be_given_instead_of_the_plans(dataset: OccupancyDataset) -> None:
+    (chunk,) = replayed(dataset, Replay(command=Command.LEFT))
+    assert chunk.conditions.command is Command.LEFT
+
+
+@pytest.mark.parametrize("replay", [Replay(chunks=3), Replay(start=8, past=True), Replay(start=-1)])
+def test_a_drive_that_is_too_short_is_refused(dataset: OccupancyDataset, replay: Replay) -> None:
+    with pytest.raises(InvalidInputError, match="40 in drive_00000"):
+        replayed(dataset, replay)
+
+
+def test_another_taxonomy_than_the_models_is_refused(dataset: OccupancyDataset) -> None:
+    generator = InProcess()
+    generator.info = replace(generator.info, taxonomy=replace(CARLASC, id="other"))
+    with pytest.raises(InvalidInputError, match="other, the model's"):
+        replayed(dataset, Replay(), generator)
