@@ -6,7 +6,7 @@ from dyncity_models.diffusion.gaussian import GaussianDiffusion
 from dyncity_models.reference.conditions import EmbeddedConditions, ReferenceConditions
 from dyncity_models.reference.config import AUTOENCODERS, CONDITIONS, TRANSFORMERS
 from dyncity_models.reference.dit import ReferenceTransformer
-from dyncity_models.reference.guidance import GuidedTransformer
+from dyncity_models.reference.guidance import CHAIN, GuidedTransformer
 from dyncity_models.reference.planes import rollout_mask
 from torch import nn
 from torch.nn import functional as F
@@ -175,3 +175,22 @@ def test_a_few_steps_of_training_lower_the_loss(build_transformer, build_conditi
         optimiser.step()
         history.append(float(squared.detach().mean()))
     assert history[-1] < 0.9 * history[0]
+
+
+def test_each_condition_can_have_a_guidance_scale_of_its_own(build_transformer, build_conditions, even_planes):
+    built, conditions = build_transformer(), build_conditions()
+    noisy, step = noisy_of(even_planes), torch.tensor([40, 700])
+    scales = {"hexplane": 1.0, "trajectory": 3.0, "layout": 2.0, "command": 0.0}
+    batches = []
+    built.embed.register_forward_hook(lambda module, inputs, output: batches.append(len(output)))
+    with torch.no_grad():
+        got = GuidedTransformer(built, conditions, scales)(noisy, step)
+        # Known planes alone, then the trajectory, then the layout; all conditions for the variance.
+        assert batches == [8]
+        prefixes = [CHAIN[:length] for length in (1, 2, 3, 4)]
+        answers = [built(noisy, step, conditions.without(*set(CHAIN).difference(p))) for p in prefixes]
+    known, moved, laid, full = (answer[:, :16] for answer in answers)
+    expected = known + 3.0 * (moved - known) + 2.0 * (laid - moved)
+    torch.testing.assert_close(got[:, :16], expected, rtol=0, atol=5e-5)
+    torch.testing.assert_close(got[:, 16:], answers[-1][:, 16:], rtol=0, atol=1e-5)
+    assert not torch.allclose(laid, full, atol=1e-3)

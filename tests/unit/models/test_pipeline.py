@@ -1,0 +1,87 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from dyncity_models.diffusion.flow import noise_like
+from dyncity_models.diffusion.sampling import make_sampler
+from dyncity_models.hexplane import Planes
+
+
+@pytest.fixture
+def pipeline(backend):
+    return backend.pipeline
+
+
+def velocity_of(pipeline, planes, time, conditions):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        return pipeline.transformer(planes, torch.full((len(planes),), time), conditions).flat()
+
+
+def generated(pipeline, conditions, sampler, scales, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return pipeline.generate(conditions, generator, sampler, scales).flat()
+
+
+def rows_of(pipeline, conditions, scales):
+    """Rows of every call of the network while two evaluations are spent."""
+    rows = []
+    handle = pipeline.transformer.patch_xy.register_forward_hook(lambda module, inputs, out: rows.append(len(out)))
+    generated(pipeline, conditions, make_sampler("euler", "flow", 2), scales)
+    handle.remove()
+    return rows
+
+
+def test_heun_is_the_formula_that_the_bundled_weights_were_chosen_with(pipeline, build_conditions):
+    conditions = build_conditions(1)
+    planes = noise_like(pipeline._shapes(1), torch.Generator().manual_seed(0))
+    latents = planes.flat()
+    for start, end in pairwise(torch.linspace(1.0, 0.0, 6).tolist()):
+        slope = velocity_of(pipeline, planes.shaped(latents), start, conditions)
+        if end > 0:
+            after = velocity_of(pipeline, planes.shaped(latents + (end - start) * slope), end, conditions)
+            slope = 0.5 * (slope + after)
+        latents = latents + (end - start) * slope
+    found = generated(pipeline, conditions, make_sampler("heun", "flow", 10), {})
+    torch.testing.assert_close(found, latents, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("scales", "rows"),
+    [
+        ({}, 1),
+        ({"plan": 1.0, "layout": 1.0, "command": 1.0}, 1),
+        ({"plan": 3.0, "layout": 3.0, "command": 3.0}, 2),
+        ({"plan": 3.0, "command": 2.0}, 3),
+        ({"continuation": 2.0, "plan": 3.0, "command": 2.0}, 4),
+    ],
+)
+def test_guidance_costs_one_call_of_as_many_rows_as_it_needs(pipeline, build_conditions, scales, rows):
+    assert rows_of(pipeline, build_conditions(1), scales) == [rows, rows]
+
+
+def test_a_condition_that_is_not_given_costs_nothing(pipeline, build_conditions):
+    conditions = build_conditions(1).without("continuation", "command")
+    assert rows_of(pipeline, conditions, {"continuation": 2.0, "plan": 1.0, "command": 5.0}) == [1, 1]
+
+
+def test_one_step_of_guidance_is_the_chain_of_pushes(pipeline, build_conditions):
+    conditions = build_conditions(1)
+    noise = noise_like(pipeline._shapes(1), torch.Generator().manual_seed(0))
+    full, known_only, nothing = (
+        velocity_of(pipeline, noise, 1.0, conditions.without(*names))
+        for names in ((), ("plan", "command"), ("continuation", "plan", "command"))
+    )
+    pushed = 2.0 * (known_only - nothing) + 3.0 * (full - known_only) + nothing - full
+    scales = {"continuation": 2.0, "plan": 3.0, "command": 3.0}
+    found = generated(pipeline, conditions, make_sampler("euler", "flow", 1), scales)
+    off = found - (noise.flat() - full - pushed)
+    # Half precision rounds differently in a batch of another size.
+    assert float(off.square().mean().sqrt()) < 0.05 * float(pushed.square().mean().sqrt())
+
+
+def test_planes_of_a_sample_have_the_shapes_of_the_family(pipeline, build_conditions, build_planes):
+    planes = pipeline.generate(
+        build_conditions(1), torch.Generator().manual_seed(0), make_sampler("unipc", "flow", 3), {}
+    )
+    assert isinstance(planes, Planes)
+    assert [plane.shape for plane in planes] == [plane.shape for plane in build_planes(1)]
