@@ -73,13 +73,13 @@ def flow_walk(name: str, steps: int) -> Walk:
 
 
 def _gaussian_solver(name: str, process: GaussianDiffusion, levels: list[Level]) -> Solver:
-    # Importing diffusers takes seconds, which neither a command line nor a server's start should wait for.
+    if name == "ddpm":
+        return AncestralSolver(process)
+    # Importing diffusers takes seconds, for which only who samples should wait.
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-    if name == "ddpm":
-        return AncestralSolver(process)
     respacing = {"num_train_timesteps": len(process), "trained_betas": process.betas}
     if name == "ddim":
         scheduler = DDIMScheduler(**respacing, clip_sample=False)
