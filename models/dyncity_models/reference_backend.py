@@ -15,6 +15,7 @@ from dyncity_models.reference.planes import pack
 from dyncity_models.reference_continuation import EndedChunk
 from dyncity_models.reference_pipeline import ReferencePipeline
 from dyncity_models.reference_region import carried, settled
+from dyncity_models.region import with_region
 from dyncity_sim.domain.conditions import CONDITIONS as DOMAIN_CONDITIONS
 from dyncity_sim.domain.conditions import LAYOUT_COLUMNS, Conditions, Continuation, SamplingOptions
 from dyncity_sim.domain.frames import Poses
@@ -89,11 +90,8 @@ class ReferenceBackend:
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(rollout)[0].cpu().numpy()
         labels = np.ascontiguousarray(self.convention.turned(decoded, axis=2))
-        region = conditions.known_region
-        if region is not None:
-            assert region.observed is not None
-            # Planes hold what is known only as well as the autoencoder reconstructs it.
-            labels = np.where(region.observed, region.labels, labels).astype(np.uint8)
+        # Planes hold what is known only as well as the autoencoder reconstructs it.
+        labels = with_region(labels, conditions.known_region)
         return GeneratedChunk(
             OccupancySequence(labels, poses, times_us, self.grid, self.taxonomy),
             EndedChunk(rollout, poses[-1], int(times_us[-1])).packed(self.info.model_id),
