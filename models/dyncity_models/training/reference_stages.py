@@ -34,6 +34,7 @@ from dyncity_models.training.reference_config import (
 from dyncity_models.training.reference_losses import class_weights
 from dyncity_models.training.reference_transformer_task import ReferenceTransformerTask
 from dyncity_models.training.run import fit, resumed_step, training_device
+from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 
@@ -115,7 +116,7 @@ def source_for(model: ReferenceModel, folders: list[Path]) -> ChunkSource:
     source = ChunkSource.open(folders, config.autoencoder.frames, labels, model.convention, shape)
     for name, got, expected in (
         ("taxonomy", source.taxonomy.id, taxonomy.id),
-        ("grid", source.grid.voxel_size_m, config.space.voxel_size_m),
+        ("grid", source.grid, Grid(shape, config.space.lower_m, config.space.voxel_size_m)),
         ("rate_hz", source.rate_hz, config.space.rate_hz),
     ):
         if got != expected:

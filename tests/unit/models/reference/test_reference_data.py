@@ -12,7 +12,7 @@ from dyncity_models.data.reference_latents import ReferenceLatents, encoded_rows
 from dyncity_models.data.rows import write_description, write_rows
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.classes import taxonomy_of
-from dyncity_models.reference.config import AUTOENCODERS, ReferenceClasses, ReferenceConfig, with_values
+from dyncity_models.reference.config import AUTOENCODERS, ReferenceClasses, ReferenceConfig, ReferenceSpace, with_values
 from dyncity_models.reference.conventions import EgoConvention, OfficialConvention
 from dyncity_models.reference.planes import pack
 from dyncity_models.reference_checkpoint import load_reference, save_reference
@@ -217,14 +217,19 @@ def test_encoded_chunks_come_back_from_disk_as_batches(autoencoder, build_source
 
 
 def test_weights_are_fed_data_of_their_own_classes_and_cells_only(recording, build_autoencoder, tmp_path, autoencoder):
-    config = ReferenceConfig(autoencoder.config, classes=ReferenceClasses(CARLASC.names))
-    save_reference(tmp_path / "merged", config, autoencoder, None, EGO)
+    space = ReferenceSpace.carlasc(autoencoder.config.grid)
+    merged = ReferenceConfig(autoencoder.config, classes=ReferenceClasses(CARLASC.names), space=space)
+    save_reference(tmp_path / "merged", merged, autoencoder, None, EGO)
     assert source_for(load_reference(tmp_path / "merged"), [recording]).grid.shape == (32, 32, 8)
     small = build_autoencoder(with_values(autoencoder.config, {"classes": 5}, "model"))
     config = ReferenceConfig(small.config, classes=ReferenceClasses(("free", "a", "b", "c", "d")))
     save_reference(tmp_path / "own", config, small, None, EGO)
     with pytest.raises(InvalidInputError, match="taxonomy of the data"):
         source_for(load_reference(tmp_path / "own"), [recording])
+    shifted = dataclasses.replace(space, lower_m=(-6.4, -6.4, -1.0))
+    save_reference(tmp_path / "shifted", dataclasses.replace(merged, space=shifted), autoencoder, None, EGO)
+    with pytest.raises(InvalidInputError, match="grid of the data"):
+        source_for(load_reference(tmp_path / "shifted"), [recording])
 
 
 def test_classes_become_the_taxonomy_that_they_are():
