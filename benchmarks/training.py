@@ -74,6 +74,7 @@ def transformer_stage(config: TransformerTrainingConfig, batch: int, device: tor
         movers=torch.zeros(batch, 4, planes.canvas.cells, planes.canvas.cells),
         canvas_from_ego=torch.zeros(batch, planes.frames, 3),
         command=torch.zeros(batch, dtype=torch.int64),
+        layout=torch.zeros(batch, planes.frames, 32, 32),
     )
     there = {name: value.to(device) for name, value in sample.items()}  # type: ignore[attr-defined]
     return Stage(TransformerTask(config, planes, STATISTICS), there, device)

@@ -11,28 +11,28 @@ from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from dyncity_models.checkpoint import BUNDLED, load_model
-from dyncity_models.conditioning import COMMAND_NONE, PUSHED, CanvasConditions
+from dyncity_models.conditioning import COMMAND_NONE, PUSHED, CanvasConditions, layout_on_canvas
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
+from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import AnchoredPipeline
-from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
+from dyncity_models.region import known_latents, settled, taught, with_region
+from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
 from dyncity_sim.domain.grid import CARLASC_GRID, EGO_LOWER_M, EGO_UPPER_M, FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.engine.admission import check_occupancy, check_request
 from dyncity_sim.engine.backend import Checkpoint
 from dyncity_sim.errors import InvalidInputError
 
 EVIDENCE_RADIUS_CELLS = 3
 """Columns this near to an observed one count as known after encoding; farther ones are left to generation."""
-
-FRAME_TOLERANCE_US = 20_000
-"""How far a plan's frame spacing may be off the model's rate."""
 
 
 def load(weights: Path | None) -> "TorchBackend":
@@ -60,7 +60,7 @@ class TorchBackend:
             taxonomy=CARLASC,
             frames_per_chunk=self.config.autoencoder.frames,
             rate_hz=float(FRAME_RATE_HZ),
-            conditions=self.config.transformer.conditions,
+            conditions=tuple(n for n in CONDITIONS if n == "known_region" or n in self.config.transformer.conditions),
             samplers=(default, *(s for s in SAMPLERS["flow"] if s != default)),
             default_steps=self.config.sampling.steps,
         )
@@ -73,15 +73,23 @@ class TorchBackend:
 
     def generate(self, conditions: Conditions, options: SamplingOptions, checkpoint: Checkpoint) -> GeneratedChunk:
         """Generate one chunk; see ``dyncity_sim.engine.backend.Backend``."""
-        plan = self._check_plan(conditions.plan)
+        check_request(self.info, conditions, options)
+        plan, region = conditions.plan, conditions.known_region
+        if plan is None:
+            raise InvalidInputError("conditions.plan", "none", "poses", "This model lays its planes along the plan.")
         defaults = self.config.sampling
         sampler = make_sampler(options.sampler or defaults.sampler, "flow", options.steps or defaults.steps)
         scale = defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
         scales = dict.fromkeys(PUSHED, scale) | dict(options.guidance_scales)
+        if region is not None and "known_region" in scales:
+            # Both reach the network as one known world.
+            scales["continuation"] = scales["known_region"]
         assert options.seed is not None
         planar = planar_from_poses(plan.poses_world_from_ego)
         heights_m = plan.poses_world_from_ego[:, 2, 3]
         memory = self._memory(conditions.continuation, planar, heights_m)
+        if region is not None:
+            memory = taught(memory, region, planar, heights_m)
 
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid)
@@ -92,12 +100,14 @@ class TorchBackend:
             sampler,
             scales,
             checkpoint,
+            None if region is None else self._settled(region, known, planar, options.resamples or defaults.resamples),
         )
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
-        labels = _without_ego(_with_known(decoded, known), self.grid)
+        labels = with_region(_without_ego(_with_known(decoded, known), self.grid), region)
         learned = memory.learn(labels, planar, heights_m, self.grid)
-        labels = _without_ego(_made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid)), self.grid)
+        rigid = _made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid))
+        labels = with_region(_without_ego(rigid, self.grid), region)
         occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
         continuation = self._continuation(learned, labels, planar)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
@@ -108,16 +118,7 @@ class TorchBackend:
 
         Only columns near observed cells are kept as known; everything else is left to generation.
         """
-        if occupancy.grid != self.grid or occupancy.taxonomy.id != CARLASC.id:
-            raise InvalidInputError(
-                "occupancy",
-                f"grid {occupancy.grid.shape}, taxonomy {occupancy.taxonomy.id!r}",
-                f"grid {self.grid.shape} at {self.grid.lower_m}, taxonomy {CARLASC.id!r}",
-                "Grids are never resampled silently.",
-            )
-        frames = self.config.autoencoder.frames
-        if len(occupancy) != frames:
-            raise InvalidInputError("occupancy.labels", f"{len(occupancy)} frames", f"{frames} frames")
+        check_occupancy(self.info, occupancy)
         observed = np.ones(occupancy.labels.shape, np.bool_) if occupancy.observed is None else occupancy.observed
         tokens = np.where(observed, occupancy.labels, UNOBSERVED).astype(np.uint8)
         planar = planar_from_poses(occupancy.poses_world_from_ego)
@@ -130,23 +131,6 @@ class TorchBackend:
         memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid).centred_on(planar[-1, :2], self.grid)
         return self._continuation(memory.learn(labels, planar, heights_m, self.grid, evidence), labels, planar)
 
-    def _check_plan(self, plan: EgoPlan | None) -> EgoPlan:
-        frames = self.config.autoencoder.frames
-        if plan is None:
-            raise InvalidInputError(
-                "conditions.plan", "none", f"{frames} poses", "This model lays its planes along the plan."
-            )
-        if len(plan) != frames:
-            raise InvalidInputError("conditions.plan", f"{len(plan)} poses", f"{frames} poses")
-        spacing_us = np.diff(plan.times_us)
-        if np.abs(spacing_us - 1_000_000 // FRAME_RATE_HZ).max() > FRAME_TOLERANCE_US:
-            raise InvalidInputError(
-                "conditions.plan.times_us",
-                f"steps of {spacing_us.min()} to {spacing_us.max()} us",
-                "steps of 100000 us",
-            )
-        return plan
-
     def _memory(
         self,
         continuation: Continuation | None,
@@ -156,13 +140,6 @@ class TorchBackend:
         anchor = planar[self.config.autoencoder.canvas.anchor_frame]
         if continuation is None:
             return DriveMemory.empty(planar[0], float(heights_m[0]), self.grid).centred_on(anchor[:2], self.grid)
-        if continuation.model_id != self.info.model_id:
-            raise InvalidInputError(
-                "continuation.model_id",
-                repr(continuation.model_id),
-                repr(self.info.model_id),
-                "Continue with the model that began the drive, or start a new one.",
-            )
         return DriveMemory.from_bytes(continuation.payload, self.grid).centred_on(anchor[:2], self.grid)
 
     def _conditions(
@@ -191,6 +168,9 @@ class TorchBackend:
                 canvas.half_extent_m,
                 canvas.cells,
             )
+        layout = torch.zeros(1, config.pairs, canvas.cells, canvas.cells)
+        if conditions.layout is not None:
+            layout = layout_on_canvas(torch.from_numpy(conditions.layout.cells)[None], poses, config)
         command = COMMAND_NONE if conditions.command is None else COMMANDS.index(conditions.command)
         return CanvasConditions(
             poses.to(device),
@@ -199,7 +179,22 @@ class TorchBackend:
             known_xy,
             mask,
             movers.float().to(device),
+            layout.to(device),
+            torch.tensor([conditions.layout is not None], device=device),
         )
+
+    def _settled(
+        self,
+        region: OccupancySequence,
+        known: UInt8[np.ndarray, "T X Y Z"],
+        planar: Float64[np.ndarray, "T 3"],
+        resamples: int,
+    ) -> KnownLatents | None:
+        """The latents that a region and the static world around it settle."""
+        poses = self._canvas_poses(planar)
+        tokens = torch.from_numpy(with_region(known, region))[None]
+        masks = settled(tokens, torch.from_numpy(region.observed)[None], poses, self.config.autoencoder)
+        return known_latents(self.pipeline.encode(tokens, poses), masks.to(self.pipeline.device), resamples)
 
     def _continuation(
         self, memory: DriveMemory, labels: UInt8[np.ndarray, "T X Y Z"], planar: Float64[np.ndarray, "T 3"]

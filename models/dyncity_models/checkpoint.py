@@ -17,7 +17,7 @@ from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.anchored.transformer import DiffusionTransformer
 from dyncity_models.config import AnchoredConfig
 from dyncity_models.normalisation import Normalisation
-from dyncity_sim.errors import CheckpointError
+from dyncity_sim.errors import CheckpointError, ConfigError
 
 FORMAT = 1
 BUNDLED = Path(__file__).parent / "weights" / "anchored"
@@ -108,9 +108,10 @@ def _config(values: object, source: Path) -> AnchoredConfig:
         raise CheckpointError(
             "weights", f"{source}: {error.msg or error}", "a configuration of this version"
         ) from error
+    except ConfigError as error:
+        raise CheckpointError("weights", f"{source}: {error}", "a configuration of this version") from error
     assert isinstance(built, AnchoredConfig)
-    conditions = tuple(built.transformer.conditions)
-    return dataclasses.replace(built, transformer=dataclasses.replace(built.transformer, conditions=conditions))
+    return built
 
 
 def _write_tensors(file: Path, module: nn.Module, dtype: torch.dtype = torch.float16) -> None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from dyncity_models.hexplane import cell_centres
+from dyncity_models.config import AutoencoderConfig
+from dyncity_models.hexplane import cell_centres, invert, sampling_grid
 from dyncity_models.layers import Mlp
 from dyncity_sim.domain.conditions import CONDITIONS
 
@@ -38,6 +40,9 @@ class CanvasConditions:
         known_xy: normalised latents of the known static world, 0 where unknown, ``(B, C, X, Y)``.
         known_mask: 1 where ``known_xy`` says something, ``(B, 1, X, Y)``.
         movers: where movers were before the chunk, ``(B, MOVER_CHANNELS, 2X, 2Y)`` in [0, 1].
+        layout: where vehicles stand in each pair of frames, ``(B, P, 2X, 2Y)`` in [0, 1].
+        layout_given: False where the network must not see the layout, ``(B,)``. A layout that is given and empty
+            says that there is no vehicle.
     """
 
     canvas_from_ego: Float[Tensor, "B T 3"]
@@ -46,6 +51,8 @@ class CanvasConditions:
     known_xy: Float[Tensor, "B C X Y"]
     known_mask: Float[Tensor, "B 1 X Y"]
     movers: Float[Tensor, "B M X2 Y2"]
+    layout: Float[Tensor, "B P X2 Y2"]
+    layout_given: Bool[Tensor, " B"]
 
     def __len__(self) -> int:
         return len(self.command)
@@ -64,6 +71,7 @@ class CanvasConditions:
         there = {
             "continuation": self.known_mask.any() or self.movers.any(),
             "plan": self.plan_given.any(),
+            "layout": self.layout_given.any(),
             "command": (self.command != COMMAND_NONE).any(),
         }
         return tuple(name for name in CONDITIONS if there.get(name, False))
@@ -75,6 +83,8 @@ class CanvasConditions:
             blank |= {name: torch.zeros_like(getattr(self, name)) for name in ("known_xy", "known_mask", "movers")}
         if "plan" in names:
             blank["plan_given"] = torch.zeros_like(self.plan_given)
+        if "layout" in names:
+            blank["layout_given"] = torch.zeros_like(self.layout_given)
         if "command" in names:
             blank["command"] = torch.full_like(self.command, COMMAND_NONE)
         return replace(self, **blank)
@@ -95,6 +105,18 @@ def path_maps(canvas_from_ego: Float[Tensor, "B T 3"], cells: int, half_extent_m
     near, far = (torch.exp(-0.5 * (distance_m / radius_m).square()) for radius_m in (1.5, 5.0))
     time = passing.float() / (canvas_from_ego.shape[1] - 1) * 2 - 1
     return torch.stack([near, far, time * far], dim=1)
+
+
+def layout_on_canvas(
+    layout_BTXY: Bool[Tensor, "B T X Y"], canvas_from_ego: Float[Tensor, "B T 3"], config: AutoencoderConfig
+) -> Float[Tensor, "B P C C"]:
+    """Layouts of vehicles in ego frames drawn on the canvas: the most of each pair of frames, 0 where none looks."""
+    canvas = config.canvas
+    ego_from_canvas = invert(canvas_from_ego).flatten(0, 1)
+    grid = sampling_grid(ego_from_canvas, canvas.cells, canvas.half_extent_m, config.grid_half_extent_m)
+    frames = layout_BTXY.to(grid.dtype).flatten(0, 1)[:, None]
+    drawn = F.grid_sample(frames, grid, padding_mode="zeros", align_corners=False)
+    return drawn.view(len(layout_BTXY), config.pairs, 2, canvas.cells, canvas.cells).amax(dim=2)
 
 
 class ConditionEmbedding(nn.Module):

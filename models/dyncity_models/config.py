@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from dyncity_sim.domain.conditions import CONDITIONS
+from dyncity_sim.errors import ConfigError
+
+TRAINED_CONDITIONS = tuple(name for name in CONDITIONS if name != "known_region")
+"""Everything that weights can be trained with."""
+
 
 @dataclass(frozen=True)
 class CanvasConfig:
@@ -72,7 +78,7 @@ class DiffusionTransformerConfig:
         patch: latent cells along x and along y in one token of the plane xy.
         time_patch: cells along time and along space in one token of the planes tx and ty.
         stem_channels: width of the convolutional stem and head on the plane xy.
-        conditions: what the weights are trained with.
+        conditions: what the weights are trained with; only with ``layout`` do the networks have its inputs.
     """
 
     width: int = 256
@@ -82,6 +88,17 @@ class DiffusionTransformerConfig:
     time_patch: int = 2
     stem_channels: int = 96
     conditions: tuple[str, ...] = ("plan", "command", "continuation")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "conditions", tuple(self.conditions))
+        unknown = sorted(set(self.conditions) - set(TRAINED_CONDITIONS))
+        if unknown:
+            raise ConfigError("model.conditions", ", ".join(unknown), f"names among {', '.join(TRAINED_CONDITIONS)}")
+
+    @property
+    def takes_layout(self) -> bool:
+        """Whether the networks have inputs for a layout of vehicles."""
+        return "layout" in self.conditions
 
 
 @dataclass(frozen=True)
@@ -93,12 +110,14 @@ class SamplingConfig:
         steps: network evaluations per chunk.
         guidance_scale: of plan, layout and command; 1 is no guidance.
         candidates: chunks drawn at once, of which the one with most road under the ego path is kept.
+        resamples: how often each interval is walked to fit what is generated to a known region.
     """
 
     sampler: str = "euler"
     steps: int = 16
     guidance_scale: float = 1.0
     candidates: int = 1
+    resamples: int = 1
 
 
 @dataclass(frozen=True)

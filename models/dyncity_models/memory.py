@@ -24,10 +24,12 @@ COLUMNS = 320
 MOST_MOVERS = 64
 """Masks of movers that a continuation may hold."""
 
+VOTING_FRAMES = 6
+"""Frames of a chunk, evenly spread, that vote on what it shows."""
+
 _MAGIC = b"DCM1"
 _CHECKSUM = struct.Struct("<I")
 _HEADER = struct.Struct("<dI")
-_VOTING_FRAMES = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,7 @@ class DriveMemory:
         heights_m: Float64[np.ndarray, " T"],
         grid: Grid,
         evidence: Bool[np.ndarray, "T X Y"] | None = None,
+        voting_frames: int = VOTING_FRAMES,
     ) -> "DriveMemory":
         """Add what some frames show where nothing was known, by majority over frames; movers do not vote."""
         votes = np.zeros((*self.labels.shape, UNOBSERVED), dtype=np.uint8)
@@ -111,7 +114,7 @@ class DriveMemory:
         unknown = (self.labels == UNOBSERVED).any(axis=-1).ravel()
         columns = columns[unknown]
         world = self._world(columns, grid)
-        voters = np.unique(np.linspace(0, len(labels) - 1, min(_VOTING_FRAMES, len(labels))).astype(int))
+        voters = np.unique(np.linspace(0, len(labels) - 1, min(voting_frames, len(labels))).astype(int))
         lifts = self._lifts(heights_m, grid)
         for frame in voters:
             x, y, yaw = planar[frame]

@@ -10,6 +10,7 @@ from dyncity_models.checkpoint import AnchoredModel
 from dyncity_models.conditioning import CanvasConditions
 from dyncity_models.diffusion.flow import noise_like
 from dyncity_models.diffusion.guidance import GuidanceChain
+from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import Predict, Sampler, noise_from
 from dyncity_models.hexplane import Planes, sampling_grid
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -53,6 +54,7 @@ class AnchoredPipeline:
         sampler: Sampler,
         scales: Mapping[str, float],
         checkpoint: Callable[[int], None] = lambda done: None,
+        known: KnownLatents | None = None,
     ) -> Planes:
         """Normalised planes of one generated chunk: the candidate with most road under the ego path.
 
@@ -62,13 +64,14 @@ class AnchoredPipeline:
             sampler: of flow matching.
             scales: of guidance, by condition; 1 for those that are not in it.
             checkpoint: called before each network evaluation with the number done; may raise to stop.
+            known: latents of the chunk, flat, that are settled.
         """
         candidates = self.model.config.sampling.candidates
         repeated = conditions.repeated(candidates)
         shapes = self._shapes(candidates)
         noise = noise_like(shapes, generator).flat()
         predict = self._velocity(repeated, scales, shapes)
-        planes = shapes.shaped(sampler.sample(predict, noise, noise_from(generator, noise), checkpoint))
+        planes = shapes.shaped(sampler.sample(predict, noise, noise_from(generator, noise), checkpoint, known))
         if candidates == 1:
             return planes
         best = int(self._road_under_path(planes, repeated.canvas_from_ego).argmax())

@@ -137,7 +137,7 @@ def test_encoding_on_the_gpu_gives_what_the_cpu_gives():
     excerpts = [Excerpt(blocks[:16], blocks[16:], planar, *gaps)] * 2
     with torch.inference_mode():
         found = [encode_excerpts(autoencoder.to(d), excerpts, torch.device(d)) for d in ("cpu", "cuda")]
-    for name in ("known_mask", "movers", "command"):
+    for name in ("known_mask", "movers", "layout", "command"):
         assert (found[0][name] == found[1][name]).mean() > 0.999
     for name in ("xy", "tx", "ty", "known_xy"):
         assert np.abs(found[0][name].astype(float) - found[1][name]).mean() < 0.02

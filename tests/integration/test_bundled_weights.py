@@ -1,16 +1,21 @@
 """The weights that ship with the package, as a user gets them."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dyncity_models.backend import TorchBackend, load
 from dyncity_models.checkpoint import BUNDLED
 from dyncity_models.evaluation.generation import road_under_path
+from scipy.ndimage import binary_dilation
 
 from dyncity_sim.domain.agreement import agreement_between_frames, static_agreement
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import inverse, poses_from_planar
 from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 
 MOST_BYTES = 24 * 2**20
@@ -61,3 +66,52 @@ def test_the_next_chunk_goes_on_in_the_same_street(backend: TorchBackend):
 
     assert agreement(second) > 0.95
     assert agreement(second) > agreement(other) + 0.1
+
+
+def known_part(street: OccupancySequence, observed: np.ndarray) -> Conditions:
+    plan = EgoPlan(street.poses_world_from_ego, street.times_us)
+    return Conditions(plan, plan.command, known_region=replace(street, observed=observed))
+
+
+def seam_agreement(labels: np.ndarray) -> float:
+    """Share of occupied cells either side of the border ahead of the ego that hold the same class."""
+    behind, ahead = labels[:, 63], labels[:, 64]
+    return float((behind == ahead)[(behind > 0) | (ahead > 0)].mean())
+
+
+def test_what_is_generated_ahead_fits_what_is_known_behind(
+    backend: TorchBackend, build_street: Callable[..., OccupancySequence]
+):
+    street = build_street(16, 8.0, curvature_per_m=0.01)
+    observed = np.zeros(street.labels.shape, dtype=np.bool_)
+    observed[:, :64] = True
+    fitted, pasted = [], []
+    for seed in range(3):
+        given = known_part(street, observed)
+        options = SamplingOptions(seed=seed)
+        labels = backend.generate(given, options, lambda step: None).occupancy.labels
+        assert np.array_equal(labels[observed], street.labels[observed])
+        fitted.append(seam_agreement(labels))
+        alone = backend.generate(replace(given, known_region=None), options, lambda step: None).occupancy.labels
+        pasted.append(seam_agreement(np.where(observed, street.labels, alone)))
+    assert np.mean(fitted) > np.mean(pasted) + 0.2
+
+
+def test_the_vehicles_of_one_known_frame_are_there_in_the_next_ones(
+    backend: TorchBackend,
+    build_street: Callable[..., OccupancySequence],
+    street_actor: Callable[..., object],
+):
+    vehicle = CARLASC.index("vehicle")
+    parked = [street_actor(x_m, y_m) for x_m, y_m in ((9.0, 3.6), (18.0, 3.6), (-9.0, -3.6))]
+    street = build_street(16, 0.0, parked)
+    observed = np.zeros(street.labels.shape, dtype=np.bool_)
+    observed[0] = True
+    stood = (street.labels[0] == vehicle).any(axis=-1)
+    shares = []
+    for seed in range(2):
+        chunk = backend.generate(known_part(street, observed), SamplingOptions(seed=seed), lambda step: None)
+        found = (chunk.occupancy.labels[1:5] == vehicle).any(axis=-1)
+        nearby = binary_dilation(found, np.ones((1, 9, 9)))
+        shares.append(nearby[:, stood].mean())
+    assert np.mean(shares) > 0.7

@@ -48,7 +48,8 @@ class DiffusionTransformer(nn.Module):
     """Predicts the flow-matching velocity of noisy, normalised planes.
 
     Tokens are patches of xy (through a convolutional stem that also sees the ego path, the known
-    static world and the movers before the chunk), then of tx, then of ty.
+    static world and the movers before the chunk), then of tx, then of ty. With the condition ``layout``, maps of
+    where vehicles stand come with each plane: as they are with xy, their maxima along y with tx and along x with ty.
     """
 
     def __init__(self, config: DiffusionTransformerConfig, planes: AutoencoderConfig) -> None:
@@ -56,12 +57,16 @@ class DiffusionTransformer(nn.Module):
         self.config, self.planes = config, planes
         width, patch, stem, latent = config.width, config.patch, config.stem_channels, planes.latent_channels
         map_channels = 2 * latent + 1 + PATH_CHANNELS + 4 * MOVER_CHANNELS
+        time_channels = latent
+        if config.takes_layout:
+            map_channels += 4 * planes.pairs + 1
+            time_channels += 2 + 1
         self.fold = nn.PixelUnshuffle(2)
         self.stem = nn.Sequential(nn.Conv2d(map_channels, stem, 3, padding=1), ResidualBlock(stem))
         self.patch_xy = nn.Conv2d(stem, width, patch, stride=patch)
         time_patch = config.time_patch
-        self.patch_tx = nn.Conv2d(latent, width, time_patch, stride=time_patch)
-        self.patch_ty = nn.Conv2d(latent, width, time_patch, stride=time_patch)
+        self.patch_tx = nn.Conv2d(time_channels, width, time_patch, stride=time_patch)
+        self.patch_ty = nn.Conv2d(time_channels, width, time_patch, stride=time_patch)
         self.position = nn.Parameter(self._positions())
 
         self.time = Mlp(256, width, width)
@@ -105,10 +110,13 @@ class DiffusionTransformer(nn.Module):
         canvas = self.planes.canvas
         maps = path_maps(conditions.canvas_from_ego, self.planes.latent_cells, canvas.half_extent_m)
         maps = maps * conditions.plan_given[:, None, None, None]
-        stem = self.stem(
-            torch.cat([noisy.xy, conditions.known_xy, conditions.known_mask, maps, self.fold(conditions.movers)], dim=1)
-        )
-        patched = self.patch_xy(stem), self.patch_tx(noisy.tx), self.patch_ty(noisy.ty)
+        static = [noisy.xy, conditions.known_xy, conditions.known_mask, maps, self.fold(conditions.movers)]
+        xy, tx, ty = static, [noisy.tx], [noisy.ty]
+        if self.config.takes_layout:
+            for inputs, layout in zip((xy, tx, ty), self._layout_inputs(conditions), strict=True):
+                inputs += layout
+        stem = self.stem(torch.cat(xy, dim=1))
+        patched = self.patch_xy(stem), self.patch_tx(torch.cat(tx, dim=1)), self.patch_ty(torch.cat(ty, dim=1))
         tokens = torch.cat([rearrange(p, "b d h w -> b (h w) d") for p in patched], dim=1) + self.position
 
         embedded = self.time(sinusoidal_embedding(time_B * 1000.0, 256)) + self.condition(conditions)
@@ -123,6 +131,13 @@ class DiffusionTransformer(nn.Module):
         shift, scale = self.final_modulation(embedded)[:, None].chunk(2, dim=-1)
         tokens = self.norm(tokens) * (1 + scale) + shift
         return self._unpatch(tokens, stem)
+
+    def _layout_inputs(self, conditions: CanvasConditions) -> list[list[Float[Tensor, "B C H W"]]]:
+        """The layout as channels for xy, tx and ty, each with a channel that says whether it is given."""
+        given = conditions.layout_given.to(conditions.layout.dtype)[:, None, None, None]
+        layout = conditions.layout * given
+        along = (rearrange(layout.amax(dim=axis), "b p (x two) -> b two p x", two=2) for axis in (3, 2))
+        return [[m, given.expand(-1, -1, *m.shape[2:])] for m in (self.fold(layout), *along)]
 
     def _unpatch(self, tokens_BLD: Float[Tensor, "B L D"], stem: Float[Tensor, "B C X Y"]) -> Planes:
         space, (time, along) = self._cells_xy, self._cells_time

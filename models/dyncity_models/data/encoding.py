@@ -22,6 +22,7 @@ from dyncity_models.data.views import (
     known_tokens,
     moved_to_canvas,
     mover_columns,
+    vehicle_layout,
 )
 from dyncity_models.hexplane import canvas_poses
 from dyncity_sim.domain.conditions import Command, EgoPlan
@@ -120,7 +121,11 @@ def encode_excerpts(autoencoder: Autoencoder, excerpts: list[Excerpt], device: t
         "canvas_from_ego": poses,
     }
     commands_both = np.array([[c, COMMANDS.index(_mirrored(COMMANDS[c]))] for c in commands], dtype=np.int64)
-    return {name: value.cpu().numpy() for name, value in rows.items()} | {"command": commands_both.ravel()}
+    layout = np.packbits(vehicle_layout(labels).cpu().numpy(), axis=-1)
+    return {name: value.cpu().numpy() for name, value in rows.items()} | {
+        "layout": layout,
+        "command": commands_both.ravel(),
+    }
 
 
 def encoded_chunks(

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from dyncity_sim.domain.conditions import Command
@@ -20,7 +21,10 @@ MOVER_FRAMES = (-1, -6)
 
 
 class LatentSample(TypedDict):
-    """Encoded chunks and everything they are conditioned on; latents are not normalised yet."""
+    """Encoded chunks and everything they are conditioned on; latents are not normalised yet.
+
+    ``layout`` says where vehicles stand in the ego frame of each frame, ``(B, T, X/4, Y/4)``.
+    """
 
     xy: Tensor
     tx: Tensor
@@ -30,23 +34,36 @@ class LatentSample(TypedDict):
     movers: Tensor
     canvas_from_ego: Tensor
     command: Tensor
+    layout: NotRequired[Tensor]
 
 
 class Latents:
     """An encoded data set in the memory of one device.
 
+    Args:
+        folder: written by ``dyncity encode``.
+        device: where to keep it.
+        layout: whether samples have the layout of vehicles.
+
     Attributes:
         statistics: mean and standard deviation of each channel of each plane.
 
     Raises:
-        InvalidInputError: ``folder`` was not written by ``dyncity encode``.
+        InvalidInputError: ``folder`` was not written by ``dyncity encode``, or by one that wrote no layouts yet.
     """
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
+    def __init__(self, folder: Path, device: torch.device, layout: bool = False) -> None:
         if not (folder / "latents.json").is_file():
             raise InvalidInputError("latents", str(folder), "a folder written by dyncity encode", "Run dyncity encode.")
         self.statistics: dict[str, list[float]] = json.loads((folder / "latents.json").read_text())
-        names = LatentSample.__annotations__
+        if layout and not (folder / "layout.npy").is_file():
+            raise InvalidInputError(
+                "latents",
+                f"{folder} without layout.npy",
+                "layouts of vehicles, which model.conditions ask for",
+                "Run dyncity encode again, or leave layout out of model.conditions.",
+            )
+        names = LatentSample.__required_keys__ | ({"layout"} if layout else set())
         self._arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy")).to(device) for name in names}
         self.commands: np.ndarray = self._arrays["command"].cpu().numpy()
 
@@ -57,7 +74,15 @@ class Latents:
         """The chunks with these numbers as one batch."""
         index = torch.from_numpy(rows.astype(np.int64)).to(self._arrays["command"].device)
         values = {name: array[index] for name, array in self._arrays.items()}
+        if "layout" in values:
+            values["layout"] = _unpacked(values["layout"])
         return LatentSample(**{n: v if n == "command" else v.float() for n, v in values.items()})  # type: ignore[typeddict-item]
+
+
+def _unpacked(packed: UInt8[Tensor, "*S N8"]) -> Bool[Tensor, "*S N"]:
+    """What ``numpy.packbits`` packed along the last axis."""
+    bits = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+    return ((packed[..., None] >> bits) & 1).flatten(-2).bool()
 
 
 class LatentBatches:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
+from dyncity_sim.domain.conditions import LAYOUT_COLUMNS
 from dyncity_sim.domain.taxonomy import CARLASC
 
 
@@ -69,6 +70,13 @@ def mover_columns(labels_BNXYZ: UInt8[Tensor, "B N X Y Z"]) -> Bool[Tensor, "B M
     """Columns that hold a vehicle in each of N frames, then columns that hold a pedestrian: M = 2 N."""
     vehicle, pedestrian = CARLASC.index("vehicle"), CARLASC.index("pedestrian")
     return torch.cat([(labels_BNXYZ == label).any(dim=-1) for label in (vehicle, pedestrian)], dim=1)
+
+
+def vehicle_layout(labels_BTXYZ: UInt8[Tensor, "B T X Y Z"]) -> Bool[Tensor, "B T X4 Y4"]:
+    """Where vehicles stand: each cell of ``LAYOUT_COLUMNS`` x ``LAYOUT_COLUMNS`` columns that holds one in any."""
+    columns = (labels_BTXYZ == CARLASC.index("vehicle")).any(dim=-1)
+    size = LAYOUT_COLUMNS
+    return columns.unflatten(-1, (-1, size)).unflatten(-3, (-1, size)).any(dim=-1).any(dim=-2)
 
 
 def moved_to_canvas(

@@ -1,27 +1,24 @@
-"""Generation: class shares, road under the path, rigidity, commands, and drives of many chunks."""
+"""Generation from plans: class shares, road under the path, rigidity, commands."""
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dyncity_models.backend import TorchBackend
-from dyncity_models.data.clips import UNOBSERVED, Clip, ClipSource
+from dyncity_models.data.clips import UNOBSERVED, ClipSource
 from dyncity_sim.domain.agreement import agreement_between_frames, static_agreement
 from dyncity_sim.domain.conditions import Command, Conditions, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import inverse, poses_from_planar
 from dyncity_sim.domain.generation import GeneratedChunk
-from dyncity_sim.domain.grid import CARLASC_GRID, FRAMES_PER_CHUNK
+from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.engine.backend import Backend
 
 PATH_HALF_WIDTH_M = 0.8
 """Columns this far to either side of the ego path must be road too."""
-
-DRIVE_CHUNKS = 8
 
 
 @dataclass(eq=False)
@@ -43,21 +40,6 @@ class Generation:
     seconds: list[float] = field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
-class DriveScore:
-    """One drive of consecutive chunks.
-
-    Attributes:
-        borders: static agreement across each chunk border.
-        rigidity: static agreement of first and last frame within each chunk.
-        road_under_path: share of path columns that are road, per chunk.
-    """
-
-    borders: list[float]
-    rigidity: list[float]
-    road_under_path: list[float]
-
-
 def plan_of(planar: Float64[np.ndarray, "T 3"], start_us: int = 0) -> EgoPlan:
     """The plan that follows recorded planar poses at 10 Hz."""
     times_us = start_us + np.arange(len(planar), dtype=np.int64) * 100_000
@@ -65,7 +47,7 @@ def plan_of(planar: Float64[np.ndarray, "T 3"], start_us: int = 0) -> EgoPlan:
 
 
 def generate_from_plans(
-    backend: TorchBackend,
+    backend: Backend,
     plans: Iterator[EgoPlan],
     seed: int,
     steps: int | None,
@@ -113,49 +95,6 @@ def turns_as_planned(occupancy: OccupancySequence) -> bool:
         for p in (pose, mirror @ pose @ mirror)
     )
     return planned > mirrored
-
-
-def generate_drive(
-    backend: TorchBackend, clip: Clip, seed: int, steps: int | None
-) -> tuple[DriveScore, OccupancySequence]:
-    """Continue from a recorded chunk in sensor view along the recorded path, eight chunks on.
-
-    Args:
-        clip: at least nine chunks of frames.
-    """
-    frames = FRAMES_PER_CHUNK
-    times_us = np.arange(frames, dtype=np.int64) * 100_000
-    seen = OccupancySequence(
-        clip.labels[:frames],
-        poses_from_planar(clip.planar[:frames]),
-        times_us,
-        CARLASC_GRID,
-        CARLASC,
-        clip.observed[:frames],
-    )
-    continuation = backend.encode(seen)
-    chunks: list[OccupancySequence] = []
-    for number in range(1, DRIVE_CHUNKS + 1):
-        plan = plan_of(clip.planar[number * frames : (number + 1) * frames], number * frames * 100_000)
-        chunk = backend.generate(
-            Conditions(plan, plan.command, continuation),
-            SamplingOptions(seed=seed + number, steps=steps),
-            lambda step: None,
-        )
-        continuation = chunk.continuation
-        chunks.append(chunk.occupancy)
-    borders = [
-        static_agreement(
-            before.labels[-1],
-            after.labels[0],
-            inverse(before.poses_world_from_ego[-1]) @ after.poses_world_from_ego[0],
-            CARLASC_GRID,
-            CARLASC,
-        )
-        for before, after in pairwise(chunks)
-    ]
-    rigidity = [agreement_between_frames(chunk, 0, frames - 1) for chunk in chunks]
-    return DriveScore(borders, rigidity, [road_under_path(c) for c in chunks]), chunks[-1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,19 +13,16 @@ from rich.table import Table
 from dyncity_models.backend import TorchBackend
 from dyncity_models.checkpoint import BUNDLED, load_model
 from dyncity_models.data.clips import UNOBSERVED, ClipSource
-from dyncity_models.evaluation.generation import (
-    DRIVE_CHUNKS,
-    DriveScore,
-    Generation,
-    generate_drive,
-    generate_from_plans,
-    recorded_plans,
-)
+from dyncity_models.evaluation.drives import DRIVE_CHUNKS, DriveScore, drift, generate_drive
+from dyncity_models.evaluation.generation import Generation, RecordedPlan, generate_from_plans, recorded_plans
+from dyncity_models.evaluation.layouts import LayoutScore, score_layouts
 from dyncity_models.evaluation.reconstruction import Reconstruction, reconstruct, spread_chunks
 from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_sim.domain.generation import GeneratedChunk
-from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
+from dyncity_sim.domain.grid import CARLASC_GRID, FRAMES_PER_CHUNK
+from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.engine.backend import Backend
 from dyncity_sim.files import write_text
 from dyncity_sim.preview.bev import render_bev
 from dyncity_sim.preview.film import write_png
@@ -60,10 +57,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
         lambda chunk: None,
     )
     generation.turns.extend(turning.turns)
+    layouts = None
+    if "layout" in backend.info.conditions:
+        truths = ((p.plan, occupancy_along(plans_source, p)) for p in track(plans, "asking for vehicles"))
+        layouts = score_layouts(backend, truths, pictured, arguments.steps)
     drives = drive_scores(backend, source, arguments.drives, arguments.seed, arguments.steps)
-    figures = summarise(reconstruction, own, generation, drives)
+    figures = summarise(reconstruction, own, generation, layouts, drives)
     figures["model_id"] = backend.info.model_id
-    Console().print(table(figures))
+    for shown in tables(figures):
+        Console().print(shown)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(json.dumps(figures, indent=2) + "\n", arguments.json)
@@ -72,9 +74,14 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def drive_scores(
-    backend: TorchBackend, source: ClipSource, count: int, seed: int, steps: int | None
-) -> list[DriveScore]:
+def occupancy_along(source: ClipSource, recorded: RecordedPlan) -> OccupancySequence:
+    """The dense truth of the chunk that a plan was recorded with."""
+    labels = source.clip(recorded.drive, recorded.start).labels
+    plan = recorded.plan
+    return OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, CARLASC_GRID, CARLASC)
+
+
+def drive_scores(backend: Backend, source: ClipSource, count: int, seed: int, steps: int | None) -> list[DriveScore]:
     """Drives of eight chunks along recorded paths, as far as recordings are long enough."""
     frames = (DRIVE_CHUNKS + 1) * FRAMES_PER_CHUNK
     long_enough = [d for d in range(len(source)) if source.length(d) >= frames][:count]
@@ -82,7 +89,11 @@ def drive_scores(
 
 
 def summarise(
-    reconstruction: Reconstruction, own: Reconstruction, generation: Generation, drives: list[DriveScore]
+    reconstruction: Reconstruction,
+    own: Reconstruction,
+    generation: Generation,
+    layouts: LayoutScore | None,
+    drives: list[DriveScore],
 ) -> dict[str, object]:
     """All figures as plain values; class ratios are generated over reconstructed shares of occupied cells.
 
@@ -90,6 +101,7 @@ def summarise(
         reconstruction: of the recordings that are scored.
         own: of the chunks that the plans are of.
         generation: from those plans.
+        layouts: from those plans with the layouts recorded along them; None when the weights know no layouts.
         drives: along the recordings that are scored.
     """
     generated_shares, reconstructed_shares = (
@@ -114,27 +126,34 @@ def summarise(
         "seconds_per_chunk": float(np.median(generation.seconds)),
         "drives": len(drives),
     }
+    if layouts is not None:
+        figures["layout_chunks"] = layouts.chunks
+        figures["layout_iou"] = layouts.iou
+        figures["layout_iou_without"] = layouts.iou_without
     if drives:
-        borders = np.array([d.borders for d in drives])
-        figures["border_agreement"] = float(borders.mean())
-        figures["border_agreement_by_border"] = borders.mean(axis=0).tolist()
-        figures["drive_static_agreement_0_15"] = float(np.mean([d.rigidity for d in drives]))
-        figures["drive_road_under_path"] = float(np.mean([d.road_under_path for d in drives]))
+        figures["border_agreement"] = float(np.nanmean([d.borders[1:] for d in drives]))
+        figures["drive_static_agreement_0_15"] = float(np.nanmean([d.rigidity for d in drives]))
+        figures["drive_road_under_path"] = float(np.nanmean([d.road_under_path for d in drives]))
+        figures["drift"] = drift(drives)
     return figures
 
 
-def table(figures: dict[str, object]) -> Table:
-    """The figures as people read them."""
+def tables(figures: dict[str, object]) -> list[Table]:
+    """The figures as people read them: one table, and one with a row for each chunk of the drives, if there are any."""
     result = Table("figure", "value", title=f"evaluation of {figures['model_id']}")
+    rows = figures.get("drift", [])
+    assert isinstance(rows, list)
     for name, value in figures.items():
-        if isinstance(value, dict):
-            shown = "  ".join(f"{k} {_short(v)}" for k, v in value.items())
-        elif isinstance(value, list):
-            shown = "  ".join(_short(v) for v in value)
-        else:
-            shown = _short(value)
+        if name == "drift":
+            continue
+        shown = "  ".join(f"{k} {_short(v)}" for k, v in value.items()) if isinstance(value, dict) else _short(value)
         result.add_row(name.replace("_", " "), shown)
-    return result
+    if not rows:
+        return [result]
+    by_chunk = Table(*(name.replace("_", " ") for name in rows[0]), title=f"means over {figures['drives']} drives")
+    for row in rows:
+        by_chunk.add_row(*(_short(value) for value in row.values()))
+    return [result, by_chunk]
 
 
 def draw(chunks: list[GeneratedChunk], file: Path) -> None:

@@ -125,6 +125,7 @@ class TransformerLossConfig:
         drop_plan: share of samples whose plan is withheld.
         drop_command: share of samples whose command is withheld.
         drop_known: share of samples that start a drive, with nothing known.
+        drop_layout: share of samples whose layout of vehicles is withheld, where the model takes one.
     """
 
     xy: float = 0.6
@@ -135,6 +136,7 @@ class TransformerLossConfig:
     drop_plan: float = 0.08
     drop_command: float = 0.3
     drop_known: float = 0.5
+    drop_layout: float = 0.5
 
 
 @dataclass
@@ -146,7 +148,8 @@ class TransformerTrainingConfig:
         latents: folder written by ``dyncity encode`` from the training recordings.
         validation_latents: the same from recordings of other towns.
         sampling: sampler defaults that are exported with the weights.
-        initial: folder of weights whose transformer is trained on; empty to start from nothing.
+        initial: folder of weights whose transformer is trained on; empty to start from nothing. Conditions that these
+            weights do not know enter with weights of zero.
     """
 
     model: DiffusionTransformerConfig = field(default_factory=DiffusionTransformerConfig)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,14 +107,16 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     torch.manual_seed(config.run.seed)
     base = load_model(Path(config.autoencoder))
     options, device = config.optimiser, training_device(config.run)
-    latents = Latents(Path(config.latents), device)
-    held_out = Latents(Path(config.validation_latents), device)
+    latents, held_out = (
+        Latents(Path(folder), device, config.model.takes_layout)
+        for folder in (config.latents, config.validation_latents)
+    )
     first = resumed_step(config.run)
     train = LatentBatches(latents, options.batch, config.run.seed, options.steps, first)
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = TransformerTask(config, base.config.autoencoder, latents.statistics)
     if config.initial:
-        _start_from(task, Path(config.initial), config)
+        start_from(task, Path(config.initial), config)
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
     complete = AnchoredConfig(base.config.autoencoder, config.model, config.sampling)
@@ -121,9 +124,16 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     return export
 
 
-def _start_from(task: TransformerTask, folder: Path, config: TransformerTrainingConfig) -> None:
+def start_from(task: TransformerTask, folder: Path, config: TransformerTrainingConfig) -> None:
+    """Give a transformer the weights of another; inputs for conditions that only the new one knows get zeros."""
     initial = load_model(folder)
-    if initial.transformer is None or initial.config.transformer != config.model:
+    known = initial.config.transformer.conditions
+    shaped_alike = initial.config.transformer == replace(config.model, conditions=known)
+    if initial.transformer is None or not shaped_alike or not set(known) <= set(config.model.conditions):
         raise InvalidInputError("initial", f"{folder} with {initial.config.transformer}", str(config.model))
-    task.transformer.load_state_dict(initial.transformer.state_dict())
+    smaller = initial.transformer.state_dict()
+    widened = {name: torch.zeros_like(value) for name, value in task.transformer.state_dict().items()}
+    for name, value in widened.items():
+        value[tuple(slice(size) for size in smaller[name].shape)] = smaller[name]
+    task.transformer.load_state_dict(widened)
     task.normalisation.load_state_dict(initial.normalisation.state_dict())

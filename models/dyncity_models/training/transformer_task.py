@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from dyncity_models.anchored.transformer import DiffusionTransformer
-from dyncity_models.conditioning import COMMAND_NONE, CanvasConditions
+from dyncity_models.conditioning import COMMAND_NONE, CanvasConditions, layout_on_canvas
 from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.latents import LatentSample
 from dyncity_models.diffusion.flow import draw_times, interpolate
@@ -52,6 +52,8 @@ class TransformerTask(lightning.LightningModule):
             plan_given=~dropped(loss_config.drop_plan),
             command=torch.where(dropped(loss_config.drop_command), COMMAND_NONE, conditions.command),
         )
+        if self.config.model.takes_layout:
+            conditions = replace(conditions, layout_given=~dropped(loss_config.drop_layout))
         times = draw_times(count, loss_config.time_mean, generator)
         noise = Planes(*(torch.randn(p.shape, generator=generator, device=device) for p in data))
         losses = self.losses(data, noise, times, conditions)
@@ -74,10 +76,25 @@ class TransformerTask(lightning.LightningModule):
         data = self.normalisation.normalise(Planes(batch["xy"], batch["tx"], batch["ty"]))
         known_mask = batch["known_mask"]
         known = self.normalisation.normalise_plane("xy", batch["known_xy"]) * known_mask
+        poses = batch["canvas_from_ego"]
         given = torch.ones(len(data), dtype=torch.bool, device=self.device)
+        layout = self._layout(batch)
         return data, CanvasConditions(
-            batch["canvas_from_ego"], given, batch["command"], known, known_mask, batch["movers"]
+            canvas_from_ego=poses,
+            plan_given=given,
+            command=batch["command"],
+            known_xy=known,
+            known_mask=known_mask,
+            movers=batch["movers"],
+            layout=layout,
+            layout_given=given & self.config.model.takes_layout,
         )
+
+    def _layout(self, batch: LatentSample) -> Float[Tensor, "B P C C"]:
+        poses, cells = batch["canvas_from_ego"], self.planes.canvas.cells
+        if self.config.model.takes_layout:
+            return layout_on_canvas(batch["layout"], poses, self.planes)
+        return poses.new_zeros(len(poses), self.planes.pairs, cells, cells)
 
     def _path_weights(self, conditions: CanvasConditions) -> Float[Tensor, "B 1 X Y"]:
         centres = cell_centres(self.planes.latent_cells, self.planes.canvas.half_extent_m, self.device)
@@ -86,13 +103,17 @@ class TransformerTask(lightning.LightningModule):
         return torch.where(near, self.config.loss.path_factor, 1.0)[:, None]
 
     def validation_step(self, batch: LatentSample, index: int) -> None:
-        """Velocity error at fixed times and noise, starting a drive and going on with one."""
+        """Velocity error at fixed times and noise: starting a drive, going on with one, starting with a layout."""
         data, conditions = self.unpack(batch)
         generator = torch.Generator().manual_seed(index)
         noise = Planes(*(torch.randn(p.shape, generator=generator).to(self.device) for p in data))
         times = draw_times(len(data), self.config.loss.time_mean, generator).to(self.device)
-        start = conditions.without_known(torch.ones(len(data), dtype=torch.bool, device=self.device))
-        for name, given in (("start", start), ("go_on", conditions)):
+        everything = torch.ones(len(data), dtype=torch.bool, device=self.device)
+        alone = replace(conditions, layout_given=~everything)
+        views = {"start": alone.without_known(everything), "go_on": alone}
+        if self.config.model.takes_layout:
+            views["layout"] = conditions.without_known(everything)
+        for name, given in views.items():
             for plane, value in self.losses(data, noise, times, given).items():
                 self.validation_sums.setdefault(f"val_{plane}_{name}", []).append(float(value))
 

@@ -1,6 +1,7 @@
 """Real classes of the family at tiny widths, with random weights, and recordings of the synthetic street."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,9 @@ RAW_FROM_MERGED = np.array([np.argmax(label == MERGED_FROM_RAW) for label in ran
 """One raw label of each merged label."""
 
 STATISTICS = {f"{p}_{m}": [v] * 8 for p in ("xy", "tx", "ty") for m, v in (("mean", 0.1), ("std", 0.7))}
+
+WITH_LAYOUT = ("continuation", "plan", "layout", "command")
+"""Conditions of weights that take a layout of vehicles."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -86,10 +90,11 @@ def build_autoencoder(tiny) -> Callable[..., Autoencoder]:
 def build_transformer(tiny) -> Callable[..., DiffusionTransformer]:
     """A function that builds a transformer, at its initialisation or with random weights everywhere."""
 
-    def build(seed: int = 0, initial: bool = False) -> DiffusionTransformer:
+    def build(seed: int = 0, initial: bool = False, layout: bool = False) -> DiffusionTransformer:
+        config = replace(tiny.transformer, conditions=WITH_LAYOUT) if layout else tiny.transformer
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            transformer = DiffusionTransformer(tiny.transformer, tiny.autoencoder).eval()
+            transformer = DiffusionTransformer(config, tiny.autoencoder).eval()
             return transformer if initial else randomised(transformer, seed)
 
     return build
@@ -111,6 +116,8 @@ def build_conditions(tiny) -> Callable[..., CanvasConditions]:
             torch.randn(batch, tiny.autoencoder.latent_channels, cells, cells, generator=generator) * mask,
             mask,
             (torch.rand(batch, MOVER_CHANNELS, 2 * cells, 2 * cells, generator=generator) < 0.1).float(),
+            (torch.rand(batch, frames // 2, 2 * cells, 2 * cells, generator=generator) < 0.1).float(),
+            torch.ones(batch, dtype=torch.bool),
         )
 
     return build
@@ -135,6 +142,15 @@ def weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Pat
     """A folder of random weights of the whole family."""
     folder = tmp_path_factory.mktemp("weights") / "tiny"
     save_model(folder, tiny, build_autoencoder(), build_transformer(), Normalisation(8, STATISTICS))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def layout_weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Path:
+    """The same of a family that takes a layout of vehicles."""
+    folder = tmp_path_factory.mktemp("weights") / "layout"
+    config = replace(tiny, transformer=replace(tiny.transformer, conditions=WITH_LAYOUT))
+    save_model(folder, config, build_autoencoder(), build_transformer(layout=True), Normalisation(8, STATISTICS))
     return folder
 
 

@@ -12,12 +12,12 @@ from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import AnchoredPipeline
 
 from dyncity_sim.domain.agreement import static_agreement
-from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions
+from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
 from dyncity_sim.domain.frames import inverse, planar_from_poses
 from dyncity_sim.domain.grid import CARLASC_GRID, EGO_UPPER_M
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.engine.backend import load_backend
-from dyncity_sim.errors import CheckpointError, InvalidInputError
+from dyncity_sim.errors import CheckpointError, InvalidInputError, UnsupportedConditionError
 
 GRID = CARLASC_GRID
 
@@ -50,7 +50,7 @@ def test_it_is_found_by_its_name_and_says_what_it_can_do(weights, backend, tiny)
     info = load_backend("torch", weights).info
     assert info == backend.info
     assert info.model_id == load_model(weights).model_id
-    assert info.conditions == ("plan", "command", "continuation")
+    assert info.conditions == ("known_region", "continuation", "plan", "command")
     assert info.samplers == ("euler", "heun", "dpm++2m", "unipc")
     assert (info.frames_per_chunk, info.rate_hz, info.default_steps) == (16, 10.0, 2)
     assert info.taxonomy == CARLASC
@@ -123,15 +123,13 @@ def test_crossing_west_is_like_any_other_heading(generate, plan_along):
 
 def test_without_a_plan_or_with_another_length_it_is_refused(generate, plan_along):
     refused(lambda: generate(Conditions()), "conditions.plan")
-    refused(lambda: generate(Conditions(plan_along(frames=15))), "conditions.plan")
-    refused(lambda: generate(Conditions(plan_along(frames=17))), "conditions.plan")
+    refused(lambda: generate(Conditions(plan_along(frames=15))), "plan.poses_world_from_ego")
+    refused(lambda: generate(Conditions(plan_along(frames=17))), "plan.poses_world_from_ego")
 
 
 def test_a_plan_at_another_rate_is_refused(generate, plan_along):
     plan = plan_along()
-    refused(
-        lambda: generate(Conditions(EgoPlan(plan.poses_world_from_ego, plan.times_us * 2))), "conditions.plan.times_us"
-    )
+    refused(lambda: generate(Conditions(EgoPlan(plan.poses_world_from_ego, plan.times_us * 2))), "plan.times_us")
 
 
 def test_a_plan_that_is_not_a_number_is_refused(plan_along):
@@ -258,8 +256,8 @@ def test_encoding_nothing_leaves_a_drive_that_begins_anew(backend, generate, str
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"taxonomy": CARLASC_RAW}, "occupancy"),
-        ({"grid": replace(GRID, lower_m=(-25.6, -25.6, -1.8))}, "occupancy"),
+        ({"taxonomy": CARLASC_RAW}, "occupancy.taxonomy_id"),
+        ({"grid": replace(GRID, lower_m=(-25.6, -25.6, -1.8))}, "occupancy.grid"),
     ],
     ids=["taxonomy", "grid"],
 )
@@ -269,7 +267,174 @@ def test_encoding_another_grid_or_taxonomy_is_refused(backend, street_clip, occu
 
 
 def test_encoding_another_number_of_frames_is_refused(backend, street_clip, occupancy_of):
-    refused(lambda: backend.encode(occupancy_of(street_clip.frames(0, 15))), "occupancy.labels")
+    refused(lambda: backend.encode(occupancy_of(street_clip.frames(0, 15))), "occupancy.poses_world_from_ego")
+
+
+@pytest.fixture(scope="module")
+def left_side(build_street, street_actor):
+    """A street of which the left half is known: a car stands there, the ego drives."""
+    street = build_street(16, 6.0, [street_actor(10.0, 4.0)])
+    observed = np.zeros(street.labels.shape, dtype=bool)
+    observed[:, :, 64:] = True
+    return replace(street, observed=observed)
+
+
+def plan_of(street):
+    return EgoPlan(street.poses_world_from_ego, street.times_us)
+
+
+def test_known_cells_come_back_as_they_are_and_the_rest_is_generated(generate, left_side):
+    plan = plan_of(left_side)
+    chunk = generate(Conditions(plan, known_region=left_side), seed=3).occupancy
+    assert np.array_equal(chunk.labels[left_side.observed], left_side.labels[left_side.observed])
+    assert chunk.observed is None
+    alone = generate(Conditions(plan), seed=3).occupancy
+    assert not np.array_equal(chunk.labels[:, :, :64], alone.labels[:, :, :64])
+    other = generate(Conditions(plan, known_region=left_side), seed=4).occupancy
+    assert not np.array_equal(chunk.labels[:, :, :64], other.labels[:, :, :64])
+
+
+def test_walking_intervals_again_has_an_effect_only_where_something_is_known(generate, left_side):
+    plan = plan_of(left_side)
+    once, twice = (generate(Conditions(plan, known_region=left_side), resamples=n).occupancy for n in (1, 2))
+    assert not np.array_equal(once.labels, twice.labels)
+    once, twice = (generate(Conditions(plan), resamples=n).occupancy for n in (1, 2))
+    assert once.labels.tobytes() == twice.labels.tobytes()
+
+
+def test_settled_latents_are_sampled_as_they_are(backend, left_side):
+    planar, heights_m = planar_from_poses(left_side.poses_world_from_ego), left_side.poses_world_from_ego[:, 2, 3]
+    unknown = np.full(left_side.labels.shape, UNOBSERVED, np.uint8)
+    known = backend._settled(left_side, unknown, planar, 2)
+    memory = DriveMemory.empty(planar[0], float(heights_m[0]), GRID)
+    conditions = backend._conditions(Conditions(), planar, heights_m, memory, unknown)
+    planes = backend.pipeline.generate(
+        conditions, torch.Generator().manual_seed(0), make_sampler("heun", "flow", 3), {}, known=known
+    )
+    assert 0.1 < float(known.mask.float().mean()) < 0.6
+    assert torch.equal(planes.flat()[known.mask], known.values[known.mask])
+
+
+def test_a_known_region_is_guided_with_a_scale_of_its_own(generate, left_side):
+    conditions = Conditions(plan_of(left_side), known_region=left_side)
+    plain, pushed, other = (
+        generate(conditions, guidance_scales=scales).occupancy.labels
+        for scales in ({}, {"known_region": 4.0}, {"plan": 4.0})
+    )
+    assert not np.array_equal(plain, pushed)
+    assert not np.array_equal(pushed, other)
+
+
+def test_a_hole_is_filled_and_all_around_it_stays(generate, build_street):
+    street = build_street(16, 6.0)
+    observed = np.ones(street.labels.shape, dtype=bool)
+    observed[:, 40:70, 50:90] = False
+    labels = np.where(observed, street.labels, CARLASC.index("pole")).astype(np.uint8)
+    region = replace(street, labels=labels, observed=observed)
+    chunk = generate(Conditions(plan_of(street), known_region=region)).occupancy
+    assert np.array_equal(chunk.labels[observed], street.labels[observed])
+    assert len(np.unique(chunk.labels[~observed])) > 1
+
+
+def test_what_is_under_the_mask_of_a_region_makes_no_difference(generate, left_side):
+    """Labels of unknown cells say nothing."""
+    scrambled = replace(left_side, labels=np.where(left_side.observed, left_side.labels, 7).astype(np.uint8))
+    first, second = (generate(Conditions(plan_of(r), known_region=r)) for r in (left_side, scrambled))
+    assert first.occupancy.labels.tobytes() == second.occupancy.labels.tobytes()
+    assert first.continuation == second.continuation
+
+
+def test_one_frame_becomes_a_chunk_whose_static_world_is_that_of_the_frame(generate, build_street, street_actor):
+    street = build_street(16, 6.0, [street_actor(10.0, 4.0)], curvature_per_m=0.02)
+    observed = np.zeros(street.labels.shape, dtype=bool)
+    observed[0] = True
+    chunk = generate(Conditions(plan_of(street), known_region=replace(street, observed=observed))).occupancy
+    assert np.array_equal(chunk.labels[0], street.labels[0])
+    poses = street.poses_world_from_ego
+    assert agreement(street.labels[0], poses[0], chunk.labels[15], poses[15]) > 0.9
+
+
+def test_a_known_region_is_believed_over_the_drive_and_taught_to_it(generate, known_street, plan_along):
+    continuation, street = known_street
+    plan = onward(street, 6.0, plan_along)
+    before = generate(Conditions(plan, continuation=continuation)).occupancy
+    road, sidewalk = CARLASC.index("road"), CARLASC.index("sidewalk")
+    observed = np.zeros(before.labels.shape, dtype=bool)
+    observed[0, :, 64:, 0] = True
+    paved = np.where(before.labels == road, sidewalk, before.labels).astype(np.uint8)
+    region = replace(before, labels=paved, observed=observed)
+    chunk = generate(Conditions(plan, continuation=continuation, known_region=region))
+    was_road = before.labels == road
+    assert (chunk.occupancy.labels[observed & was_road] == sidewalk).all()
+    # what one frame taught holds in the others and in the next chunk, what it did not stays as the drive knew it
+    later = chunk.occupancy.labels[5]
+    assert (later[20:100, 70:90, 0][was_road[5, 20:100, 70:90, 0]] == sidewalk).mean() > 0.95
+    assert (later[20:50, 30:55, 0][was_road[5, 20:50, 30:55, 0]] == road).mean() > 0.95
+    after = generate(Conditions(onward(chunk.occupancy, 6.0, plan_along), continuation=chunk.continuation))
+    poses = plan.poses_world_from_ego[-1], after.occupancy.poses_world_from_ego[0]
+    assert agreement(chunk.occupancy.labels[-1], poses[0], after.occupancy.labels[0], poses[1]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"taxonomy": CARLASC_RAW}, "known_region.taxonomy_id"),
+        ({"grid": replace(GRID, lower_m=(-25.6, -25.6, -1.8))}, "known_region.grid"),
+    ],
+    ids=["taxonomy", "grid"],
+)
+def test_a_region_of_another_grid_or_taxonomy_is_refused(generate, left_side, change, field):
+    region = replace(left_side, **change)
+    refused(lambda: generate(Conditions(plan_of(left_side), known_region=region)), field)
+
+
+def test_a_layout_is_refused_by_weights_that_were_not_trained_with_one(generate, plan_along):
+    layout = VehicleLayout(np.zeros((16, 32, 32), dtype=bool))
+    with pytest.raises(UnsupportedConditionError, match="layout"):
+        generate(Conditions(plan_along(), layout=layout))
+
+
+@pytest.fixture(scope="module")
+def with_layout(layout_weights):
+    """The backend with random weights that take a layout."""
+    return TorchBackend(AnchoredPipeline(load_model(layout_weights), torch.device("cpu")))
+
+
+def test_the_same_layout_gives_the_same_bytes_and_another_others(with_layout, plan_along):
+    assert with_layout.info.conditions == ("known_region", "continuation", "plan", "layout", "command")
+    empty = np.zeros((16, 32, 32), dtype=bool)
+    one = empty.copy()
+    one[:, 20, 14] = True
+    given = [None, *(VehicleLayout(cells) for cells in (empty, one, one))]
+    labels = [
+        with_layout.generate(Conditions(plan_along(), layout=layout), SamplingOptions(seed=1), lambda step: None)
+        for layout in given
+    ]
+    chunks = [chunk.occupancy.labels.tobytes() for chunk in labels]
+    assert chunks[2] == chunks[3]
+    assert len(set(chunks)) == 3
+
+
+@pytest.mark.parametrize("scales", [{"layout": 4.0}, {"layout": 0.0}, {"layout": 2.0, "plan": 3.0, "command": 0.5}])
+def test_a_layout_is_guided_with_a_scale_of_its_own(with_layout, plan_along, scales):
+    cells = np.zeros((16, 32, 32), dtype=bool)
+    cells[:, 20, 14] = True
+    conditions = Conditions(plan_along(), Command.FORWARD, layout=VehicleLayout(cells))
+    plain, pushed = (
+        with_layout.generate(conditions, SamplingOptions(seed=1, guidance_scales=s), lambda step: None)
+        for s in ({}, scales)
+    )
+    assert not np.array_equal(plain.occupancy.labels, pushed.occupancy.labels)
+
+
+def test_a_layout_of_another_shape_is_refused(with_layout, plan_along):
+    layout = VehicleLayout(np.zeros((16, 32, 31), dtype=bool))
+    refused(
+        lambda: with_layout.generate(
+            Conditions(plan_along(), layout=layout), SamplingOptions(seed=1), lambda step: None
+        ),
+        "layout.shape",
+    )
 
 
 def test_of_several_candidates_the_one_with_most_road_under_the_path_is_kept(weights, plan_along):

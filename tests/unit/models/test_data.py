@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from dyncity_models.data.views import (
     known_tokens,
     moved_to_canvas,
     mover_columns,
+    vehicle_layout,
 )
 
 from dyncity_sim.domain.agreement import agreement_between_frames
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.grid import CARLASC_GRID
-from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.domain.taxonomy import CARLASC, merged_labels
 from dyncity_sim.errors import InvalidInputError
 
 VEHICLE, PEDESTRIAN = CARLASC.index("vehicle"), CARLASC.index("pedestrian")
@@ -194,6 +196,16 @@ def test_mover_columns_are_vehicles_of_all_frames_then_pedestrians():
     assert found.shape == (1, 4, 128, 128)
 
 
+def test_a_layout_marks_every_cell_that_any_vehicle_stands_in():
+    labels = torch.zeros((1, 2, 128, 128, 8), dtype=torch.uint8)
+    labels[0, 0, 7, 8, 3] = VEHICLE
+    labels[0, 1, 64:70, 0, 0] = VEHICLE
+    labels[0, 1, 100, 100, 0] = PEDESTRIAN
+    found = vehicle_layout(labels)
+    assert found.shape == (1, 2, 32, 32)
+    assert found.nonzero().tolist() == [[0, 0, 1, 2], [0, 1, 16, 0], [0, 1, 17, 0]]
+
+
 def same_sample(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
@@ -297,7 +309,7 @@ def test_every_drive_is_encoded_plain_and_mirrored(rows):
 
 def test_what_a_chunk_becomes_does_not_depend_on_what_it_is_encoded_with(rows, encode):
     alone = encode(1)
-    for name in ("known_mask", "movers", "command", "canvas_from_ego"):
+    for name in ("known_mask", "movers", "layout", "command", "canvas_from_ego"):
         assert np.array_equal(rows[name], alone[name])
     for name in ("xy", "tx", "ty", "known_xy"):
         assert np.allclose(rows[name], alone[name], atol=2e-2)
@@ -329,6 +341,17 @@ def test_what_is_known_before_a_chunk_was_covered_and_holds_no_mover(source, bui
     # the car drives ahead at 9 m/s: it was 4.5 m further back half a second earlier
     advance_m = 2.0 * (np.argwhere(vehicles_last)[:, 0].mean() - np.argwhere(vehicles_sixth_last)[:, 0].mean())
     assert advance_m == pytest.approx(4.5, abs=1.5)
+
+
+def test_the_layout_of_a_chunk_is_that_of_its_vehicles_and_its_mirror_images(source, build_autoencoder):
+    (excerpt,) = read_excerpts(source, 0, 1, seed=0)
+    with torch.inference_mode():
+        rows = encode_excerpts(build_autoencoder(), [excerpt], torch.device("cpu"))
+    plain, mirrored = np.unpackbits(rows["layout"], axis=-1).astype(bool)
+    vehicles = (merged_labels(excerpt.raw_labels) == VEHICLE).any(axis=-1)
+    assert np.array_equal(plain, vehicles.reshape(16, 32, 4, 32, 4).any(axis=(2, 4)))
+    assert plain.any()
+    assert np.array_equal(mirrored, plain[..., ::-1])
 
 
 def test_gaps_hide_part_of_what_was_covered(source, build_autoencoder):
@@ -370,6 +393,20 @@ def test_a_batch_of_latents_is_what_was_encoded(encoded, rows):
     assert torch.equal(batch["xy"], torch.from_numpy(rows["xy"][[2, 0]]).float())
     assert batch["known_mask"].dtype == torch.float32
     assert batch["command"].dtype == torch.int64
+
+
+def test_layouts_are_unpacked_where_they_are_asked_for(latents, rows):
+    plain, with_layout = (Latents(latents, torch.device("cpu"), asked).rows(np.array([3, 0])) for asked in (0, 1))
+    assert "layout" not in plain
+    assert np.array_equal(with_layout["layout"].numpy(), np.unpackbits(rows["layout"][[3, 0]], axis=-1))
+    assert with_layout["layout"].any()
+
+
+def test_latents_without_layouts_are_refused_only_where_they_are_asked_for(latents, tmp_path):
+    older = shutil.copytree(latents, tmp_path / "older", ignore=shutil.ignore_patterns("layout.npy"))
+    assert len(Latents(older, torch.device("cpu"))) == 6
+    with pytest.raises(InvalidInputError, match=r"layout\.npy"):
+        Latents(older, torch.device("cpu"), layout=True)
 
 
 def test_rare_commands_are_drawn_more_often_than_they_occur(encoded):

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dyncity_models.data.clips import ClipSource
+from dyncity_models.data.clips import Clip, ClipSource
+from dyncity_models.evaluation.drives import drift, generate_drive
 from dyncity_models.evaluation.generation import (
     generate_from_plans,
     plan_of,
@@ -13,15 +14,25 @@ from dyncity_models.evaluation.generation import (
     road_under_path,
     turns_as_planned,
 )
+from dyncity_models.evaluation.layouts import LayoutScore, score_layouts
 from dyncity_models.evaluation.reconstruction import posterior_noise_share, reconstruct, spread_chunks
 from dyncity_models.evaluation.report import evaluate
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
 from dyncity_models.hexplane import Planes
 from PIL import Image
 
-from dyncity_sim.domain.conditions import Command
+from dyncity_sim.domain.conditions import (
+    Command,
+    Conditions,
+    Continuation,
+    EgoPlan,
+    SamplingOptions,
+    VehicleLayout,
+)
 from dyncity_sim.domain.frames import planar_from_poses
+from dyncity_sim.domain.generation import GeneratedChunk, Timings
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.engine.null import NullBackend
 
 ROAD, SIDEWALK = CARLASC.index("road"), CARLASC.index("sidewalk")
 
@@ -142,17 +153,96 @@ def test_generation_is_scored_once_per_plan(backend, plan_along):
     assert scores.cells[ROAD] == sum(int((chunk.occupancy.labels == ROAD).sum()) for chunk in kept)
 
 
+class Replay:
+    """A backend that gives back a recorded drive, each chunk with some columns of vehicles moved aside."""
+
+    def __init__(self, street, with_layout=None):
+        self.street, self.with_layout, self.asked = street, with_layout, []
+        self.info = replace(
+            NullBackend.info, model_id="replay", conditions=("continuation", "plan", "layout", "command")
+        )
+
+    def warm_up(self):
+        pass
+
+    def encode(self, occupancy):
+        return Continuation("replay", bytes([1]))
+
+    def generate(self, conditions, options, checkpoint):
+        self.asked.append(conditions)
+        number = 0 if conditions.continuation is None else conditions.continuation.payload[0]
+        chunk = self.street[number * 16 : number * 16 + 16]
+        if conditions.layout is not None:
+            chunk = self.with_layout
+        chunk = replace(chunk, poses_world_from_ego=conditions.plan.poses_world_from_ego)
+        return GeneratedChunk(chunk, Continuation("replay", bytes([number + 1])), options.seed, "replay", Timings())
+
+
+def clip_of(street):
+    return Clip(street.labels, np.ones(street.labels.shape, bool), planar_from_poses(street.poses_world_from_ego))
+
+
+def test_a_drive_that_is_given_back_as_recorded_does_not_drift(build_street):
+    street = build_street(144, 5.0, curvature_per_m=0.005)
+    backend = Replay(street)
+    score, last = generate_drive(backend, clip_of(street), seed=0, steps=None)
+    rows = drift([score])
+    assert np.array_equal(last.labels, street.labels[128:])
+    assert [row["chunk"] for row in rows] == list(range(1, 9))
+    assert [c.plan.times_us[0] for c in backend.asked] == [n * 1_600_000 for n in range(1, 9)]
+    for row in rows:
+        assert row["road_under_path"] == 1.0
+        assert row["static_agreement_0_15"] > 0.9
+        assert row["border_agreement"] > 0.95
+        assert row["class_share_distance"] == row["class_share_distance_recorded"] < 0.02
+
+
+def test_drift_shows_in_the_chunk_where_it_begins(build_street):
+    street = build_street(144, 5.0)
+    labels = street.labels.copy()
+    labels[80:][labels[80:] == ROAD] = SIDEWALK
+    score, _ = generate_drive(Replay(replace(street, labels=labels)), clip_of(street), seed=0, steps=None)
+    rows = drift([score, score])
+    road_share = (street.labels == ROAD).sum() / (street.labels > 0).sum()
+    for row in rows:
+        drifted = row["chunk"] >= 5
+        assert row["road_under_path"] == (0.0 if drifted else 1.0)
+        assert row["class_share_distance"] == pytest.approx(road_share if drifted else 0.0, abs=0.01)
+        assert row["class_share_distance_recorded"] == pytest.approx(0.0, abs=0.01)
+        assert (row["border_agreement"] < 0.99) == (row["chunk"] == 5)
+
+
+def test_layouts_are_scored_over_the_chunks_with_vehicles_with_and_without_them(build_street, street_actor):
+    asked_for = build_street(16, 5.0, [street_actor(10.4, -2.4, size_m=(1.6, 1.6, 1.5))])
+    alone = build_street(16, 5.0)
+    both = build_street(16, 5.0, [street_actor(x, -2.4, size_m=(1.6, 1.6, 1.5)) for x in (10.4, -8.8)])
+    plan = EgoPlan(alone.poses_world_from_ego, alone.times_us)
+    backend = Replay(alone, with_layout=both)
+    without = [backend.generate(Conditions(plan), SamplingOptions(seed=seed), lambda step: None) for seed in (4, 5)]
+    score = score_layouts(backend, iter([(plan, asked_for), (plan, alone)]), without, steps=None)
+    asked, found = (VehicleLayout.of(street).cells for street in (asked_for, both))
+    assert score == LayoutScore(1, asked.sum() / found.sum(), 0.0)
+    assert 0.3 < score.iou < 0.7
+    assert np.array_equal(backend.asked[-1].layout.cells, asked)
+
+
+def brief(recording, weights, **outputs):
+    counts = {"plans": 2, "turns": 2, "clips": 1, "drives": 1, "steps": 1, "seed": 0}
+    return Namespace(recordings=[recording], plans_from=None, weights=weights, **counts, **outputs)
+
+
+def test_weights_that_take_a_layout_are_scored_with_and_without_it(layout_weights, recording, tmp_path):
+    assert evaluate(brief(recording, layout_weights, json=tmp_path / "evaluation.json", picture=None)) == 0
+    figures = json.loads((tmp_path / "evaluation.json").read_text())
+    assert figures["layout_chunks"] == 2
+    assert 0 <= figures["layout_iou"] <= 1
+    assert 0 <= figures["layout_iou_without"] <= 1
+
+
 def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, recording, tmp_path, capsys):
-    arguments = Namespace(
-        recordings=[recording],
-        plans_from=None,
-        weights=weights,
-        plans=2,
-        turns=2,
-        clips=1,
-        drives=1,
-        steps=1,
-        seed=0,
+    arguments = brief(
+        recording,
+        weights,
         json=tmp_path / "figures" / "evaluation.json",
         picture=tmp_path / "pictures" / "chunks.png",
     )
@@ -160,6 +250,7 @@ def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, record
     figures = json.loads(arguments.json.read_text())
     assert figures["model_id"] == backend.info.model_id
     assert (figures["plans"], figures["drives"]) == (2, 0)
+    assert not {"layout_iou", "drift"} & set(figures)
     assert 0 <= figures["road_under_path"] <= 1
     assert sum(figures["share_generated"].values()) == pytest.approx(1.0)
     assert backend.info.model_id in capsys.readouterr().out

@@ -12,6 +12,12 @@ def pipeline(backend):
     return backend.pipeline
 
 
+@pytest.fixture
+def build_conditions(build_conditions):
+    """Conditions of weights that take no layout."""
+    return lambda batch: build_conditions(batch).without("layout")
+
+
 def velocity_of(pipeline, planes, time, conditions):
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         return pipeline.transformer(planes, torch.full((len(planes),), time), conditions).flat()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from dyncity_models.backend import load
 from dyncity_models.checkpoint import load_model
+from dyncity_models.data.latents import LatentSample
 from dyncity_models.training.averaging import warmed_up_average
 from dyncity_models.training.config import (
     AutoencoderTrainingConfig,
@@ -24,7 +25,7 @@ from dyncity_models.training.config import (
 from dyncity_models.training.optimiser import MuonAdamW, split_parameters
 from dyncity_models.training.run import resumed_step
 from dyncity_models.training.schedule import warm_up_constant_decay
-from dyncity_models.training.stages import encode_recordings, train_autoencoder, train_transformer
+from dyncity_models.training.stages import encode_recordings, start_from, train_autoencoder, train_transformer
 from dyncity_models.training.transformer_task import TransformerTask
 from torch import nn
 
@@ -34,6 +35,8 @@ from dyncity_sim.domain.conditions import Conditions, SamplingOptions
 from dyncity_sim.errors import ConfigError, InvalidInputError
 
 PATIENCE_S = 120.0
+WITH_LAYOUT = ("continuation", "plan", "layout", "command")
+STATISTICS = {f"{p}_{m}": [v] * 8 for p in ("xy", "tx", "ty") for m, v in (("mean", 0.0), ("std", 1.0))}
 RATE = 0.1
 
 quiet_lightning = [
@@ -163,6 +166,16 @@ class TestStages:
         with pytest.raises(InvalidInputError, match="initial"):
             train_transformer(replace(onward, model=replace(tiny.transformer, depth=4)))
 
+        taught = replace(onward, model=replace(tiny.transformer, conditions=WITH_LAYOUT))
+        taught = replace(taught, run=replace(brief, out=str(tmp_path / "taught")))
+        with_layout = load_model(train_transformer(taught))
+        assert with_layout.config.transformer.takes_layout
+        assert with_layout.transformer.patch_tx.weight[:, 8:].any()
+        (log,) = (file.read_text() for file in (tmp_path / "taught" / "log").rglob("metrics.csv"))
+        assert "val_tx_layout" in log
+        with pytest.raises(InvalidInputError, match="initial"):
+            train_transformer(replace(onward, initial=str(tmp_path / "taught" / "export")))
+
 
 @pytest.mark.parametrize("stage", ["vae", "dit"])
 def test_an_unknown_key_is_named_and_ends_the_command_with_code_2(stage, capsys):
@@ -178,8 +191,10 @@ def test_a_value_of_the_wrong_type_is_named():
 
 @pytest.mark.parametrize(("stage", "schema"), [("vae", AutoencoderTrainingConfig), ("dit", TransformerTrainingConfig)])
 def test_the_shipped_configurations_fit(stage, schema, pytestconfig):
-    config = load_config(schema, pytestconfig.rootpath / "configs" / "anchored" / f"{stage}.yaml")
-    assert config.run.out == f"out/train/{stage}"
+    for folder in ("anchored", "anchored/gpu"):
+        config = load_config(schema, pytestconfig.rootpath / "configs" / folder / f"{stage}.yaml")
+        assert config.run.out == f"out/train/{stage}"
+        assert stage == "vae" or config.model.takes_layout
 
 
 def test_a_fresh_run_begins_at_step_zero(tmp_path):
@@ -303,8 +318,7 @@ def test_muon_and_adamw_learn():
 
 @pytest.fixture
 def task(tiny):
-    ones = {f"{p}_{m}": [v] * 8 for p in ("xy", "tx", "ty") for m, v in (("mean", 0.0), ("std", 1.0))}
-    return TransformerTask(TransformerTrainingConfig(tiny.transformer), tiny.autoencoder, ones).eval()
+    return TransformerTask(TransformerTrainingConfig(tiny.transformer), tiny.autoencoder, STATISTICS).eval()
 
 
 def test_at_initialisation_the_loss_is_that_of_a_velocity_of_zero(task, build_planes, build_conditions):
@@ -314,6 +328,46 @@ def test_at_initialisation_the_loss_is_that_of_a_velocity_of_zero(task, build_pl
     assert {name: float(value) for name, value in losses.items()} == {
         name: pytest.approx(2.0, abs=0.15) for name in ("xy", "tx", "ty")
     }
+
+
+def test_weights_that_learn_a_new_condition_begin_by_predicting_what_they_did(
+    tiny, weights, build_planes, build_conditions
+):
+    config = TransformerTrainingConfig(replace(tiny.transformer, conditions=WITH_LAYOUT))
+    task = TransformerTask(config, tiny.autoencoder, STATISTICS).eval()
+    start_from(task, weights, config)
+    model, planes, conditions = load_model(weights), build_planes(), build_conditions()
+    times = torch.tensor([0.2, 0.9])
+    with torch.inference_mode():
+        before, after = (t(planes, times, conditions) for t in (model.transformer, task.transformer))
+    assert all(torch.allclose(a, b, atol=1e-6) and a.any() for a, b in zip(after, before, strict=True))
+    for name, value in model.normalisation.state_dict().items():
+        assert torch.equal(task.normalisation.state_dict()[name], value)
+
+
+def test_layouts_are_dropped_apart_from_the_other_conditions(tiny, build_planes, build_conditions):
+    class Recording(TransformerTask):
+        def losses(self, data, noise, times, conditions):
+            self.seen = conditions
+            return super().losses(data, noise, times, conditions)
+
+    config = TransformerTrainingConfig(replace(tiny.transformer, conditions=WITH_LAYOUT))
+    task, count = Recording(config, tiny.autoencoder, STATISTICS), 64
+    task.log_dict = lambda *arguments, **options: None
+    task.training_step(batch_of(build_planes(count), build_conditions(count)), 0)
+    kept = task.seen.layout_given
+    assert 16 < int(kept.sum()) < 48
+    known = task.seen.known_mask.flatten(1).any(dim=1)
+    assert all((known[kept == given] == state).any() for given in (True, False) for state in (True, False))
+
+
+def batch_of(planes, conditions):
+    return LatentSample(
+        **{name: getattr(planes, name) for name in ("xy", "tx", "ty")},
+        **{name: getattr(conditions, name) for name in ("known_xy", "known_mask", "movers", "canvas_from_ego")},
+        command=conditions.command,
+        layout=torch.rand(len(planes), 16, 32, 32) < 0.1,
+    )
 
 
 def test_errors_near_the_ego_path_count_more(task, build_planes, build_conditions):

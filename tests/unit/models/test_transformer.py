@@ -1,11 +1,15 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from dyncity_models.conditioning import COMMAND_NONE, path_maps
+from dyncity_models.conditioning import COMMAND_NONE, layout_on_canvas, path_maps
+from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig
 from dyncity_models.hexplane import Planes, cell_centres
 from dyncity_models.normalisation import Normalisation
 from einops import rearrange
+
+from dyncity_sim.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,11 @@ def test_velocity_depends_on_time_noise_and_every_condition(transformer, build_p
     assert all(differ(start, velocity(transformer, planes, replace(conditions, command=conditions.command + 1))))
 
 
+def test_a_condition_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="layuot"):
+        DiffusionTransformerConfig(conditions=("plan", "layuot"))
+
+
 def test_a_withheld_plan_leaves_no_trace_of_it(transformer, build_planes, build_conditions):
     planes, conditions = build_planes(), build_conditions()
     hidden = replace(conditions, plan_given=torch.zeros(2, dtype=torch.bool))
@@ -52,9 +61,53 @@ def test_a_withheld_plan_leaves_no_trace_of_it(transformer, build_planes, build_
     assert all(differ(velocity(transformer, planes, hidden), velocity(transformer, planes, conditions)))
 
 
+def test_velocity_depends_on_the_layout_and_on_whether_it_is_given(build_transformer, build_planes, build_conditions):
+    transformer = build_transformer(layout=True)
+    planes, conditions, other = build_planes(), build_conditions(), build_conditions(seed=1)
+    start = velocity(transformer, planes, conditions)
+    assert all(differ(start, velocity(transformer, planes, replace(conditions, layout=other.layout))))
+    empty = replace(conditions, layout=0 * conditions.layout)
+    hidden = replace(conditions, layout_given=torch.zeros(2, dtype=torch.bool))
+    assert all(differ(velocity(transformer, planes, empty), velocity(transformer, planes, hidden)))
+    elsewhere = replace(hidden, layout=other.layout)
+    assert not any(differ(velocity(transformer, planes, hidden), velocity(transformer, planes, elsewhere)))
+
+
+def test_without_the_condition_a_layout_changes_nothing(transformer, build_planes, build_conditions):
+    planes, conditions, other = build_planes(), build_conditions(), build_conditions(seed=1)
+    found = [velocity(transformer, planes, replace(conditions, layout=o.layout)) for o in (conditions, other)]
+    assert not any(differ(*found))
+
+
+def test_the_time_planes_see_the_layout_of_their_own_axis(build_transformer, build_conditions):
+    conditions = build_conditions(1)
+    layout = torch.zeros_like(conditions.layout)
+    layout[0, 3, 20, 5] = 0.7
+    _, tx, ty = build_transformer(layout=True)._layout_inputs(replace(conditions, layout=layout))
+    assert tx[0].shape == ty[0].shape == (1, 2, 8, 16)
+    assert tx[0].nonzero().tolist() == [[0, 0, 3, 10]]
+    assert ty[0].nonzero().tolist() == [[0, 1, 3, 2]]
+    assert float(tx[0].max()) == pytest.approx(0.7)
+    assert (tx[1] == 1).all()
+
+
+def test_a_layout_is_drawn_where_vehicles_stand_on_the_canvas(tiny):
+    """One cell of one frame: 12 m ahead and 4 m to the left of an ego that faces west on the canvas."""
+    layout = torch.zeros((1, 16, 32, 32), dtype=torch.bool)
+    layout[0, 5, 16 + 7, 16 + 2] = True
+    poses = torch.zeros(1, 16, 3)
+    poses[0, 5] = torch.tensor([3.0, -2.0, np.pi])
+    drawn = layout_on_canvas(layout, poses, AutoencoderConfig())[0]
+    assert drawn.shape == (8, 64, 64)
+    assert not drawn[[0, 1, 3, 4, 5, 6, 7]].any()
+    centre = (drawn[2, ..., None] * cell_centres(64, 32.0)).sum(dim=(0, 1)) / drawn[2].sum()
+    assert centre.tolist() == pytest.approx([3.0 - 7.5 * 1.6, -2.0 - 2.5 * 1.6], abs=0.2)
+    assert 0.4 < float(drawn.max()) <= 1.0
+
+
 def test_conditions_can_be_withheld_one_by_one(build_conditions):
     conditions = build_conditions()
-    assert conditions.given() == ("continuation", "plan", "command")
+    assert conditions.given() == ("continuation", "plan", "layout", "command")
     for name in conditions.given():
         rest = conditions.without(name)
         assert rest.given() == tuple(other for other in conditions.given() if other != name)
@@ -114,7 +167,7 @@ def test_unpatching_undoes_patching(build_transformer, build_planes):
 
 
 def test_gradients_reach_every_parameter(build_transformer, build_planes, build_conditions):
-    transformer = build_transformer().train()
+    transformer = build_transformer(layout=True).train()
     conditions = replace(build_conditions(), plan_given=torch.tensor([True, False]))
     found = transformer(build_planes(), torch.tensor([0.3, 0.8]), conditions)
     sum(v.square().mean() for v in found).backward()

@@ -1,0 +1,111 @@
+"""A chunk that is known in part: what that teaches a drive, and which latent cells it settles."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from einops import reduce
+from jaxtyping import Bool, Float, Float64, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from dyncity_models.config import AutoencoderConfig
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.data.latents import MOVER_FRAMES
+from dyncity_models.data.views import mover_columns
+from dyncity_models.diffusion.inpainting import KnownLatents
+from dyncity_models.hexplane import Planes, invert, sampling_grid
+from dyncity_models.memory import DriveMemory
+from dyncity_sim.domain.occupancy import OccupancySequence
+
+KNOWN_SHARE = 0.95
+"""Share of the grid cells that fall on a latent cell which must be known for the latent cell to be."""
+
+
+def taught(
+    memory: DriveMemory,
+    region: OccupancySequence,
+    planar: Float64[np.ndarray, "T 3"],
+    heights_m: Float64[np.ndarray, " T"],
+) -> DriveMemory:
+    """The memory with the static cells that a region knows, over what it held of them before.
+
+    All frames with known cells vote. Where nothing is known of movers before the chunk, those of the first known
+    frame stand in for them, as if at rest.
+    """
+    known = _known(region)
+    frames = np.flatnonzero(known.any(axis=(1, 2, 3)))
+    tokens = np.where(known, region.labels, UNOBSERVED)[frames].astype(np.uint8)
+    blank = replace(memory, labels=np.full_like(memory.labels, UNOBSERVED))
+    shown = blank.learn(tokens, planar[frames], heights_m[frames], region.grid, voting_frames=len(frames)).labels
+    learned = replace(memory, labels=np.where(shown == UNOBSERVED, memory.labels, shown))
+    if len(memory.movers):
+        return learned
+    first = torch.from_numpy(tokens[:1]).repeat(len(MOVER_FRAMES), 1, 1, 1)
+    movers = mover_columns(first[None])[0].numpy()
+    return replace(learned, movers=movers, movers_planar=np.tile(planar[frames[0]], (len(movers), 1)))
+
+
+def with_region(labels: UInt8[np.ndarray, "T X Y Z"], region: OccupancySequence | None) -> UInt8[np.ndarray, "T X Y Z"]:
+    """Labels with the known cells of a region, if there is one, as they are known."""
+    return labels if region is None else np.where(_known(region), region.labels, labels).astype(np.uint8)
+
+
+def known_latents(values: Planes, masks: Planes, resamples: int) -> KnownLatents | None:
+    """What sampling is told of the planes of one chunk; None where no cell is settled, or none is left open.
+
+    Args:
+        values: normalised planes of what is known.
+        masks: of settled cells, as ``settled`` gives them.
+        resamples: how often each interval of the sampler is walked.
+    """
+    mask = Planes(*(m.expand_as(v) for m, v in zip(masks, values, strict=True))).flat() > 0
+    return None if mask.all() or not mask.any() else KnownLatents(values.flat(), mask, resamples)
+
+
+def settled(
+    tokens_BTXYZ: UInt8[Tensor, "B T X Y Z"],
+    known_BTXYZ: Bool[Tensor, "B T X Y Z"],
+    canvas_from_ego: Float[Tensor, "B T 3"],
+    config: AutoencoderConfig,
+) -> Planes:
+    """Masks (1 or 0, one channel) of the latent cells that a region settles.
+
+    A cell of xy is settled when ``KNOWN_SHARE`` of the grid cells that fall on it, over all frames, are known, be it
+    from the region or from the drive. A cell of tx or ty stands for two frames and a whole line across the canvas: it
+    is settled when that share of the grid cells on the line is known in both frames from the region itself, since the
+    drive knows nothing of movers. Where no grid reaches, nothing is.
+
+    Args:
+        tokens_BTXYZ: the chunk as it is encoded, ``UNOBSERVED`` where nothing is known.
+        known_BTXYZ: cells of the region.
+        canvas_from_ego: planar poses of the frames.
+        config: shapes.
+    """
+    static, inside = _on_canvas((tokens_BTXYZ != UNOBSERVED).float().mean(dim=-1), canvas_from_ego, config)
+    frames, _ = _on_canvas(known_BTXYZ.float().mean(dim=-1), canvas_from_ego, config)
+    cells = config.latent_cells
+
+    def settles(known: Tensor, axes: str) -> Tensor:
+        sizes = {"p": config.pairs, "x": cells, "y": cells}
+        found, reached = (reduce(m, f"b (p two) (x a) (y c) -> b {axes}", "sum", **sizes) for m in (known, inside))
+        return ((found >= KNOWN_SHARE * reached) & (reached > 0)).float()[:, None]
+
+    return Planes(settles(static, "x y"), settles(frames, "p x"), settles(frames, "p y"))
+
+
+def _on_canvas(
+    known_BTXY: Float[Tensor, "B T X Y"], canvas_from_ego: Float[Tensor, "B T 3"], config: AutoencoderConfig
+) -> tuple[Float[Tensor, "B T C C"], Float[Tensor, "B T C C"]]:
+    """Columns drawn on a canvas of half its cells' size; where on it there are any."""
+    cells, canvas = 2 * config.canvas.cells, config.canvas
+    grid = sampling_grid(invert(canvas_from_ego).flatten(0, 1), cells, canvas.half_extent_m, config.grid_half_extent_m)
+    inside = (grid.abs().amax(dim=-1) <= 1.0).float()
+    drawn = F.grid_sample(known_BTXY.flatten(0, 1)[:, None], grid, mode="nearest", align_corners=False)[:, 0]
+    count = len(known_BTXY)
+    return (drawn * inside).unflatten(0, (count, -1)), inside.unflatten(0, (count, -1))
+
+
+def _known(region: OccupancySequence) -> Bool[np.ndarray, "T X Y Z"]:
+    assert region.observed is not None, "conditions check that a region leaves something unknown"
+    return region.observed
