@@ -87,9 +87,6 @@ class TorchBackend:
         sampler = make_sampler(options.sampler or defaults.sampler, "flow", options.steps or defaults.steps)
         scale = defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
         scales = dict.fromkeys(PUSHED, scale) | dict(options.guidance_scales)
-        if region is not None and "known_region" in scales:
-            # Both reach the network as one known world.
-            scales["continuation"] = scales["known_region"]
         assert options.seed is not None
         planar = planar_from_poses(plan.poses_world_from_ego)
         heights_m = plan.poses_world_from_ego[:, 2, 3]
@@ -100,6 +97,14 @@ class TorchBackend:
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid)
         canvas_conditions = self._conditions(conditions, planar, heights_m, memory, known)
+        region_alone = None
+        if region is not None and conditions.continuation is None:
+            # It is all that is known of the world, and the network has one place for that.
+            scales["continuation"] = scales.get("known_region", 1.0)
+        elif region is not None and scales.get("known_region", 1.0) != scales.get("continuation", 1.0):
+            alone = taught(self._memory(None, planar, heights_m), region, planar, heights_m)
+            seen = alone.seen_from(planar, heights_m, self.grid)
+            region_alone = self._conditions(conditions, planar, heights_m, alone, seen)
         planes = self.pipeline.generate(
             canvas_conditions,
             torch.Generator().manual_seed(options.seed),
@@ -107,6 +112,7 @@ class TorchBackend:
             scales,
             checkpoint,
             None if region is None else self._settled(region, known, planar, options.resamples or defaults.resamples),
+            region_alone,
         )
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()

@@ -55,6 +55,7 @@ class AnchoredPipeline:
         scales: Mapping[str, float],
         checkpoint: Callable[[int], None] = lambda done: None,
         known: KnownLatents | None = None,
+        region_alone: CanvasConditions | None = None,
     ) -> Planes:
         """Normalised planes of one generated chunk: the candidate with most road under the ego path.
 
@@ -65,12 +66,15 @@ class AnchoredPipeline:
             scales: of guidance, by condition; 1 for those that are not in it.
             checkpoint: called before each network evaluation with the number done; may raise to stop.
             known: latents of the chunk, flat, that are settled.
+            region_alone: the conditions without what the continuation knows, where the known region has a scale of its
+                own; the network sees both as one known world.
         """
         candidates = self.model.config.sampling.candidates
         repeated = conditions.repeated(candidates)
         shapes = self._shapes(candidates)
         noise = noise_like(shapes, generator).flat()
-        predict = self._velocity(repeated, scales, shapes)
+        alone = None if region_alone is None else region_alone.repeated(candidates)
+        predict = self._velocity(repeated, alone, scales, shapes)
         planes = shapes.shaped(sampler.sample(predict, noise, noise_from(generator, noise), checkpoint, known))
         if candidates == 1:
             return planes
@@ -86,11 +90,23 @@ class AnchoredPipeline:
             )
             return torch.cat(list(parts), dim=1)
 
-    def _velocity(self, conditions: CanvasConditions, scales: Mapping[str, float], shapes: Planes) -> Predict:
+    def _velocity(
+        self,
+        conditions: CanvasConditions,
+        region_alone: CanvasConditions | None,
+        scales: Mapping[str, float],
+        shapes: Planes,
+    ) -> Predict:
         """The guided velocity of planes that lie flat."""
-        names = conditions.given()
+        names = conditions.given() if region_alone is None else ("known_region", *conditions.given())
         chain = GuidanceChain.of(names, scales)
-        stacked = CanvasConditions.stacked([conditions.without(*set(names).difference(p)) for p in chain.prefixes])
+
+        def shown(prefix: tuple[str, ...]) -> CanvasConditions:
+            if region_alone is not None and prefix == ("known_region",):
+                return region_alone.without(*set(names) - {"continuation"})
+            return conditions.without(*set(names).difference(prefix))
+
+        stacked = CanvasConditions.stacked([shown(prefix) for prefix in chain.prefixes])
 
         def predict(noisy_BN: Tensor, time_B: Tensor) -> Tensor:
             with self._autocast():

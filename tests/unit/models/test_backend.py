@@ -325,6 +325,16 @@ def test_a_known_region_is_guided_with_a_scale_of_its_own(generate, left_side):
     assert not np.array_equal(pushed, other)
 
 
+def test_a_known_region_and_a_continuation_are_guided_apart(generate, known_street, left_side):
+    continuation, _ = known_street
+    conditions = Conditions(plan_of(left_side), continuation=continuation, known_region=left_side)
+    scales = ({}, {"known_region": 3.0}, {"continuation": 3.0}, {"known_region": 3.0, "continuation": 3.0})
+    labels = [generate(conditions, guidance_scales=s).occupancy.labels for s in scales]
+    for first in range(len(labels)):
+        for second in range(first):
+            assert not np.array_equal(labels[first], labels[second]), (scales[first], scales[second])
+
+
 def test_a_hole_is_filled_and_all_around_it_stays(generate, build_street):
     street = build_street(16, 6.0)
     observed = np.ones(street.labels.shape, dtype=bool)
