@@ -98,18 +98,44 @@ def test_the_official_convention_reads_carlasc_as_it_is_stored(build_source, rec
     assert np.array_equal(source.read(0, 5, 6).labels[0], stored.reshape(CARLASC_GRID.shape))
 
 
-def test_folders_of_unlike_data_are_refused_by_name(build_source, recording, tmp_path):
-    nuscenes = tmp_path / "occ3d" / "gts" / "scene-0001" / "token"
-    nuscenes.mkdir(parents=True)
+@pytest.fixture(scope="module")
+def occ3d(tmp_path_factory):
+    """A scene of one frame of Occ3D-nuScenes, without poses: free but for a layer of cars."""
+    folder = tmp_path_factory.mktemp("occ3d")
+    frame = folder / "gts" / "scene-0001" / "token"
+    frame.mkdir(parents=True)
     shape = (200, 200, 16)
+    semantics = np.full(shape, 17, np.uint8)
+    semantics[..., 3] = 4
     np.savez(
-        nuscenes / "labels.npz",
-        semantics=np.full(shape, 17, np.uint8),
+        frame / "labels.npz",
+        semantics=semantics,
         mask_lidar=np.ones(shape, np.uint8),
         mask_camera=np.ones(shape, np.uint8),
     )
+    return folder
+
+
+def test_other_data_sets_are_read_in_their_own_grid_and_classes(occ3d, autoencoder):
+    source = ChunkSource.open([occ3d], 1, "own", EGO, (32, 32, 16))
+    assert source.taxonomy.id == "occ3d-nuscenes"
+    assert {source.taxonomy.names[label] for label in source.vehicles} >= {"car", "bus", "truck"}
+    assert source.grid.voxel_size_m == (0.4, 0.4, 0.4)
+    assert source.rate_hz == 2.0
+    read = source.read(0, 0, 1).labels
+    assert read.shape == (1, 32, 32, 16)
+    assert (read[..., 3] == source.taxonomy.index("car")).all()
+    assert not read[..., 4:].any()
+    merged = ChunkSource.open([occ3d], 1, "merged", EGO).read(0, 0, 1).labels
+    assert merged.shape == (1, 200, 200, 16)
+    assert (merged[..., 3] == VEHICLE).all()
+    with pytest.raises(InvalidInputError, match="poses of scene-0001"):
+        rows_of(autoencoder, source, count=1)
+
+
+def test_folders_of_unlike_data_are_refused_by_name(build_source, recording, occ3d):
     with pytest.raises(InvalidInputError, match="grid of"):
-        ChunkSource.open([recording, tmp_path / "occ3d"], 1, "merged", EGO)
+        ChunkSource.open([recording, occ3d], 1, "merged", EGO)
     with pytest.raises(InvalidInputError, match="at least 64 frames"):
         build_source(least=64)
     with pytest.raises(InvalidInputError, match="no folder"):
@@ -153,7 +179,7 @@ def test_validation_looks_at_the_middle_of_every_sequence(build_source):
 
 @pytest.fixture(scope="module")
 def autoencoder():
-    changes = {"frames": 8, "grid": (32, 32, 8), "plane_channels": 8, "low_channels": 8, "high_channels": 8}
+    changes = {"frames": 8, "grid": (32, 32, 8), "depth": 1, "plane_channels": 8, "low_channels": 8, "high_channels": 8}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return ReferenceAutoencoder(with_values(AUTOENCODERS["small"], changes, "model")).eval()
@@ -192,7 +218,7 @@ def test_a_sequence_shorter_than_two_chunks_gives_chunks_that_begin_a_drive(auto
 
 def test_what_is_encoded_depends_on_the_seed_alone(autoencoder, build_source):
     source = build_source(cells=(32, 32, 8))
-    (first, _), (same, _), (other, _) = (rows_of(autoencoder, source, seed=seed) for seed in (0, 0, 1))
+    (first, _), (same, _), (other, _) = (rows_of(autoencoder, source, 1, seed) for seed in (0, 0, 1))
     assert all(np.array_equal(first[name], same[name]) for name in first)
     assert not np.array_equal(first["trajectory"], other["trajectory"])
 
