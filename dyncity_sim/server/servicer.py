@@ -107,12 +107,16 @@ class OccupancyGeneratorServicer(generator_pb2_grpc.OccupancyGeneratorServicer):
         before: Continuation | None,
         context: Context,
     ) -> tuple[GeneratedChunk, VoxelEncoding]:
-        """The chunk asked for, and how to pack it; a request without a continuation goes on from ``before``."""
-        taxonomy = self._engine.info.taxonomy
+        """The chunk asked for, and how to pack it.
+
+        A request without a continuation goes on from ``before``, if the weights can.
+        """
+        model = self._engine.info
+        taxonomy = model.taxonomy
         conditions = codec.conditions_from_proto(request.conditions, {taxonomy.id: taxonomy})
         options = codec.options_from_proto(request.options)
         encoding = codec.encoding_from_proto(request.encoding, "encoding", absent=VoxelEncoding.ZSTD)
-        if conditions.continuation is None:
+        if conditions.continuation is None and "continuation" in model.conditions:
             conditions = replace(conditions, continuation=before)
         with codec.request_fields():
             chunk = await self._engine.generate(conditions, options, context.time_remaining())

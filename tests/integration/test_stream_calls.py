@@ -1,5 +1,6 @@
 """Streams over real sockets to a server in this process: order, equality, being held back, and every way to end."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -139,6 +140,17 @@ def test_a_stream_goes_on_from_a_continuation_and_can_be_set_back_to_one(client)
         stream.send(*asked(1, first.continuation))
         for expected in (second, third, second):
             same_chunk(stream.receive(), expected)
+
+
+def test_weights_that_cannot_continue_give_chunk_after_chunk_from_its_plan_alone():
+    class PlanOnly(NullBackend):
+        info = dataclasses.replace(NullBackend.info, conditions=("plan", "command"))
+
+    with serving(PlanOnly) as target, DyncityClient(target) as client, client.stream() as stream:
+        for number in range(3):
+            stream.send(*asked(number))
+        for number in range(3):
+            same_chunk(stream.receive(), client.generate(*asked(number)))
 
 
 def test_all_chunks_of_a_finished_stream_come_and_then_it_ends(client):
