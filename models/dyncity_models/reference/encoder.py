@@ -1,6 +1,6 @@
 """From labels to features of six planes."""
 
-from einops import rearrange
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from dyncity_models.reference.config import PLANES, ReferenceAutoencoderConfig
 from dyncity_models.reference.planes import HexPlanes
 from dyncity_models.reference.projection import Projection
-from dyncity_models.reference.voxel_encoder import SLOPE, VoxelEncoder, embed_labels
+from dyncity_models.reference.volumes import SLOPE, recomputed
+from dyncity_models.reference.voxel_encoder import VoxelEncoder
 
 
 class PlaneDownsampler(nn.Module):
@@ -29,11 +30,16 @@ class PlaneDownsampler(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Voxel encoders, projections and downsamplers (paper, section 3.1)."""
+    """Voxel encoders, projections and downsamplers (paper, section 3.1).
 
-    def __init__(self, config: ReferenceAutoencoderConfig) -> None:
+    Args:
+        config: of the autoencoder.
+        checkpointing: in training, keep nothing of the voxel encoders but their output.
+    """
+
+    def __init__(self, config: ReferenceAutoencoderConfig, checkpointing: bool) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.checkpointing = config, checkpointing
         channels, volume = config.latent_channels, config.volume
         self.embedding = nn.Embedding(config.classes, channels)
         self.space = VoxelEncoder(channels, channels, config.down)
@@ -70,15 +76,21 @@ class Encoder(nn.Module):
         moving = volume
         if self.time is not None:
             moving = self._volume(self.time, labels_BTXYZ, self.config.one_hot_time)
-        still, still_axes = volume, "txyz"
+        still, still_axes = volume, "tzxy"
         if self.config.time_reducer:
-            still, still_axes = self.projections["xyz"](volume, "txyz"), "xyz"
+            still, still_axes = self.projections["xyz"](volume, "tzxy"), "xyz"
         planes = []
         for name in PLANES:
-            source, axes = (moving, "txyz") if "t" in name else (still, still_axes)
-            planes.append(self.downsamplers[name](self.projections[name](source, axes)))
+            source, axes = (moving, "tzxy") if "t" in name else (still, still_axes)
+            plane = self.projections[name](source, axes)
+            planes.append(self.downsamplers[name](plane.movedim(-1, 1)))
         return HexPlanes(*planes)
 
-    def _volume(self, encoder: nn.Module, labels_BTXYZ: Tensor, one_hot_time: bool) -> Float[Tensor, "B C T X Y Z"]:
-        features = encoder(embed_labels(self.embedding.weight, labels_BTXYZ, one_hot_time))
-        return rearrange(features, "(b t) c x y z -> b c t x y z", t=labels_BTXYZ.shape[1])
+    def _volume(self, encoder: nn.Module, labels_BTXYZ: Tensor, one_hot_time: bool) -> Float[Tensor, "B T Z X Y C"]:
+        # Frame by frame: what is in use at a time stays small, and so do allocations.
+        table = self.embedding.weight
+        frames = [
+            recomputed(encoder, labels, table, frame if one_hot_time else None, when=self.checkpointing)
+            for frame, labels in enumerate(labels_BTXYZ.unbind(1))
+        ]
+        return torch.stack(frames, dim=1)

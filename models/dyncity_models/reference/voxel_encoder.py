@@ -1,12 +1,10 @@
 """Per-frame 3D convolutions, in front of the projections."""
 
-import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NORM_EPS = 1e-5
-SLOPE = 0.1
+from dyncity_models.reference.volumes import convolve, instance_norm, normalised_leaky, replicate_borders
 
 
 class ResidualVoxels(nn.Module):
@@ -17,10 +15,10 @@ class ResidualVoxels(nn.Module):
         self.conv1 = nn.Conv3d(channels, channels, 3, padding=1, padding_mode="replicate")
         self.conv2 = nn.Conv3d(channels, channels, 3, padding=1, padding_mode="replicate")
 
-    def forward(self, x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C X Y Z"]:
+    def forward(self, x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C Z X Y"]:
         """Add the block's correction; nothing follows the sum."""
-        hidden = F.leaky_relu(F.instance_norm(self.conv1(x_NCXYZ), eps=NORM_EPS), SLOPE)
-        return x_NCXYZ + F.instance_norm(self.conv2(hidden), eps=NORM_EPS)
+        hidden = normalised_leaky(convolve(self.conv1, x_NCZXY))
+        return x_NCZXY + instance_norm(convolve(self.conv2, hidden))
 
 
 class HalveVoxels(nn.Module):
@@ -31,9 +29,9 @@ class HalveVoxels(nn.Module):
         self.conv = nn.Conv3d(channels, channels, stride, stride=stride)
         self.residual = ResidualVoxels(channels)
 
-    def forward(self, x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C X2 Y2 Z2"]:
+    def forward(self, x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C Z2 X2 Y2"]:
         """Features at the lower resolution."""
-        return self.residual(F.instance_norm(self.conv(x_NCXYZ), eps=NORM_EPS))
+        return self.residual(instance_norm(convolve(self.conv, x_NCZXY)))
 
 
 class VoxelEncoder(nn.Module):
@@ -53,12 +51,30 @@ class VoxelEncoder(nn.Module):
         self.residual = ResidualVoxels(channels)
         self.levels = nn.ModuleList(HalveVoxels(channels, halving(down, level)) for level in range(max(down)))
 
-    def forward(self, x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C2 X2 Y2 Z2"]:
-        """Encode N frames."""
-        x_NCXYZ = self.residual(self.stem(x_NCXYZ))
+    def forward(
+        self,
+        labels_NXYZ: UInt8[Tensor, "N X Y Z"],
+        table_KC: Float[Tensor, "K C"],
+        frame: int | None = None,
+    ) -> Float[Tensor, "N Z2 X2 Y2 C2"]:
+        """Encode frames.
+
+        Args:
+            labels_NXYZ: N frames, each of its own sample where ``frame`` is given.
+            table_KC: embedding of each label.
+            frame: place in the chunk, of an encoder whose input has a channel for each that says where it is 1. A
+                channel that is the same everywhere, borders included, comes to a constant.
+        """
+        bordered = replicate_borders(labels_NXYZ.permute(0, 3, 1, 2), 1)
+        embedded_NCZXY = F.embedding(bordered.int(), table_KC).movedim(-1, 1)
+        bias = self.stem.bias
+        if frame is not None:
+            assert bias is not None
+            bias = bias + self.stem.weight[:, table_KC.shape[1] + frame].sum((1, 2, 3))
+        x_NCZXY = self.residual(convolve(self.stem, embedded_NCZXY, bias, bordered=True))
         for level in self.levels:
-            x_NCXYZ = level(x_NCXYZ)
-        return x_NCXYZ
+            x_NCZXY = level(x_NCZXY)
+        return x_NCZXY.movedim(1, -1)
 
 
 def halving(down: tuple[int, int, int], level: int) -> tuple[int, int, int]:
@@ -66,12 +82,3 @@ def halving(down: tuple[int, int, int], level: int) -> tuple[int, int, int]:
     x, y, z = (2 if level < steps else 1 for steps in down)
     return x, y, z
 
-
-def embed_labels(table_KC: Float[Tensor, "K C"], labels_BTXYZ: Tensor, one_hot_time: bool) -> Tensor:
-    """Embedded labels of all frames, ``(B T) C X Y Z``; ``one_hot_time`` adds T channels that say which frame it is."""
-    batch, frames, *grid = labels_BTXYZ.shape
-    embedded = F.embedding(labels_BTXYZ.flatten(0, 1).long(), table_KC).movedim(-1, 1)
-    if not one_hot_time:
-        return embedded
-    which = torch.eye(frames, dtype=embedded.dtype, device=embedded.device).repeat(batch, 1)
-    return torch.cat([embedded, which[:, :, None, None, None].expand(-1, -1, *grid)], dim=1)

@@ -1,0 +1,116 @@
+"""Arithmetic on feature volumes of single frames, laid out as kernels like it.
+
+Volumes are ``(N, C, Z, X, Y)`` with channels innermost in memory. The grid is flat: with z in front, convolutions run
+along rows of y, which are long, instead of columns of z. Weights keep the order x, y, z.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+SLOPE = 0.1
+NORM_EPS = 1e-5
+
+
+def convolve(
+    conv: nn.Conv3d,
+    x_NCZXY: Float[Tensor, "N C Z X Y"],
+    bias_C: Float[Tensor, " C2"] | None = None,
+    bordered: bool = False,
+) -> Float[Tensor, "N C2 Z2 X2 Y2"]:
+    """What ``conv`` makes of a volume.
+
+    Args:
+        conv: has kernel, stride, padding and how to pad.
+        x_NCZXY: volumes; of a kernel that takes more channels, the first ones.
+        bias_C: instead of the bias of ``conv``.
+        bordered: the volume has its padding already.
+    """
+    weight = conv.weight[:, : x_NCZXY.shape[1]].permute(0, 1, 4, 2, 3)
+    weight = weight.contiguous(memory_format=torch.channels_last_3d)
+    padding = (0, 0, 0) if bordered else _z_first(conv.padding)
+    if conv.padding_mode == "replicate" and not bordered:
+        widths = [cells for cells in reversed(padding) for _ in range(2)]
+        x_NCZXY, padding = F.pad(x_NCZXY, widths, mode="replicate"), (0, 0, 0)
+    return F.conv3d(x_NCZXY, weight, conv.bias if bias_C is None else bias_C, _z_first(conv.stride), padding)
+
+
+def replicate_borders(values: Tensor, first_axis: int) -> Tensor:
+    """One more cell on each side of the axes from ``first_axis`` on."""
+    for axis in range(first_axis, values.dim()):
+        cells = values.shape[axis]
+        index = torch.arange(-1, cells + 1, device=values.device).clamp(0, cells - 1)
+        values = values.index_select(axis, index)
+    return values
+
+
+def _z_first(sizes: Any) -> tuple[int, int, int]:
+    x, y, z = sizes
+    return z, x, y
+
+
+def instance_norm(x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C Z X Y"]:
+    """Every channel of every frame at zero mean and unit variance."""
+    return _Normalised.apply(x_NCZXY, 1.0)
+
+
+def normalised_leaky(x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C Z X Y"]:
+    """``leaky_relu(instance_norm(x))``."""
+    return _Normalised.apply(x_NCZXY, SLOPE)
+
+
+class _Normalised(torch.autograd.Function):
+    """Instance norm and leaky ReLU, which keep nothing but their output for the backward pass.
+
+    Both can be undone, and the next layer keeps that output anyway (Rota Bulo et al. 2018, In-Place Activated
+    BatchNorm).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_NCZXY: Tensor, slope: float) -> Tensor:
+        # Over rows of channels: PyTorch's kernels for this layout are slow, or add up with little precision.
+        x_NSC = _rows(x_NCZXY).to(torch.promote_types(x_NCZXY.dtype, torch.float32))
+        x_NSC = x_NSC - x_NSC.mean(1, keepdim=True)
+        scale_N1C = (x_NSC.square().mean(1, keepdim=True) + NORM_EPS).rsqrt()
+        activated_NSC = x_NSC.mul_(scale_N1C)
+        if slope != 1.0:
+            activated_NSC = F.leaky_relu_(activated_NSC, slope)
+        activated_NSC = activated_NSC.to(x_NCZXY.dtype)
+        ctx.save_for_backward(activated_NSC, scale_N1C)
+        ctx.slope = slope
+        return _volume(activated_NSC, x_NCZXY.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        activated_NSC, scale_N1C = ctx.saved_tensors
+        gradient_NSC, normalised_NSC = (of.to(scale_N1C.dtype) for of in (_rows(gradients[0]), activated_NSC))
+        if ctx.slope != 1.0:
+            gradient_NSC = torch.ops.aten.leaky_relu_backward(gradient_NSC, normalised_NSC, ctx.slope, True)
+            normalised_NSC = F.leaky_relu(normalised_NSC, 1 / ctx.slope)
+        along = (gradient_NSC * normalised_NSC).mean(1, keepdim=True)
+        into_NSC = gradient_NSC - gradient_NSC.mean(1, keepdim=True)
+        into_NSC = into_NSC.addcmul_(normalised_NSC, along, value=-1).mul_(scale_N1C)
+        return _volume(into_NSC.to(gradients[0].dtype), gradients[0].shape), None
+
+
+def _rows(x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N S C"]:
+    return x_NCZXY.permute(0, 2, 3, 4, 1).flatten(1, 3)
+
+
+def _volume(x_NSC: Float[Tensor, "N S C"], shape: torch.Size) -> Float[Tensor, "N C Z X Y"]:
+    return x_NSC.unflatten(1, shape[2:]).permute(0, 4, 1, 2, 3)
+
+
+def recomputed(function: Callable[..., Tensor], *arguments: Any, when: bool) -> Tensor:
+    """The result of a function without random draws, which in training keeps no intermediate values ``when`` asked to.
+
+    They are computed again in the backward pass (Chen et al. 2016).
+    """
+    if not (when and torch.is_grad_enabled()):
+        return function(*arguments)
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
