@@ -76,9 +76,17 @@ class ResidualVolume(nn.Module):
         self.conv2 = nn.Conv3d(channels, channels, kernel, padding=kernel // 2)
 
     def forward(self, x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C Z X Y"]:
-        """Add the block's correction."""
-        hidden = normalised_leaky(convolve(self.conv1, x_NCZXY))
-        return x_NCZXY + normalised_leaky(convolve(self.conv2, hidden))
+        """Add the block's correction.
+
+        With z in front, convolutions run along rows of y, which are long, instead of columns of z.
+        """
+        hidden = normalised_leaky(_z_first(self.conv1, x_NCZXY))
+        return x_NCZXY + normalised_leaky(_z_first(self.conv2, hidden))
+
+
+def _z_first(conv: nn.Conv3d, x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C2 Z X Y"]:
+    weight = conv.weight.permute(0, 1, 4, 2, 3).contiguous(memory_format=torch.channels_last_3d)
+    return F.conv3d(x_NCZXY, weight, conv.bias, padding=conv.padding[0])
 
 
 class VoxelDecoder(nn.Module):
@@ -210,4 +218,6 @@ class Decoder(nn.Module):
         return self._combined(self._combined(xy, xz.contiguous()), yz.contiguous())
 
     def _moving(self, wide: HexPlanes, frames: Int64[Tensor, " F"]) -> list[Float[Tensor, "B F L C"]]:
-        return [rearrange(plane[:, :, frames], "b c f l -> b f l c").contiguous() for plane in (wide.tx, wide.ty, wide.tz)]
+        return [
+            rearrange(plane[:, :, frames], "b c f l -> b f l c").contiguous() for plane in (wide.tx, wide.ty, wide.tz)
+        ]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from dyncity_models.reference.config import PLANES, ReferenceAutoencoderConfig
 from dyncity_models.reference.planes import HexPlanes
 from dyncity_models.reference.projection import Projection
-from dyncity_models.reference.volumes import SLOPE, recomputed
+from dyncity_models.reference.volumes import FRAMES_AT_ONCE, SLOPE, recomputed
 from dyncity_models.reference.voxel_encoder import VoxelEncoder
 
 
@@ -76,21 +76,26 @@ class Encoder(nn.Module):
         moving = volume
         if self.time is not None:
             moving = self._volume(self.time, labels_BTXYZ, self.config.one_hot_time)
-        still, still_axes = volume, "tzxy"
+        still, still_axes = volume, "txyz"
         if self.config.time_reducer:
-            still, still_axes = self.projections["xyz"](volume, "tzxy"), "xyz"
+            still, still_axes = self.projections["xyz"](volume, "txyz"), "xyz"
         planes = []
         for name in PLANES:
-            source, axes = (moving, "tzxy") if "t" in name else (still, still_axes)
+            source, axes = (moving, "txyz") if "t" in name else (still, still_axes)
             plane = self.projections[name](source, axes)
             planes.append(self.downsamplers[name](plane.movedim(-1, 1)))
         return HexPlanes(*planes)
 
-    def _volume(self, encoder: nn.Module, labels_BTXYZ: Tensor, one_hot_time: bool) -> Float[Tensor, "B T Z X Y C"]:
-        # Frame by frame: what is in use at a time stays small, and so do allocations.
-        table = self.embedding.weight
-        frames = [
-            recomputed(encoder, labels, table, frame if one_hot_time else None, when=self.checkpointing)
-            for frame, labels in enumerate(labels_BTXYZ.unbind(1))
+    def _volume(self, encoder: nn.Module, labels_BTXYZ: Tensor, one_hot_time: bool) -> Float[Tensor, "B T X Y Z C"]:
+        batch, count = labels_BTXYZ.shape[:2]
+        places = torch.arange(count, device=labels_BTXYZ.device).repeat(batch)
+        # A few frames at a time: what is in use stays small, and so do allocations.
+        encoded = [
+            recomputed(
+                encoder, labels, self.embedding.weight, frames if one_hot_time else None, when=self.checkpointing
+            )
+            for labels, frames in zip(
+                labels_BTXYZ.flatten(0, 1).split(FRAMES_AT_ONCE), places.split(FRAMES_AT_ONCE), strict=True
+            )
         ]
-        return torch.stack(frames, dim=1)
+        return torch.cat(encoded).unflatten(0, (batch, count))

@@ -1,8 +1,4 @@
-"""Arithmetic on feature volumes of single frames, laid out as kernels like it.
-
-Volumes are ``(N, C, Z, X, Y)`` with channels innermost in memory. The grid is flat: with z in front, convolutions run
-along rows of y, which are long, instead of columns of z. Weights keep the order x, y, z.
-"""
+"""Arithmetic on feature volumes of single frames, ``(N, C, X, Y, Z)`` with channels innermost in memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,29 +11,26 @@ from torch.utils.checkpoint import checkpoint
 
 SLOPE = 0.1
 NORM_EPS = 1e-5
+FRAMES_AT_ONCE = 2
+"""Fewer, and PyTorch takes a slower convolution for small volumes on a CPU."""
 
 
 def convolve(
-    conv: nn.Conv3d,
-    x_NCZXY: Float[Tensor, "N C Z X Y"],
-    bias_C: Float[Tensor, " C2"] | None = None,
-    bordered: bool = False,
-) -> Float[Tensor, "N C2 Z2 X2 Y2"]:
+    conv: nn.Conv3d, x_NCXYZ: Float[Tensor, "N C X Y Z"], bordered: bool = False
+) -> Float[Tensor, "N C2 X2 Y2 Z2"]:
     """What ``conv`` makes of a volume.
 
     Args:
         conv: has kernel, stride, padding and how to pad.
-        x_NCZXY: volumes; of a kernel that takes more channels, the first ones.
-        bias_C: instead of the bias of ``conv``.
+        x_NCXYZ: volumes; of a kernel that takes more channels, the first ones.
         bordered: the volume has its padding already.
     """
-    weight = conv.weight[:, : x_NCZXY.shape[1]].permute(0, 1, 4, 2, 3)
-    weight = weight.contiguous(memory_format=torch.channels_last_3d)
-    padding = (0, 0, 0) if bordered else _z_first(conv.padding)
+    weight = conv.weight[:, : x_NCXYZ.shape[1]].contiguous(memory_format=torch.channels_last_3d)
+    padding: Any = 0 if bordered else conv.padding
     if conv.padding_mode == "replicate" and not bordered:
         widths = [cells for cells in reversed(padding) for _ in range(2)]
-        x_NCZXY, padding = F.pad(x_NCZXY, widths, mode="replicate"), (0, 0, 0)
-    return F.conv3d(x_NCZXY, weight, conv.bias if bias_C is None else bias_C, _z_first(conv.stride), padding)
+        x_NCXYZ, padding = F.pad(x_NCXYZ, widths, mode="replicate"), 0
+    return F.conv3d(x_NCXYZ, weight, conv.bias, conv.stride, padding)
 
 
 def replicate_borders(values: Tensor, first_axis: int) -> Tensor:
@@ -49,19 +42,14 @@ def replicate_borders(values: Tensor, first_axis: int) -> Tensor:
     return values
 
 
-def _z_first(sizes: Any) -> tuple[int, int, int]:
-    x, y, z = sizes
-    return z, x, y
-
-
-def instance_norm(x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C Z X Y"]:
+def instance_norm(x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C X Y Z"]:
     """Every channel of every frame at zero mean and unit variance."""
-    return _Normalised.apply(x_NCZXY, 1.0)
+    return _Normalised.apply(x_NCXYZ, 1.0)
 
 
-def normalised_leaky(x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C Z X Y"]:
+def normalised_leaky(x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C X Y Z"]:
     """``leaky_relu(instance_norm(x))``."""
-    return _Normalised.apply(x_NCZXY, SLOPE)
+    return _Normalised.apply(x_NCXYZ, SLOPE)
 
 
 class _Normalised(torch.autograd.Function):
@@ -72,18 +60,18 @@ class _Normalised(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x_NCZXY: Tensor, slope: float) -> Tensor:
+    def forward(ctx: Any, x_NCXYZ: Tensor, slope: float) -> Tensor:
         # Over rows of channels: PyTorch's kernels for this layout are slow, or add up with little precision.
-        x_NSC = _rows(x_NCZXY).to(torch.promote_types(x_NCZXY.dtype, torch.float32))
-        x_NSC = x_NSC - x_NSC.mean(1, keepdim=True)
-        scale_N1C = (x_NSC.square().mean(1, keepdim=True) + NORM_EPS).rsqrt()
-        activated_NSC = x_NSC.mul_(scale_N1C)
+        x_NSC = _rows(x_NCXYZ).to(torch.promote_types(x_NCXYZ.dtype, torch.float32))
+        mean_N1C = x_NSC.mean(1, keepdim=True)
+        scale_N1C = ((x_NSC - mean_N1C).square().mean(1, keepdim=True) + NORM_EPS).rsqrt()
+        activated_NSC = torch.addcmul(-mean_N1C * scale_N1C, x_NSC, scale_N1C)
         if slope != 1.0:
             activated_NSC = F.leaky_relu_(activated_NSC, slope)
-        activated_NSC = activated_NSC.to(x_NCZXY.dtype)
+        activated_NSC = activated_NSC.to(x_NCXYZ.dtype)
         ctx.save_for_backward(activated_NSC, scale_N1C)
         ctx.slope = slope
-        return _volume(activated_NSC, x_NCZXY.shape)
+        return _volume(activated_NSC, x_NCXYZ.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -98,11 +86,11 @@ class _Normalised(torch.autograd.Function):
         return _volume(into_NSC.to(gradients[0].dtype), gradients[0].shape), None
 
 
-def _rows(x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N S C"]:
-    return x_NCZXY.permute(0, 2, 3, 4, 1).flatten(1, 3)
+def _rows(x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N S C"]:
+    return x_NCXYZ.permute(0, 2, 3, 4, 1).flatten(1, 3)
 
 
-def _volume(x_NSC: Float[Tensor, "N S C"], shape: torch.Size) -> Float[Tensor, "N C Z X Y"]:
+def _volume(x_NSC: Float[Tensor, "N S C"], shape: torch.Size) -> Float[Tensor, "N C X Y Z"]:
     return x_NSC.unflatten(1, shape[2:]).permute(0, 4, 1, 2, 3)
 
 

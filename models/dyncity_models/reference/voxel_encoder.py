@@ -1,6 +1,6 @@
 """Per-frame 3D convolutions, in front of the projections."""
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,10 +15,10 @@ class ResidualVoxels(nn.Module):
         self.conv1 = nn.Conv3d(channels, channels, 3, padding=1, padding_mode="replicate")
         self.conv2 = nn.Conv3d(channels, channels, 3, padding=1, padding_mode="replicate")
 
-    def forward(self, x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C Z X Y"]:
+    def forward(self, x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C X Y Z"]:
         """Add the block's correction; nothing follows the sum."""
-        hidden = normalised_leaky(convolve(self.conv1, x_NCZXY))
-        return x_NCZXY + instance_norm(convolve(self.conv2, hidden))
+        hidden = normalised_leaky(convolve(self.conv1, x_NCXYZ))
+        return x_NCXYZ + instance_norm(convolve(self.conv2, hidden))
 
 
 class HalveVoxels(nn.Module):
@@ -29,9 +29,9 @@ class HalveVoxels(nn.Module):
         self.conv = nn.Conv3d(channels, channels, stride, stride=stride)
         self.residual = ResidualVoxels(channels)
 
-    def forward(self, x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C Z2 X2 Y2"]:
+    def forward(self, x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C X2 Y2 Z2"]:
         """Features at the lower resolution."""
-        return self.residual(instance_norm(convolve(self.conv, x_NCZXY)))
+        return self.residual(instance_norm(convolve(self.conv, x_NCXYZ)))
 
 
 class VoxelEncoder(nn.Module):
@@ -55,30 +55,29 @@ class VoxelEncoder(nn.Module):
         self,
         labels_NXYZ: UInt8[Tensor, "N X Y Z"],
         table_KC: Float[Tensor, "K C"],
-        frame: int | None = None,
-    ) -> Float[Tensor, "N Z2 X2 Y2 C2"]:
+        frames_N: Int64[Tensor, " N"] | None = None,
+    ) -> Float[Tensor, "N X2 Y2 Z2 C2"]:
         """Encode frames.
 
         Args:
-            labels_NXYZ: N frames, each of its own sample where ``frame`` is given.
+            labels_NXYZ: labels.
             table_KC: embedding of each label.
-            frame: place in the chunk, of an encoder whose input has a channel for each that says where it is 1. A
-                channel that is the same everywhere, borders included, comes to a constant.
+            frames_N: place of each frame in its chunk, for an encoder whose input has a channel for each place, which
+                is 1 there. As such a channel is the same everywhere, borders included, it comes to a constant.
         """
-        bordered = replicate_borders(labels_NXYZ.permute(0, 3, 1, 2), 1)
-        embedded_NCZXY = F.embedding(bordered.int(), table_KC).movedim(-1, 1)
-        bias = self.stem.bias
-        if frame is not None:
-            assert bias is not None
-            bias = bias + self.stem.weight[:, table_KC.shape[1] + frame].sum((1, 2, 3))
-        x_NCZXY = self.residual(convolve(self.stem, embedded_NCZXY, bias, bordered=True))
+        bordered = replicate_borders(labels_NXYZ, 1)
+        embedded_NCXYZ = F.embedding(bordered.int(), table_KC).movedim(-1, 1)
+        x_NCXYZ = convolve(self.stem, embedded_NCXYZ, bordered=True)
+        if frames_N is not None:
+            constant_NC = self.stem.weight.sum((2, 3, 4))[:, table_KC.shape[1] + frames_N].T
+            x_NCXYZ = x_NCXYZ.add_(constant_NC[..., None, None, None])
+        x_NCXYZ = self.residual(x_NCXYZ)
         for level in self.levels:
-            x_NCZXY = level(x_NCZXY)
-        return x_NCZXY.movedim(1, -1)
+            x_NCXYZ = level(x_NCXYZ)
+        return x_NCXYZ.movedim(1, -1)
 
 
 def halving(down: tuple[int, int, int], level: int) -> tuple[int, int, int]:
     """Strides of one level of halving, counted from 0."""
     x, y, z = (2 if level < steps else 1 for steps in down)
     return x, y, z
-
