@@ -108,10 +108,7 @@ def decode(autoencoder: ReferenceAutoencoder, planes: HexPlanes) -> Tensor:
         plane = F.leaky_relu(F.instance_norm(upsampler.conv(plane), eps=1e-5), 0.1)
         shape = [cells[axis] if axis in name else 1 for axis in "txyz"]
         expanded = plane.permute(0, 2, 3, 1).reshape(len(plane), *shape, -1).expand(-1, *cells.values(), -1)
-        if volume is None:
-            volume = expanded
-        else:
-            volume = volume * expanded if config.hadamard else volume + expanded
+        volume = expanded if volume is None else volume * expanded if config.hadamard else volume + expanded
     assert volume is not None
     features = volume.permute(0, 1, 5, 2, 3, 4).flatten(0, 1).contiguous()
     logits = _classify(decoder.voxels, features, config.frames)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,9 +33,12 @@ def flash_attention(
     dropout: float = 0.0,
 ) -> Float[Tensor, "B H L D"]:
     """The library flash-attn (Dao 2024); half precision on a CUDA device only."""
-    from flash_attn import flash_attn_func  # type: ignore[import-not-found]  # extra `gpu`, for those who ask for it
+    from flash_attn import flash_attn_func  # of the extra `gpu`: imported by those who ask for it
 
-    heads_inside = (part.transpose(1, 2) for part in (q_BHLD, k_BHMD, v_BHMD))
+    parts = (part.transpose(1, 2) for part in (q_BHLD, k_BHMD, v_BHMD))
+    # Autocast does not know this function.
+    half = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else q_BHLD.dtype
+    heads_inside = (part.to(half) for part in parts)
     return flash_attn_func(*heads_inside, dropout_p=dropout, softmax_scale=scale).transpose(1, 2)
 
 
