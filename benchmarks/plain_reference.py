@@ -58,18 +58,26 @@ def _features(encoder: Encoder, labels_BTXYZ: Tensor) -> list[Tensor]:
     return planes
 
 
+def _instance_norm(x: Tensor, eps: float) -> Tensor:
+    normalised = F.instance_norm(x, eps=eps)
+    if normalised.requires_grad:
+        # On a CPU, its own gradient is wrong for one that lies in memory in another order.
+        normalised.register_hook(lambda gradient: gradient.contiguous())
+    return normalised
+
+
 def _voxels(encoder: VoxelEncoder, x: Tensor, down: tuple[int, int, int]) -> Tensor:
     def convolve(conv: nn.Conv3d, values: Tensor) -> Tensor:
         return F.conv3d(F.pad(values, (1,) * 6, mode="replicate"), conv.weight, conv.bias)
 
     def residual(block: nn.Module, values: Tensor) -> Tensor:
-        hidden = F.leaky_relu(F.instance_norm(convolve(block.conv1, values), eps=1e-5), 0.1)
-        return values + F.instance_norm(convolve(block.conv2, hidden), eps=1e-5)
+        hidden = F.leaky_relu(_instance_norm(convolve(block.conv1, values), eps=1e-5), 0.1)
+        return values + _instance_norm(convolve(block.conv2, hidden), eps=1e-5)
 
     x = residual(encoder.residual, convolve(encoder.stem, x))
     for number, level in enumerate(encoder.levels):
         x = F.conv3d(x, level.conv.weight, level.conv.bias, stride=halving(down, number))
-        x = residual(level.residual, F.instance_norm(x, eps=1e-5))
+        x = residual(level.residual, _instance_norm(x, eps=1e-5))
     return x
 
 
@@ -104,8 +112,8 @@ def decode(autoencoder: ReferenceAutoencoder, planes: HexPlanes) -> Tensor:
     cells = config.volume
     for name, plane in zip(PLANES, wide, strict=True):
         upsampler = decoder.upsamplers[name]
-        plane = F.leaky_relu(F.instance_norm(upsampler.expand(plane), eps=1e-5), 0.1)
-        plane = F.leaky_relu(F.instance_norm(upsampler.conv(plane), eps=1e-5), 0.1)
+        plane = F.leaky_relu(_instance_norm(upsampler.expand(plane), eps=1e-5), 0.1)
+        plane = F.leaky_relu(_instance_norm(upsampler.conv(plane), eps=1e-5), 0.1)
         shape = [cells[axis] if axis in name else 1 for axis in "txyz"]
         expanded = plane.permute(0, 2, 3, 1).reshape(len(plane), *shape, -1).expand(-1, *cells.values(), -1)
         volume = expanded if volume is None else volume * expanded if config.hadamard else volume + expanded
@@ -138,15 +146,15 @@ def _stack(block: nn.Module, planes: HexPlanes, kind: str) -> list[Tensor]:
 def _classify(voxels: nn.Module, x: Tensor, frames: int) -> Tensor:
     x = F.leaky_relu(voxels.conv_in(x), 0.1)
     for block in voxels.residuals:
-        hidden = F.leaky_relu(F.instance_norm(block.conv1(x), eps=1e-5), 0.1)
-        x = x + F.leaky_relu(F.instance_norm(block.conv2(hidden), eps=1e-5), 0.1)
+        hidden = F.leaky_relu(_instance_norm(block.conv1(x), eps=1e-5), 0.1)
+        x = x + F.leaky_relu(_instance_norm(block.conv2(hidden), eps=1e-5), 0.1)
     x = voxels.expand(x)
     grid = x.shape[2:]
     times = torch.arange(frames).repeat(len(x) // frames)
     index = torch.stack(torch.meshgrid(times, *(torch.arange(cells) for cells in grid), indexing="ij"), dim=1).float()
     waves = [wave(2**octave * index) for octave in range(voxels.frequencies) for wave in (torch.sin, torch.cos)]
     hidden = voxels.classify1(torch.cat([x, *waves], dim=1))
-    return voxels.classify2(F.leaky_relu(F.instance_norm(hidden, eps=1e-5), 0.1))
+    return voxels.classify2(F.leaky_relu(_instance_norm(hidden, eps=1e-5), 0.1))
 
 
 def losses(
@@ -158,7 +166,7 @@ def losses(
     probabilities = F.softmax(logits, dim=1)
     by_class = []
     for label in range(classes):
-        foreground = (labels == label).float()
+        foreground = (labels == label).to(logits.dtype)
         if foreground.sum() == 0:
             continue
         errors = (foreground - probabilities[:, label]).abs()

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from dyncity_models.reference.config import PLANES, ReferenceAutoencoderConfig
 from dyncity_models.reference.planes import HexPlanes
-from dyncity_models.reference.volumes import NORM_EPS, SLOPE, convolve, normalised_leaky, recomputed
+from dyncity_models.reference.volumes import FRAMES_AT_ONCE, SLOPE, instance_norm, normalised_leaky, recomputed
 
 PLANE_NORM_EPS = 1e-6
 
@@ -47,7 +47,9 @@ class PlaneBlock(nn.Module):
         done = []
         for place, (name, plane) in enumerate(zip(PLANES, planes, strict=True)):
             kind, number = ("moving" if "t" in name else "still"), place % 3
-            hidden = F.silu(self.norms[name](self.widen[kind](plane, number)))
+            norm = self.norms[name]
+            hidden = instance_norm(self.widen[kind](plane, number), norm.eps)
+            hidden = F.silu(hidden * norm.weight[:, None, None] + norm.bias[:, None, None])
             done.append(self.mix[kind](hidden, number) + self.shortcut[kind](plane, number))
         return HexPlanes(*done)
 
@@ -63,8 +65,7 @@ class PlaneUpsampler(nn.Module):
 
     def forward(self, plane_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
         """The plane at the resolution of the volume."""
-        hidden = F.leaky_relu(F.instance_norm(self.expand(plane_BCHW), eps=NORM_EPS), SLOPE)
-        return F.leaky_relu(F.instance_norm(self.conv(hidden), eps=NORM_EPS), SLOPE)
+        return normalised_leaky(self.conv(normalised_leaky(self.expand(plane_BCHW))))
 
 
 class ResidualVolume(nn.Module):
@@ -85,6 +86,8 @@ class ResidualVolume(nn.Module):
 
 
 def _z_first(conv: nn.Conv3d, x_NCZXY: Float[Tensor, "N C Z X Y"]) -> Float[Tensor, "N C2 Z X Y"]:
+    if conv.kernel_size == (1, 1, 1):
+        return F.linear(x_NCZXY.movedim(1, -1), conv.weight.flatten(1), conv.bias).movedim(-1, 1)
     weight = conv.weight.permute(0, 1, 4, 2, 3).contiguous(memory_format=torch.channels_last_3d)
     return F.conv3d(x_NCZXY, weight, conv.bias, padding=conv.padding[0])
 
@@ -106,29 +109,33 @@ class VoxelDecoder(nn.Module):
         self.classify1 = nn.Conv3d(high + 8 * config.frequencies, config.classes, 1)
         self.classify2 = nn.Conv3d(config.classes, config.classes, 1)
 
-    def lift(self, x_ZXYC: Float[Tensor, "Z X Y C"]) -> Float[Tensor, "1 C2 Z X Y"]:
-        """The features of one frame at the width of the residual blocks."""
-        return F.leaky_relu_(convolve(self.conv_in, x_ZXYC.movedim(-1, 0)[None]), SLOPE)
+    def lift(self, x_NZXYC: Float[Tensor, "N Z X Y C"]) -> Float[Tensor, "N C2 Z X Y"]:
+        """Features of frames at the width of the residual blocks."""
+        return F.leaky_relu_(_z_first(self.conv_in, x_NZXYC.movedim(-1, 1)), SLOPE)
 
     def classify(
-        self, x_1CZXY: Float[Tensor, "1 C Z X Y"], weight_XYZKC: Tensor, bias_K: Tensor, positions_XYZK: Tensor
-    ) -> Float[Tensor, "X2 Y2 Z2 K"]:
-        """Logits of one frame, by the affine map that ``folded`` gives and what ``positions`` add to it."""
-        up, classes = weight_XYZKC.shape[:3], len(bias_K)
-        bias = bias_K.repeat(up.numel())
-        hidden = F.linear(x_1CZXY[0].movedim(0, -1), weight_XYZKC.flatten(0, -2), bias)
-        hidden = rearrange(hidden, "z x y (a b c k) -> (x a) (y b) (z c) k", a=up[0], b=up[1], c=up[2], k=classes)
-        hidden = normalised_leaky((hidden + positions_XYZK).movedim(-1, 0)[None])
-        return F.linear(hidden[0].movedim(0, -1), self.classify2.weight.flatten(1), self.classify2.bias)
+        self,
+        x_NCZXY: Float[Tensor, "N C Z X Y"],
+        weight_ABCKD: Float[Tensor, "A B C K D"],
+        bias_NK: Float[Tensor, "N K"],
+        positions_XYZK: Float[Tensor, "X2 Y2 Z2 K"],
+    ) -> Float[Tensor, "N X2 Y2 Z2 K"]:
+        """Logits of frames, by the affine map that ``folded`` gives and what ``positions`` add to it."""
+        hidden = F.linear(x_NCZXY.movedim(1, -1), weight_ABCKD.flatten(0, -2))
+        a, b, c, _, _ = weight_ABCKD.shape
+        hidden = rearrange(hidden, "n z x y (a b c k) -> n (x a) (y b) (z c) k", a=a, b=b, c=c)
+        hidden = hidden + positions_XYZK + bias_NK[:, None, None, None]
+        hidden = normalised_leaky(hidden.movedim(-1, 1)).movedim(1, -1)
+        return F.linear(hidden, self.classify2.weight.flatten(1), self.classify2.bias)
 
-    def folded(self) -> tuple[Float[Tensor, "A B C K C2"], Float[Tensor, " K"]]:
+    def folded(self) -> tuple[Float[Tensor, "A B C K D"], Float[Tensor, " K"]]:
         """Weight and bias of upsampling and the first of the last two convolutions, which nothing comes between."""
         high = self.expand.out_channels
         weight_KH = self.classify1.weight[:, :high, 0, 0, 0]
         assert self.expand.bias is not None
         assert self.classify1.bias is not None
-        weight_XYZKC = torch.einsum("chxyz,kh->xyzkc", self.expand.weight, weight_KH)
-        return weight_XYZKC, self.classify1.bias + weight_KH @ self.expand.bias
+        weight_ABCKD = torch.einsum("dhabc,kh->abckd", self.expand.weight, weight_KH)
+        return weight_ABCKD, self.classify1.bias + weight_KH @ self.expand.bias
 
     def positions(
         self, frames_F: Int64[Tensor, " F"], grid: tuple[int, int, int]
@@ -179,33 +186,33 @@ class Decoder(nn.Module):
         wide = self.planes(planes)
         wide = HexPlanes(*(self.upsamplers[name](plane) for name, plane in zip(PLANES, wide, strict=True)))
         still_BZXYC, moving = self._still(wide), self._moving(wide, frames)
-        weight, bias_K = self.voxels.folded()
+        weight_ABCKD, bias_K = self.voxels.folded()
         by_frame_FK, by_place_XYZK = self.voxels.positions(frames, self.config.grid)
-        biases_FK = by_frame_FK + bias_K
-        # Frame by frame: what is in use at a time stays small, and so do allocations.
+        # A few frames at a time: what is in use stays small, and so do allocations.
         logits = [
-            self._frame(still_BZXYC[sample], [plane[sample, frame] for plane in moving], weight, bias_K, by_place_XYZK)
-            for sample in range(len(planes))
-            for frame, bias_K in enumerate(biases_FK)
+            self._frames(still_ZXYC, parts, weight_ABCKD, bias_NK, by_place_XYZK)
+            for still_ZXYC, *of_sample in zip(still_BZXYC, *moving, strict=True)
+            for bias_NK, *parts in zip(
+                *(values.split(FRAMES_AT_ONCE) for values in (by_frame_FK + bias_K, *of_sample)), strict=True
+            )
         ]
-        return torch.stack(logits).unflatten(0, (len(planes), len(frames)))
+        return torch.cat(logits).unflatten(0, (len(planes), len(frames)))
 
-    def _frame(
-        self, still_ZXYC: Tensor, moving: list[Tensor], weight_XYZKC: Tensor, bias_K: Tensor, positions_XYZK: Tensor
-    ) -> Float[Tensor, "X Y Z K"]:
-        voxels, again = self.voxels, self.checkpointing
-        x_1CZXY = recomputed(self._lifted, still_ZXYC, *moving, when=again)
+    def _frames(self, still_ZXYC: Tensor, moving: list[Tensor], *folded: Tensor) -> Float[Tensor, "N X Y Z K"]:
+        again = self.checkpointing
+        x_NCZXY = recomputed(self._lifted, still_ZXYC, *moving, when=again)
         # The large convolutions are most of the arithmetic: what their gradients need is kept.
-        x_1CZXY = voxels.residuals[0](x_1CZXY)
-        return recomputed(self._classified, x_1CZXY, weight_XYZKC, bias_K, positions_XYZK, when=again)
+        x_NCZXY = self.voxels.residuals[0](x_NCZXY)
+        return recomputed(self._classified, x_NCZXY, *folded, when=again)
 
-    def _lifted(self, still_ZXYC: Tensor, tx_XC: Tensor, ty_YC: Tensor, tz_ZC: Tensor) -> Tensor:
+    def _lifted(self, still_ZXYC: Tensor, tx_NXC: Tensor, ty_NYC: Tensor, tz_NZC: Tensor) -> Tensor:
         """Expand the planes over the axes they lack, merge them, and convolve."""
-        merged_ZXYC = self._combined(still_ZXYC, self._combined(tx_XC[:, None], ty_YC))
-        return self.voxels.lift(self._combined(merged_ZXYC, tz_ZC[:, None, None]))
+        moving_NXYC = self._combined(tx_NXC[:, :, None], ty_NYC[:, None])
+        merged_NZXYC = self._combined(still_ZXYC, moving_NXYC[:, None])
+        return self.voxels.lift(self._combined(merged_NZXYC, tz_NZC[:, :, None, None]))
 
-    def _classified(self, x_1CZXY: Tensor, *folded: Tensor) -> Tensor:
-        return self.voxels.classify(self.voxels.residuals[1](x_1CZXY), *folded)
+    def _classified(self, x_NCZXY: Tensor, *folded: Tensor) -> Tensor:
+        return self.voxels.classify(self.voxels.residuals[1](x_NCZXY), *folded)
 
     def _combined(self, one: Tensor, other: Tensor) -> Tensor:
         """Hadamard product (equation 5), or sum."""

@@ -42,14 +42,17 @@ def replicate_borders(values: Tensor, first_axis: int) -> Tensor:
     return values
 
 
-def instance_norm(x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C X Y Z"]:
-    """Every channel of every frame at zero mean and unit variance."""
-    return _Normalised.apply(x_NCXYZ, 1.0)
+def instance_norm(x_NCR: Float[Tensor, "N C *cells"], eps: float = NORM_EPS) -> Float[Tensor, "N C *cells"]:
+    """Every channel of every frame or plane at zero mean and unit variance.
+
+    PyTorch's own gives wrong gradients on a CPU where those it is given lie in memory in another order.
+    """
+    return _Normalised.apply(x_NCR, eps, 1.0)
 
 
-def normalised_leaky(x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C X Y Z"]:
+def normalised_leaky(x_NCR: Float[Tensor, "N C *cells"]) -> Float[Tensor, "N C *cells"]:
     """``leaky_relu(instance_norm(x))``."""
-    return _Normalised.apply(x_NCXYZ, SLOPE)
+    return _Normalised.apply(x_NCR, NORM_EPS, SLOPE)
 
 
 class _Normalised(torch.autograd.Function):
@@ -60,21 +63,21 @@ class _Normalised(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x_NCXYZ: Tensor, slope: float) -> Tensor:
+    def forward(ctx: Any, x_NCR: Tensor, eps: float, slope: float) -> Tensor:
         # Over rows of channels: PyTorch's kernels for this layout are slow, or add up with little precision.
-        x_NSC = _rows(x_NCXYZ).to(torch.promote_types(x_NCXYZ.dtype, torch.float32))
+        x_NSC = _rows(x_NCR).to(torch.promote_types(x_NCR.dtype, torch.float32))
         mean_N1C = x_NSC.mean(1, keepdim=True)
-        scale_N1C = ((x_NSC - mean_N1C).square().mean(1, keepdim=True) + NORM_EPS).rsqrt()
+        scale_N1C = ((x_NSC - mean_N1C).square().mean(1, keepdim=True) + eps).rsqrt()
         activated_NSC = torch.addcmul(-mean_N1C * scale_N1C, x_NSC, scale_N1C)
         if slope != 1.0:
             activated_NSC = F.leaky_relu_(activated_NSC, slope)
-        activated_NSC = activated_NSC.to(x_NCXYZ.dtype)
+        activated_NSC = activated_NSC.to(x_NCR.dtype)
         ctx.save_for_backward(activated_NSC, scale_N1C)
         ctx.slope = slope
-        return _volume(activated_NSC, x_NCXYZ.shape)
+        return _cells(activated_NSC, x_NCR.shape)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         activated_NSC, scale_N1C = ctx.saved_tensors
         gradient_NSC, normalised_NSC = (of.to(scale_N1C.dtype) for of in (_rows(gradients[0]), activated_NSC))
         if ctx.slope != 1.0:
@@ -83,15 +86,15 @@ class _Normalised(torch.autograd.Function):
         along = (gradient_NSC * normalised_NSC).mean(1, keepdim=True)
         into_NSC = gradient_NSC - gradient_NSC.mean(1, keepdim=True)
         into_NSC = into_NSC.addcmul_(normalised_NSC, along, value=-1).mul_(scale_N1C)
-        return _volume(into_NSC.to(gradients[0].dtype), gradients[0].shape), None
+        return _cells(into_NSC.to(gradients[0].dtype), gradients[0].shape), None, None
 
 
-def _rows(x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N S C"]:
-    return x_NCXYZ.permute(0, 2, 3, 4, 1).flatten(1, 3)
+def _rows(x_NCR: Float[Tensor, "N C *cells"]) -> Float[Tensor, "N S C"]:
+    return x_NCR.movedim(1, -1).flatten(1, -2).contiguous()
 
 
-def _volume(x_NSC: Float[Tensor, "N S C"], shape: torch.Size) -> Float[Tensor, "N C X Y Z"]:
-    return x_NSC.unflatten(1, shape[2:]).permute(0, 4, 1, 2, 3)
+def _cells(x_NSC: Float[Tensor, "N S C"], shape: torch.Size) -> Float[Tensor, "N C *cells"]:
+    return x_NSC.unflatten(1, shape[2:]).movedim(-1, 1)
 
 
 def recomputed(function: Callable[..., Tensor], *arguments: Any, when: bool) -> Tensor:

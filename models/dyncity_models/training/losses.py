@@ -55,12 +55,12 @@ class _LovaszSoftmax(torch.autograd.Function):
         loss = probabilities_NK.new_zeros(())
         for label in present:
             foreground = labels_N == label
-            signed = probabilities_KN[label] - foreground.float()
+            signed = probabilities_KN[label] - foreground.to(probabilities_NK.dtype)
             errors = signed.abs()
             cells = (errors >= errors[foreground].min()).nonzero()[:, 0]
             sorted_errors, order = errors[cells].sort(descending=True)
             cells = cells[order]
-            slopes = _lovasz_gradient(foreground[cells].float())
+            slopes = _lovasz_gradient(foreground[cells].to(probabilities_NK.dtype))
             loss += torch.dot(sorted_errors, slopes)
             gradient_KN[label, cells] = signed[cells].sign() * slopes
         ctx.save_for_backward(gradient_KN.div_(len(present)))
