@@ -48,6 +48,8 @@ class PlaneBlock(nn.Module):
         for place, (name, plane) in enumerate(zip(PLANES, planes, strict=True)):
             kind, number = ("moving" if "t" in name else "still"), place % 3
             norm = self.norms[name]
+            assert isinstance(norm, nn.InstanceNorm2d)
+            assert norm.bias is not None
             hidden = instance_norm(self.widen[kind](plane, number), norm.eps)
             hidden = F.silu(hidden * norm.weight[:, None, None] + norm.bias[:, None, None])
             done.append(self.mix[kind](hidden, number) + self.shortcut[kind](plane, number))

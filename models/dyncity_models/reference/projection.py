@@ -129,4 +129,6 @@ class Projection(nn.Module):
         x_NLC = torch.cat([sequences_NLC, token], dim=1).add_(self.positions)
         for layer in self.layers[:-1]:
             x_NLC = layer(x_NLC)
-        return self.layers[-1].first(x_NLC)[:, 0]
+        last = self.layers[-1]
+        assert isinstance(last, ProjectionLayer)
+        return last.first(x_NLC)[:, 0]

@@ -47,12 +47,12 @@ def instance_norm(x_NCR: Float[Tensor, "N C *cells"], eps: float = NORM_EPS) -> 
 
     PyTorch's own gives wrong gradients on a CPU where those it is given lie in memory in another order.
     """
-    return _Normalised.apply(x_NCR, eps, 1.0)
+    return _Normalised.apply(x_NCR, eps, 1.0)  # type: ignore[no-untyped-call]
 
 
 def normalised_leaky(x_NCR: Float[Tensor, "N C *cells"]) -> Float[Tensor, "N C *cells"]:
     """``leaky_relu(instance_norm(x))``."""
-    return _Normalised.apply(x_NCR, NORM_EPS, SLOPE)
+    return _Normalised.apply(x_NCR, NORM_EPS, SLOPE)  # type: ignore[no-untyped-call]
 
 
 class _Normalised(torch.autograd.Function):

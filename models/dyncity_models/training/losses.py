@@ -37,7 +37,7 @@ def sampled_cross_entropy(
 
 def lovasz_softmax(probabilities_NK: Float[Tensor, "N K"], labels_N: Int64[Tensor, " N"]) -> Float[Tensor, ""]:
     """Lovasz-Softmax over the classes present (Berman et al. 2018, equations 8 and 9)."""
-    return _LovaszSoftmax.apply(probabilities_NK, labels_N)
+    return _LovaszSoftmax.apply(probabilities_NK, labels_N)  # type: ignore[no-untyped-call]
 
 
 class _LovaszSoftmax(torch.autograd.Function):
