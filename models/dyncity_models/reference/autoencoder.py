@@ -16,15 +16,19 @@ class ReferenceAutoencoder(nn.Module):
     """Labels to six latent planes and back (paper, sections 3.1 and 3.2).
 
     Latents are used as they come: nothing scales or normalises them before diffusion.
+
+    Args:
+        config: sizes and switches.
+        checkpointing: in training, compute again what costs little instead of keeping it.
     """
 
-    def __init__(self, config: ReferenceAutoencoderConfig) -> None:
+    def __init__(self, config: ReferenceAutoencoderConfig, checkpointing: bool = True) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        self.encoder = Encoder(config, checkpointing)
         channels = config.latent_channels
         self.moments = nn.ModuleDict({name: nn.Linear(channels, 2 * channels) for name in PLANES})
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(config, checkpointing)
 
     def encode(self, labels_BTXYZ: UInt8[Tensor, "B T X Y Z"]) -> tuple[HexPlanes, HexPlanes]:
         """Means and log-variances of the planes."""

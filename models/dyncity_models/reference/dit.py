@@ -6,6 +6,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dyncity_models.attention import AttentionModule
 from dyncity_models.layers import sinusoidal_embedding
 from dyncity_models.reference.conditions import ConditionEmbedding, EmbeddedConditions, ReferenceConditions
 from dyncity_models.reference.config import ReferenceAutoencoderConfig, ReferenceTransformerConfig
@@ -16,8 +17,8 @@ NORM_EPS = 1e-6
 TIME_CHANNELS = 256
 
 
-class SelfAttention(nn.Module):
-    """Self-attention by PyTorch's fused kernel."""
+class SelfAttention(AttentionModule):
+    """Self-attention."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -28,10 +29,10 @@ class SelfAttention(nn.Module):
     def forward(self, x_BLD: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """Attend over all tokens of a sample."""
         q, k, v = rearrange(self.qkv(x_BLD), "b l (n h d) -> n b h l d", n=3, h=self.heads)
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)"))
+        return self.out(rearrange(self.kernel(q, k, v, None, 0.0), "b h l d -> b l (h d)"))
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(AttentionModule):
     """Attention from the tokens to those of the plane conditions."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -52,7 +53,7 @@ class CrossAttention(nn.Module):
         k, v = rearrange(self.kv(y_BLD), "b l (n h d) -> n b h l d", n=2, h=self.heads).expand(
             -1, len(x_BLD), -1, -1, -1
         )
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)"))
+        return self.out(rearrange(self.kernel(q, k, v, None, 0.0), "b h l d -> b l (h d)"))
 
 
 class Block(nn.Module):
@@ -75,11 +76,11 @@ class Block(nn.Module):
     ) -> Float[Tensor, "B L D"]:
         """One block; ``condition`` has one entry per token, or one for all tokens of a sample."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(condition)).chunk(6, dim=-1)
-        x_BLD = x_BLD + gate1 * self.attention(self.norm(x_BLD) * (1 + scale1) + shift1)
+        x_BLD = torch.addcmul(x_BLD, gate1, self.attention(torch.addcmul(shift1, self.norm(x_BLD), 1 + scale1)))
         if self.cross is not None:
             x_BLD = x_BLD + self.cross(self.norm(x_BLD), y_BLD)
-        hidden = F.gelu(self.lift(self.norm(x_BLD) * (1 + scale2) + shift2), approximate="tanh")
-        return x_BLD + gate2 * self.lower(hidden)
+        hidden = F.gelu(self.lift(torch.addcmul(shift2, self.norm(x_BLD), 1 + scale2)), approximate="tanh")
+        return torch.addcmul(x_BLD, gate2, self.lower(hidden))
 
 
 class TimeEmbedding(nn.Module):

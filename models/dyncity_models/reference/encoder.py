@@ -1,6 +1,6 @@
 """From labels to features of six planes."""
 
-from einops import rearrange
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from dyncity_models.reference.config import PLANES, ReferenceAutoencoderConfig
 from dyncity_models.reference.planes import HexPlanes
 from dyncity_models.reference.projection import Projection
-from dyncity_models.reference.voxel_encoder import SLOPE, VoxelEncoder, embed_labels
+from dyncity_models.reference.volumes import FRAMES_AT_ONCE, SLOPE, recomputed
+from dyncity_models.reference.voxel_encoder import VoxelEncoder
 
 
 class PlaneDownsampler(nn.Module):
@@ -29,11 +30,16 @@ class PlaneDownsampler(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Voxel encoders, projections and downsamplers (paper, section 3.1)."""
+    """Voxel encoders, projections and downsamplers (paper, section 3.1).
 
-    def __init__(self, config: ReferenceAutoencoderConfig) -> None:
+    Args:
+        config: of the autoencoder.
+        checkpointing: in training, keep nothing of the voxel encoders but their output.
+    """
+
+    def __init__(self, config: ReferenceAutoencoderConfig, checkpointing: bool) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.checkpointing = config, checkpointing
         channels, volume = config.latent_channels, config.volume
         self.embedding = nn.Embedding(config.classes, channels)
         self.space = VoxelEncoder(channels, channels, config.down)
@@ -76,9 +82,20 @@ class Encoder(nn.Module):
         planes = []
         for name in PLANES:
             source, axes = (moving, "txyz") if "t" in name else (still, still_axes)
-            planes.append(self.downsamplers[name](self.projections[name](source, axes)))
+            plane = self.projections[name](source, axes)
+            planes.append(self.downsamplers[name](plane.movedim(-1, 1)))
         return HexPlanes(*planes)
 
-    def _volume(self, encoder: nn.Module, labels_BTXYZ: Tensor, one_hot_time: bool) -> Float[Tensor, "B C T X Y Z"]:
-        features = encoder(embed_labels(self.embedding.weight, labels_BTXYZ, one_hot_time))
-        return rearrange(features, "(b t) c x y z -> b c t x y z", t=labels_BTXYZ.shape[1])
+    def _volume(self, encoder: nn.Module, labels_BTXYZ: Tensor, one_hot_time: bool) -> Float[Tensor, "B T X Y Z C"]:
+        batch, count = labels_BTXYZ.shape[:2]
+        places = torch.arange(count, device=labels_BTXYZ.device).repeat(batch)
+        # A few frames at a time: what is in use stays small, and so do allocations.
+        encoded = [
+            recomputed(
+                encoder, labels, self.embedding.weight, frames if one_hot_time else None, when=self.checkpointing
+            )
+            for labels, frames in zip(
+                labels_BTXYZ.flatten(0, 1).split(FRAMES_AT_ONCE), places.split(FRAMES_AT_ONCE), strict=True
+            )
+        ]
+        return torch.cat(encoded).unflatten(0, (batch, count))

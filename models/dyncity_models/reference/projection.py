@@ -6,10 +6,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dyncity_models.attention import AttentionModule
+
 NORM_EPS = 1e-5
 
 
-class ProjectionAttention(nn.Module):
+class ProjectionAttention(AttentionModule):
     """Self-attention without biases on queries, keys and values; heads are ``channels / heads`` wide."""
 
     def __init__(self, channels: int, heads: int, dropout: float, attention_dropout: float) -> None:
@@ -19,23 +21,29 @@ class ProjectionAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_NLC: Float[Tensor, "N L C"], read: int | None = None) -> Float[Tensor, "N M C"]:
-        """Attend over each sequence.
-
-        Args:
-            x_NLC: sequences.
-            read: compute the output of the first ``read`` tokens only; they attend to all tokens all the same.
-        """
-        channels = x_NLC.shape[-1]
-        if read is None:
-            q, k, v = self.qkv(x_NLC).chunk(3, dim=-1)
-        else:
-            q = F.linear(x_NLC[:, :read], self.qkv.weight[:channels])
-            k, v = F.linear(x_NLC, self.qkv.weight[channels:]).chunk(2, dim=-1)
-        q, k, v = (rearrange(part, "n l (h d) -> n h l d", h=self.heads) for part in (q, k, v))
-        dropout = self.attention_dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    def forward(self, x_NLC: Float[Tensor, "N L C"]) -> Float[Tensor, "N L C"]:
+        """Attend over each sequence."""
+        q, k, v = rearrange(self.qkv(x_NLC), "n l (three h d) -> three n h l d", three=3, h=self.heads)
+        attended = self.kernel(q, k, v, None, self._dropout_now)
         return self.dropout(self.out(rearrange(attended, "n h l d -> n l (h d)")))
+
+    def first(self, x_NLC: Float[Tensor, "N L C"]) -> Float[Tensor, "N 1 C"]:
+        """The output of the first token, without keys and values of the others.
+
+        Scores are ``(Wq x0) . (Wk x) = (Wk' Wq x0) . x``, and values can be projected after they are averaged, so that
+        all heads attend to the tokens themselves.
+        """
+        query, key, value = rearrange(self.qkv.weight, "(three h d) c -> three h d c", three=3, h=self.heads)
+        q_NHD = torch.einsum("nc,hdc->nhd", x_NLC[:, 0], query)
+        q_NHC = torch.einsum("nhd,hdc->nhc", q_NHD, key)
+        x_N1LC = x_NLC[:, None]
+        mixed_N1HC = self.kernel(q_NHC[:, None], x_N1LC, x_N1LC, query.shape[1] ** -0.5, self._dropout_now)
+        attended = torch.einsum("nhc,hdc->nhd", mixed_N1HC[:, 0], value)
+        return self.dropout(self.out(attended.flatten(1)[:, None]))
+
+    @property
+    def _dropout_now(self) -> float:
+        return self.attention_dropout if self.training else 0.0
 
 
 class ProjectionLayer(nn.Module):
@@ -50,9 +58,15 @@ class ProjectionLayer(nn.Module):
         self.lower = nn.Linear(mlp_width, channels)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_NLC: Float[Tensor, "N L C"], read: int | None = None) -> Float[Tensor, "N M C"]:
-        """One layer; of the first ``read`` tokens only where that is all that is wanted."""
-        x_NLC = x_NLC[:, :read] + self.attention(self.norm1(x_NLC), read)
+    def forward(self, x_NLC: Float[Tensor, "N L C"]) -> Float[Tensor, "N L C"]:
+        """One layer."""
+        return self._mlp(x_NLC + self.attention(self.norm1(x_NLC)))
+
+    def first(self, x_NLC: Float[Tensor, "N L C"]) -> Float[Tensor, "N 1 C"]:
+        """The first token of one layer; it attends to all tokens all the same."""
+        return self._mlp(x_NLC[:, :1] + self.attention.first(self.norm1(x_NLC)))
+
+    def _mlp(self, x_NLC: Float[Tensor, "N L C"]) -> Float[Tensor, "N L C"]:
         hidden = self.dropout(F.gelu(self.lift(self.norm2(x_NLC)), approximate="none"))
         return x_NLC + self.dropout(self.lower(hidden))
 
@@ -99,20 +113,22 @@ class Projection(nn.Module):
         self.head_lift = convolution(channels, channels, 1)
         self.head_lower = convolution(channels, channels, 1)
 
-    def forward(self, volume: Float[Tensor, "B C *axes"], volume_axes: str) -> Float[Tensor, "B C *kept"]:
-        """Project a volume whose axes after B and C are the letters of ``volume_axes``."""
-        pattern = f"b c {' '.join(volume_axes)} -> (b {' '.join(self.axes)}) ({' '.join(self.away)}) c"
-        sequences_NLC = rearrange(volume, pattern)
-        cells = {axis: volume.shape[2 + volume_axes.index(axis)] for axis in self.axes}
+    def forward(self, volume: Float[Tensor, "B *axes C"], volume_axes: str) -> Float[Tensor, "B *kept C"]:
+        """Project a volume whose axes between B and C are the letters of ``volume_axes``."""
+        kept, away = " ".join(self.axes), " ".join(self.away)
+        sequences_NLC = rearrange(volume, f"b {' '.join(volume_axes)} c -> (b {kept}) ({away}) c")
+        cells = {axis: volume.shape[1 + volume_axes.index(axis)] for axis in self.axes}
         read_NC = self.read_first(sequences_NLC)
-        kept = " ".join(self.axes)
-        plane = rearrange(read_NC, f"(b {kept}) c -> b c {kept}", **cells)
-        return self.head_lower(torch.tanh(self.head_lift(plane)))
+        for number, head in enumerate((self.head_lift, self.head_lower)):
+            read_NC = F.linear(torch.tanh(read_NC) if number else read_NC, head.weight.flatten(1), head.bias)
+        return rearrange(read_NC, f"(b {kept}) c -> b {kept} c", **cells)
 
     def read_first(self, sequences_NLC: Float[Tensor, "N L C"]) -> Float[Tensor, "N C"]:
         """The transformer's output at index 0 of each sequence."""
         token = self.token.expand(len(sequences_NLC), -1, -1)
-        x_NLC = torch.cat([sequences_NLC, token], dim=1) + self.positions
+        x_NLC = torch.cat([sequences_NLC, token], dim=1).add_(self.positions)
         for layer in self.layers[:-1]:
             x_NLC = layer(x_NLC)
-        return self.layers[-1](x_NLC, read=1)[:, 0]
+        last = self.layers[-1]
+        assert isinstance(last, ProjectionLayer)
+        return last.first(x_NLC)[:, 0]

@@ -1,12 +1,10 @@
 """Per-frame 3D convolutions, in front of the projections."""
 
-import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NORM_EPS = 1e-5
-SLOPE = 0.1
+from dyncity_models.reference.volumes import convolve, instance_norm, normalised_leaky, replicate_borders
 
 
 class ResidualVoxels(nn.Module):
@@ -19,8 +17,8 @@ class ResidualVoxels(nn.Module):
 
     def forward(self, x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C X Y Z"]:
         """Add the block's correction; nothing follows the sum."""
-        hidden = F.leaky_relu(F.instance_norm(self.conv1(x_NCXYZ), eps=NORM_EPS), SLOPE)
-        return x_NCXYZ + F.instance_norm(self.conv2(hidden), eps=NORM_EPS)
+        hidden = normalised_leaky(convolve(self.conv1, x_NCXYZ))
+        return x_NCXYZ + instance_norm(convolve(self.conv2, hidden))
 
 
 class HalveVoxels(nn.Module):
@@ -33,7 +31,7 @@ class HalveVoxels(nn.Module):
 
     def forward(self, x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C X2 Y2 Z2"]:
         """Features at the lower resolution."""
-        return self.residual(F.instance_norm(self.conv(x_NCXYZ), eps=NORM_EPS))
+        return self.residual(instance_norm(convolve(self.conv, x_NCXYZ)))
 
 
 class VoxelEncoder(nn.Module):
@@ -53,25 +51,33 @@ class VoxelEncoder(nn.Module):
         self.residual = ResidualVoxels(channels)
         self.levels = nn.ModuleList(HalveVoxels(channels, halving(down, level)) for level in range(max(down)))
 
-    def forward(self, x_NCXYZ: Float[Tensor, "N C X Y Z"]) -> Float[Tensor, "N C2 X2 Y2 Z2"]:
-        """Encode N frames."""
-        x_NCXYZ = self.residual(self.stem(x_NCXYZ))
+    def forward(
+        self,
+        labels_NXYZ: UInt8[Tensor, "N X Y Z"],
+        table_KC: Float[Tensor, "K C"],
+        frames_N: Int64[Tensor, " N"] | None = None,
+    ) -> Float[Tensor, "N X2 Y2 Z2 C2"]:
+        """Encode frames.
+
+        Args:
+            labels_NXYZ: labels.
+            table_KC: embedding of each label.
+            frames_N: place of each frame in its chunk, for an encoder whose input has a channel for each place, which
+                is 1 there. As such a channel is the same everywhere, borders included, it comes to a constant.
+        """
+        bordered = replicate_borders(labels_NXYZ, 1)
+        embedded_NCXYZ = F.embedding(bordered.int(), table_KC).movedim(-1, 1)
+        x_NCXYZ = convolve(self.stem, embedded_NCXYZ, bordered=True)
+        if frames_N is not None:
+            constant_NC = self.stem.weight.sum((2, 3, 4))[:, table_KC.shape[1] + frames_N].T
+            x_NCXYZ = x_NCXYZ.add_(constant_NC[..., None, None, None])
+        x_NCXYZ = self.residual(x_NCXYZ)
         for level in self.levels:
             x_NCXYZ = level(x_NCXYZ)
-        return x_NCXYZ
+        return x_NCXYZ.movedim(1, -1)
 
 
 def halving(down: tuple[int, int, int], level: int) -> tuple[int, int, int]:
     """Strides of one level of halving, counted from 0."""
     x, y, z = (2 if level < steps else 1 for steps in down)
     return x, y, z
-
-
-def embed_labels(table_KC: Float[Tensor, "K C"], labels_BTXYZ: Tensor, one_hot_time: bool) -> Tensor:
-    """Embedded labels of all frames, ``(B T) C X Y Z``; ``one_hot_time`` adds T channels that say which frame it is."""
-    batch, frames, *grid = labels_BTXYZ.shape
-    embedded = F.embedding(labels_BTXYZ.flatten(0, 1).long(), table_KC).movedim(-1, 1)
-    if not one_hot_time:
-        return embedded
-    which = torch.eye(frames, dtype=embedded.dtype, device=embedded.device).repeat(batch, 1)
-    return torch.cat([embedded, which[:, :, None, None, None].expand(-1, -1, *grid)], dim=1)

@@ -1,5 +1,7 @@
 """Losses of the autoencoder."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
@@ -35,12 +37,39 @@ def sampled_cross_entropy(
 
 def lovasz_softmax(probabilities_NK: Float[Tensor, "N K"], labels_N: Int64[Tensor, " N"]) -> Float[Tensor, ""]:
     """Lovasz-Softmax over the classes present (Berman et al. 2018, equations 8 and 9)."""
-    losses = []
-    for label in labels_N.unique().tolist():
-        foreground = (labels_N == label).float()
-        errors, order = (foreground - probabilities_NK[:, label]).abs().sort(descending=True)
-        losses.append(torch.dot(errors, _lovasz_gradient(foreground[order])))
-    return torch.stack(losses).mean()
+    return _LovaszSoftmax.apply(probabilities_NK, labels_N)  # type: ignore[no-untyped-call]
+
+
+class _LovaszSoftmax(torch.autograd.Function):
+    """The loss is linear in the errors once they are sorted, so that its gradient is at hand in the forward pass.
+
+    Of a class, cells of others whose error is less than that of all its own cells change nothing: once all its own
+    cells are mispredicted, the Jaccard loss is 1, whatever else is. They are not sorted.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, probabilities_NK: Tensor, labels_N: Tensor) -> Tensor:
+        probabilities_KN = probabilities_NK.T.contiguous()
+        gradient_KN = torch.zeros_like(probabilities_KN)
+        present = labels_N.unique().tolist()
+        loss = probabilities_NK.new_zeros(())
+        for label in present:
+            foreground = labels_N == label
+            signed = probabilities_KN[label] - foreground.to(probabilities_NK.dtype)
+            errors = signed.abs()
+            cells = (errors >= errors[foreground].min()).nonzero()[:, 0]
+            sorted_errors, order = errors[cells].sort(descending=True)
+            cells = cells[order]
+            slopes = _lovasz_gradient(foreground[cells].to(probabilities_NK.dtype))
+            loss += torch.dot(sorted_errors, slopes)
+            gradient_KN[label, cells] = signed[cells].sign() * slopes
+        ctx.save_for_backward(gradient_KN.div_(len(present)))
+        return loss / len(present)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient_KN,) = ctx.saved_tensors
+        return gradient_KN.T * gradients[0], None
 
 
 def _lovasz_gradient(sorted_foreground: Float[Tensor, " N"]) -> Float[Tensor, " N"]:

@@ -52,6 +52,30 @@ def test_lovasz_softmax_is_the_mean_extension_over_present_classes(seed, cells, 
     assert float(found) == pytest.approx(expected, abs=1e-5)
 
 
+def sorted_lovasz(probabilities, labels):
+    """Algorithm 1 on every cell of every class present, left to autograd."""
+    losses = []
+    for label in labels.unique():
+        foreground = (labels == label).double()
+        errors, order = (foreground - probabilities[:, label]).abs().sort(descending=True)
+        foreground = foreground[order]
+        intersection, union = foreground.sum() - foreground.cumsum(0), foreground.sum() + (1 - foreground).cumsum(0)
+        jaccard = 1 - intersection / union
+        losses.append(errors @ torch.cat([jaccard[:1], jaccard.diff()]))
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("sharpness", [0.1, 3.0, 30.0])
+def test_sorting_the_cells_that_matter_gives_the_gradients_of_sorting_all(sharpness):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (500,), generator=generator)
+    right = 3 * F.one_hot(labels, 6) * (torch.rand(500, 1, generator=generator) < 0.7)
+    logits = (sharpness * (right + torch.randn(500, 6, generator=generator))).double().requires_grad_()
+    results = [of(logits.softmax(dim=-1), labels) for of in (lovasz_softmax, sorted_lovasz)]
+    torch.testing.assert_close(*results, rtol=0, atol=1e-6)
+    torch.testing.assert_close(*(torch.autograd.grad(of, logits)[0] for of in results), rtol=0, atol=1e-8)
+
+
 def test_hard_mistakes_cost_the_jaccard_loss():
     labels, predicted = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 0, 1, 1, 1, 0])
     loss = lovasz_softmax(F.one_hot(predicted).float(), labels)

@@ -3,7 +3,7 @@ import itertools
 
 import pytest
 import torch
-from dyncity_models.reference import decoder, voxel_encoder
+from dyncity_models.reference import volumes
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import AUTOENCODERS, PLANES, ReferenceClasses
 from dyncity_models.reference.planes import HexPlanes, pack, rollout_mask, unpack
@@ -52,8 +52,8 @@ def test_the_official_planes_and_rollout_have_the_published_sizes():
 def test_epsilons_and_slopes_are_those_of_the_published_code(build_autoencoder):
     # Too small an effect for a comparison of outputs to tell.
     built = build_autoencoder()
-    assert voxel_encoder.NORM_EPS == decoder.NORM_EPS == 1e-5
-    assert voxel_encoder.SLOPE == decoder.SLOPE == 0.1
+    assert volumes.NORM_EPS == 1e-5
+    assert volumes.SLOPE == 0.1
     assert {norm.eps for norm in built.decoder.planes.norms.values()} == {1e-6}
     layers = [layer for projection in built.encoder.projections.values() for layer in projection.layers]
     assert {norm.eps for layer in layers for norm in (layer.norm1, layer.norm2)} == {1e-5}
@@ -146,26 +146,132 @@ def test_evaluation_is_not_random_though_training_drops_attention(build_autoenco
         assert not torch.equal(built.encode(labels)[0].tz, second.tz)
 
 
-@pytest.mark.parametrize("frequencies", [0, 1, 3])
-def test_logits_equal_those_with_raw_indices_encoded_beside_the_features(
-    build_autoencoder, tiny_autoencoder, frequencies
-):
-    config = dataclasses.replace(tiny_autoencoder, frequencies=frequencies)
-    voxels = build_autoencoder(config).decoder.voxels.double()
-    features = torch.randn(2, 8, 4, 4, 2, generator=torch.Generator().manual_seed(0)).double()
-    frames = torch.tensor([3, 1])
+@pytest.mark.parametrize("slope", [1.0, 0.1])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (2, 3, 4, 0, 1), (1, 4, 2, 0, 3)])
+def test_a_norm_that_keeps_its_output_alone_has_the_gradients_of_its_formula(slope, order):
+    generator = torch.Generator().manual_seed(0)
+    x = (3 + 2 * torch.randn(2, 3, 4, 5, 2, generator=generator)).double().requires_grad_()
+    mean, variance = x.mean((2, 3, 4), keepdim=True), x.var((2, 3, 4), correction=0, keepdim=True)
+    plain = F.leaky_relu((x - mean) / (variance + 1e-5).sqrt(), slope)
+    got = volumes.instance_norm(x) if slope == 1.0 else volumes.normalised_leaky(x)
+    torch.testing.assert_close(got, plain, rtol=0, atol=1e-12)
+    # Gradients lie in memory in the order of whatever came after.
+    sizes = [x.shape[axis] for axis in order]
+    gradient = torch.randn(sizes, generator=generator).double().permute(*torch.tensor(order).argsort().tolist())
+    expected, found = (torch.autograd.grad(of, x, gradient, retain_graph=True)[0] for of in (plain, got))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
-    hidden = F.leaky_relu(voxels.conv_in(features), 0.1)
+
+@pytest.mark.parametrize("one_hot_time", [False, True])
+@pytest.mark.parametrize("down", [(0, 0, 0), (1, 1, 0), (2, 1, 1)])
+def test_frames_encoded_by_twos_equal_plain_convolutions_of_all_embedded_labels(
+    build_autoencoder, tiny_autoencoder, down, one_hot_time
+):
+    config = dataclasses.replace(tiny_autoencoder, frames=3, down=down, one_hot_time=one_hot_time)
+    built, labels = build_autoencoder(config).double(), random_labels(config)
+    embedded = F.embedding(labels.long(), built.encoder.embedding.weight)
+    if one_hot_time:
+        which = torch.eye(3, dtype=torch.float64)[:, None, None, None].expand(2, -1, *config.grid, -1)
+        embedded = torch.cat([embedded, which], dim=-1)
+    encoder = built.encoder.time
+
+    def residual(block, x):
+        hidden = F.leaky_relu(F.instance_norm(block.conv1(x)), 0.1)
+        return x + F.instance_norm(block.conv2(hidden))
+
+    plain = residual(encoder.residual, encoder.stem(embedded.flatten(0, 1).movedim(-1, 1)))
+    for level in encoder.levels:
+        plain = residual(level.residual, F.instance_norm(level.conv(plain)))
+    got = built.encoder._volume(encoder, labels, one_hot_time)
+    torch.testing.assert_close(got, plain.movedim(1, -1).unflatten(0, (2, 3)), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("hadamard", [True, False])
+@pytest.mark.parametrize("frequencies", [0, 1, 3])
+@pytest.mark.parametrize("down", [(1, 1, 1), (1, 2, 0)])
+def test_logits_equal_those_of_layers_one_by_one_with_raw_indices_beside_the_features(
+    build_autoencoder, tiny_autoencoder, frequencies, hadamard, down
+):
+    config = dataclasses.replace(
+        tiny_autoencoder, frames=3, frequencies=frequencies, hadamard=hadamard, down=down, plane_down=(0, 0, 0, 0)
+    )
+    decoder = build_autoencoder(config).decoder.double()
+    generator = torch.Generator().manual_seed(0)
+    planes = HexPlanes(
+        *(torch.randn(2, 16, *config.plane_shape(name), generator=generator).double() for name in PLANES)
+    )
+
+    wide = HexPlanes(
+        *(decoder.upsamplers[name](plane) for name, plane in zip(PLANES, decoder.planes(planes), strict=True))
+    )
+    cells, frames = config.volume, torch.arange(3)
+    volume = None
+    for name, plane in zip(PLANES, wide, strict=True):
+        shape = [cells[axis] if axis in name else 1 for axis in "txyz"]
+        expanded = plane.reshape(2, -1, *shape)
+        volume = expanded if volume is None else (volume * expanded if hadamard else volume + expanded)
+
+    voxels = decoder.voxels
+    hidden = F.leaky_relu(voxels.conv_in(volume.movedim(2, 1).flatten(0, 1)), 0.1)
     for block in voxels.residuals:
         inner = F.leaky_relu(F.instance_norm(block.conv1(hidden)), 0.1)
         hidden = hidden + F.leaky_relu(F.instance_norm(block.conv2(inner)), 0.1)
     hidden = voxels.expand(hidden)
-    axes = torch.meshgrid(frames, *(torch.arange(cells) for cells in (8, 8, 4)), indexing="ij")
+    axes = torch.meshgrid(frames.repeat(2), *(torch.arange(size) for size in config.grid), indexing="ij")
     index = torch.stack(axes, dim=1).double()
     waves = [wave(2**octave * index) for octave in range(frequencies) for wave in (torch.sin, torch.cos)]
     hidden = voxels.classify1(torch.cat([hidden, *waves], dim=1))
-    plain = voxels.classify2(F.leaky_relu(F.instance_norm(hidden, eps=1e-5), 0.1))
-    torch.testing.assert_close(voxels(features, frames), plain, rtol=0, atol=1e-5)
+    plain = voxels.classify2(F.leaky_relu(F.instance_norm(hidden), 0.1)).movedim(1, -1).unflatten(0, (2, 3))
+    # Tables of positions are made in single precision.
+    torch.testing.assert_close(decoder(planes), plain, rtol=0, atol=2e-5)
+    torch.testing.assert_close(decoder(planes, torch.tensor([2, 0])), plain[:, [2, 0]], rtol=0, atol=2e-5)
+
+
+def test_planes_are_widened_and_upsampled_as_padded_stacks_are(build_autoencoder, tiny_autoencoder):
+    config = dataclasses.replace(tiny_autoencoder, frames=4)
+    block = build_autoencoder(config).decoder.planes.double()
+    generator = torch.Generator().manual_seed(0)
+    planes = HexPlanes(
+        *(torch.randn(2, 16, *config.plane_shape(name), generator=generator).double() for name in PLANES)
+    )
+    for kind, names in (("still", PLANES[:3]), ("moving", PLANES[3:])):
+        three = [getattr(planes, name) for name in names]
+        height, width = (max(plane.shape[axis] for plane in three) for axis in (2, 3))
+
+        def stack(parts, height=height, width=width):
+            return torch.cat([F.pad(p, (0, width - p.shape[3], 0, height - p.shape[2])) for p in parts], dim=1)
+
+        def convolved(conv, stacked, three=three):
+            done = F.conv2d(stacked, conv.weight, conv.bias, padding=conv.kernel // 2, groups=3).chunk(3, dim=1)
+            return [part[:, :, : p.shape[2], : p.shape[3]] for part, p in zip(done, three, strict=True)]
+
+        hidden = convolved(block.widen[kind], stack(three))
+        hidden = [F.silu(block.norms[name](part)) for name, part in zip(names, hidden, strict=True)]
+        mixed, short = convolved(block.mix[kind], stack(hidden)), convolved(block.shortcut[kind], stack(three))
+        for name, one, other in zip(names, mixed, short, strict=True):
+            torch.testing.assert_close(getattr(block(planes), name), one + other, rtol=0, atol=1e-10)
+
+
+def test_checkpointing_changes_what_is_kept_and_no_gradient(tiny_autoencoder, build_autoencoder):
+    config = dataclasses.replace(tiny_autoencoder, frames=4)
+    labels, kept, gradients = random_labels(config), [], []
+    for checkpointing in (True, False):
+        built = build_autoencoder(config).double()
+        built.encoder.checkpointing = built.decoder.checkpointing = checkpointing
+        sizes = []
+
+        def pack(value, sizes=sizes):
+            sizes.append(value.numel())
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            logits, means, log_variances = built(labels, torch.Generator().manual_seed(0))
+            loss = autoencoder_losses(logits, labels, means, log_variances).total
+        kept.append(sum(sizes))
+        gradients.append(torch.autograd.grad(loss, list(built.parameters())))
+    assert kept[0] < 0.8 * kept[1]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_what_the_padding_of_a_rollout_holds_is_not_read(tiny_autoencoder):
