@@ -84,7 +84,8 @@ class TorchBackend:
         if plan is None:
             raise InvalidInputError("conditions.plan", "none", "poses", "This model lays its planes along the plan.")
         defaults = self.config.sampling
-        sampler = make_sampler(options.sampler or defaults.sampler, "flow", options.steps or defaults.steps)
+        steps = options.steps or defaults.steps
+        sampler = make_sampler(options.sampler or defaults.sampler, "flow", steps, defaults.shift)
         scale = defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
         scales = dict.fromkeys(PUSHED, scale) | dict(options.guidance_scales)
         assert options.seed is not None

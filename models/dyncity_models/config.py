@@ -108,6 +108,7 @@ class SamplingConfig:
     Attributes:
         sampler: a sampler of flow matching (``diffusion.sampling.SAMPLERS``).
         steps: network evaluations per chunk.
+        shift: 1 spaces them evenly in time; above 1, more of them are spent near noise.
         guidance_scale: of plan, layout and command; 1 is no guidance.
         candidates: chunks drawn at once, of which the one with most road under the ego path is kept.
         resamples: how often each interval is walked to fit what is generated to a known region.
@@ -115,6 +116,7 @@ class SamplingConfig:
 
     sampler: str = "euler"
     steps: int = 16
+    shift: float = 1.0
     guidance_scale: float = 1.0
     candidates: int = 1
     resamples: int = 1

@@ -28,8 +28,8 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 batch, at steps of the unrespaced process."""
 
 
-def make_sampler(name: str, process: Process, steps: int) -> "Sampler":
-    """A sampler that asks the network at most ``steps`` times.
+def make_sampler(name: str, process: Process, steps: int, shift: float = 1.0) -> "Sampler":
+    """A sampler that asks the network at most ``steps`` times; see ``Sampler`` for the shift.
 
     Raises:
         InvalidInputError: the process has no such sampler or not that many steps.
@@ -39,7 +39,7 @@ def make_sampler(name: str, process: Process, steps: int) -> "Sampler":
         raise InvalidInputError("options.sampler", repr(name), f"one of {', '.join(offered)}")
     if not 1 <= steps <= STEPS:
         raise InvalidInputError("options.steps", steps, f"an integer in [1, {STEPS}]")
-    return Sampler(name, process, steps)
+    return Sampler(name, process, steps, shift)
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,13 @@ class Sampler:
         name: one of ``SAMPLERS`` of the process.
         process: noise process the network was trained with.
         steps: network evaluations at most; resampling multiplies them.
+        shift: of flow matching: above 1, more of the steps are spent near noise. Gaussian diffusion has none.
     """
 
     name: str
     process: Process
     steps: int
+    shift: float = 1.0
 
     def sample(
         self,
@@ -77,8 +79,10 @@ class Sampler:
             checkpoint: called before each evaluation with the number done, and at the end; may raise to stop.
             known: latents that the sample must end with.
         """
-        make_walk = gaussian_walk if self.process == "gaussian" else flow_walk
-        walk = make_walk(self.name, self.steps)
+        if self.process == "gaussian":
+            walk = gaussian_walk(self.name, self.steps)
+        else:
+            walk = flow_walk(self.name, self.steps, self.shift)
         visits = 1 if known is None else known.resamples
         latents, solver, done = noise, walk.solver, 0
         for interval in range(len(walk.levels) - 1):

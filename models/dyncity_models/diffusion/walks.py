@@ -58,8 +58,10 @@ def gaussian_walk(name: str, steps: int) -> Walk:
     return Walk(process.timesteps[::-1].tolist(), levels, 1, _gaussian_solver(name, process, levels))
 
 
-def flow_walk(name: str, steps: int) -> Walk:
-    """Samplers of flow matching, in even steps of time.
+def flow_walk(name: str, steps: int, shift: float = 1.0) -> Walk:
+    """Samplers of flow matching, in steps that are even in time but for the shift (Esser et al. 2024, equation 23).
+
+    A shift above 1 spends more of the evaluations where there is mostly noise, and what stands where is decided.
 
     Heun's method asks twice per interval but once on the last, which ends at time 0, where a network learned least;
     so an even number of steps leaves one unspent.
@@ -67,6 +69,7 @@ def flow_walk(name: str, steps: int) -> Walk:
     order = 2 if name == "heun" else 1
     intervals = (steps + order - 1) // order
     times = np.linspace(1.0, 0.0, intervals + 1)
+    times = shift * times / (1.0 + (shift - 1.0) * times)
     levels = [Level(1.0 - time, time) for time in times.tolist()]
     told = times.repeat(order)[order - 1 : -order].tolist()
     return Walk(told, levels, order, _flow_solver(name, intervals, levels))
@@ -99,6 +102,9 @@ def _flow_solver(name: str, intervals: int, levels: list[Level]) -> Solver:
         # As many training steps as intervals, because these schedulers go from the last of them straight to 0.
         single = {"euler": FlowMatchEulerDiscreteScheduler, "heun": FlowMatchHeunDiscreteScheduler}[name](intervals)
         single.set_timesteps(intervals)
+        noise = torch.tensor([level.noise for level in levels])
+        inner = noise[1:-1] if name == "euler" else noise[1:-1].repeat_interleave(2)
+        single.sigmas = torch.cat([noise[:1], inner, noise[-1:]])
         single.set_begin_index(0)
         return DiffusersSolver(single)
     multistep = {"dpm++2m": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}[name](

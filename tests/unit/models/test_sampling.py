@@ -70,6 +70,22 @@ def test_a_network_that_knows_the_datum_leads_to_it_in_any_number_of_steps(proce
     torch.testing.assert_close(found, data, rtol=0, atol=1e-5 if process == "flow" else 1e-3)
 
 
+@pytest.mark.parametrize("name", SAMPLERS["flow"])
+def test_with_a_shift_the_same_data_are_reached_through_noisier_times(name):
+    noise, asked = normal(3, 1, 64), []
+
+    def predict(latents, told_B):
+        asked.append(float(told_B[0]))
+        return mixture_velocity(latents, told_B)
+
+    exact = sampled("flow", "euler", 1000, mixture_velocity, noise)
+    found = make_sampler(name, "flow", 200, shift=3.0).sample(predict, noise, lambda: noise)
+    torch.testing.assert_close(found, exact, rtol=0, atol=0.02)
+    assert np.mean(asked) > 0.6
+    known = make_sampler(name, "flow", 5, shift=3.0).sample(knowing(noise + 1, "flow"), noise, lambda: noise)
+    torch.testing.assert_close(known, noise + 1, rtol=0, atol=1e-5)
+
+
 def test_ancestral_sampling_ends_at_the_datum_that_the_network_knows():
     data, noise = normal(1, 1, 6).double(), normal(2, 1, 6).double()
     torch.testing.assert_close(
