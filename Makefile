@@ -38,7 +38,7 @@ spelling: $(VENV)/ready
 	$(BIN)/codespell
 
 # What a machine with a GPU is for: the tests that need one, how long chunks and training steps take there, and a slice
-# of training that goes on from what SLICE holds (CAPTURES: what configs/anchored/gpu/captures.sh made).
+# of training that goes on from the bundled weights (CAPTURES: what configs/anchored/gpu/captures.sh made).
 CAPTURES ?= out/captures
 SLICE ?= out/slice
 MINUTES ?= 8
@@ -46,7 +46,7 @@ gpu: $(VENV)/ready
 	$(BIN)/pytest tests/gpu
 	$(BIN)/python benchmarks/chunk.py
 	$(BIN)/python benchmarks/training.py --batch 32 192 --seconds 3
-	test ! -d $(CAPTURES) || DYNCITY=$(BIN)/dyncity \
+	test ! -d $(CAPTURES) || DYNCITY=$(BIN)/dyncity WEIGHTS=models/dyncity_models/weights/anchored \
 		configs/anchored/gpu/slice.sh $(CAPTURES) $(SLICE) $(MINUTES)
 
 format: $(VENV)/ready

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to the bundled weights: record, train the autoencoder, encode, train the transformer, evaluate.
+# From nothing to weights on two CPU cores: record, train the autoencoder, encode, train the transformer, evaluate.
 # Usage: configs/anchored/recipe.sh CARLA_TOWNS OUT
 #   CARLA_TOWNS  folder with Town01.xodr, Town02.xodr and Town04.xodr of CARLA
 #   OUT          folder for recordings, latents, runs; a step whose result is there is not done again

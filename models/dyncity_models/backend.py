@@ -24,7 +24,7 @@ from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_models.reference_backend import ReferenceBackend
 from dyncity_models.reference_checkpoint import load_reference
 from dyncity_models.reference_pipeline import ReferencePipeline
-from dyncity_models.region import known_latents, settled, taught, with_region
+from dyncity_models.region import known_latents, settled, standing_vehicles, taught, with_region
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
@@ -94,6 +94,9 @@ class TorchBackend:
         memory = self._memory(conditions.continuation, planar, heights_m)
         if region is not None:
             memory = taught(memory, region, planar, heights_m)
+            if conditions.layout is None and conditions.continuation is None and "layout" in self.info.conditions:
+                standing = standing_vehicles(region, planar, self.config.autoencoder.grid_half_extent_m)
+                conditions = replace(conditions, layout=standing)
 
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid)

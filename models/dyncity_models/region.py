@@ -14,8 +14,9 @@ from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.inpainting import KnownLatents
-from dyncity_models.hexplane import Planes, invert, sampling_grid
+from dyncity_models.hexplane import Planes, cell_centres, compose, invert, sampling_grid, transform
 from dyncity_models.memory import DriveMemory
+from dyncity_sim.domain.conditions import VehicleLayout
 from dyncity_sim.domain.occupancy import OccupancySequence
 
 KNOWN_SHARE = 0.95
@@ -49,6 +50,30 @@ def taught(
 def with_region(labels: UInt8[np.ndarray, "T X Y Z"], region: OccupancySequence | None) -> UInt8[np.ndarray, "T X Y Z"]:
     """Labels with the known cells of a region, if there is one, as they are known."""
     return labels if region is None else np.where(_known(region), region.labels, labels).astype(np.uint8)
+
+
+def standing_vehicles(
+    region: OccupancySequence, planar: Float64[np.ndarray, "T 3"], half_extent_m: float
+) -> VehicleLayout | None:
+    """The vehicles of one known frame where they would be in all frames if they stood.
+
+    One frame says where vehicles are and nothing of how they move, so that nothing in the planes over time is settled.
+
+    Returns:
+        None for a region that is not one whole frame.
+    """
+    known = _known(region)
+    frames = np.flatnonzero(known.any(axis=(1, 2, 3)))
+    if len(frames) != 1 or known[frames[0]].mean() < KNOWN_SHARE:
+        return None
+    cells = VehicleLayout.of(region).cells[frames[0]]
+    poses = torch.from_numpy(planar)
+    known_from_ego = compose(invert(poses[frames[0]]).expand_as(poses), poses)
+    points = transform(known_from_ego[:, None, None], cell_centres(len(cells), half_extent_m).double()).numpy()
+    index = np.floor((points + half_extent_m) * (len(cells) / (2 * half_extent_m))).astype(np.int64)
+    inside = ((index >= 0) & (index < len(cells))).all(axis=-1)
+    x, y = np.moveaxis(index.clip(0, len(cells) - 1), -1, 0)
+    return VehicleLayout(cells[x, y] & inside)
 
 
 def known_latents(values: Planes, masks: Planes, resamples: int) -> KnownLatents | None:

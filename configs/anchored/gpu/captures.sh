@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Captures to train on with a GPU: about 260,000 frames in 13 MB, 35 minutes of two cores.
+# The captures that the bundled weights were trained on: about 260,000 frames in 13 MB, 35 minutes of two cores.
 # Usage: configs/anchored/gpu/captures.sh CARLA_TOWNS OUT
 #   CARLA_TOWNS  folder with Town01.xodr, Town02.xodr, Town04.xodr and Town06.xodr of CARLA
 #   OUT          folder for captures; what is there is not made again

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Scores of weights made by slice.sh: held-out recordings of Town02, plans of what the autoencoder was trained on.
+# The figures of the model card: held-out recordings of Town02, plans of what the autoencoder was trained on.
 # Usage: configs/anchored/gpu/evaluate.sh CARLA_TOWNS CAPTURES OUT [WEIGHTS]
 #   CARLA_TOWNS  folder with Town02.xodr of CARLA
 #   CAPTURES     what captures.sh made

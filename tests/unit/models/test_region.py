@@ -7,8 +7,10 @@ from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.hexplane import Planes
 from dyncity_models.memory import DriveMemory
-from dyncity_models.region import known_latents, settled, taught, with_region
+from dyncity_models.region import known_latents, settled, standing_vehicles, taught, with_region
+from scipy.ndimage import binary_dilation
 
+from dyncity_sim.domain.conditions import VehicleLayout
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -166,3 +168,26 @@ def test_nothing_is_imposed_where_no_latent_is_settled_or_all_are():
     assert known.resamples == 3
     assert torch.equal(values.shaped(known.mask).tx, torch.ones(1, 2, 2, 4, dtype=torch.bool))
     assert int(known.mask.sum()) == 16
+
+
+def test_vehicles_of_one_known_frame_stand_where_they_are_while_the_ego_drives(build_street, street_actor):
+    street = build_street(16, 6.0, [street_actor(12.0, 3.6)])
+    observed = np.zeros(street.labels.shape, dtype=np.bool_)
+    observed[4] = True
+    region = replace(street, observed=observed)
+    layout = standing_vehicles(region, planar_from_poses(street.poses_world_from_ego), 25.6)
+    true = VehicleLayout.of(street).cells
+    assert np.array_equal(layout.cells[4], true[4])
+    for frame in range(16):
+        reach = binary_dilation(true[frame], np.ones((3, 3)))
+        assert layout.cells[frame].any()
+        assert not (layout.cells[frame] & ~reach).any()
+
+
+def test_two_known_frames_or_half_a_frame_say_nothing_of_standing_vehicles(build_street, street_actor):
+    street = build_street(16, 6.0, [street_actor(12.0, 3.6)])
+    planar = planar_from_poses(street.poses_world_from_ego)
+    for known in (np.s_[:2], np.s_[0, :64]):
+        observed = np.zeros(street.labels.shape, dtype=np.bool_)
+        observed[known] = True
+        assert standing_vehicles(replace(street, observed=observed), planar, 25.6) is None
