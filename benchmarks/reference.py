@@ -35,6 +35,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 WANTED = {"encode": 0.6, "decode": 0.95, "guided": 0.8, "train": 0.65}
+PUBLISHED = {"encode": 4.6, "decode": 1.96, "guided": 1.78, "train": 28.4}
+"""Seconds of the published code at official sizes on two cores of another machine, attention in single precision."""
+
 WANTED_MEMORY = {"train": 0.5}
 """Most that ours may take of the plain version's time and memory."""
 
@@ -223,7 +226,8 @@ def measure(name: str, arguments: argparse.Namespace) -> list[str]:
         for one, other in zip(operation.results("ours"), operation.results("plain"), strict=True)
     )
     row = [name, f"{ours:.2f}", f"{plainly:.2f}", f"{ours / plainly:.2f}", f"{WANTED[name]:.2f}"]
-    row += [f"{operations[way]:.1f}" for way in ways]
+    published = f"{ours / PUBLISHED[name]:.2f}" if arguments.size == "official" else "-"
+    row += [published, *(f"{operations[way]:.1f}" for way in ways)]
     if arguments.memory:
         memory = {way: memory_in_fresh_process(name, way, arguments) for way in ways}
         wanted = WANTED_MEMORY.get(name)
@@ -262,13 +266,13 @@ def main() -> None:
     title = (
         f"{arguments.size}, float32, {arguments.threads} threads, {arguments.clock} clock, torch {torch.__version__}"
     )
-    table = Table("operation", "s", "plain s", "ratio", "wanted", "GFLOP", "plain GFLOP", title=title)
+    table = Table("operation", "s", "plain s", "ratio", "wanted", "of published", "GFLOP", "plain GFLOP", title=title)
     for column in (*(["GiB", "plain GiB", "ratio", "wanted"] if arguments.memory else []), "difference"):
         table.add_column(column)
     for name in arguments.operations or WANTED:
         table.add_row(*measure(name, arguments))
         print(f"{name} done", file=sys.stderr)
-    Console(width=140).print(table)
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -110,14 +110,14 @@ class ObservedPipeline(AnchoredPipeline):
     labels: Tensor
     seconds: float
 
-    def generate(self, *arguments: object, **options: object) -> Planes:
+    def generate(self, *arguments: Any, **options: Any) -> Planes:
         started = time.perf_counter()
-        self.planes = super().generate(*arguments, **options)  # type: ignore[arg-type]
+        self.planes = super().generate(*arguments, **options)
         self.seconds = time.perf_counter() - started
         return self.planes
 
-    def decode(self, *arguments: object) -> Tensor:
-        self.labels = super().decode(*arguments)  # type: ignore[arg-type]
+    def decode(self, *arguments: Any) -> Tensor:
+        self.labels = super().decode(*arguments)
         return self.labels
 
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
 from dyncity_sim.domain.frames import inverse, poses_from_planar, transform_points
 from dyncity_sim.domain.grid import CARLASC_GRID, LIDAR_HEIGHT_M
 from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC
 
 ROAD_HALF_WIDTH_M = 5.25
@@ -108,3 +111,37 @@ def build_street() -> Callable[..., OccupancySequence]:
 def street_actor() -> type[StreetActor]:
     """The class of the street's actors."""
     return StreetActor
+
+
+@pytest.fixture(scope="session")
+def write_recording() -> Callable[..., Path]:
+    """A function that writes recordings of a drive over one unchanging grid around the ego."""
+
+    def write(
+        folder: Path,
+        labels: np.ndarray,
+        counts: np.ndarray,
+        frames: int,
+        speed_mps: float = 5.0,
+        yaw_rate_radps: float = 0.0,
+        lengths: Sequence[int] = (),
+    ) -> Path:
+        """Raw labels and counts of every frame; ``lengths`` are those of further drives, cut from the first."""
+        drive = [
+            RecordedFrame(
+                labels,
+                counts,
+                np.zeros(CARLASC_GRID.shape, np.uint16),
+                (),
+                poses_from_planar(np.array([speed_mps, 0.0, yaw_rate_radps]) * 0.1 * frame, LIDAR_HEIGHT_M),
+                FRAME_US * frame,
+                CARLASC_GRID,
+            )
+            for frame in range(frames)
+        ]
+        with RecordingWriter(folder, RecordingMeta("m", 0, CARLASC_GRID, "(c) map [makers]", "s")) as writer:
+            for length in (frames, *lengths):
+                writer.write_drive(drive[:length])
+        return folder
+
+    return write

@@ -193,13 +193,14 @@ class Conditions:
 
 
 def _check_region(region: OccupancySequence, plan: EgoPlan | None) -> None:
-    known = region.observed is None or region.observed.all()
-    if known or not region.observed.any():  # type: ignore[union-attr]
+    wanted = "some cells that are known and some that are not"
+    if region.observed is None or region.observed.all():
         raise InvalidInputError(
-            "known_region.observed",
-            "a mask that covers every cell" if known else "a mask that covers no cell",
-            "some cells that are known and some that are not",
-            "There is nothing to generate." if known else "Leave the known region out.",
+            "known_region.observed", "a mask that covers every cell", wanted, "There is nothing to generate."
+        )
+    if not region.observed.any():
+        raise InvalidInputError(
+            "known_region.observed", "a mask that covers no cell", wanted, "Leave the known region out."
         )
     if plan is None:
         return

@@ -112,8 +112,8 @@ class OccupancyGeneratorServicer(generator_pb2_grpc.OccupancyGeneratorServicer):
         A request without a continuation goes on from ``before``, if the weights can.
         """
         model = self._engine.info
-        taxonomy = model.taxonomy
-        conditions = codec.conditions_from_proto(request.conditions, {taxonomy.id: taxonomy})
+        taxonomies = {model.taxonomy.id: model.taxonomy}
+        conditions = await asyncio.to_thread(codec.conditions_from_proto, request.conditions, taxonomies)
         options = codec.options_from_proto(request.options)
         encoding = codec.encoding_from_proto(request.encoding, "encoding", absent=VoxelEncoding.ZSTD)
         if conditions.continuation is None and "continuation" in model.conditions:

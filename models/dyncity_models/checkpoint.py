@@ -16,6 +16,7 @@ from torch import nn
 from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.anchored.transformer import DiffusionTransformer
 from dyncity_models.config import AnchoredConfig
+from dyncity_models.family import described_as
 from dyncity_models.normalisation import Normalisation
 from dyncity_sim.errors import CheckpointError, ConfigError
 
@@ -66,26 +67,8 @@ def load_model(folder: Path) -> AnchoredModel:
     Raises:
         CheckpointError: the folder, a file or a tensor is missing, truncated, or of another model.
     """
-    description = folder / "model.json"
-    if not description.is_file():
-        raise CheckpointError(
-            "weights",
-            str(folder),
-            "a folder with model.json",
-            "Train one, or leave --weights out to use the bundled ones.",
-        )
-    try:
-        described = json.loads(description.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError("weights", f"{description}: {error}", "valid JSON") from error
-    found = described if isinstance(described, dict) else {}
-    if found.get("format") != FORMAT or found.get("family") != "anchored" or "config" not in found:
-        raise CheckpointError(
-            "weights",
-            f"format {found.get('format')} of family {found.get('family')!r} in {description}",
-            f"format {FORMAT} of family 'anchored'",
-        )
-    config = _config(described["config"], description)
+    described = described_as(folder, "anchored", FORMAT)
+    config = _config(described.get("config"), folder / "model.json")
     autoencoder = Autoencoder(config.autoencoder)
     digest = hashlib.sha256(json.dumps(described["config"], sort_keys=True).encode())
     _read_tensors(folder / "autoencoder.safetensors", autoencoder, digest)

@@ -1,7 +1,8 @@
-"""Which model family a folder of weights is of."""
+"""What ``model.json`` says of a folder of weights."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from dyncity_sim.errors import CheckpointError
 
@@ -14,16 +15,41 @@ def family_of(weights: Path) -> str:
     Raises:
         CheckpointError: no weights, damaged ones, or those of a family that is unknown.
     """
+    family = _read(weights).get("family")
+    if family not in FAMILIES:
+        raise CheckpointError(
+            "weights", f"family {family!r} in {weights / 'model.json'}", f"one of {', '.join(FAMILIES)}"
+        )
+    return str(family)
+
+
+def described_as(weights: Path, family: str, version: int) -> dict[str, Any]:
+    """All that is said of weights of one family, in one version of its format.
+
+    Raises:
+        CheckpointError: no weights, damaged ones, or those of another family or version.
+    """
+    found = _read(weights)
+    if found.get("format") != version or found.get("family") != family:
+        raise CheckpointError(
+            "weights",
+            f"format {found.get('format')} of family {found.get('family')!r} in {weights / 'model.json'}",
+            f"format {version} of family {family!r}",
+        )
+    return found
+
+
+def _read(weights: Path) -> dict[str, Any]:
     file = weights / "model.json"
     try:
         described = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(
-            "weights", f"no model.json in {weights}", "a folder that dyncity train or import-checkpoint wrote"
+            "weights",
+            f"no model.json in {weights}",
+            "a folder that dyncity train or import-checkpoint wrote",
+            "Train one, or leave --weights out to use the bundled ones.",
         ) from error
     except ValueError as error:
         raise CheckpointError("weights", f"{file}: {error}", "valid JSON") from error
-    family = described.get("family") if isinstance(described, dict) else None
-    if family not in FAMILIES:
-        raise CheckpointError("weights", f"family {family!r} in {file}", f"one of {', '.join(FAMILIES)}")
-    return family
+    return described if isinstance(described, dict) else {}

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from dyncity_models.family import described_as
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import (
     ReferenceAutoencoderConfig,
@@ -84,22 +85,7 @@ def load_reference(folder: Path) -> ReferenceModel:
     Raises:
         CheckpointError: the folder, a file or a tensor is missing, truncated, or of another model.
     """
-    file = folder / "model.json"
-    if not file.is_file():
-        raise CheckpointError(
-            "weights", f"no model.json in {folder}", "a folder that dyncity train or import-checkpoint wrote"
-        )
-    try:
-        described = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError("weights", f"{file}: {error}", "valid JSON") from error
-    found = described if isinstance(described, dict) else {}
-    if found.get("format") != FORMAT or found.get("family") != FAMILY:
-        raise CheckpointError(
-            "weights",
-            f"format {found.get('format')} of family {found.get('family')!r} in {file}",
-            f"format {FORMAT} of family {FAMILY!r}",
-        )
+    file, found = folder / "model.json", described_as(folder, FAMILY, FORMAT)
     config = _config(found.get("config"), file)
     try:
         convention = convention_named(str(found.get("convention")))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import Sampler, noise_from
+from dyncity_models.execution import Execution
 from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.guidance import GuidedTransformer
 from dyncity_models.reference.planes import pack, rollout_mask, unpack
@@ -16,26 +17,35 @@ from dyncity_sim.errors import CheckpointError
 
 
 class ReferencePipeline:
-    """Generates, encodes and decodes chunks as rollouts, in single precision.
+    """Generates, encodes and decodes chunks as rollouts, in single precision unless ``execution`` says otherwise.
 
     Latents are used as they come from the autoencoder, not normalised, as published.
 
     Args:
         model: loaded weights.
         device: where to run.
+        execution: precision, memory format, compilation, CUDA graphs and attention kernel of its networks.
+
+    Raises:
+        CheckpointError: an autoencoder without a transformer.
+        ConfigError: the device cannot run that way.
     """
 
-    def __init__(self, model: ReferenceModel, device: torch.device) -> None:
+    def __init__(self, model: ReferenceModel, device: torch.device, execution: Execution | None = None) -> None:
         if model.transformer is None:
             raise CheckpointError("weights", "an autoencoder without a transformer", "weights of both")
         self.model, self.device = model, device
-        self.autoencoder, self.transformer = model.autoencoder.to(device), model.transformer.to(device)
+        self.execution = execution or Execution()
+        self.autoencoder = self.execution.prepare(model.autoencoder, device)
+        self.transformer = self.execution.prepare(model.transformer, device)
+        self._encode = self.execution.run(lambda labels: pack(self.autoencoder.encode(labels)[0]), device)
+        self._decode = self.execution.run(self._decoded, device)
         self.mask = rollout_mask(model.config.autoencoder).to(device)
 
     @torch.inference_mode()
     def encode(self, labels_BTXYZ: UInt8[Tensor, "B T X Y Z"]) -> Float[Tensor, "B C H W"]:
         """Rollouts of observed chunks, whose means stand for them."""
-        return pack(self.autoencoder.encode(labels_BTXYZ.to(self.device))[0])
+        return self._encode(labels_BTXYZ.to(self.device))
 
     def generate(
         self,
@@ -73,11 +83,15 @@ class ReferencePipeline:
         known: KnownLatents | None = None,
     ) -> Float[Tensor, "B C H W"]:
         """Rollouts from noise that is given; their padding is empty."""
-        predict = GuidedTransformer(self.transformer, conditions, scales)
+        guided = GuidedTransformer(self.transformer, conditions, scales)
+        predict = self.execution.run(guided.__call__, self.device)
         return sampler.sample(predict, noise, draw, checkpoint, known).where(self.mask, 0.0)
 
     @torch.inference_mode()
     def decode(self, rollout: Float[Tensor, "B C H W"]) -> UInt8[Tensor, "B T X Y Z"]:
         """Labels of every frame."""
+        return self._decode(rollout).to(torch.uint8)
+
+    def _decoded(self, rollout: Float[Tensor, "B C H W"]) -> UInt8[Tensor, "B T X Y Z"]:
         planes = unpack(rollout, self.model.config.autoencoder)
         return torch.cat(list(self.autoencoder.decode_labels(planes)), dim=1)

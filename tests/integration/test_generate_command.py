@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,33 +10,16 @@ import pytest
 from PIL import Image as PillowImage
 
 from dyncity_sim.cli.main import main
-from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
-from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import CARLASC_GRID
-from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recording(tmp_path_factory: pytest.TempPathFactory, write_recording: Callable[..., Path]) -> Path:
     labels = np.zeros(CARLASC_GRID.shape, np.uint8)
     labels[:, :, 0] = 7
-    frames = [
-        RecordedFrame(
-            labels,
-            np.ones(CARLASC_GRID.shape, np.float32),
-            np.zeros(CARLASC_GRID.shape, np.uint16),
-            (),
-            poses_from_planar(np.array([0.5 * frame, 0.0, 0.0]), 1.8),
-            100_000 * frame,
-            CARLASC_GRID,
-        )
-        for frame in range(36)
-    ]
-    folder: Path = tmp_path_factory.mktemp("generate") / "rec"
-    with RecordingWriter(folder, RecordingMeta("m", 0, CARLASC_GRID, "(c) map [makers]", "s")) as writer:
-        writer.write_drive(frames)
-    return folder
+    counts = np.ones(CARLASC_GRID.shape, np.float32)
+    return write_recording(tmp_path_factory.mktemp("generate") / "rec", labels, counts, 36)
 
 
 def test_it_writes_chunks_a_description_a_picture_and_a_page(

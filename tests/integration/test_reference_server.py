@@ -1,10 +1,5 @@
 """The family reference behind a real server process: over the wire it gives what it gives in this process."""
 
-import os
-import re
-import subprocess
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +21,6 @@ from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference_checkpoint import save_reference
 
 from dyncity_sim.cli.main import main
-from dyncity_sim.client import DyncityClient
 from dyncity_sim.domain.conditions import Command, Conditions, EgoPlan, SamplingOptions, VehicleLayout
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.occupancy import OccupancySequence
@@ -62,30 +56,9 @@ def weights(tmp_path_factory):
     return folder
 
 
-@contextmanager
-def served(folder):
-    command = [sys.executable, "-m", "dyncity_sim.cli.main", "serve", "--backend", "torch", "--port", "0"]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    with subprocess.Popen(
-        [*command, "--weights", str(folder), "--threads", "1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        try:
-            line = process.stdout.readline()
-            match = re.fullmatch(r"SERVING (\S+) on (127\.0\.0\.1:\d+)\n", line)
-            assert match, line + process.stderr.read()
-            with DyncityClient(match[2], timeout_s=PATIENCE_S) as client:
-                yield client
-        finally:
-            process.kill()
-
-
 @pytest.fixture(scope="module")
-def client(weights):
-    with served(weights) as client:
+def client(served, weights):
+    with served("--weights", str(weights), "--threads", "1") as client:
         yield client
 
 
@@ -163,10 +136,10 @@ def test_what_does_not_fit_is_refused_over_the_wire_by_name(client):
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="no folder shared/golden beside the checkout")
-def test_a_published_run_is_imported_by_command_and_served(tmp_path):
+def test_a_published_run_is_imported_by_command_and_served(served, tmp_path):
     run = GOLDEN / "tiny_b" / "ckpts" / "TINY_B_DIT"
     assert main(["import-checkpoint", str(run), "--out", str(tmp_path / "city"), "--heads", "4"]) == 0
-    with served(tmp_path / "city") as client:
+    with served("--weights", str(tmp_path / "city"), "--threads", "1") as client:
         info = client.model_info()
         assert (info.family, len(info.taxonomy), info.frames_per_chunk) == ("reference", 23, 8)
         chunk = client.generate(Conditions(command=Command.FORWARD), SamplingOptions(seed=1, steps=4))

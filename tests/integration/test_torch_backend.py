@@ -1,10 +1,5 @@
 """The torch backend behind a real server process: over the wire it gives what it gives in this process."""
 
-import os
-import re
-import subprocess
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +19,6 @@ from dyncity_models.config import (
 from dyncity_models.normalisation import Normalisation
 from dyncity_models.pipeline import AnchoredPipeline
 
-from dyncity_sim.client import DyncityClient
 from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions
 from dyncity_sim.errors import InvalidInputError
 
@@ -63,25 +57,8 @@ def backend(weights):
     return TorchBackend(AnchoredPipeline(load_model(weights), torch.device("cpu")))
 
 
-@contextmanager
-def served(*arguments):
-    command = [sys.executable, "-m", "dyncity_sim.cli.main", "serve", "--backend", "torch", "--port", "0", *arguments]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        try:
-            line = process.stdout.readline()
-            match = re.fullmatch(r"SERVING (\S+) on (127\.0\.0\.1:\d+)\n", line)
-            assert match, line + process.stderr.read()
-            with DyncityClient(match[2], timeout_s=PATIENCE_S) as client:
-                yield client
-        finally:
-            process.kill()
-
-
 @pytest.fixture(scope="module")
-def client(weights):
+def client(served, weights):
     with served("--weights", str(weights), "--threads", "1") as client:
         yield client
 
@@ -134,7 +111,7 @@ def test_a_stream_gives_what_the_same_calls_give_bit_for_bit(client, build_stree
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_stream_over_the_bundled_weights_gives_what_calls_give_bit_for_bit(build_street):
+def test_a_stream_over_the_bundled_weights_gives_what_calls_give_bit_for_bit(served, build_street):
     street = build_street(48, 7.0)
     plans = [plan_of(street[start : start + 16]) for start in (16, 32)]
     options = [SamplingOptions(seed=seed, steps=2) for seed in (5, 6)]

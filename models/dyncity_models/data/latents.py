@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Generic, NotRequired, Protocol, TypedDict, TypeVar
+from typing import Generic, NotRequired, Protocol, TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class Latents:
         values = {name: array[index] for name, array in self._arrays.items()}
         if "layout" in values:
             values["layout"] = _unpacked(values["layout"])
-        return LatentSample(**{n: v if n == "command" else v.float() for n, v in values.items()})  # type: ignore[typeddict-item]
+        return cast(LatentSample, {n: v if n == "command" else v.float() for n, v in values.items()})
 
 
 def _unpacked(packed: UInt8[Tensor, "*S N8"]) -> Bool[Tensor, "*S N"]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -105,4 +105,4 @@ class ReferenceLatents:
         chosen = {name: array[index] for name, array in self._arrays.items()}
         for name in ("rollout", "hexplane"):
             chosen[name] = chosen[name].float()
-        return ReferenceSample(**chosen)  # type: ignore[typeddict-item]
+        return cast(ReferenceSample, chosen)

@@ -1,7 +1,6 @@
 """Arrays of encoded chunks as flat files, written while they are made."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.files import write_text
 
 DESCRIPTION = "latents.json"
 """Written last: a folder that has it is whole."""
@@ -46,6 +46,4 @@ def write_rows(folder: Path, total: int, parts: Iterable[dict[str, np.ndarray]])
 
 def write_description(folder: Path, described: object) -> None:
     """Say what the rows are."""
-    partial = folder / f"{DESCRIPTION}.partial"
-    partial.write_text(json.dumps(described, indent=2), encoding="utf-8")
-    os.replace(partial, folder / DESCRIPTION)
+    write_text(json.dumps(described, indent=2), folder / DESCRIPTION)

@@ -1,6 +1,5 @@
 """What one step of autoencoder training does."""
 
-import lightning
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -8,16 +7,16 @@ from torch import Tensor
 
 from dyncity_models.anchored.autoencoder import Autoencoder, kl_divergence, sample_posterior
 from dyncity_models.data.autoencoder_batches import AutoencoderSample
-from dyncity_models.evaluation.scores import confusion_matrix, mean_iou
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.training.config import AutoencoderTrainingConfig
 from dyncity_models.training.draws import step_generator
 from dyncity_models.training.losses import lovasz_on_observed, moved_cells, sampled_cross_entropy
-from dyncity_models.training.schedule import warm_up_constant_decay
+from dyncity_models.training.schedule import scheduled
+from dyncity_models.training.scored_task import ScoredTask
 from dyncity_sim.domain.taxonomy import CARLASC
 
 
-class AutoencoderTask(lightning.LightningModule):
+class AutoencoderTask(ScoredTask):
     """Class-weighted cross entropy on the dense truth, Lovasz on observed cells, KL on the planes.
 
     Args:
@@ -26,12 +25,11 @@ class AutoencoderTask(lightning.LightningModule):
     """
 
     def __init__(self, config: AutoencoderTrainingConfig, class_shares: Float[Tensor, " K"]) -> None:
-        super().__init__()
+        super().__init__(config.model.classes)
         self.config = config
         self.autoencoder = Autoencoder(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = (class_shares.max() / class_shares.clamp(min=1e-9)) ** (1 / 3)
         self.register_buffer("class_weights", weights.clamp(max=config.loss.class_weight_cap))
-        self.confusion = torch.zeros(config.model.classes, config.model.classes, dtype=torch.int64)
 
     def training_step(self, batch: AutoencoderSample, index: int) -> Tensor:
         """Loss of a batch of chunks."""
@@ -67,18 +65,7 @@ class AutoencoderTask(lightning.LightningModule):
         poses = canvas_poses(batch["planar"], self.config.model.canvas.anchor_frame)
         means, _ = self.autoencoder.encode(batch["tokens"], poses)
         logits = self.autoencoder.decode(means, poses, batch["frames"])
-        predicted = logits.argmax(dim=-1)
-        seen = batch["observed"]
-        counted = confusion_matrix(batch["labels"][seen], predicted[seen], self.config.model.classes)
-        self.confusion += counted.cpu()
-
-    def on_validation_epoch_start(self) -> None:
-        """Start counting afresh."""
-        self.confusion.zero_()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the mean IoU over present classes, free excluded, observed cells."""
-        self.log("miou", 100 * mean_iou(self.confusion), prog_bar=True)
+        self.count(batch["labels"], logits.argmax(dim=-1), batch["observed"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with warm-up, a constant phase and a linear decay."""
@@ -86,10 +73,4 @@ class AutoencoderTask(lightning.LightningModule):
         optimiser = torch.optim.AdamW(
             self.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=options.weight_decay
         )
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {
-                "scheduler": warm_up_constant_decay(optimiser, options, self.config.run.most_minutes),
-                "interval": "step",
-            },
-        }
+        return scheduled(optimiser, options, self.config.run)

@@ -16,7 +16,7 @@ from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference.planes import rollout_mask
 from dyncity_models.training.draws import step_generator
 from dyncity_models.training.reference_config import ReferenceTransformerTrainingConfig
-from dyncity_models.training.schedule import warm_up_constant_decay
+from dyncity_models.training.schedule import scheduled
 
 
 class ReferenceTransformerTask(lightning.LightningModule):
@@ -89,13 +89,7 @@ class ReferenceTransformerTask(lightning.LightningModule):
         options = self.config.optimiser
         trained = [parameter for parameter in self.transformer.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(trained, lr=options.lr, weight_decay=options.weight_decay)
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {
-                "scheduler": warm_up_constant_decay(optimiser, options, self.config.run.most_minutes),
-                "interval": "step",
-            },
-        }
+        return scheduled(optimiser, options, self.config.run)
 
 
 def conditions_of(batch: ReferenceSample) -> ReferenceConditions:

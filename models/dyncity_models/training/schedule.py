@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from time import monotonic
 
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from dyncity_models.training.config import OptimiserConfig
+from dyncity_models.training.config import OptimiserConfig, RunConfig
 
 
 def warm_up_constant_decay(
@@ -30,3 +31,9 @@ def warm_up_constant_decay(
         return 1.0 - progress * (1.0 - config.final_lr_share)
 
     return LambdaLR(optimiser, factor)
+
+
+def scheduled(optimiser: Optimizer, options: OptimiserConfig, run: RunConfig) -> OptimizerLRScheduler:
+    """An optimiser whose learning rate is set at every step."""
+    schedule = warm_up_constant_decay(optimiser, options, run.most_minutes)
+    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

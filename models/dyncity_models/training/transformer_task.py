@@ -18,7 +18,7 @@ from dyncity_models.normalisation import Normalisation
 from dyncity_models.training.config import TransformerTrainingConfig
 from dyncity_models.training.draws import step_generator
 from dyncity_models.training.optimiser import MuonAdamW, split_parameters
-from dyncity_models.training.schedule import warm_up_constant_decay
+from dyncity_models.training.schedule import scheduled
 
 
 class TransformerTask(lightning.LightningModule):
@@ -128,10 +128,4 @@ class TransformerTask(lightning.LightningModule):
         options = self.config.optimiser
         matrices, others = split_parameters(self.transformer.blocks, self.transformer)
         optimiser = MuonAdamW(matrices, others, options.lr, options.weight_decay)
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {
-                "scheduler": warm_up_constant_decay(optimiser, options, self.config.run.most_minutes),
-                "interval": "step",
-            },
-        }
+        return scheduled(optimiser, options, self.config.run)

@@ -1,5 +1,6 @@
 """Claims about ``dyncity inspect``."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,39 +8,20 @@ import pytest
 from PIL import Image as PillowImage
 
 from dyncity_sim.cli.main import main
-from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
-from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import CARLASC_GRID
-from dyncity_sim.domain.recording import RecordedFrame
 
 ROAD, VEHICLE = 7, 10
 
 
 @pytest.fixture
-def recording(tmp_path: Path) -> Path:
+def recording(tmp_path: Path, write_recording: Callable[..., Path]) -> Path:
     """A drive of 17 frames to the left over a road of which half is seen, and one frame more."""
     labels = np.zeros(CARLASC_GRID.shape, np.uint8)
     labels[:, :, 0] = ROAD
     labels[80:90, 60:65, 1:4] = VEHICLE
     counts = np.ones(CARLASC_GRID.shape, np.float32)
     counts[:64] = 0
-    frames = [
-        RecordedFrame(
-            labels,
-            counts,
-            np.zeros(CARLASC_GRID.shape, np.uint16),
-            (),
-            poses_from_planar(np.array([0.8 * frame, 0.0, 0.03 * frame]), 1.8),
-            100_000 * frame,
-            CARLASC_GRID,
-        )
-        for frame in range(17)
-    ]
-    folder = tmp_path / "rec"
-    with RecordingWriter(folder, RecordingMeta("m", 0, CARLASC_GRID, "(c) map [makers]", "s")) as writer:
-        writer.write_drive(frames)
-        writer.write_drive(frames[:1])
-    return folder
+    return write_recording(tmp_path / "rec", labels, counts, 17, 8.0, 0.3, lengths=(1,))
 
 
 @pytest.fixture

@@ -1,5 +1,10 @@
 """Real classes of the family at tiny widths, with random weights, and recordings of the synthetic street."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +28,10 @@ from dyncity_models.data.clips import Clip
 from dyncity_models.hexplane import Planes
 from dyncity_models.normalisation import Normalisation
 from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_models.training.run import resumed_step
 from torch import nn
 
+from dyncity_sim.config import save_config
 from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import planar_from_poses, poses_from_planar
@@ -37,6 +44,8 @@ RAW_FROM_MERGED = np.array([np.argmax(label == MERGED_FROM_RAW) for label in ran
 """One raw label of each merged label."""
 
 STATISTICS = {f"{p}_{m}": [v] * 8 for p in ("xy", "tx", "ty") for m, v in (("mean", 0.1), ("std", 0.7))}
+
+PATIENCE_S = 120.0
 
 WITH_LAYOUT = ("continuation", "plan", "layout", "command")
 """Conditions of weights that take a layout of vehicles."""
@@ -231,3 +240,27 @@ def occupancy_of() -> Callable[[Clip], OccupancySequence]:
         )
 
     return build
+
+
+@pytest.fixture
+def train_until_killed(tmp_path: Path) -> Callable[..., int]:
+    """A function that runs a stage of many steps as a process and kills it once it has a checkpoint.
+
+    It returns the steps that the checkpoint has behind it.
+    """
+
+    def run(config, stage: str = "vae") -> int:
+        endless = replace(config, optimiser=replace(config.optimiser, steps=100_000))
+        file, log = tmp_path / "run.yaml", tmp_path / "log.txt"
+        save_config(endless, file)
+        command = [sys.executable, "-m", "dyncity_sim.cli.main", "train", stage, "--config", str(file)]
+        with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+            deadline_s = time.monotonic() + PATIENCE_S
+            while resumed_step(config.run) < 4:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline_s, log.read_text()
+                time.sleep(0.1)
+            os.kill(process.pid, signal.SIGKILL)
+        return resumed_step(config.run)
+
+    return run

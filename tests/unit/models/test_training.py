@@ -1,11 +1,6 @@
 """Training from a recording to weights; a killed run goes on from its newest checkpoint."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +25,7 @@ from dyncity_models.training.transformer_task import TransformerTask
 from torch import nn
 
 from dyncity_sim.cli.main import main
-from dyncity_sim.config import load_config, save_config
+from dyncity_sim.config import load_config
 from dyncity_sim.domain.conditions import Conditions, SamplingOptions
 from dyncity_sim.errors import ConfigError, InvalidInputError
 
@@ -64,29 +59,14 @@ def exported(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def train_until_killed(config, folder):
-    """Start a run as a process and kill it once it has a checkpoint."""
-    save_config(config, folder / "run.yaml")
-    command = [sys.executable, "-m", "dyncity_sim.cli.main", "train", "vae", "--config", str(folder / "run.yaml")]
-    log = folder / "log.txt"
-    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while resumed_step(config.run) < 4:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline_s, log.read_text()
-            time.sleep(0.1)
-        os.kill(process.pid, signal.SIGKILL)
-
-
 @pytest.mark.slow
 class TestKilledRun:
     pytestmark = quiet_lightning
 
     def test_goes_on_from_its_checkpoint_to_the_last_step_and_a_finished_one_stays_as_it_is(
-        self, autoencoder_run, tmp_path
+        self, autoencoder_run, train_until_killed, tmp_path
     ):
-        train_until_killed(autoencoder_run, tmp_path)
-        done = resumed_step(autoencoder_run.run)
+        done = train_until_killed(autoencoder_run)
         assert done >= 4
         assert not (tmp_path / "vae" / "export").exists()
 
@@ -102,10 +82,10 @@ class TestKilledRun:
         train_autoencoder(last)
         assert exported(export) == before
 
-    def test_ends_with_the_weights_of_a_run_that_was_not_killed(self, autoencoder_run, tmp_path):
+    def test_ends_with_the_weights_of_a_run_that_was_not_killed(self, autoencoder_run, train_until_killed, tmp_path):
         whole = replace(autoencoder_run, run=replace(autoencoder_run.run, out=str(tmp_path / "whole")))
-        train_until_killed(autoencoder_run, tmp_path)
-        steps = replace(autoencoder_run.optimiser, steps=resumed_step(autoencoder_run.run) + 4, decay_from=1.0)
+        done = train_until_killed(autoencoder_run)
+        steps = replace(autoencoder_run.optimiser, steps=done + 4, decay_from=1.0)
         resumed, undisturbed = (train_autoencoder(replace(r, optimiser=steps)) for r in (autoencoder_run, whole))
         assert exported(resumed) == exported(undisturbed)
 

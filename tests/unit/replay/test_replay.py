@@ -1,5 +1,6 @@
 """Claims about generating along recorded drives, with the null backend in this process."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,10 @@ import pytest
 
 from dyncity_sim.dataset.labelled import OccupancyDataset
 from dyncity_sim.dataset.open import open_dataset
-from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, SamplingOptions, VehicleLayout
-from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.null import NullBackend
 from dyncity_sim.errors import InvalidInputError
@@ -48,29 +46,14 @@ class InProcess:
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> OccupancyDataset:
+def dataset(tmp_path_factory: pytest.TempPathFactory, write_recording: Callable[..., Path]) -> OccupancyDataset:
     """A drive straight on past a standing vehicle; sensors see the front half."""
     labels = np.zeros(CARLASC_GRID.shape, np.uint8)
     labels[:, :, 0] = RAW_ROAD
     labels[80:90, 70:75, 1:4] = RAW_VEHICLE
     counts = np.ones(CARLASC_GRID.shape, np.float32)
     counts[:64] = 0
-    frames = [
-        RecordedFrame(
-            labels,
-            counts,
-            np.zeros(CARLASC_GRID.shape, np.uint16),
-            (),
-            poses_from_planar(np.array([0.5 * frame, 0.0, 0.0]), 1.8),
-            100_000 * frame,
-            CARLASC_GRID,
-        )
-        for frame in range(FRAMES)
-    ]
-    folder: Path = tmp_path_factory.mktemp("replay") / "rec"
-    with RecordingWriter(folder, RecordingMeta("m", 0, CARLASC_GRID, "(c) map", "s")) as writer:
-        writer.write_drive(frames)
-    return open_dataset(folder)
+    return open_dataset(write_recording(tmp_path_factory.mktemp("replay") / "rec", labels, counts, FRAMES))
 
 
 def replayed(

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.backend import load
+from dyncity_models.diffusion.sampling import make_sampler
+from dyncity_models.execution import Execution
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.config import (
     AUTOENCODERS,
     TRANSFORMERS,
@@ -446,3 +449,22 @@ def test_weights_of_carlascs_classes_are_served_in_carlascs_taxonomy(tmp_path):
     backend = ReferenceBackend(ReferencePipeline(load_reference(tmp_path), torch.device("cpu")))
     assert backend.info.taxonomy == CARLASC
     assert backend.info.grid.lower_m == (-12.8, -12.8, -2.0)
+
+
+def test_a_pipeline_under_other_switches_gives_what_plain_float32_gives_up_to_rounding(save_weights, plan):
+    folder = save_weights()
+    plain, half = (
+        ReferencePipeline(load_reference(folder), torch.device("cpu"), execution)
+        for execution in (None, Execution(precision="bf16", channels_last=True))
+    )
+    labels = torch.from_numpy(occupancy_of(ReferenceBackend(plain), plan).labels)[None]
+    rollout, rounded = plain.encode(labels), half.encode(labels)
+    assert rounded.dtype == torch.float32
+    assert 0 < float((rounded - rollout).square().mean().sqrt() / rollout.square().mean().sqrt()) < 3e-2
+    assert (plain.decode(rollout) == half.decode(rollout)).float().mean() > 0.95
+    sampler, scales = make_sampler("ddim", "gaussian", 2), dict.fromkeys(("trajectory", "command"), 2.0)
+    drawn = [
+        pipeline.generate(ReferenceConditions(), torch.Generator().manual_seed(0), sampler, scales)
+        for pipeline in (plain, half)
+    ]
+    assert float((drawn[0] - drawn[1]).square().mean().sqrt() / drawn[0].square().mean().sqrt()) < 0.1

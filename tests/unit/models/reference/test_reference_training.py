@@ -1,11 +1,6 @@
 """From data sets to weights of the family reference, by the commands."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +21,6 @@ from dyncity_models.training.reference_stages import (
     train_reference_autoencoder,
     train_reference_transformer,
 )
-from dyncity_models.training.run import resumed_step
 
 from dyncity_sim.cli.main import main
 from dyncity_sim.config import load_config, save_config
@@ -93,22 +87,6 @@ def exported(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def killed_after_a_checkpoint(stage, config, folder):
-    """Run a stage of many steps as a process and kill it once it has a checkpoint; the steps that it has behind it."""
-    endless = replace(config, optimiser=replace(config.optimiser, steps=100_000))
-    save_config(endless, folder / "run.yaml")
-    command = [sys.executable, "-m", "dyncity_sim.cli.main", "train", stage, "--config", str(folder / "run.yaml")]
-    log = folder / "log.txt"
-    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while resumed_step(config.run) < 4:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline_s, log.read_text()
-            time.sleep(0.1)
-        os.kill(process.pid, signal.SIGKILL)
-    return resumed_step(config.run)
-
-
 @pytest.mark.slow
 class TestStages:
     pytestmark = quiet_lightning
@@ -153,8 +131,10 @@ class TestStages:
         with pytest.raises(InvalidInputError, match="latents of"):
             train_reference_transformer(replace(config, autoencoder=str(weights)))
 
-    def test_of_an_autoencoder_killed_and_resumed_end_as_one_that_was_not(self, autoencoder_run, tmp_path):
-        done = killed_after_a_checkpoint("vae", autoencoder_run, tmp_path)
+    def test_of_an_autoencoder_killed_and_resumed_end_as_one_that_was_not(
+        self, autoencoder_run, train_until_killed, tmp_path
+    ):
+        done = train_until_killed(autoencoder_run)
         steps = replace(autoencoder_run.optimiser, steps=done + 3, decay_from=1.0)
         whole = replace(autoencoder_run.run, out=str(tmp_path / "whole"))
         resumed, undisturbed = (
@@ -164,12 +144,12 @@ class TestStages:
         assert exported(resumed) == exported(undisturbed)
 
     def test_of_a_transformer_killed_and_resumed_end_as_one_that_was_not(
-        self, autoencoder_run, build_transformer_run, recording, tmp_path
+        self, autoencoder_run, build_transformer_run, train_until_killed, recording, tmp_path
     ):
         autoencoder = train_reference_autoencoder(autoencoder_run)
         encode_for_reference([recording], autoencoder, tmp_path / "latents", 0, 2)
         config = build_transformer_run(autoencoder, tmp_path / "latents")
-        done = killed_after_a_checkpoint("dit", config, tmp_path)
+        done = train_until_killed(config, "dit")
         steps = replace(config.optimiser, steps=done + 3, decay_from=1.0)
         whole = replace(config.run, out=str(tmp_path / "whole"))
         resumed, undisturbed = (
