@@ -263,6 +263,7 @@ function show(frame) {
     const move = after.clone().multiply(before.clone().invert());
     camera.position.applyMatrix4(move);
     controls.target.applyMatrix4(move);
+    camera.lookAt(controls.target);
   }
   state.frame = frame;
   const built = views.map(view => view.show(frame, visible));

@@ -131,14 +131,39 @@ def test_a_browser_plays_the_page(street: OccupancySequence, scene: Scene, tmp_p
     assert faces == [exposed_faces(street.labels[2])] * 2
 
     browse(page, "play=0&frame=2", tmp_path, f"--screenshot={tmp_path / 'shot.png'}")
-    with Image.open(tmp_path / "shot.png") as shot:
-        red, green, blue = np.asarray(shot.convert("RGB")).astype(int).transpose(2, 0, 1)
+    red, green, blue = channels(tmp_path / "shot.png")
     vehicle = (blue > red + 60) & (blue > green + 40)
     half = vehicle.shape[1] // 2
     assert vehicle[:, :half].sum() > 100
     assert vehicle[:, half:].sum() > 100
+    assert on_road(tmp_path / "shot.png").sum() > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+def test_the_ego_stays_in_view_while_it_turns_and_the_page_plays(build_street: Build, tmp_path: Path) -> None:
+    street = build_street(frames=16)
+    yaw = np.full(16, 2.0)
+    yaw[0] = 0.0
+    turned = replace(street, poses_world_from_ego=poses_from_planar(np.column_stack([0 * yaw, 0 * yaw, yaw]), 1.8))
+    page = tmp_path / "index.html"
+    write_page(build_page(turned, replace(TEXT, captions=()), turned), page)
+    browse(page, "frame=0", tmp_path, f"--screenshot={tmp_path / 'shot.png'}")
+    road = on_road(tmp_path / "shot.png")
+    for pane in np.split(road, 2, axis=1):
+        assert pane[:, pane.shape[1] // 4 : -pane.shape[1] // 4].sum() > 5_000
+
+
+def channels(picture: Path) -> np.ndarray:
+    """Red, green and blue, ``(3, H, W)``."""
+    with Image.open(picture) as opened:
+        return np.asarray(opened.convert("RGB")).astype(int).transpose(2, 0, 1)
+
+
+def on_road(picture: Path) -> np.ndarray:
+    """Where a picture has the colour of roads, ``(H, W)``."""
     road = CARLASC.palette[CARLASC.index("road")].astype(int)
-    assert ((abs(red - road[0]) < 12) & (abs(green - road[1]) < 12) & (abs(blue - road[2]) < 12)).sum() > 10_000
+    return np.asarray((abs(channels(picture) - road[:, None, None]) < 12).all(axis=0))
 
 
 def exposed_faces(labels: np.ndarray) -> int:
