@@ -9,8 +9,8 @@ from jaxtyping import Int64, Shaped
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
 from dyncity_models.reference.classes import taxonomy_of
-from dyncity_models.reference.conditions import ReferenceConditions
-from dyncity_models.reference.config import CONDITIONS
+from dyncity_models.reference.conditions import ReferenceConditions, known_part
+from dyncity_models.reference.config import CONDITIONS, PUBLISHED_CONDITIONS
 from dyncity_models.reference.planes import pack
 from dyncity_models.reference_continuation import EndedChunk
 from dyncity_models.reference_pipeline import ReferencePipeline
@@ -26,7 +26,7 @@ from dyncity_sim.engine.admission import check_occupancy, check_request
 from dyncity_sim.engine.backend import Checkpoint
 from dyncity_sim.errors import InvalidInputError
 
-NAMES = dict(zip(("plan", "command", "layout", "continuation"), CONDITIONS, strict=True))
+NAMES = dict(zip(("plan", "command", "layout", "continuation", "known_region"), CONDITIONS, strict=True))
 """What requests call each condition of the transformer."""
 
 
@@ -42,7 +42,7 @@ class ReferenceBackend:
 
     @property
     def info(self) -> ModelInfo:
-        """What this model can do; a known region needs nothing of the weights."""
+        """What this model can do; a known region can be imposed on any weights."""
         default, known = self.config.sampling.sampler, self.config.transformer.conditions
         conditions = [n for n in DOMAIN_CONDITIONS if n == "known_region" or NAMES[n] in known]
         if any(cells % LAYOUT_COLUMNS for cells in self.grid.shape[:2]) and "layout" in conditions:
@@ -80,7 +80,7 @@ class ReferenceBackend:
         if conditions.known_region is not None:
             known = self._known(conditions.known_region, options.resamples or sampling.resamples)
         rollout = self.pipeline.generate(
-            self._conditions(conditions, before),
+            self._conditions(conditions, before, known),
             torch.Generator().manual_seed(options.seed),
             sampler,
             scales,
@@ -112,17 +112,18 @@ class ReferenceBackend:
         return ended.packed(self.info.model_id)
 
     def _scales(self, options: SamplingOptions) -> dict[str, float]:
-        """Guidance by the transformer's names; one scale goes for all, as published."""
-        if "known_region" in options.guidance_scales:
+        """Guidance by the transformer's names; one scale goes for all published conditions, as published."""
+        trained = self.config.transformer.conditions
+        if "known_region" in options.guidance_scales and NAMES["known_region"] not in trained:
             raise InvalidInputError(
                 "options.guidance_scales",
                 "'known_region'",
-                "conditions of the transformer",
-                "A known region is imposed on the latents: there is no scale to it.",
+                f"conditions of the transformer: {', '.join(trained)}",
+                "These weights have a known region imposed on their latents, to which there is no scale.",
             )
         scale = self.config.sampling.guidance_scale if options.guidance_scale is None else options.guidance_scale
         named = {NAMES[name]: value for name, value in options.guidance_scales.items()}
-        return dict.fromkeys(CONDITIONS, scale) | named
+        return dict.fromkeys(PUBLISHED_CONDITIONS, scale) | named
 
     def _before(self, continuation: Continuation | None) -> EndedChunk | None:
         config = self.config.autoencoder
@@ -138,9 +139,11 @@ class ReferenceBackend:
         pose, first_us = (np.eye(4), 0) if before is None else (before.pose_world_from_ego, before.time_us + step_us)
         return np.tile(pose, (frames, 1, 1)), first_us + step_us * np.arange(frames, dtype=np.int64)
 
-    def _conditions(self, conditions: Conditions, before: EndedChunk | None) -> ReferenceConditions:
+    def _conditions(
+        self, conditions: Conditions, before: EndedChunk | None, known: KnownLatents | None
+    ) -> ReferenceConditions:
         device = self.pipeline.device
-        trajectory = command = layout = None
+        trajectory = command = layout = region = None
         if conditions.plan is not None:
             made = self.convention.trajectory(conditions.plan.poses_world_from_ego)
             trajectory = torch.from_numpy(made).float()[None].to(device)
@@ -148,7 +151,10 @@ class ReferenceBackend:
             command = torch.tensor([self.convention.number(conditions.command)], device=device)
         if conditions.layout is not None:
             layout = self._turned(conditions.layout.cells).float().to(device)
-        return ReferenceConditions(trajectory, command, layout, None if before is None else before.rollout.to(device))
+        if known is not None and NAMES["known_region"] in self.config.transformer.conditions:
+            region = known_part(known.values, known.mask)
+        hexplane = None if before is None else before.rollout.to(device)
+        return ReferenceConditions(trajectory, command, layout, hexplane, region)
 
     def _known(self, region: OccupancySequence, resamples: int) -> KnownLatents | None:
         """Latents that a region settles, unless it settles none."""

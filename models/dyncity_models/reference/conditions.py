@@ -23,6 +23,8 @@ class ReferenceConditions:
         command: 0 to 3, ``(B,)``.
         layout: 1 where vehicles are, at any resolution, ``(B, T, X, Y)``.
         hexplane: rollout of the chunk before, ``(B, C, H, W)``; its padding is not read.
+        region: rollout of the chunk itself where it is known, 0 elsewhere, and as the last channel where that is; see
+            ``known_part``; ``(B, C + 1, H, W)``.
         dropped: for a condition's name, the samples that must not see it, ``(B,)``.
     """
 
@@ -30,6 +32,7 @@ class ReferenceConditions:
     command: Int64[Tensor, " B"] | None = None
     layout: Float[Tensor, "B T X Y"] | None = None
     hexplane: Float[Tensor, "B C H W"] | None = None
+    region: Float[Tensor, "B C1 H W"] | None = None
     dropped: dict[str, Bool[Tensor, " B"]] | None = None
 
     def without(self, *names: str) -> "ReferenceConditions":
@@ -73,7 +76,7 @@ class ConditionEmbedding(nn.Module):
         super().__init__()
         self.config, self.planes = config, planes
         width, patch = config.width, config.patch
-        self.trajectory = self.command = self.layout = self.hexplane = None
+        self.trajectory = self.command = self.layout = self.hexplane = self.region = None
         if "trajectory" in config.conditions:
             self.trajectory = nn.Sequential(
                 nn.Linear(3 * planes.frames, width),
@@ -89,6 +92,8 @@ class ConditionEmbedding(nn.Module):
             self.layout = nn.Conv2d(planes.frames, 1, patch, stride=patch)
         if "hexplane" in config.conditions:
             self.hexplane = nn.Conv2d(planes.latent_channels, width, patch, stride=patch)
+        if "region" in config.conditions:
+            self.region = nn.Conv2d(planes.latent_channels + 1, width, patch, stride=patch)
 
     def forward(
         self,
@@ -98,7 +103,7 @@ class ConditionEmbedding(nn.Module):
     ) -> EmbeddedConditions:
         """Embed.
 
-        A withheld trajectory or command is 0 after its embedder. A withheld layout or HexPlane is the position
+        A withheld trajectory or command is 0 after its embedder. A withheld layout, HexPlane or region is the position
         embedding alone, which is added to a given one, too.
         """
         everywhere = positions_1LD.new_zeros(1, self.config.width)
@@ -114,6 +119,8 @@ class ConditionEmbedding(nn.Module):
         if self.layout is not None:
             layout = None if conditions.layout is None else self.laid_out(conditions.layout)
             planes.append(self._tokens(self.layout, layout, conditions, "layout"))
+        if self.region is not None:
+            planes.append(self._tokens(self.region, conditions.region, conditions, "region"))
         if not planes:
             return EmbeddedConditions(everywhere, None)
         per_token = sum((plane + positions_1LD for plane in planes), positions_1LD.new_zeros(()))
@@ -133,6 +140,11 @@ class ConditionEmbedding(nn.Module):
         cells_x, cells_y = self.planes.plane_shape("xy")
         resized = F.interpolate(layout_BTXY, size=(cells_x, cells_y), mode="nearest")
         return F.pad(resized, (0, columns - cells_y, 0, rows - cells_x))
+
+
+def known_part(rollout: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B 1 H W"]) -> Float[Tensor, "B C1 H W"]:
+    """The condition ``region`` of a rollout that is known where ``mask`` is set."""
+    return torch.cat([rollout.where(mask, 0.0), mask.to(rollout)], dim=1)
 
 
 def _kept(conditions: ReferenceConditions, name: str, embedded: Tensor) -> Tensor:

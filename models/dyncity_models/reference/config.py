@@ -14,8 +14,11 @@ Part = TypeVar("Part")
 PLANES = ("xy", "xz", "yz", "tx", "ty", "tz")
 """The six planes of a HexPlane, in the order in which the published code keeps them."""
 
-CONDITIONS = ("trajectory", "command", "layout", "hexplane")
-"""Everything a transformer of this family can be conditioned on."""
+PUBLISHED_CONDITIONS = ("trajectory", "command", "layout", "hexplane")
+"""What published transformers can be conditioned on."""
+
+CONDITIONS = (*PUBLISHED_CONDITIONS, "region")
+"""Everything a transformer of this family can be conditioned on; ``region``, latents that are known, is ours."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class ReferenceTransformerConfig:
     width: int = 384
     heads: int = 6
     patch: int = 2
-    conditions: tuple[str, ...] = CONDITIONS
+    conditions: tuple[str, ...] = PUBLISHED_CONDITIONS
     cross_attention: bool = False
 
 

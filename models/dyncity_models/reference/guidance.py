@@ -10,7 +10,7 @@ from dyncity_models.diffusion.guidance import GuidanceChain
 from dyncity_models.reference.conditions import EmbeddedConditions, ReferenceConditions
 from dyncity_models.reference.dit import ReferenceTransformer
 
-CHAIN = ("hexplane", "trajectory", "layout", "command")
+CHAIN = ("region", "hexplane", "trajectory", "layout", "command")
 """Order in which guidance adds conditions; with one scale for all it makes no difference."""
 
 

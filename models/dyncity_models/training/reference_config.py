@@ -5,6 +5,7 @@ from typing import Any
 
 from dyncity_models.reference.config import (
     AUTOENCODERS,
+    CONDITIONS,
     TRANSFORMERS,
     Part,
     ReferenceAutoencoderConfig,
@@ -62,6 +63,7 @@ class ReferenceTransformerTrainingConfig:
         latents: folder written by ``dyncity encode`` from the training data.
         validation_latents: the same from other towns.
         drop: share of samples that each condition is withheld from, independently.
+        drop_region: the same of a known region, which tells so much that most samples should do without.
         sampling: sampler defaults that are exported with the weights.
         initial: folder of weights whose transformer is trained on; empty to start from nothing.
     """
@@ -73,6 +75,7 @@ class ReferenceTransformerTrainingConfig:
     validation_latents: str = "out/latents/validation"
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     drop: float = 0.1
+    drop_region: float = 0.5
     run: RunConfig = field(default_factory=RunConfig)
     sampling: ReferenceSampling = field(default_factory=ReferenceSampling)
     initial: str = ""
@@ -103,13 +106,12 @@ def transformer_of(model: dict[str, Any]) -> ReferenceTransformerConfig:
         ConfigError: an unknown size, condition or key, a value of the wrong type, or heads that do not divide.
     """
     config = _sized(TRANSFORMERS, model)
-    known = ReferenceTransformerConfig().conditions
-    unknown = set(config.conditions) - set(known)
+    unknown = set(config.conditions) - set(CONDITIONS)
     if unknown:
-        raise ConfigError("model.conditions", ", ".join(sorted(unknown)), f"some of {', '.join(known)}")
+        raise ConfigError("model.conditions", ", ".join(sorted(unknown)), f"some of {', '.join(CONDITIONS)}")
     if config.heads < 1 or config.width % config.heads or config.width % 4:
         raise ConfigError("model.heads", config.heads, f"a divisor of the width {config.width}, a multiple of 4")
-    return replace(config, conditions=tuple(name for name in known if name in config.conditions))
+    return replace(config, conditions=tuple(name for name in CONDITIONS if name in config.conditions))
 
 
 def grid_of(model: dict[str, Any]) -> tuple[int, int, int] | None:

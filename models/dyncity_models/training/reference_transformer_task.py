@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import lightning
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from dyncity_models.data.reference_latents import ReferenceSample
 from dyncity_models.diffusion.gaussian import STEPS, GaussianDiffusion
-from dyncity_models.reference.conditions import ReferenceConditions
+from dyncity_models.reference.conditions import ReferenceConditions, known_part
 from dyncity_models.reference.config import ReferenceAutoencoderConfig, ReferenceTransformerConfig
 from dyncity_models.reference.dit import ReferenceTransformer
-from dyncity_models.reference.planes import rollout_mask
+from dyncity_models.reference.planes import pack, rollout_mask
 from dyncity_models.training.draws import step_generator
+from dyncity_models.training.known_regions import drawn_regions
 from dyncity_models.training.reference_config import ReferenceTransformerTrainingConfig
 from dyncity_models.training.schedule import scheduled
 
@@ -35,7 +36,7 @@ class ReferenceTransformerTask(lightning.LightningModule):
         planes: ReferenceAutoencoderConfig,
     ) -> None:
         super().__init__()
-        self.config, self.mask = config, rollout_mask(planes)
+        self.config, self.planes, self.mask = config, planes, rollout_mask(planes)
         self.process = GaussianDiffusion.linear()
         self.transformer = ReferenceTransformer(model, planes)
         if config.run.compile:
@@ -51,9 +52,24 @@ class ReferenceTransformerTask(lightning.LightningModule):
         )
         steps = torch.randint(STEPS, (count,), generator=generator, device=self.device)
         noise = torch.randn(data.shape, generator=generator, device=self.device)
+        if self.takes_region:
+            hidden = torch.rand(count, generator=generator, device=self.device) < self.config.drop_region
+            conditions = self._with_region(conditions, data, generator, hidden)
         squared, bound = self.losses(data, noise, steps, conditions)
         self.log_dict({"loss": squared + bound, "noise": squared, "bound": bound}, prog_bar=True)
         return squared + bound
+
+    @property
+    def takes_region(self) -> bool:
+        """Whether chunks are also learned from parts of themselves."""
+        return "region" in self.transformer.config.conditions
+
+    def _with_region(
+        self, conditions: ReferenceConditions, data: Tensor, generator: torch.Generator, hidden: Bool[Tensor, " B"]
+    ) -> ReferenceConditions:
+        mask = pack(drawn_regions(len(data), self.planes, generator).map(Tensor.float)).bool().to(data.device)
+        dropped = (conditions.dropped or {}) | {"region": hidden}
+        return replace(conditions, region=known_part(data, mask), dropped=dropped)
 
     def losses(
         self,
@@ -68,12 +84,16 @@ class ReferenceTransformerTask(lightning.LightningModule):
         return squared.mean(), bound.mean()
 
     def validation_step(self, batch: ReferenceSample, index: int) -> None:
-        """Errors at fixed steps and noise, under no condition and under all that the chunks have."""
+        """Errors at fixed steps and noise, under no condition, all that the chunks have, and a part of them."""
         data, generator = batch["rollout"], torch.Generator().manual_seed(index)
         noise = torch.randn(data.shape, generator=generator).to(self.device)
         steps = torch.randint(STEPS, (len(data),), generator=generator).to(self.device)
         given = _without_missing(replace(conditions_of(batch), dropped={}), batch["has_previous"])
-        for name, conditions in (("free", ReferenceConditions()), ("given", given)):
+        views = {"free": ReferenceConditions(), "given": given}
+        if self.takes_region:
+            nowhere = torch.zeros(len(data), dtype=torch.bool, device=data.device)
+            views["region"] = self._with_region(ReferenceConditions(), data, generator, nowhere)
+        for name, conditions in views.items():
             squared, bound = self.losses(data, noise, steps, conditions)
             for what, value in (("noise", squared), ("bound", bound)):
                 self.validation_sums.setdefault(f"val_{what}_{name}", []).append(float(value))

@@ -1,9 +1,11 @@
 """The family at tiny widths, with random weights everywhere."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
-from dyncity_models.reference.conditions import ReferenceConditions
+from dyncity_models.reference.conditions import ReferenceConditions, known_part
 from dyncity_models.reference.config import ReferenceAutoencoderConfig, ReferenceTransformerConfig
 from dyncity_models.reference.dit import ReferenceTransformer
 
@@ -59,11 +61,13 @@ def build_conditions(even_planes):
     def build(batch=2, seed=0):
         generator = torch.Generator().manual_seed(seed)
         rows, columns = even_planes.rollout_shape
-        return ReferenceConditions(
+        given = ReferenceConditions(
             torch.randn(batch, even_planes.frames, 3, generator=generator),
             torch.arange(batch) % 4,
             (torch.rand(batch, even_planes.frames, 4, 4, generator=generator) < 0.3).float(),
             torch.randn(batch, even_planes.latent_channels, rows, columns, generator=generator),
         )
+        rollout, known = torch.randn_like(given.hexplane), torch.rand(batch, 1, rows, columns, generator=generator)
+        return replace(given, region=known_part(rollout, known < 0.5))
 
     return build

@@ -21,6 +21,7 @@ from dyncity_models.reference.config import (
     ReferenceSpace,
     with_values,
 )
+from dyncity_models.reference.config import CONDITIONS as REFERENCE_CONDITIONS
 from dyncity_models.reference.conventions import EgoConvention, OfficialConvention
 from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference_backend import ReferenceBackend
@@ -172,6 +173,22 @@ def test_guidance_has_a_scale_for_each_condition_that_the_network_is_asked_with(
         generated(backend, conditions, guidance_scales={"known_region": 2.0})
 
 
+def test_weights_that_were_trained_with_known_regions_see_them_under_a_scale_of_their_own(build_backend, plan):
+    backend = build_backend(conditions=REFERENCE_CONDITIONS)
+    observed = np.zeros((FRAMES, *backend.grid.shape), np.bool_)
+    observed[:, :, 8:] = True
+    region = occupancy_of(backend, plan, observed=observed)
+    known = backend._known(region, 1)
+    given = backend._conditions(Conditions(plan), None, known).region
+    assert torch.equal(given[:, -1:].bool(), known.mask)
+    assert torch.equal(given[:, :-1], known.values * known.mask)
+
+    conditions = Conditions(plan, known_region=region)
+    plain = generated(backend, conditions).continuation
+    assert generated(backend, conditions, guidance_scales={"known_region": 1.0}).continuation == plain
+    assert generated(backend, conditions, guidance_scales={"known_region": 3.0}).continuation != plain
+
+
 def test_an_ego_trajectory_means_the_same_wherever_it_is_driven(backend):
     here, there = (generated(backend, Conditions(plan_of(0, yaw))).continuation for yaw in (0.0, 2.0))
     first, second = (EndedChunk.unpacked(c, backend.info.model_id, (16, 14, 14)).rollout for c in (here, there))
@@ -315,7 +332,7 @@ def test_weights_of_the_official_convention_live_in_the_mirror(build_backend, pl
     """What goes in is mirrored, and what comes out is mirrored back."""
     backend = build_backend(OfficialConvention())
     layout = layout_with((1, 3))
-    given = backend._conditions(Conditions(plan, Command.LEFT, layout=layout), None)
+    given = backend._conditions(Conditions(plan, Command.LEFT, layout=layout), None, None)
     expected = OfficialConvention().trajectory(plan.poses_world_from_ego)
     assert np.allclose(given.trajectory[0], expected)
     assert np.allclose(expected[:, 2], -plan_of(0).poses_world_from_ego[:, 1, 0], atol=1e-3)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from dyncity_models.reference.config import CONDITIONS, PUBLISHED_CONDITIONS
 from dyncity_models.reference_checkpoint import load_reference
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_models.training.families import encode, train
@@ -49,7 +50,7 @@ TINY = {
     "high_channels": 8,
     "dropout": 0.1,
 }
-TINY_TRANSFORMER = {"size": "small", "depth": 1, "width": 32, "heads": 2}
+TINY_TRANSFORMER = {"size": "small", "depth": 1, "width": 32, "heads": 2, "conditions": list(CONDITIONS)}
 
 
 @pytest.fixture
@@ -116,6 +117,7 @@ class TestStages:
         (log,) = (file.read_text() for file in (tmp_path / "dit" / "log").rglob("metrics.csv"))
         assert "val_noise_free" in log
         assert "val_noise_given" in log
+        assert "val_noise_region" in log
         model = load_reference(weights)
         assert model.config.sampling.steps == 7
         assert model.config.classes == base.config.classes
@@ -260,4 +262,5 @@ def test_the_shipped_configurations_fit(name, pytestconfig):
         grid = config.model.get("grid") or (128, 128, 8)
         assert autoencoder_of(config.model, tuple(grid), 12).grid == tuple(grid)
     else:
-        assert transformer_of(config.model).conditions == ("trajectory", "command", "layout", "hexplane")
+        known = CONDITIONS if name.startswith("small") else PUBLISHED_CONDITIONS
+        assert transformer_of(config.model).conditions == known

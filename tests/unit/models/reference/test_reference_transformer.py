@@ -4,7 +4,7 @@ import pytest
 import torch
 from dyncity_models.diffusion.gaussian import GaussianDiffusion
 from dyncity_models.reference.conditions import EmbeddedConditions, ReferenceConditions
-from dyncity_models.reference.config import AUTOENCODERS, CONDITIONS, TRANSFORMERS
+from dyncity_models.reference.config import AUTOENCODERS, CONDITIONS, PUBLISHED_CONDITIONS, TRANSFORMERS
 from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference.guidance import CHAIN, GuidedTransformer
 from dyncity_models.reference.planes import rollout_mask
@@ -23,9 +23,9 @@ def noisy_of(planes, batch=2, seed=0):
     ("size", "conditions", "cross_attention", "parameters"),
     [
         ("DiT-DC/2", (), False, 43_730_432),
-        ("DiT-DC/2", CONDITIONS, False, 44_071_489),
-        ("DiT-DC/2", CONDITIONS, True, 53_533_249),
-        pytest.param("DiT-DC/1", CONDITIONS, True, 238_331_329, marks=pytest.mark.slow),
+        ("DiT-DC/2", PUBLISHED_CONDITIONS, False, 44_071_489),
+        ("DiT-DC/2", PUBLISHED_CONDITIONS, True, 53_533_249),
+        pytest.param("DiT-DC/1", PUBLISHED_CONDITIONS, True, 238_331_329, marks=pytest.mark.slow),
     ],
 )
 def test_the_official_sizes_have_the_published_parameter_counts(size, conditions, cross_attention, parameters):
@@ -126,7 +126,7 @@ def test_equal_halves_of_guidance_are_computed_once(
 
 
 def test_a_dropped_condition_is_a_withheld_one(build_transformer, build_conditions, even_planes):
-    built, given = build_transformer(), build_conditions()
+    built, given = build_transformer(conditions=CONDITIONS), build_conditions()
     noisy, step = noisy_of(even_planes), torch.tensor([40, 900])
     for name in CONDITIONS:
         dropped = dataclasses.replace(given, dropped={name: torch.tensor([True, False])})
@@ -178,16 +178,16 @@ def test_a_few_steps_of_training_lower_the_loss(build_transformer, build_conditi
 
 
 def test_each_condition_can_have_a_guidance_scale_of_its_own(build_transformer, build_conditions, even_planes):
-    built, conditions = build_transformer(), build_conditions()
+    built, conditions = build_transformer(conditions=CONDITIONS), build_conditions()
     noisy, step = noisy_of(even_planes), torch.tensor([40, 700])
-    scales = {"hexplane": 1.0, "trajectory": 3.0, "layout": 2.0, "command": 0.0}
+    scales = {"region": 1.0, "hexplane": 1.0, "trajectory": 3.0, "layout": 2.0, "command": 0.0}
     batches = []
     built.embed.register_forward_hook(lambda module, inputs, output: batches.append(len(output)))
     with torch.no_grad():
         got = GuidedTransformer(built, conditions, scales)(noisy, step)
         # Known planes alone, then the trajectory, then the layout; all conditions for the variance.
         assert batches == [8]
-        prefixes = [CHAIN[:length] for length in (1, 2, 3, 4)]
+        prefixes = [CHAIN[:length] for length in (2, 3, 4, 5)]
         answers = [built(noisy, step, conditions.without(*set(CHAIN).difference(p))) for p in prefixes]
     known, moved, laid, full = (answer[:, :16] for answer in answers)
     expected = known + 3.0 * (moved - known) + 2.0 * (laid - moved)
