@@ -9,20 +9,25 @@ if TYPE_CHECKING:
 
 
 def register_train(subparsers: "Subparsers") -> None:
-    """Add ``dyncity train vae|dit``."""
+    """Add ``dyncity train vae|dit|features``."""
     parser = subparsers.add_parser(
         "train",
-        help="train the autoencoder (vae) or the diffusion transformer (dit)",
-        description="Train one half of a model. The key family of the configuration says which kind: anchored (the "
-        "default) or reference. A killed run goes on from its newest checkpoint when started again.",
+        help="train the autoencoder (vae), the transformer (dit), or encoders for evaluation (features)",
+        description="Train one half of a model, or an encoder that evaluation measures distances with. The key "
+        "family of the configuration says which kind of model: anchored (the default) or reference. A killed run goes "
+        "on from its newest checkpoint when started again.",
         epilog="examples:\n"
         "  dyncity train vae --config configs/anchored/vae.yaml data.train='[rec/a,rec/b]' data.validation='[rec/c]'\n"
         "  dyncity train dit --config configs/anchored/dit.yaml latents=out/latents/train optimiser.steps=2000\n"
         "  dyncity train vae --config configs/reference/small/vae.yaml data.train='[CarlaSC/Train]'",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="vae|dit")
-    for stage, what in (("vae", "the autoencoder"), ("dit", "the diffusion transformer")):
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="vae|dit|features")
+    for stage, what in (
+        ("vae", "the autoencoder"),
+        ("dit", "the diffusion transformer"),
+        ("features", "an encoder of frames for evaluation: kind=voxels or kind=bev"),
+    ):
         stage_parser = stages.add_parser(stage, help=f"train {what}")
         stage_parser.add_argument("--config", type=Path, help="YAML file; see configs/")
         stage_parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration value")
@@ -52,12 +57,19 @@ def register_evaluate(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="measure reconstruction and generation against recordings",
-        description="Reconstruction mIoU, class shares, road under the path, static agreement, commands, drives.",
-        epilog="example:\n  dyncity evaluate rec/town02 --plans 100 --json out/evaluation.json",
+        description="Reconstruction, class shares, adherence to plans and layouts, rigidity, shapes, vehicles over "
+        "time, distances between sets of frames, copies, drift of drives; recorded figures stand beside.",
+        epilog="examples:\n"
+        "  dyncity evaluate rec/town02 --plans 100 --json out/evaluation.json --picture out/evaluation.png\n"
+        "  dyncity evaluate rec/town02 --plans-from rec/grid rec/berlin --keep out/chunks   goes on when run again\n"
+        "  dyncity evaluate rec/town02 --training rec/grid rec/random                      looks for copies",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recordings", nargs="+", type=Path, help="recordings of towns the weights never saw")
     parser.add_argument("--plans-from", nargs="*", type=Path, help="recordings to take plans from (default: the same)")
+    parser.add_argument(
+        "--training", nargs="*", type=Path, help="recordings the weights were trained on, to look for copies of"
+    )
     parser.add_argument("--weights", type=Path, help="weights folder (default: the bundled ones)")
     parser.add_argument("--plans", type=int, default=100, help="chunks to generate (default: 100)")
     parser.add_argument(
@@ -67,6 +79,9 @@ def register_evaluate(subparsers: "Subparsers") -> None:
     parser.add_argument("--drives", type=int, default=4, help="drives of eight chunks (default: 4)")
     parser.add_argument("--steps", type=int, help="network evaluations per chunk (default: the model's)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep generated chunks here, to go on from when stopped"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--picture", type=Path, help="also draw generated beside recorded chunks here (PNG)")
     parser.set_defaults(run=_evaluate)

@@ -1,6 +1,5 @@
-"""Generation from plans: class shares, road under the path, rigidity, commands."""
+"""Generation from plans: class shares, road under the path, rigidity, motion, commands."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -20,6 +19,9 @@ from dyncity_sim.engine.backend import Backend
 PATH_HALF_WIDTH_M = 0.8
 """Columns this far to either side of the ego path must be road too."""
 
+MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])
+"""Swaps left and right."""
+
 
 @dataclass(eq=False)
 class Generation:
@@ -28,13 +30,15 @@ class Generation:
     Attributes:
         cells: generated cells of each class, ``(K,)``.
         road_under_path: share of path columns that are road, per chunk.
+        road_of_turns: the same of turning plans, under the own path and under its mirror image, per chunk.
         rigidity: static agreement of the first and last frame after the plan's warp, per chunk.
         turns: for each turning plan, whether the plan's warp fits better than its mirror image's.
-        seconds: wall time per chunk, decoding included.
+        seconds: sampling and decoding, per chunk.
     """
 
     cells: Int64[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(UNOBSERVED, dtype=np.int64))
     road_under_path: list[float] = field(default_factory=list)
+    road_of_turns: list[tuple[float, float]] = field(default_factory=list)
     rigidity: list[float] = field(default_factory=list)
     turns: list[bool] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -56,25 +60,33 @@ def generate_from_plans(
     """Generate one chunk per plan, from plan and command alone."""
     scores = Generation()
     for number, plan in enumerate(plans):
-        started = time.perf_counter()
         chunk = backend.generate(
             Conditions(plan, plan.command), SamplingOptions(seed=seed + number, steps=steps), lambda step: None
         )
-        scores.seconds.append(time.perf_counter() - started)
+        scores.seconds.append(chunk.timings.sampling_s + chunk.timings.decoding_s)
         occupancy = chunk.occupancy
         scores.cells += np.bincount(occupancy.labels.ravel(), minlength=UNOBSERVED)
         scores.road_under_path.append(road_under_path(occupancy))
         scores.rigidity.append(agreement_between_frames(occupancy, 0, len(occupancy) - 1))
         if plan.command in (Command.LEFT, Command.RIGHT):
             scores.turns.append(turns_as_planned(occupancy))
+            scores.road_of_turns.append((road_under_path(occupancy), road_under_path(occupancy, mirrored=True)))
         keep(chunk)
     return scores
 
 
-def road_under_path(occupancy: OccupancySequence) -> float:
-    """Share of the columns under the ego path, seen from the middle frame, that hold road."""
+def road_under_path(occupancy: OccupancySequence, mirrored: bool = False) -> float:
+    """Share of the columns under the ego path, seen from the middle frame, that hold road.
+
+    Args:
+        occupancy: one chunk.
+        mirrored: look under the path that turns the other way instead, about where the ego stands and heads in the
+            first frame.
+    """
     middle = len(occupancy) // 2
-    poses = inverse(occupancy.poses_world_from_ego[middle])[None] @ occupancy.poses_world_from_ego
+    first_from_ego = inverse(occupancy.poses_world_from_ego[0]) @ occupancy.poses_world_from_ego
+    path = MIRROR @ first_from_ego @ MIRROR if mirrored else first_from_ego
+    poses = inverse(first_from_ego[middle])[None] @ path
     sideways = np.array([-PATH_HALF_WIDTH_M, 0.0, PATH_HALF_WIDTH_M])
     offsets = np.stack([0 * sideways, sideways, 0 * sideways, 1 + 0 * sideways], axis=-1)
     points = (poses @ offsets.T).transpose(0, 2, 1).reshape(-1, 4)[:, :3]
@@ -89,10 +101,9 @@ def turns_as_planned(occupancy: OccupancySequence) -> bool:
     """Whether the static world moves as the plan says rather than as its mirror image."""
     first, last = occupancy.poses_world_from_ego[[0, -1]]
     pose = inverse(first) @ last
-    mirror = np.diag([1.0, -1.0, 1.0, 1.0])
     planned, mirrored = (
         static_agreement(occupancy.labels[0], occupancy.labels[-1], p, occupancy.grid, CARLASC)
-        for p in (pose, mirror @ pose @ mirror)
+        for p in (pose, MIRROR @ pose @ MIRROR)
     )
     return planned > mirrored
 

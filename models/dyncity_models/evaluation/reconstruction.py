@@ -24,6 +24,7 @@ class Reconstruction:
     Attributes:
         miou: mean IoU in percent over present classes, free excluded, observed cells.
         class_iou: IoU of each class in percent, NaN where absent.
+        miou_by_frame: ``miou`` of each frame of a chunk.
         cells: reconstructed cells of each class, dense, ``(K,)``.
         noise_share: posterior variance over total variance of each plane, means over its elements: how
             smooth the latents are. Near 0 the transformer has to draw details that nobody needs.
@@ -34,6 +35,7 @@ class Reconstruction:
 
     miou: float
     class_iou: Float64[np.ndarray, " K"]
+    miou_by_frame: list[float]
     cells: Int64[np.ndarray, " K"]
     noise_share: dict[str, float]
     rigidity: float
@@ -50,7 +52,7 @@ def spread_chunks(source: ClipSource, count: int) -> Iterator[Clip]:
 def reconstruct(pipeline: AnchoredPipeline, chunks: Iterator[Clip]) -> Reconstruction:
     """Encode the sensor view of each chunk, decode it, and count observed cells."""
     config = pipeline.model.config.autoencoder
-    confusion = torch.zeros(config.classes, config.classes, dtype=torch.int64)
+    by_frame = torch.zeros(FRAMES_PER_CHUNK, config.classes, config.classes, dtype=torch.int64)
     cells = np.zeros(config.classes, dtype=np.int64)
     latents: list[tuple[Planes, Planes]] = []
     rigidity: list[tuple[float, float]] = []
@@ -62,12 +64,15 @@ def reconstruct(pipeline: AnchoredPipeline, chunks: Iterator[Clip]) -> Reconstru
         decoded = pipeline.decode(pipeline.normalisation.normalise(means), poses)[0].cpu()
         seen = torch.from_numpy(np.ascontiguousarray(chunk.observed))
         truth = torch.from_numpy(np.ascontiguousarray(chunk.labels))
-        confusion += confusion_matrix(truth[seen], decoded[seen], config.classes)
+        for frame, counted in enumerate(seen):
+            by_frame[frame] += confusion_matrix(truth[frame][counted], decoded[frame][counted], config.classes)
         cells += np.bincount(decoded.numpy().ravel(), minlength=UNOBSERVED)
         rigidity.append((_rigidity(decoded.numpy(), chunk), _rigidity(chunk.labels, chunk)))
+    confusion = by_frame.sum(dim=0)
     return Reconstruction(
         100 * mean_iou(confusion),
         100 * class_iou(confusion).numpy(),
+        [100 * mean_iou(frame) for frame in by_frame],
         cells,
         posterior_noise_share(latents),
         *np.nanmean(rigidity, axis=0).tolist(),

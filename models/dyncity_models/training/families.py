@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dyncity_models.family import family_of
 from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
+from dyncity_models.training.feature_stage import FeatureTrainingConfig, train_features
 from dyncity_models.training.reference_config import (
     ReferenceAutoencoderTrainingConfig,
     ReferenceTransformerTrainingConfig,
@@ -15,7 +16,7 @@ from dyncity_models.training.reference_stages import (
     train_reference_transformer,
 )
 from dyncity_models.training.stages import encode_recordings, train_autoencoder, train_transformer
-from dyncity_sim.config import load_variant
+from dyncity_sim.config import load_config, load_variant
 
 AUTOENCODERS: dict[str, type[AutoencoderTrainingConfig | ReferenceAutoencoderTrainingConfig]] = {
     "anchored": AutoencoderTrainingConfig,
@@ -28,11 +29,14 @@ TRANSFORMERS: dict[str, type[TransformerTrainingConfig | ReferenceTransformerTra
 
 
 def train(stage: str, file: Path | None, overrides: Sequence[str]) -> Path:
-    """Train the half of a model that ``stage`` (``vae`` or ``dit``) names, of the family that the configuration names.
+    """Train the half of a model that ``stage`` (``vae`` or ``dit``) names, of the family that the configuration names;
+    or the encoders that evaluation measures with (``features``).
 
     Returns:
         The folder of exported weights.
     """
+    if stage == "features":
+        return train_features(load_config(FeatureTrainingConfig, file, overrides))
     if stage == "vae":
         vae = load_variant("family", AUTOENCODERS, file, overrides)
         if isinstance(vae, ReferenceAutoencoderTrainingConfig):

@@ -228,7 +228,8 @@ def test_layouts_are_scored_over_the_chunks_with_vehicles_with_and_without_them(
 
 def brief(recording, weights, **outputs):
     counts = {"plans": 2, "turns": 2, "clips": 1, "drives": 1, "steps": 1, "seed": 0}
-    return Namespace(recordings=[recording], plans_from=None, weights=weights, **counts, **outputs)
+    inputs = {"recordings": [recording], "plans_from": None, "training": None, "keep": None, "weights": weights}
+    return Namespace(**(inputs | counts | outputs))
 
 
 def test_weights_that_take_a_layout_are_scored_with_and_without_it(layout_weights, recording, tmp_path):

@@ -1,0 +1,114 @@
+"""Every figure of an evaluation as plain values, ready for JSON."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.evaluation.drives import DriveScore, drift
+from dyncity_models.evaluation.generation import Generation
+from dyncity_models.evaluation.intervals import intervals_of, mean_with_interval
+from dyncity_models.evaluation.layouts import LayoutScore
+from dyncity_models.evaluation.motion import recover_motion
+from dyncity_models.evaluation.reconstruction import Reconstruction
+from dyncity_models.evaluation.shape import building_rectangularity, kerb_straightness, wall_straightness
+from dyncity_models.evaluation.vehicles import size_distance, vehicle_motion, vehicle_sizes
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.taxonomy import CARLASC
+
+MEASURES: dict[str, Callable[[OccupancySequence], object]] = {
+    "motion": recover_motion,
+    "kerbs": kerb_straightness,
+    "walls": wall_straightness,
+    "buildings": building_rectangularity,
+    "vehicles": vehicle_motion,
+}
+"""What is measured of each chunk alone, generated and recorded ones alike."""
+
+Figures = dict[str, object]
+
+
+def summarise(
+    reconstruction: Reconstruction,
+    own: Reconstruction,
+    generation: Generation,
+    layouts: LayoutScore | None,
+    drives: list[DriveScore],
+    rng: np.random.Generator,
+) -> Figures:
+    """Figures of reconstruction, generation and drives; class ratios are generated over reconstructed shares of
+    occupied cells.
+
+    Args:
+        reconstruction: of the recordings that are scored.
+        own: of the chunks that the plans are of.
+        generation: from those plans.
+        layouts: from those plans with the layouts recorded along them; None when the weights know no layouts.
+        drives: along the recordings that are scored.
+        rng: draws bootstrap samples.
+    """
+    generated_shares, reconstructed_shares = (
+        cells[1:] / max(1, cells[1:].sum()) for cells in (generation.cells, own.cells)
+    )
+    names = CARLASC.names[1:UNOBSERVED]
+    ratios = generated_shares / np.maximum(reconstructed_shares, 1e-9)
+    own_path, mirrored_path = np.array(generation.road_of_turns).reshape(-1, 2).T
+    figures: Figures = {
+        "miou": reconstruction.miou,
+        "class_iou": dict(zip(CARLASC.names, reconstruction.class_iou.tolist(), strict=False)),
+        "miou_by_frame": reconstruction.miou_by_frame,
+        "latent_noise_share": reconstruction.noise_share,
+        "plans": len(generation.seconds),
+        "share_generated": dict(zip(names, generated_shares.tolist(), strict=True)),
+        "share_reconstructed": dict(zip(names, reconstructed_shares.tolist(), strict=True)),
+        "share_ratio": dict(zip(names, ratios.tolist(), strict=True)),
+        "road_under_path": float(np.nanmean(generation.road_under_path)),
+        "static_agreement_0_15": float(np.nanmean(generation.rigidity)),
+        "static_agreement_0_15_reconstructed": own.rigidity,
+        "static_agreement_0_15_recorded": own.rigidity_of_truth,
+        "turns": len(generation.turns),
+        "turns_right": int(np.sum(generation.turns)),
+        "seconds_per_chunk": float(np.median(generation.seconds)),
+        "drives": len(drives),
+        "intervals": {
+            name: asdict(mean_with_interval(values, rng))
+            for name, values in (
+                ("road_under_path", generation.road_under_path),
+                ("static_agreement_0_15", generation.rigidity),
+                ("road_under_path_of_turns", own_path.tolist()),
+                ("road_under_mirrored_path_of_turns", mirrored_path.tolist()),
+            )
+        },
+    }
+    if layouts is not None:
+        figures["layout_chunks"] = layouts.chunks
+        figures["layout_iou"] = layouts.iou
+        figures["layout_iou_without"] = layouts.iou_without
+    if drives:
+        figures["border_agreement"] = float(np.nanmean([d.borders[1:] for d in drives]))
+        figures["drive_static_agreement_0_15"] = float(np.nanmean([d.rigidity for d in drives]))
+        figures["drive_road_under_path"] = float(np.nanmean([d.road_under_path for d in drives]))
+        figures["drift"] = drift(drives)
+    return figures
+
+
+def compare_chunks(
+    generated: Sequence[OccupancySequence], recorded: Sequence[OccupancySequence], rng: np.random.Generator
+) -> Figures:
+    """What is measured of each chunk alone, as means with intervals, of generated and of recorded chunks.
+
+    Args:
+        generated: from plans.
+        recorded: along the same plans.
+        rng: draws bootstrap samples.
+    """
+    figures: Figures = {}
+    for name, measure in MEASURES.items():
+        figures[name] = {
+            whose: {field: asdict(found) for field, found in intervals_of([measure(c) for c in chunks], rng).items()}
+            for whose, chunks in (("generated", generated), ("recorded", recorded))
+        }
+    sizes = size_distance([vehicle_sizes(c) for c in generated], [vehicle_sizes(c) for c in recorded])
+    figures["vehicle_size_distance"] = asdict(sizes)
+    return figures

@@ -1,0 +1,95 @@
+"""Chunks that were generated once and are not generated again: an evaluation that was stopped goes on."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from dyncity_sim.domain.conditions import Conditions, Continuation, SamplingOptions
+from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.engine.backend import Backend, Checkpoint
+from dyncity_sim.files import whole_file
+
+
+class KeptBackend:
+    """A backend whose chunks are kept in a folder, under a digest of model, conditions and options.
+
+    Times are those of when a chunk was generated.
+
+    Args:
+        backend: what generates.
+        folder: where chunks are kept, one file each.
+    """
+
+    def __init__(self, backend: Backend, folder: Path) -> None:
+        self.backend, self.folder = backend, folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def info(self) -> ModelInfo:
+        """That of the backend."""
+        return self.backend.info
+
+    def warm_up(self) -> None:
+        """Warm the backend up."""
+        self.backend.warm_up()
+
+    def encode(self, occupancy: OccupancySequence) -> Continuation:
+        """Encode by the backend."""
+        return self.backend.encode(occupancy)
+
+    def generate(self, conditions: Conditions, options: SamplingOptions, checkpoint: Checkpoint) -> GeneratedChunk:
+        """The kept chunk of these conditions and options, or a new one."""
+        file = self.folder / f"{digest_of(self.info.model_id, conditions, options)}.npz"
+        if not file.is_file():
+            chunk = self.backend.generate(conditions, options, checkpoint)
+            with whole_file(file) as partial, partial.open("wb") as out:
+                _write(chunk, out)
+            return chunk
+        return _read(file, self.info)
+
+
+def digest_of(model_id: str, conditions: Conditions, options: SamplingOptions) -> str:
+    """Of everything that a chunk depends on."""
+    digest = hashlib.sha256(f"{model_id} {options}".encode())
+
+    def take(value: object) -> None:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            for field in dataclasses.fields(value):
+                digest.update(field.name.encode())
+                take(getattr(value, field.name))
+        elif isinstance(value, np.ndarray):
+            digest.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+        else:
+            digest.update(repr(value).encode())
+
+    take(conditions)
+    return digest.hexdigest()[:32]
+
+
+def _write(chunk: GeneratedChunk, out: BinaryIO) -> None:
+    np.savez_compressed(
+        out,
+        labels=chunk.occupancy.labels,
+        poses=chunk.occupancy.poses_world_from_ego,
+        times_us=chunk.occupancy.times_us,
+        payload=np.frombuffer(chunk.continuation.payload, dtype=np.uint8),
+        seed=chunk.seed,
+        seconds=np.array([chunk.timings.sampling_s, chunk.timings.decoding_s]),
+    )
+
+
+def _read(file: Path, info: ModelInfo) -> GeneratedChunk:
+    with np.load(file, allow_pickle=False) as kept:
+        sampling_s, decoding_s = kept["seconds"].tolist()
+        occupancy = OccupancySequence(kept["labels"], kept["poses"], kept["times_us"], info.grid, info.taxonomy)
+        return GeneratedChunk(
+            occupancy,
+            Continuation(info.model_id, kept["payload"].tobytes()),
+            int(kept["seed"]),
+            info.model_id,
+            Timings(sampling_s=sampling_s, decoding_s=decoding_s),
+        )

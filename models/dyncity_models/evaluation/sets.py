@@ -1,0 +1,98 @@
+"""Generated frames against recorded ones as sets, beside recorded ones against each other."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from dyncity_models.data.clips import ClipSource
+from dyncity_models.evaluation.distribution import Features, memorisation, set_distance
+from dyncity_models.evaluation.features import FeatureEncoder, features_of
+from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
+
+FRAMES = (0, 5, 10, 15)
+"""Frames of each chunk that are looked at."""
+
+Frames = list[UInt8[np.ndarray, "X Y Z"]]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSets:
+    """Frames of equally many chunks, as far as there are.
+
+    Attributes:
+        generated: from plans.
+        recorded: along the same plans.
+        recorded_elsewhere: from other drives of the same recordings.
+        training: what the weights were trained on, if it was named; else None.
+        held_out: of towns that the weights never saw.
+    """
+
+    generated: Frames
+    recorded: Frames
+    recorded_elsewhere: Frames
+    training: Frames | None
+    held_out: Frames
+
+
+def chosen_frames(labels: UInt8[np.ndarray, "T X Y Z"]) -> Frames:
+    """The frames of a chunk that are looked at."""
+    return [labels[frame] for frame in FRAMES]
+
+
+def spread_frames(source: ClipSource, chunks: int, drives: Sequence[int] | None = None) -> Frames:
+    """Frames of chunks that are evenly spread over drives, and over the length of each."""
+    drives = range(len(source)) if drives is None else drives
+    if not drives:
+        return []
+    frames: Frames = []
+    for number in np.linspace(0, len(drives) * 1000 - 1, chunks):
+        drive = drives[int(number) // 1000]
+        start = round((source.length(drive) - FRAMES_PER_CHUNK) * (number % 1000) / 1000)
+        frames += chosen_frames(source.clip(drive, start).labels)
+    return frames
+
+
+def compare_sets(encoders: Iterable[FeatureEncoder], sets: FrameSets) -> dict[str, object]:
+    """Distances in the features of each encoder.
+
+    Returns:
+        For each kind of features: ``generated_recorded``, and what two sets of recorded frames come to,
+        ``recorded_recorded`` (the same towns) and ``training_held_out`` (towns of training against held-out ones; those
+        that plans were taken from where training is not named); ``memorisation`` where it is. Each distance is of the
+        first of as many frames as the smaller set has.
+    """
+    result: dict[str, object] = {}
+    for encoder in encoders:
+        generated, recorded, elsewhere, held_out = (
+            features_of(encoder, frames)
+            for frames in (sets.generated, sets.recorded, sets.recorded_elsewhere or sets.recorded, sets.held_out)
+        )
+        training = features_of(encoder, sets.training) if sets.training else elsewhere
+        found: dict[str, object] = {
+            "generated_recorded": _distance(generated, recorded),
+            "training_held_out": _distance(held_out, training),
+        }
+        if sets.recorded_elsewhere:
+            found["recorded_recorded"] = _distance(elsewhere, recorded)
+        if sets.training:
+            found["memorisation"] = asdict(memorisation(generated, held_out, training))
+        result[encoder.kind] = found
+    return result
+
+
+def likeness(encoder: FeatureEncoder, chunks: Sequence[Frames], recorded: Features) -> list[float]:
+    """How far the frames of each chunk are from the nearest recorded ones, means; small is good."""
+    means = []
+    for frames in chunks:
+        apart = np.linalg.norm(features_of(encoder, frames)[:, None] - recorded[None], axis=2)
+        means.append(float(apart.min(axis=1).mean()))
+    return means
+
+
+def _distance(a: Features, b: Features) -> dict[str, float]:
+    """Both sets thinned to the size of the smaller, because Fréchet distances depend on it."""
+    least = min(len(a), len(b))
+    a, b = (features[np.linspace(0, len(features) - 1, least).astype(int)] for features in (a, b))
+    return asdict(set_distance(a, b))

@@ -1,0 +1,109 @@
+"""The encoders that evaluation measures with."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from dyncity_models.data.clips import ClipSource
+from dyncity_models.evaluation.distribution import set_distance
+from dyncity_models.evaluation.features import KINDS, features_of, load_encoder, seen_by
+from dyncity_models.evaluation.sets import FrameSets, chosen_frames, compare_sets, likeness
+from dyncity_models.training.config import DataConfig, OptimiserConfig, RunConfig
+from dyncity_models.training.families import train
+from dyncity_models.training.feature_stage import FeatureTrainingConfig
+
+from dyncity_sim.config import save_config
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def encoder(request):
+    return load_encoder(request.param)
+
+
+@pytest.fixture(scope="module")
+def frames(build_street):
+    """Frames of streets with curves, that differ."""
+    streets = [build_street(16, speed, curvature_per_m=c) for speed in (2.0, 9.0) for c in (-0.03, 0.0, 0.03)]
+    return [frame for street in streets for frame in chosen_frames(street.labels)]
+
+
+def test_the_same_frame_has_the_same_features_whatever_stands_beside_it(encoder, frames):
+    together, alone = features_of(encoder, frames), features_of(encoder, frames[3:4])
+    assert together.shape == (24, 112)
+    assert np.allclose(together[3], alone[0], atol=1e-4)
+
+
+def test_a_street_of_noise_lies_far_from_streets(encoder, frames):
+    rng = np.random.default_rng(0)
+    noise = [rng.permuted(frame.ravel()).reshape(frame.shape) for frame in frames]
+    known = features_of(encoder, frames)
+    assert np.mean(likeness(encoder, [noise], known)) > 4 * np.mean(likeness(encoder, [frames[:4]], known[4:]))
+    assert set_distance(features_of(encoder, noise), known).precision == 0.0
+
+
+def test_ragged_kerbs_show_in_the_features(encoder, build_street):
+    """Road and sidewalk swap in a tenth of their cells: class shares stay, edges do not."""
+    labels = build_street(16, 5.0).labels
+    ragged, rng = labels.copy(), np.random.default_rng(0)
+    ground = np.isin(labels, [CARLASC.index("road"), CARLASC.index("sidewalk")])
+    swapped = ground & (rng.random(labels.shape) < 0.1)
+    ragged[swapped] = CARLASC.index("road") + CARLASC.index("sidewalk") - labels[swapped]
+    plain, torn = (features_of(encoder, chosen_frames(one)) for one in (labels, ragged))
+    between = np.linalg.norm(plain[:, None] - plain[None], axis=2).max()
+    assert np.linalg.norm(plain - torn, axis=1).min() > between
+
+
+def test_sets_are_compared_at_the_size_of_the_smaller(encoder, frames):
+    sets = FrameSets(frames[:16], frames, frames[8:], None, frames[:12])
+    (found,) = compare_sets([encoder], sets).values()
+    assert found["generated_recorded"]["samples"] == 16
+    assert found["recorded_recorded"]["samples"] == 16
+    assert found["training_held_out"]["samples"] == 12
+    assert "memorisation" not in found
+    named = compare_sets([encoder], replace(sets, training=frames[:16]))[encoder.kind]
+    assert named["memorisation"]["generated"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_missing_or_damaged_file_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="features"):
+        load_encoder("bev", tmp_path)
+    (tmp_path / "bev.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+    with pytest.raises(CheckpointError, match="features"):
+        load_encoder("bev", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore")
+def test_training_writes_an_encoder_whose_features_are_standardised(kind, recording, tmp_path):
+    config = FeatureTrainingConfig(
+        kind=kind,
+        data=DataConfig([str(recording)], [str(recording)], workers=1),
+        optimiser=OptimiserConfig(steps=3, batch=2, warm_up=1),
+        run=RunConfig(out=str(tmp_path / "run"), precision="32-true", validate_every=2, validation_clips=2),
+    )
+    save_config(config, tmp_path / "features.yaml")
+    export = train("features", tmp_path / "features.yaml", [])
+    encoder = load_encoder(kind, export)
+    source = ClipSource([recording])
+    every = [f for n in range(len(source)) for f in source.clip(n, 0, source.length(n)).labels]
+    found = features_of(encoder, every)
+    assert np.abs(found.mean(axis=0)).max() < 0.3
+    assert np.median(found.std(axis=0)) == pytest.approx(1.0, abs=0.1)
+
+
+def test_an_unknown_kind_is_refused(tmp_path):
+    save_config(FeatureTrainingConfig(kind="points"), tmp_path / "features.yaml")
+    with pytest.raises(ConfigError, match="kind"):
+        train("features", tmp_path / "features.yaml", [])
+
+
+def test_pictures_are_seen_without_the_ego(build_street):
+    frame = build_street(1, 0.0).labels[0]
+    seen = seen_by("bev", frame)
+    assert seen.shape == (128, 128, 3)
+    assert torch.from_numpy(seen).is_contiguous()
+    assert np.array_equal(seen[64, 64], seen[64, 66])
