@@ -1,0 +1,78 @@
+"""Means over many chunks or drives, and how far other samples of them would have moved those means."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dyncity_sim.errors import InvalidInputError
+
+RESAMPLES = 2000
+"""Bootstrap samples; the ends of a 95 % interval then rest on 50 of them each."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its bootstrap confidence interval.
+
+    Attributes:
+        mean: of what was measured; NaN when nothing was.
+        low: lower end; NaN under two values, which say nothing about their spread.
+        high: upper end.
+        count: values behind it.
+        missing: values that were NaN, because there was nothing to measure, and are left out.
+    """
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    missing: int
+
+
+def mean_with_interval(values: Iterable[float], rng: np.random.Generator, level: float = 0.95) -> Interval:
+    """Mean with a percentile bootstrap interval (Efron and Tibshirani, An Introduction to the Bootstrap, ch. 13).
+
+    Values are drawn anew as if they were independent: give one value a drive where chunks of one drive are alike.
+
+    Args:
+        values: one measurement each; NaN where there was nothing to measure.
+        rng: draws the samples.
+        level: share of intervals that hold the true mean, between 0 and 1.
+
+    Raises:
+        InvalidInputError: an infinite value, or a level that is no share.
+    """
+    if not 0 < level < 1:
+        raise InvalidInputError("level", level, "a number between 0 and 1")
+    given = np.asarray(list(values), dtype=np.float64)
+    if np.isinf(given).any():
+        raise InvalidInputError("values", "an infinite value", "finite numbers, or NaN where nothing was measured")
+    measured = given[~np.isnan(given)]
+    count, missing = len(measured), len(given) - len(measured)
+    if count == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), 0, missing)
+    mean = float(measured.mean())
+    if count == 1:
+        return Interval(mean, float("nan"), float("nan"), 1, missing)
+    means = measured[rng.integers(count, size=(RESAMPLES, count))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), count, missing)
+
+
+def intervals_of(scores: Sequence[object], rng: np.random.Generator, level: float = 0.95) -> dict[str, Interval]:
+    """An interval for each field of some scores.
+
+    Args:
+        scores: dataclasses of one kind whose fields are numbers, one for each chunk or drive.
+        rng: draws the bootstrap samples.
+        level: of confidence.
+
+    Raises:
+        InvalidInputError: no scores, or scores of several kinds.
+    """
+    kinds = {type(score) for score in scores}
+    if len(kinds) != 1:
+        raise InvalidInputError("scores", f"{len(kinds)} kinds among {len(scores)}", "one or more scores of one kind")
+    rows = [vars(score) for score in scores]
+    return {name: mean_with_interval([row[name] for row in rows], rng, level) for name in rows[0]}
