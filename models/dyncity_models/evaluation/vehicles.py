@@ -78,7 +78,7 @@ class VehicleMotion:
         lifetime_share: frames in which a track was seen over those in which its vehicle should be in view; median
             over tracks.
         length_jitter_m: standard deviation over time of the length of a track's cells; median over tracks. Of a whole
-            vehicle that moves over the grid the cells alone give about 0.15 m.
+            vehicle that moves over the grid the cells alone give about 0.1 m.
         width_jitter_m: the same of the width.
         steps: sightings with speed and acceleration.
         impossible_share: share of them beyond ``MOST_ACCELERATION_MPS2`` or ``MOST_SPEED_MPS``; NaN without any.
@@ -129,9 +129,10 @@ def vehicle_motion(occupancy: OccupancySequence) -> VehicleMotion:
 
     Sizes and positions are those of instances that no border of the grid cuts. Sizes are measured along the box's
     yaw at the time. Speed and acceleration are those, in its middle, of the parabola that fits ``FITTED_FRAMES``
-    consecutive centroids best (Savitzky and Golay 1964, of order two): centroids of whole cars stray by about 0.1 m,
-    which makes 2 m/s^2, and one that jumps 0.9 m aside for a frame shows 10 m/s^2. What jumps too far for the tracker
-    ends a track instead, and shows in the lifetimes; what is never where it expects it, in what is untracked.
+    consecutive centroids best (Savitzky and Golay 1964, of order two): recorded ones stray by about 0.05 m to
+    either axis, which makes 1 m/s^2, and one that jumps 0.9 m aside for a frame shows 10 m/s^2. What jumps too far for
+    the tracker ends a track instead, and shows in the lifetimes; what is never where it expects it, in what is
+    untracked.
     """
     instances = _instances(occupancy)
     vehicles = _vehicles(occupancy, instances)
