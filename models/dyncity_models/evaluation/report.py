@@ -35,6 +35,8 @@ from dyncity_sim.preview.film import write_png
 PICTURED_OF_EACH = 2
 """Chunks of each kind in the picture: the likest to recorded ones, those in the middle, and the unlikest."""
 
+GAP_PIXELS = 4
+
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
@@ -139,10 +141,14 @@ def draw(
     middle = max(0, (len(order) - each) // 2)
     chosen = dict.fromkeys([*order[:each], *order[middle : middle + each], *order[-each:]])
 
-    def row(chunk: OccupancySequence) -> list[np.ndarray]:
-        return [render_bev(frame, chunk.grid, CARLASC, scale=2) for frame in chosen_frames(chunk.labels)]
+    def row(chunk: OccupancySequence) -> np.ndarray:
+        views = [render_bev(frame, chunk.grid, CARLASC, scale=2) for frame in chosen_frames(chunk.labels)]
+        return np.concatenate(
+            [np.pad(view, ((0, GAP_PIXELS), (0, GAP_PIXELS), (0, 0)), constant_values=255) for view in views], axis=1
+        )
 
-    gap = np.full((2 * CARLASC_GRID.shape[0], 8, 3), 255, dtype=np.uint8)
-    rows = [np.concatenate([*row(generated[i]), gap, *row(recorded[i])], axis=1) for i in chosen]
+    gap = np.full((1, 2 * GAP_PIXELS, 3), 255, dtype=np.uint8)
+    left, right = (np.concatenate([row(chunks[i]) for i in chosen]) for chunks in (generated, recorded))
+    picture = np.concatenate([left, np.broadcast_to(gap, (len(left), *gap.shape[1:])), right], axis=1)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_png(np.concatenate(rows), file)
+    write_png(picture, file)

@@ -1,5 +1,6 @@
 """The figures of an evaluation as people read them."""
 
+from itertools import product
 from typing import Any
 
 from rich.table import Table
@@ -10,15 +11,16 @@ from dyncity_models.evaluation.figures import MEASURES
 Figures = dict[str, Any]
 
 SETS = {
-    "generated_recorded": "generated, recorded along the same plans",
-    "recorded_recorded": "recorded, recorded elsewhere in the same towns",
-    "training_held_out": "towns of training, held-out towns",
+    "generated_recorded": "generated",
+    "recorded_recorded": "recorded elsewhere",
+    "training_held_out": "held-out",
 }
+"""Of each comparison, the set that comes first."""
 
 
 def tables(figures: Figures) -> list[Table]:
-    """One table of single figures, and one each of chunks, of sets and of drives, as far as they were measured."""
-    found = [_single(figures), _of_chunks(figures), _of_sets(figures), _of_drives(figures)]
+    """One table of single figures, and one each of chunks, sets, copies and drives, as far as they were measured."""
+    found = [_single(figures), _of_chunks(figures), _of_sets(figures), _of_copies(figures), _of_drives(figures)]
     return [table for table in found if table.row_count]
 
 
@@ -43,19 +45,20 @@ def _of_chunks(figures: Figures) -> Table:
 
 def _of_sets(figures: Figures) -> Table:
     columns = ("fid", "kid", "precision", "recall", "density", "coverage", "samples")
-    table = Table("features", "sets", *columns, title="distances between sets of frames")
+    table = Table("features", "of", *columns, title="generated and other recorded frames against recorded ones")
+    for kind, name in product(KINDS, SETS):
+        found = figures.get("sets", {}).get(kind, {}).get(name)
+        if found:
+            table.add_row(kind, SETS[name], *(_shown(found[column]) for column in columns))
+    return table
+
+
+def _of_copies(figures: Figures) -> Table:
+    table = Table("features", "generated", "held-out", "copies", title="distance to the nearest frame of training")
     for kind in KINDS:
-        found = figures.get("sets", {}).get(kind, {})
-        for name, title in SETS.items():
-            if name in found:
-                table.add_row(kind, title, *(_shown(found[name][column]) for column in columns))
-        if "memorisation" in found:
-            copied = found["memorisation"]
-            table.add_row(
-                kind,
-                f"nearest frame of training: {_shown(copied['generated'])} from generated, "
-                f"{_shown(copied['held_out'])} from held-out; nearer than 95 % of held-out: {_shown(copied['copies'])}",
-            )
+        found = figures.get("sets", {}).get(kind, {}).get("memorisation")
+        if found:
+            table.add_row(kind, *(_shown(found[column]) for column in ("generated", "held_out", "copies")))
     return table
 
 

@@ -130,8 +130,9 @@ def vehicle_motion(occupancy: OccupancySequence) -> VehicleMotion:
     Sizes and positions are those of instances that no border of the grid cuts. Sizes are measured along the box's
     yaw at the time. Speed and acceleration are those, in its middle, of the parabola that fits ``FITTED_FRAMES``
     consecutive centroids best (Savitzky and Golay 1964, of order two): recorded ones stray by about 0.05 m to
-    either axis, which makes 1 m/s^2, and one that jumps 0.9 m aside for a frame shows 10 m/s^2. What jumps too far for the tracker
-    ends a track instead, and shows in the lifetimes; what is never where it expects it, in what is untracked.
+    either axis, which makes 1 m/s^2, and one that jumps 0.9 m aside for a frame shows 10 m/s^2. What jumps too far for
+    the tracker ends a track instead, and shows in the lifetimes; what is never where it expects it, in what is
+    untracked.
     """
     instances = _instances(occupancy)
     vehicles = _vehicles(occupancy, instances)
