@@ -18,5 +18,7 @@ for map in grid spider random berlin town01; do
   [ -d "$recordings/$map-plans" ] || $dyncity render "$captures/$map-seen" --first 60 --out "$recordings/$map-plans"
 done
 $dyncity evaluate "$recordings/town02-val" "$recordings/town02-long" \
-  --plans-from "$recordings"/{grid,spider,random,berlin,town01}-plans ${weights:+--weights "$weights"} --clips 40 \
+  --plans-from "$recordings"/{grid,spider,random,berlin,town01}-plans \
+  --training "$recordings"/{grid,spider,random,berlin,town01}-plans ${weights:+--weights "$weights"} --clips 40 \
+  --keep "$out/chunks" \
   --json "$out/evaluation.json" --picture "$out/evaluation.png"

@@ -37,6 +37,9 @@ PICTURED_OF_EACH = 2
 
 GAP_PIXELS = 4
 
+TRAINING_CHUNKS = 8
+"""Chunks of training for each plan: the more, the better copies are found."""
+
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
@@ -114,14 +117,14 @@ def frame_sets(
     held_out: ClipSource,
     training: ClipSource | None,
 ) -> FrameSets:
-    """Frames of as many chunks of each kind as there are plans."""
+    """Frames of as many chunks of each kind as there are plans, and of more of training."""
     planned = {plan.drive for plan in plans}
     others = [drive for drive in range(len(plans_source)) if drive not in planned]
     return FrameSets(
         generated=[frame for chunk in generated for frame in chosen_frames(chunk.occupancy.labels)],
         recorded=[frame for chunk in recorded for frame in chosen_frames(chunk.labels)],
         recorded_elsewhere=spread_frames(plans_source, len(plans), others),
-        training=spread_frames(training, len(plans)) if training else None,
+        training=spread_frames(training, TRAINING_CHUNKS * len(plans)) if training else None,
         held_out=spread_frames(held_out, len(plans)),
     )
 

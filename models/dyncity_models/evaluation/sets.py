@@ -19,7 +19,7 @@ Frames = list[UInt8[np.ndarray, "X Y Z"]]
 
 @dataclass(frozen=True, eq=False)
 class FrameSets:
-    """Frames of equally many chunks, as far as there are.
+    """Frames of chunks, of equally many but for training, as far as there are.
 
     Attributes:
         generated: from plans.
