@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from dyncity_models.data.reference_chunks import ChunkSource
+from dyncity_models.data.chunks import ChunkSource
 from dyncity_models.data.rows import DESCRIPTION
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.labels import layout_of

@@ -1,4 +1,4 @@
-"""Drives of eight chunks, each continued from the one before: what is lost on the way."""
+"""Drives of 128 frames, each chunk continued from the one before: what is lost on the way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dyncity_models.data.clips import UNOBSERVED, Clip
-from dyncity_models.evaluation.generation import plan_of, road_under_path
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.evaluation.generation import road_under_path
 from dyncity_sim.domain.agreement import agreement_between_frames, static_agreement
-from dyncity_sim.domain.conditions import Conditions, SamplingOptions
-from dyncity_sim.domain.frames import inverse, poses_from_planar
-from dyncity_sim.domain.grid import CARLASC_GRID, FRAMES_PER_CHUNK
+from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions
+from dyncity_sim.domain.frames import inverse
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.backend import Backend
 
-DRIVE_CHUNKS = 8
+DRIVE_FRAMES = 128
+"""Generated frames of a drive; what was observed before them comes on top."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,23 +40,26 @@ class DriveScore:
     recorded_cells: Int64[np.ndarray, "N K"]
 
 
-def generate_drive(backend: Backend, clip: Clip, seed: int, steps: int | None) -> tuple[DriveScore, OccupancySequence]:
-    """Continue from a recorded chunk in sensor view along the recorded path, eight chunks on.
+def generate_drive(
+    backend: Backend, drive: OccupancySequence, seed: int, steps: int | None
+) -> tuple[DriveScore, OccupancySequence]:
+    """Continue from a recorded chunk in sensor view along the recorded path.
 
     Args:
         backend: the model.
-        clip: at least nine chunks of frames.
+        drive: the recorded chunk and ``DRIVE_FRAMES`` more.
         seed: the chunks take it and those after it.
         steps: network evaluations per chunk, or None for the model's default.
 
     Returns:
         (The score, the last chunk.)
     """
-    recorded = [_recorded(clip, number) for number in range(DRIVE_CHUNKS + 1)]
+    length = backend.info.frames_per_chunk
+    recorded = [drive[first : first + length] for first in range(0, DRIVE_FRAMES + 1, length)]
     continuation = backend.encode(recorded[0])
     chunks: list[OccupancySequence] = []
     for number, along in enumerate(recorded[1:], start=1):
-        plan = plan_of(clip.planar[number * FRAMES_PER_CHUNK :][:FRAMES_PER_CHUNK], int(along.times_us[0]))
+        plan = EgoPlan(along.poses_world_from_ego, along.times_us)
         chunk = backend.generate(
             Conditions(plan, plan.command, continuation),
             SamplingOptions(seed=seed + number, steps=steps),
@@ -66,7 +69,7 @@ def generate_drive(backend: Backend, clip: Clip, seed: int, steps: int | None) -
         chunks.append(chunk.occupancy)
     score = DriveScore(
         [_border(before, after) for before, after in pairwise([recorded[0], *chunks])],
-        [agreement_between_frames(chunk, 0, FRAMES_PER_CHUNK - 1) for chunk in chunks],
+        [agreement_between_frames(chunk, 0, length - 1) for chunk in chunks],
         [road_under_path(chunk) for chunk in chunks],
         _cells(chunks),
         _cells(recorded[1:]),
@@ -88,32 +91,25 @@ def drift(drives: Sequence[DriveScore]) -> list[dict[str, float]]:
         return np.abs(shares - _shares(np.asarray(everything))).sum(axis=-1) / 2
 
     columns = {
-        "chunk": np.arange(1, DRIVE_CHUNKS + 1),
+        "chunk": np.arange(1, len(drives[0].borders) + 1),
         "road_under_path": np.nanmean([d.road_under_path for d in drives], axis=0),
         "static_agreement_0_15": np.nanmean([d.rigidity for d in drives], axis=0),
         "border_agreement": np.nanmean([d.borders for d in drives], axis=0),
         "class_share_distance": distances([d.cells for d in drives]),
         "class_share_distance_recorded": distances([d.recorded_cells for d in drives]),
     }
-    return [{name: values[row].item() for name, values in columns.items()} for row in range(DRIVE_CHUNKS)]
-
-
-def _recorded(clip: Clip, number: int) -> OccupancySequence:
-    frames = slice(number * FRAMES_PER_CHUNK, (number + 1) * FRAMES_PER_CHUNK)
-    times_us = np.arange(frames.start, frames.stop, dtype=np.int64) * 100_000
-    poses = poses_from_planar(clip.planar[frames])
-    return OccupancySequence(clip.labels[frames], poses, times_us, CARLASC_GRID, CARLASC, clip.observed[frames])
+    return [{name: values[row].item() for name, values in columns.items()} for row in range(len(drives[0].borders))]
 
 
 def _border(before: OccupancySequence, after: OccupancySequence) -> float:
     """Over what was observed before the border; of a generated chunk that is everything."""
     pose = inverse(before.poses_world_from_ego[-1]) @ after.poses_world_from_ego[0]
     observed = None if before.observed is None else before.observed[-1]
-    return static_agreement(before.labels[-1], after.labels[0], pose, CARLASC_GRID, CARLASC, first_mask=observed)
+    return static_agreement(before.labels[-1], after.labels[0], pose, before.grid, before.taxonomy, first_mask=observed)
 
 
 def _cells(chunks: Sequence[OccupancySequence]) -> Int64[np.ndarray, "N K"]:
-    return np.stack([np.bincount(chunk.labels.ravel(), minlength=UNOBSERVED) for chunk in chunks])
+    return np.stack([np.bincount(chunk.labels.ravel(), minlength=len(CARLASC))[:UNOBSERVED] for chunk in chunks])
 
 
 def _shares(cells: Int64[np.ndarray, "*N K"]) -> Float64[np.ndarray, "*N K1"]:

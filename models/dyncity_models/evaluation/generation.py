@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
-from dyncity_models.data.clips import UNOBSERVED, ClipSource
+from dyncity_models.data.clips import UNOBSERVED
 from dyncity_sim.domain.agreement import agreement_between_frames, static_agreement
 from dyncity_sim.domain.conditions import Command, Conditions, EgoPlan, SamplingOptions
-from dyncity_sim.domain.frames import inverse, poses_from_planar
+from dyncity_sim.domain.frames import inverse
 from dyncity_sim.domain.generation import GeneratedChunk
-from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.backend import Backend
@@ -44,12 +43,6 @@ class Generation:
     seconds: list[float] = field(default_factory=list)
 
 
-def plan_of(planar: Float64[np.ndarray, "T 3"], start_us: int = 0) -> EgoPlan:
-    """The plan that follows recorded planar poses at 10 Hz."""
-    times_us = start_us + np.arange(len(planar), dtype=np.int64) * 100_000
-    return EgoPlan(poses_from_planar(planar), times_us)
-
-
 def generate_from_plans(
     backend: Backend,
     plans: Iterator[EgoPlan],
@@ -65,7 +58,7 @@ def generate_from_plans(
         )
         scores.seconds.append(chunk.timings.sampling_s + chunk.timings.decoding_s)
         occupancy = chunk.occupancy
-        scores.cells += np.bincount(occupancy.labels.ravel(), minlength=UNOBSERVED)
+        scores.cells += np.bincount(occupancy.labels.ravel(), minlength=len(CARLASC))[:UNOBSERVED]
         scores.road_under_path.append(road_under_path(occupancy))
         scores.rigidity.append(agreement_between_frames(occupancy, 0, len(occupancy) - 1))
         if plan.command in (Command.LEFT, Command.RIGHT):
@@ -106,46 +99,3 @@ def turns_as_planned(occupancy: OccupancySequence) -> bool:
         for p in (pose, MIRROR @ pose @ MIRROR)
     )
     return planned > mirrored
-
-
-@dataclass(frozen=True, eq=False)
-class RecordedPlan:
-    """The plan of a recorded chunk.
-
-    Attributes:
-        drive: number of the drive in its source.
-        start: first frame of the chunk.
-        plan: where the ego went.
-    """
-
-    drive: int
-    start: int
-    plan: EgoPlan
-
-    @property
-    def turns(self) -> bool:
-        """Whether its command is LEFT or RIGHT."""
-        return self.plan.command in (Command.LEFT, Command.RIGHT)
-
-
-def recorded_plans(source: ClipSource, count: int, turns: int) -> tuple[list[RecordedPlan], list[RecordedPlan]]:
-    """Plans from the middle of evenly spread recorded drives.
-
-    Returns:
-        ``count`` plans, half of them turning as far as the recording has turns, and further turning plans,
-        so that both together hold ``turns`` of them or all there are.
-    """
-    turning: list[RecordedPlan] = []
-    other: list[RecordedPlan] = []
-    for drive in range(len(source)):
-        start = (source.length(drive) - FRAMES_PER_CHUNK) // 2
-        recorded = RecordedPlan(drive, start, plan_of(source.planar(drive)[start : start + FRAMES_PER_CHUNK]))
-        (turning if recorded.turns else other).append(recorded)
-    mixed, further = _split(turning, min(len(turning), max(count // 2, count - len(other))))
-    return mixed + _split(other, count - len(mixed))[0], _split(further, max(0, turns - len(mixed)))[0]
-
-
-def _split(plans: list[RecordedPlan], count: int) -> tuple[list[RecordedPlan], list[RecordedPlan]]:
-    """(``count`` of the plans, evenly spread, or all of them; the rest)."""
-    chosen = set(np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int).tolist())
-    return [p for i, p in enumerate(plans) if i in chosen], [p for i, p in enumerate(plans) if i not in chosen]

@@ -1,19 +1,22 @@
 """Reconstruction: what the autoencoder gives back of what sensors saw."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64, UInt8
+from torch import Tensor
 
-from dyncity_models.data.clips import UNOBSERVED, Clip, ClipSource
+from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
 from dyncity_models.hexplane import Planes, canvas_poses
 from dyncity_models.pipeline import AnchoredPipeline
-from dyncity_sim.domain.agreement import static_agreement
-from dyncity_sim.domain.frames import inverse, poses_from_planar
-from dyncity_sim.domain.grid import CARLASC_GRID, FRAMES_PER_CHUNK
+from dyncity_models.reference_backend import ReferenceBackend
+from dyncity_sim.domain.agreement import agreement_between_frames
+from dyncity_sim.domain.frames import planar_from_poses
+from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 
 
@@ -42,46 +45,89 @@ class Reconstruction:
     rigidity_of_truth: float
 
 
-def spread_chunks(source: ClipSource, count: int) -> Iterator[Clip]:
-    """Chunks from the middle of evenly spread drives."""
-    for drive in np.linspace(0, len(source) - 1, count).astype(int):
-        start = (source.length(int(drive)) - FRAMES_PER_CHUNK) // 2
-        yield source.clip(int(drive), start)
+class Reconstructor(Protocol):
+    """The autoencoder of a family."""
+
+    def reconstruct(self, recorded: OccupancySequence) -> UInt8[np.ndarray, "T X Y Z"]:
+        """Labels of a recorded chunk after encoding and decoding."""
+        ...
+
+    def noise_share(self) -> dict[str, float]:
+        """``Reconstruction.noise_share`` of what was reconstructed, where the family has it."""
+        ...
 
 
-def reconstruct(pipeline: AnchoredPipeline, chunks: Iterator[Clip]) -> Reconstruction:
-    """Encode the sensor view of each chunk, decode it, and count observed cells."""
-    config = pipeline.model.config.autoencoder
-    by_frame = torch.zeros(FRAMES_PER_CHUNK, config.classes, config.classes, dtype=torch.int64)
-    cells = np.zeros(config.classes, dtype=np.int64)
-    latents: list[tuple[Planes, Planes]] = []
+class AnchoredReconstructor:
+    """The family ``anchored``, which is shown what sensors saw."""
+
+    def __init__(self, pipeline: AnchoredPipeline) -> None:
+        self.pipeline = pipeline
+        self._latents: list[tuple[Planes, Planes]] = []
+
+    def reconstruct(self, recorded: OccupancySequence) -> UInt8[np.ndarray, "T X Y Z"]:
+        """See ``Reconstructor``."""
+        seen = recorded.observed
+        tokens = recorded.labels if seen is None else np.where(seen, recorded.labels, UNOBSERVED).astype(np.uint8)
+        planar = planar_from_poses(recorded.poses_world_from_ego)
+        near_origin = planar - planar[0] * np.array([1.0, 1.0, 0.0])
+        anchor = self.pipeline.model.config.autoencoder.canvas.anchor_frame
+        poses = canvas_poses(torch.from_numpy(near_origin)[None], anchor).float()
+        means, log_variances = self.pipeline.posterior(torch.from_numpy(tokens)[None], poses)
+        self._latents.append((means, log_variances))
+        return self.pipeline.decode(self.pipeline.normalisation.normalise(means), poses)[0].cpu().numpy()
+
+    def noise_share(self) -> dict[str, float]:
+        """See ``Reconstructor``."""
+        return posterior_noise_share(self._latents)
+
+
+class ReferenceReconstructor:
+    """The family ``reference``, which knows no unobserved cells and is shown all labels, as in its training."""
+
+    def __init__(self, backend: ReferenceBackend) -> None:
+        self.pipeline, self.convention = backend.pipeline, backend.convention
+
+    def reconstruct(self, recorded: OccupancySequence) -> UInt8[np.ndarray, "T X Y Z"]:
+        """See ``Reconstructor``."""
+        shown = torch.from_numpy(np.ascontiguousarray(self.convention.turned(recorded.labels, axis=2)))
+        decoded = self.pipeline.decode(self.pipeline.encode(shown[None]))[0].cpu().numpy()
+        return np.ascontiguousarray(self.convention.turned(decoded, axis=2))
+
+    def noise_share(self) -> dict[str, float]:
+        """Nothing: latents of this family are not weighed against their noise."""
+        return {}
+
+
+def reconstruct(reconstructor: Reconstructor, chunks: Iterable[OccupancySequence]) -> Reconstruction:
+    """Encode each chunk, decode it, and count observed cells."""
+    confusions: list[Int64[Tensor, "T K K"]] = []
+    cells = np.zeros(len(CARLASC), dtype=np.int64)
     rigidity: list[tuple[float, float]] = []
     for chunk in chunks:
-        near_origin = chunk.planar - chunk.planar[0] * np.array([1.0, 1.0, 0.0])
-        poses = canvas_poses(torch.from_numpy(near_origin)[None], config.canvas.anchor_frame).float()
-        means, log_variances = pipeline.posterior(torch.from_numpy(chunk.observed_tokens)[None], poses)
-        latents.append((means, log_variances))
-        decoded = pipeline.decode(pipeline.normalisation.normalise(means), poses)[0].cpu()
-        seen = torch.from_numpy(np.ascontiguousarray(chunk.observed))
-        truth = torch.from_numpy(np.ascontiguousarray(chunk.labels))
-        for frame, counted in enumerate(seen):
-            by_frame[frame] += confusion_matrix(truth[frame][counted], decoded[frame][counted], config.classes)
-        cells += np.bincount(decoded.numpy().ravel(), minlength=UNOBSERVED)
-        rigidity.append((_rigidity(decoded.numpy(), chunk), _rigidity(chunk.labels, chunk)))
+        decoded = reconstructor.reconstruct(chunk)
+        seen = np.ones(decoded.shape, dtype=np.bool_) if chunk.observed is None else chunk.observed
+        counted = [
+            confusion_matrix(torch.from_numpy(true[mask]), torch.from_numpy(found[mask]), len(CARLASC))
+            for true, found, mask in zip(chunk.labels, decoded, seen, strict=True)
+        ]
+        confusions.append(torch.stack(counted))
+        cells += np.bincount(decoded.ravel(), minlength=len(CARLASC))
+        rigidity.append((_rigidity(chunk, decoded), _rigidity(chunk, chunk.labels)))
+    by_frame = torch.stack(confusions).sum(dim=0)
     confusion = by_frame.sum(dim=0)
     return Reconstruction(
         100 * mean_iou(confusion),
-        100 * class_iou(confusion).numpy(),
+        100 * class_iou(confusion).numpy()[:UNOBSERVED],
         [100 * mean_iou(frame) for frame in by_frame],
-        cells,
-        posterior_noise_share(latents),
+        cells[:UNOBSERVED],
+        reconstructor.noise_share(),
         *np.nanmean(rigidity, axis=0).tolist(),
     )
 
 
-def _rigidity(labels: UInt8[np.ndarray, "T X Y Z"], chunk: Clip) -> float:
-    first, last = poses_from_planar(chunk.planar[[0, -1]])
-    return static_agreement(labels[0], labels[-1], inverse(first) @ last, CARLASC_GRID, CARLASC)
+def _rigidity(chunk: OccupancySequence, labels: UInt8[np.ndarray, "T X Y Z"]) -> float:
+    """Of labels along a chunk's poses, whether or not they were observed."""
+    return agreement_between_frames(replace(chunk, labels=labels, observed=None), 0, len(chunk) - 1)
 
 
 def posterior_noise_share(latents: Sequence[tuple[Planes, Planes]]) -> dict[str, float]:

@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from dyncity_models.data.clips import ClipSource
 from dyncity_models.evaluation.distribution import Features, memorisation, set_distance
 from dyncity_models.evaluation.features import FeatureEncoder, features_of
-from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
+from dyncity_models.evaluation.recorded import RecordedDrives
 
-FRAMES = (0, 5, 10, 15)
-"""Frames of each chunk that are looked at."""
+FRAMES = 4
+"""Frames of each chunk that are looked at, evenly spread: 0, 5, 10 and 15 of 16."""
 
 Frames = list[UInt8[np.ndarray, "X Y Z"]]
 
@@ -38,19 +37,19 @@ class FrameSets:
 
 def chosen_frames(labels: UInt8[np.ndarray, "T X Y Z"]) -> Frames:
     """The frames of a chunk that are looked at."""
-    return [labels[frame] for frame in FRAMES]
+    return [labels[frame] for frame in np.linspace(0, len(labels) - 1, FRAMES).astype(int)]
 
 
-def spread_frames(source: ClipSource, chunks: int, drives: Sequence[int] | None = None) -> Frames:
+def spread_frames(recorded: RecordedDrives, chunks: int, drives: Sequence[int] | None = None) -> Frames:
     """Frames of chunks that are evenly spread over drives, and over the length of each."""
-    drives = range(len(source)) if drives is None else drives
+    drives = range(len(recorded)) if drives is None else drives
     if not drives:
         return []
     frames: Frames = []
     for number in np.linspace(0, len(drives) * 1000 - 1, chunks):
         drive = drives[int(number) // 1000]
-        start = round((source.length(drive) - FRAMES_PER_CHUNK) * (number % 1000) / 1000)
-        frames += chosen_frames(source.clip(drive, start).labels)
+        start = round((recorded.length(drive) - recorded.frames) * (number % 1000) / 1000)
+        frames += chosen_frames(recorded.occupancy(drive, start).labels)
     return frames
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from dyncity_models.data.reference_chunks import ChunkSample
+from dyncity_models.data.chunks import ChunkSample
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import ReferenceAutoencoderConfig
 from dyncity_models.training.draws import step_generator

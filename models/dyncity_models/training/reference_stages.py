@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dyncity_models.data.latents import LatentBatches, SpreadLatents
-from dyncity_models.data.reference_chunks import (
+from dyncity_models.data.chunks import (
     ChunkBatches,
     ChunkSource,
     FrameCells,
@@ -17,6 +16,7 @@ from dyncity_models.data.reference_chunks import (
     SpreadChunks,
     labels_named,
 )
+from dyncity_models.data.latents import LatentBatches, SpreadLatents
 from dyncity_models.data.reference_latents import ReferenceLatents, encoded_rows
 from dyncity_models.data.rows import check_free, write_description, write_rows
 from dyncity_models.reference.classes import taxonomy_of

@@ -5,17 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dyncity_models.data.clips import Clip, ClipSource
 from dyncity_models.evaluation.drives import drift, generate_drive
-from dyncity_models.evaluation.generation import (
-    generate_from_plans,
-    plan_of,
-    recorded_plans,
-    road_under_path,
-    turns_as_planned,
-)
+from dyncity_models.evaluation.generation import generate_from_plans, road_under_path, turns_as_planned
 from dyncity_models.evaluation.layouts import LayoutScore, score_layouts
-from dyncity_models.evaluation.reconstruction import posterior_noise_share, reconstruct, spread_chunks
+from dyncity_models.evaluation.reconstruction import AnchoredReconstructor, posterior_noise_share, reconstruct
+from dyncity_models.evaluation.recorded import RecordedDrives, recorded_plans
 from dyncity_models.evaluation.report import evaluate
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
 from dyncity_models.hexplane import Planes
@@ -31,8 +25,10 @@ from dyncity_sim.domain.conditions import (
 )
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, Timings
+from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.null import NullBackend
+from dyncity_sim.errors import InvalidInputError
 
 ROAD, SIDEWALK = CARLASC.index("road"), CARLASC.index("sidewalk")
 
@@ -89,13 +85,41 @@ def test_a_world_that_moves_as_planned_is_told_from_its_mirror_image(build_stree
     assert not turns_as_planned(other_way)
 
 
-def test_recorded_plans_are_of_the_middle_of_the_drives(recording, street_clip):
-    plans, further_turns = recorded_plans(ClipSource([recording]), 3, 2)
+def test_recorded_plans_are_of_the_middle_of_the_drives(recording, backend, street_clip):
+    plans, further_turns = recorded_plans(RecordedDrives([recording], backend.info), 3, 2)
     assert len(plans) == 3
     assert further_turns == []
-    expected = plan_of(street_clip.planar[12:28])
-    assert np.allclose(plans[0].plan.poses_world_from_ego, expected.poses_world_from_ego)
+    planar = planar_from_poses(plans[0].plan.poses_world_from_ego)
+    assert np.allclose(planar, street_clip.planar[12:28])
     assert [recorded.plan.command for recorded in plans] == [Command.FORWARD, Command.FORWARD, Command.STATIC]
+
+
+def test_recorded_chunks_hold_the_truth_and_what_was_seen_of_it(recording, backend, street_clip):
+    chunk = RecordedDrives([recording], backend.info).occupancy(0, 12)
+    assert np.array_equal(chunk.labels, street_clip.labels[12:28])
+    assert np.array_equal(chunk.observed, street_clip.observed[12:28])
+    assert np.diff(chunk.times_us).tolist() == [100_000] * 15
+
+
+def test_a_model_of_part_of_the_grid_is_measured_on_that_part(recording, backend):
+    middle = Grid((64, 64, 8), (-12.8, -12.8, -2.0), CARLASC_GRID.voxel_size_m)
+    info = replace(backend.info, grid=middle, frames_per_chunk=8)
+    whole, part = (RecordedDrives([recording], i).occupancy(0, 4, 8) for i in (backend.info, info))
+    assert part.grid == middle
+    assert np.array_equal(part.labels, whole.labels[:, 32:96, 32:96])
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"grid": Grid((64, 64, 8), (0.0, -12.8, -2.0), CARLASC_GRID.voxel_size_m)}, "grid of the weights"),
+        ({"rate_hz": 2.0}, "rate_hz of the weights"),
+        ({"taxonomy": replace(CARLASC, id="other")}, "taxonomy of the weights"),
+    ],
+)
+def test_recordings_that_do_not_fit_a_model_are_refused_by_field(recording, backend, change, field):
+    with pytest.raises(InvalidInputError, match=field):
+        RecordedDrives([recording], replace(backend.info, **change))
 
 
 def test_turns_beyond_half_of_the_plans_come_from_the_drives_that_are_left(plan_along):
@@ -105,11 +129,11 @@ def test_turns_beyond_half_of_the_plans_come_from_the_drives_that_are_left(plan_
         def __len__(self) -> int:
             return 9
 
-        def length(self, drive: int) -> int:
-            return 16
+        def middle(self, drive: int) -> int:
+            return 0
 
-        def planar(self, drive: int) -> np.ndarray:
-            return planar_from_poses([*turns, *straight][drive].poses_world_from_ego)
+        def plan(self, drive: int, start: int) -> EgoPlan:
+            return [*turns, *straight][drive]
 
     plans, further = recorded_plans(Drives(), 4, 4)
     assert [recorded.turns for recorded in plans] == [True, True, False, False]
@@ -130,11 +154,11 @@ def test_the_noise_share_is_the_posterior_variance_over_the_whole():
 
 def test_chunks_of_perfect_weights_would_score_full_marks(backend, recording, monkeypatch):
     """The decoder is replaced by the truth: what is left is the counting."""
-    source = ClipSource([recording])
-    chunks = list(spread_chunks(source, 2))
+    chunks = list(RecordedDrives([recording], backend.info).spread(2))
     truths = iter([torch.from_numpy(chunk.labels.copy())[None] for chunk in chunks])
     monkeypatch.setattr(backend.pipeline, "decode", lambda planes, poses: next(truths))
-    scores = reconstruct(backend.pipeline, iter(chunks))
+    scores = reconstruct(AnchoredReconstructor(backend.pipeline), chunks)
+    assert scores.miou_by_frame == pytest.approx([100.0] * 16)
     assert scores.miou == pytest.approx(100.0)
     assert scores.cells.sum() == 2 * 16 * 128 * 128 * 8
     assert scores.rigidity == scores.rigidity_of_truth > 0.9
@@ -178,14 +202,10 @@ class Replay:
         return GeneratedChunk(chunk, Continuation("replay", bytes([number + 1])), options.seed, "replay", Timings())
 
 
-def clip_of(street):
-    return Clip(street.labels, np.ones(street.labels.shape, bool), planar_from_poses(street.poses_world_from_ego))
-
-
 def test_a_drive_that_is_given_back_as_recorded_does_not_drift(build_street):
     street = build_street(144, 5.0, curvature_per_m=0.005)
     backend = Replay(street)
-    score, last = generate_drive(backend, clip_of(street), seed=0, steps=None)
+    score, last = generate_drive(backend, street, seed=0, steps=None)
     rows = drift([score])
     assert np.array_equal(last.labels, street.labels[128:])
     assert [row["chunk"] for row in rows] == list(range(1, 9))
@@ -201,7 +221,7 @@ def test_drift_shows_in_the_chunk_where_it_begins(build_street):
     street = build_street(144, 5.0)
     labels = street.labels.copy()
     labels[80:][labels[80:] == ROAD] = SIDEWALK
-    score, _ = generate_drive(Replay(replace(street, labels=labels)), clip_of(street), seed=0, steps=None)
+    score, _ = generate_drive(Replay(replace(street, labels=labels)), street, seed=0, steps=None)
     rows = drift([score, score])
     road_share = (street.labels == ROAD).sum() / (street.labels > 0).sum()
     for row in rows:

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from dyncity_models.data.chunks import ChunkBatches, ChunkSource, FrameCells, SpreadChunks, cropped
 from dyncity_models.data.clips import SEEN
 from dyncity_models.data.latents import LatentBatches
-from dyncity_models.data.reference_chunks import ChunkBatches, ChunkSource, FrameCells, SpreadChunks, cropped
 from dyncity_models.data.reference_latents import ReferenceLatents, encoded_rows
 from dyncity_models.data.rows import write_description, write_rows
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder

@@ -1,4 +1,4 @@
-"""Any data set as the family ``reference`` sees it: its classes, its cells, its handedness."""
+"""Any data set that can be opened, as chunks: its classes or the merged ones, its cells, its handedness."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

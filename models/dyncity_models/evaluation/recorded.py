@@ -1,0 +1,129 @@
+"""Recorded drives as a model sees the world: in chunks of its length, on its grid, in its classes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dyncity_models.data.chunks import ChunkSource
+from dyncity_models.reference.conventions import convention_named
+from dyncity_sim.domain.conditions import Command, EgoPlan
+from dyncity_sim.domain.generation import ModelInfo
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.errors import InvalidInputError
+
+
+class RecordedDrives:
+    """Every drive of some data sets that is at least a chunk long, addressed by number.
+
+    Args:
+        folders: anything that ``dyncity inspect`` reads, on a grid whose middle is the model's.
+        info: the model that is measured on them.
+
+    Raises:
+        InvalidInputError: naming what of the data does not fit the model, or drives without poses.
+    """
+
+    def __init__(self, folders: Sequence[Path], info: ModelInfo) -> None:
+        self.frames = info.frames_per_chunk
+        self.source = ChunkSource.open(folders, self.frames, "merged", convention_named("ego"), info.grid.shape)
+        for name, got, expected in (
+            ("taxonomy", info.taxonomy.id, self.source.taxonomy.id),
+            ("grid", info.grid, self.source.grid),
+            ("rate_hz", info.rate_hz, self.source.rate_hz),
+        ):
+            if got != expected:
+                raise InvalidInputError(f"{name} of the weights", got, f"{expected}, that of the recordings")
+        for dataset, sequence in self.source.sequences:
+            if sequence.poses_world_from_ego is None or sequence.times_us is None:
+                raise InvalidInputError(
+                    f"poses of {sequence.name} of {dataset.name}", "none", "a pose and a time for each frame"
+                )
+
+    def __len__(self) -> int:
+        """Number of drives."""
+        return len(self.source)
+
+    def length(self, drive: int) -> int:
+        """Frames of a drive."""
+        return self.source.length(drive)
+
+    def plan(self, drive: int, start: int) -> EgoPlan:
+        """Where the ego went in the chunk that begins with a frame."""
+        _, sequence = self.source.sequences[drive]
+        assert sequence.poses_world_from_ego is not None
+        assert sequence.times_us is not None
+        frames = slice(start, start + self.frames)
+        return EgoPlan(sequence.poses_world_from_ego[frames], sequence.times_us[frames])
+
+    def occupancy(self, drive: int, start: int, frames: int | None = None) -> OccupancySequence:
+        """Labels, and where sensors saw them, of a chunk, or of more or fewer frames.
+
+        Labels of unseen cells are the truth in our recordings, and free in published data.
+        """
+        _, sequence = self.source.sequences[drive]
+        stop = start + (frames or self.frames)
+        read = self.source.read(drive, start, stop)
+        assert sequence.poses_world_from_ego is not None
+        assert sequence.times_us is not None
+        return OccupancySequence(
+            read.labels,
+            sequence.poses_world_from_ego[start:stop],
+            sequence.times_us[start:stop],
+            self.source.grid,
+            self.source.taxonomy,
+            read.observed,
+        )
+
+    def middle(self, drive: int) -> int:
+        """First frame of the chunk in the middle of a drive."""
+        return (self.length(drive) - self.frames) // 2
+
+    def spread(self, count: int) -> Iterator[OccupancySequence]:
+        """Chunks from the middle of evenly spread drives."""
+        for drive in np.linspace(0, len(self) - 1, count).astype(int).tolist():
+            yield self.occupancy(drive, self.middle(drive))
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedPlan:
+    """The plan of a recorded chunk.
+
+    Attributes:
+        drive: number of the drive in its data.
+        start: first frame of the chunk.
+        plan: where the ego went.
+    """
+
+    drive: int
+    start: int
+    plan: EgoPlan
+
+    @property
+    def turns(self) -> bool:
+        """Whether its command is LEFT or RIGHT."""
+        return self.plan.command in (Command.LEFT, Command.RIGHT)
+
+
+def recorded_plans(drives: RecordedDrives, count: int, turns: int) -> tuple[list[RecordedPlan], list[RecordedPlan]]:
+    """Plans from the middle of evenly spread recorded drives.
+
+    Returns:
+        ``count`` plans, half of them turning as far as the recording has turns, and further turning plans,
+        so that both together hold ``turns`` of them or all there are.
+    """
+    turning: list[RecordedPlan] = []
+    other: list[RecordedPlan] = []
+    for drive in range(len(drives)):
+        start = drives.middle(drive)
+        recorded = RecordedPlan(drive, start, drives.plan(drive, start))
+        (turning if recorded.turns else other).append(recorded)
+    mixed, further = _split(turning, min(len(turning), max(count // 2, count - len(other))))
+    return mixed + _split(other, count - len(mixed))[0], _split(further, max(0, turns - len(mixed)))[0]
+
+
+def _split(plans: list[RecordedPlan], count: int) -> tuple[list[RecordedPlan], list[RecordedPlan]]:
+    """(``count`` of the plans, evenly spread, or all of them; the rest)."""
+    chosen = set(np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int).tolist())
+    return [p for i, p in enumerate(plans) if i in chosen], [p for i, p in enumerate(plans) if i not in chosen]
