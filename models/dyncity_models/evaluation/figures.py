@@ -1,6 +1,6 @@
 """Every figure of an evaluation as plain values, ready for JSON."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
 import numpy as np
@@ -94,7 +94,7 @@ def summarise(
 
 
 def compare_chunks(
-    generated: Sequence[OccupancySequence], recorded: Sequence[OccupancySequence], rng: np.random.Generator
+    generated: Iterable[OccupancySequence], recorded: Iterable[OccupancySequence], rng: np.random.Generator
 ) -> Figures:
     """What is measured of each chunk alone, as means with intervals, of generated and of recorded chunks.
 
@@ -103,12 +103,16 @@ def compare_chunks(
         recorded: along the same plans.
         rng: draws bootstrap samples.
     """
-    figures: Figures = {}
-    for name, measure in MEASURES.items():
-        figures[name] = {
-            whose: {field: asdict(found) for field, found in intervals_of([measure(c) for c in chunks], rng).items()}
-            for whose, chunks in (("generated", generated), ("recorded", recorded))
+    sizes, scores = {}, {}
+    for whose, chunks in (("generated", generated), ("recorded", recorded)):
+        measured = [({name: measure(c) for name, measure in MEASURES.items()}, vehicle_sizes(c)) for c in chunks]
+        scores[whose] = {name: intervals_of([of[name] for of, _ in measured], rng) for name in MEASURES}
+        sizes[whose] = [size for _, size in measured]
+    figures: Figures = {
+        name: {
+            whose: {field: asdict(interval) for field, interval in found[name].items()}
+            for whose, found in scores.items()
         }
-    sizes = size_distance([vehicle_sizes(c) for c in generated], [vehicle_sizes(c) for c in recorded])
-    figures["vehicle_size_distance"] = asdict(sizes)
-    return figures
+        for name in MEASURES
+    }
+    return figures | {"vehicle_size_distance": asdict(size_distance(sizes["generated"], sizes["recorded"]))}

@@ -84,7 +84,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
     long_drives = drive_scores(backend, drives, arguments.drives, arguments.seed, arguments.steps)
 
     figures = summarise(reconstruction, own, generation, layouts, long_drives, rng)
-    figures |= compare_chunks([chunk.occupancy for chunk in generated], truths, rng)
+    figures |= compare_chunks(
+        (chunk.occupancy for chunk in track(generated, "measuring generated chunks")),
+        track(truths, "measuring recorded chunks"),
+        rng,
+    )
     encoders = encoders_for(model.info)
     if encoders:
         sets = frame_sets(generated, truths, plans, planned, drives, training)
