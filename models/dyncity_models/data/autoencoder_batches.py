@@ -33,7 +33,7 @@ class AutoencoderSample(TypedDict):
 
 
 class AutoencoderBatches:
-    """Random chunks of recordings, one batch a step; batch ``i`` is the same in every run with the same seed.
+    """Random chunks of recordings, batch by batch; batch ``i`` is the same in every run with the same seed.
 
     The encoder is shown the sensor view, the dense truth, or the static part of the dense truth on one side of a
     random line (the form in which a drive's map comes back to it). Every second chunk is mirrored left to right.
@@ -45,7 +45,8 @@ class AutoencoderBatches:
         batch: chunks of a batch.
         frames: frames of each chunk whose truth is given.
         seed: what every draw comes from.
-        steps: number of the batch after the last one.
+        stop: number of the batch after the last one; also the length, since trainers count from batch 0 when they
+            resume.
         first: number of the first batch.
     """
 
@@ -56,21 +57,21 @@ class AutoencoderBatches:
         batch: int,
         frames: int,
         seed: int,
-        steps: int,
+        stop: int,
         first: int = 0,
     ) -> None:
         self.store, self.config = store, config
-        self.size, self.frames, self.seed, self.steps, self.first = batch, frames, seed, steps, first
+        self.size, self.frames, self.seed, self.stop, self.first = batch, frames, seed, stop, first
 
     def __len__(self) -> int:
-        return max(self.steps - self.first, 0)
+        return self.stop
 
     def __iter__(self) -> Iterator[AutoencoderSample]:
-        return (self.batch(step) for step in range(self.first, self.steps))
+        return (self.batch(number) for number in range(self.first, self.stop))
 
-    def batch(self, step: int) -> AutoencoderSample:
-        """The batch of one step."""
-        rng = np.random.default_rng((self.seed, step))
+    def batch(self, number: int) -> AutoencoderSample:
+        """The batch of that number."""
+        rng = np.random.default_rng((self.seed, number))
         drives = rng.integers(len(self.store), size=self.size)
         lengths = np.diff(self.store.starts)[drives]
         starts = self.store.starts[drives] + rng.integers(lengths - FRAMES_PER_CHUNK + 1)

@@ -9,7 +9,7 @@ from dyncity_models.anchored.autoencoder import Autoencoder, kl_divergence, samp
 from dyncity_models.data.autoencoder_batches import AutoencoderSample
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.training.config import AutoencoderTrainingConfig
-from dyncity_models.training.draws import step_generator
+from dyncity_models.training.draws import batch_generator
 from dyncity_models.training.losses import lovasz_on_observed, moved_cells, sampled_cross_entropy
 from dyncity_models.training.schedule import scheduled
 from dyncity_models.training.scored_task import ScoredTask
@@ -36,7 +36,7 @@ class AutoencoderTask(ScoredTask):
         loss_config, model = self.config.loss, self.config.model
         poses = canvas_poses(batch["planar"], model.canvas.anchor_frame)
         means, log_variances = self.autoencoder.encode(batch["tokens"], poses)
-        generator = step_generator(self.config.run.seed, self.global_step, self.device)
+        generator = batch_generator(self.config.run, self.global_step, index, self.device)
         planes = sample_posterior(means, log_variances, generator)
         logits_NK = self.autoencoder.decode(planes, poses, batch["frames"]).reshape(-1, model.classes)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from dyncity_models.data.reference_chunks import ChunkSample
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import ReferenceAutoencoderConfig
-from dyncity_models.training.draws import step_generator
+from dyncity_models.training.draws import batch_generator
 from dyncity_models.training.reference_config import ReferenceAutoencoderTrainingConfig
 from dyncity_models.training.reference_losses import autoencoder_losses
 from dyncity_models.training.schedule import scheduled
@@ -37,7 +37,7 @@ class ReferenceAutoencoderTask(ScoredTask):
 
     def training_step(self, batch: ChunkSample, index: int) -> Tensor:
         """Loss of a batch of chunks."""
-        generator = step_generator(self.config.run.seed, self.global_step, self.device)
+        generator = batch_generator(self.config.run, self.global_step, index, self.device)
         # Dropout takes no generator: without this, a resumed run would drop otherwise than one that went on.
         torch.manual_seed(generator.initial_seed())
         logits, means, log_variances = self.autoencoder(batch["labels"], generator)

@@ -33,7 +33,7 @@ from dyncity_models.training.reference_config import (
 )
 from dyncity_models.training.reference_losses import class_weights
 from dyncity_models.training.reference_transformer_task import ReferenceTransformerTask
-from dyncity_models.training.run import fit, resumed_step, training_device
+from dyncity_models.training.run import batch_numbers, fit, training_device
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
@@ -64,7 +64,7 @@ def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> P
     model = autoencoder_of(config.model, source.grid.shape, len(source.taxonomy))
     options = config.optimiser
     store = FrameCells.load(source, training_device(config.run), config.data.workers or os.cpu_count() or 1)
-    train = ChunkBatches(store, frames, options.batch, config.run.seed, options.steps, resumed_step(config.run))
+    train = ChunkBatches(store, frames, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = DataLoader(SpreadChunks(held_out, frames, config.run.validation_clips), batch_size=1)
     classes = ReferenceClasses(
         source.taxonomy.names, tuple(range(model.classes)), tuple(store.class_counts(model.classes).tolist())
@@ -140,7 +140,7 @@ def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> P
     latents, held_out = (
         _latents_of(base, Path(folder), device) for folder in (config.latents, config.validation_latents)
     )
-    train = LatentBatches(latents, options.batch, config.run.seed, options.steps, resumed_step(config.run))
+    train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = ReferenceTransformerTask(config, model, base.config.autoencoder)
     if config.initial:

@@ -14,7 +14,7 @@ from dyncity_models.reference.conditions import ReferenceConditions, known_part
 from dyncity_models.reference.config import ReferenceAutoencoderConfig, ReferenceTransformerConfig
 from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference.planes import pack, rollout_mask
-from dyncity_models.training.draws import step_generator
+from dyncity_models.training.draws import batch_generator
 from dyncity_models.training.known_regions import drawn_regions
 from dyncity_models.training.reference_config import ReferenceTransformerTrainingConfig
 from dyncity_models.training.schedule import scheduled
@@ -45,7 +45,7 @@ class ReferenceTransformerTask(lightning.LightningModule):
 
     def training_step(self, batch: ReferenceSample, index: int) -> Tensor:
         """Loss of a batch of encoded chunks."""
-        generator = step_generator(self.config.run.seed, self.global_step, self.device)
+        generator = batch_generator(self.config.run, self.global_step, index, self.device)
         data, count = batch["rollout"], len(batch["rollout"])
         conditions = _without_missing(
             conditions_of(batch).randomly_dropped(count, self.config.drop, generator), batch["has_previous"]

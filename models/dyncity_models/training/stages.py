@@ -17,7 +17,7 @@ from dyncity_models.data.latents import LatentBatches, Latents, SpreadLatents
 from dyncity_models.data.rows import check_free, write_description, write_rows
 from dyncity_models.training.autoencoder_task import AutoencoderTask
 from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
-from dyncity_models.training.run import fit, resumed_step, training_device
+from dyncity_models.training.run import batch_numbers, fit, training_device
 from dyncity_models.training.transformer_task import TransformerTask
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.errors import InvalidInputError
@@ -37,15 +37,8 @@ def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
     held_out = ClipSource([Path(p) for p in config.data.validation])
     options = config.optimiser
     store = FrameStore.load(source, training_device(config.run), config.data.workers or os.cpu_count() or 1)
-    train = AutoencoderBatches(
-        store,
-        config.model,
-        options.batch,
-        config.loss.frames,
-        config.run.seed,
-        options.steps,
-        first=resumed_step(config.run),
-    )
+    stop, first = batch_numbers(config.run, options)
+    train = AutoencoderBatches(store, config.model, options.batch, config.loss.frames, config.run.seed, stop, first)
     validation = DataLoader(ValidationChunks(held_out, config.run.validation_clips), batch_size=2)
     task = AutoencoderTask(config, class_shares(store))
     fit(task, train, validation, config, config.run, options)
@@ -91,8 +84,7 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
         Latents(Path(folder), device, config.model.takes_layout)
         for folder in (config.latents, config.validation_latents)
     )
-    first = resumed_step(config.run)
-    train = LatentBatches(latents, options.batch, config.run.seed, options.steps, first)
+    train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = TransformerTask(config, base.config.autoencoder, latents.statistics)
     if config.initial:

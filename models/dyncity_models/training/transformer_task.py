@@ -16,7 +16,7 @@ from dyncity_models.diffusion.flow import draw_times, interpolate
 from dyncity_models.hexplane import Planes, cell_centres
 from dyncity_models.normalisation import Normalisation
 from dyncity_models.training.config import TransformerTrainingConfig
-from dyncity_models.training.draws import step_generator
+from dyncity_models.training.draws import batch_generator
 from dyncity_models.training.optimiser import MuonAdamW, split_parameters
 from dyncity_models.training.schedule import scheduled
 
@@ -41,7 +41,7 @@ class TransformerTask(lightning.LightningModule):
         loss_config = self.config.loss
         data, conditions = self.unpack(batch)
         count, device = len(data), self.device
-        generator = step_generator(self.config.run.seed, self.global_step, device)
+        generator = batch_generator(self.config.run, self.global_step, index, device)
 
         def dropped(share: float) -> Tensor:
             return torch.rand(count, generator=generator, device=device) < share
