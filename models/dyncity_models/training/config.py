@@ -90,6 +90,8 @@ class RunConfig:
         compile: fuse the network's operations with torch.compile: minutes of preparation, then faster steps on a GPU.
         most_minutes: end after this time, its learning rate decayed, even when steps are left; 0 for no limit.
         accumulate: batches whose gradients make one optimiser step.
+        loggers: some of ``csv``, ``tensorboard`` and ``wandb``; the last two need the extra of that name.
+        log_every: steps between logged losses.
     """
 
     out: str = "out/train"
@@ -103,6 +105,8 @@ class RunConfig:
     compile: bool = False
     most_minutes: float = 0.0
     accumulate: int = 1
+    loggers: list[str] = field(default_factory=lambda: ["csv"])
+    log_every: int = 25
 
 
 @dataclass

@@ -6,12 +6,14 @@ from pathlib import Path
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import WeightAveraging
 
 from dyncity_models.training.averaging import warmed_up_average
-from dyncity_models.training.callbacks import Deadline, StepAveraging, StepCheckpoint
+from dyncity_models.training.callbacks import Deadline, StepCheckpoint
 from dyncity_models.training.config import OptimiserConfig, RunConfig
+from dyncity_models.training.loggers import log_config, loggers_of
+from dyncity_models.training.progress import Pace, Progress
+from dyncity_models.training.provenance import BesideCheckpoints, provenance_of
 from dyncity_sim.config import save_config
 from dyncity_sim.errors import ConfigError
 
@@ -92,14 +94,14 @@ def fit(
         max_steps=optimiser.steps,
         max_epochs=-1,
         gradient_clip_val=optimiser.gradient_clip or None,
-        logger=CSVLogger(out, name="log"),
-        log_every_n_steps=25,
+        logger=loggers_of(run),
+        log_every_n_steps=run.log_every,
         val_check_interval=run.accumulate * run.validate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         enable_model_summary=False,
         callbacks=[
-            StepAveraging(use_buffers=False, multi_avg_fn=warmed_up_average(optimiser.ema_decay)),
+            WeightAveraging(use_buffers=False, multi_avg_fn=warmed_up_average(optimiser.ema_decay)),
             StepCheckpoint(
                 out / "checkpoints",
                 every_n_train_steps=run.checkpoint_every,
@@ -107,10 +109,12 @@ def fit(
                 save_top_k=1,
                 enable_version_counter=False,
             ),
-            RichProgressBar(refresh_rate=5),
+            BesideCheckpoints(out / "checkpoints", config, provenance_of(Path(__file__))),
+            Progress(optimiser.batch, Pace(run.accumulate * optimiser.steps, 60 * run.most_minutes)),
             *([Deadline(60 * run.most_minutes, resume)] if run.most_minutes else []),
         ],
     )
+    log_config(trainer.loggers, config)
     trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=False)
     trainer.save_checkpoint(final)
     return final

@@ -102,7 +102,7 @@ class TestKilledRun:
         longer = replace(config, optimiser=replace(steps, steps=6))
         whole = replace(longer, run=replace(run, out=str(tmp_path / "whole")))
         assert exported(train_autoencoder(longer)) == exported(train_autoencoder(whole))
-        with pytest.raises(ConfigError, match="run.accumulate"):
+        with pytest.raises(ConfigError, match=r"run\.accumulate"):
             train_autoencoder(replace(longer, run=replace(run, accumulate=2)))
 
     def test_that_ran_out_of_time_goes_on_in_the_next_one(self, autoencoder_run, tmp_path):
