@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
+from dyncity_models.processes import own_share
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.errors import InvalidInputError
 
@@ -107,7 +108,7 @@ class LatentBatches(Generic[Sample]):
 
     Args:
         latents: chunks to draw from.
-        batch: chunks of a batch.
+        batch: chunks of a batch, of all processes.
         seed: what every draw comes from.
         stop: number of the batch after the last one; also the length, since trainers count from batch 0 when they
             resume.
@@ -127,8 +128,8 @@ class LatentBatches(Generic[Sample]):
         return (self.batch(number) for number in range(self.first, self.stop))
 
     def batch(self, number: int) -> Sample:
-        """The batch of that number."""
-        drawn = np.random.default_rng((self.seed, number)).random(self.size)
+        """The batch of that number, or this process's part of it."""
+        drawn = own_share().of(np.random.default_rng((self.seed, number)).random(self.size))
         return self.latents.rows(np.searchsorted(self._shares, drawn).clip(max=len(self.latents) - 1))
 
 

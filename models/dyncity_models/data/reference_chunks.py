@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dyncity_models.data.clips import SEEN
+from dyncity_models.processes import own_share
 from dyncity_models.reference.conventions import Convention
 from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, OccupancySource
 from dyncity_sim.dataset.open import open_dataset
@@ -215,7 +216,7 @@ class ChunkBatches:
     Args:
         store: frames to choose from.
         frames: T of a chunk.
-        batch: chunks of a batch.
+        batch: chunks of a batch, of all processes.
         seed: what every draw comes from.
         stop: number of the batch after the last one; also the length, since trainers count from batch 0 when they
             resume.
@@ -237,8 +238,8 @@ class ChunkBatches:
         return (self.batch(number) for number in range(self.first, self.stop))
 
     def batch(self, number: int) -> ChunkSample:
-        """The batch of that number."""
-        drawn = np.random.default_rng((self.seed, number)).integers(len(self.firsts), size=self.size)
+        """The batch of that number, or this process's part of it."""
+        drawn = own_share().of(np.random.default_rng((self.seed, number)).integers(len(self.firsts), size=self.size))
         return self.store.chunks(self.firsts[drawn], self.frames)
 
 

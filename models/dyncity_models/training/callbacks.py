@@ -1,11 +1,12 @@
 """What happens between optimiser steps of a run."""
 
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from dyncity_models.processes import common_clock
 
 
 def ends_step(trainer: lightning.Trainer, index: int) -> bool:
@@ -40,7 +41,10 @@ class Deadline(Callback):
 
     def __init__(self, seconds: float, checkpoint: Path) -> None:
         self.seconds, self.checkpoint = seconds, checkpoint
-        self.started = monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self.started_s = common_clock()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -48,6 +52,6 @@ class Deadline(Callback):
         """Save and stop when the time is up and a step has ended."""
         if not ends_step(trainer, batch_idx) or trainer.should_stop:
             return
-        if monotonic() - self.started > self.seconds:
+        if common_clock() - self.started_s > self.seconds:
             trainer.save_checkpoint(self.checkpoint)
             trainer.should_stop = True

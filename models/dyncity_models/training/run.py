@@ -11,11 +11,13 @@ from lightning.pytorch.callbacks import WeightAveraging
 from dyncity_models.training.averaging import warmed_up_average
 from dyncity_models.training.callbacks import Deadline, StepCheckpoint
 from dyncity_models.training.config import OptimiserConfig, RunConfig
+from dyncity_models.training.launch import is_first_process, launch_of
 from dyncity_models.training.loggers import log_config, loggers_of
 from dyncity_models.training.progress import Pace, Progress
 from dyncity_models.training.provenance import BesideCheckpoints, provenance_of
 from dyncity_sim.config import save_config
 from dyncity_sim.errors import ConfigError
+from dyncity_sim.files import whole_file
 
 
 def resumed_step(run: RunConfig) -> int:
@@ -27,12 +29,6 @@ def _step_of(checkpoint: Path) -> int:
     if not checkpoint.is_file():
         return 0
     return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["global_step"])
-
-
-def training_device(run: RunConfig) -> torch.device:
-    """Where a run computes, and keeps its data."""
-    gpu = run.accelerator in ("cuda", "gpu") or (run.accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if gpu else "cpu")
 
 
 def batch_numbers(run: RunConfig, optimiser: OptimiserConfig) -> tuple[int, int]:
@@ -66,6 +62,7 @@ def fit(
 ) -> Path:
     """Train to the last step, going on from the newest checkpoint in ``run.out`` if there is one.
 
+    With several processes, every one of them calls this; each validates on everything.
     A run that has ended already is not trained again: ``task`` gets its final weights.
     ``train`` gives batches from the first that is left, and its length is that of the whole run (``batch_numbers``).
 
@@ -73,12 +70,16 @@ def fit(
         The final checkpoint, whose weights are the averaged ones.
 
     Raises:
-        ConfigError: ``run.accumulate`` is less than 1, or another than that of the run that goes on.
+        ConfigError: ``run.accumulate`` is less than 1, or another than that of the run that goes on;
+            and as ``launch_of``.
     """
+    launch = launch_of(run, optimiser)
     _check_accumulate(run)
     out = Path(run.out)
     out.mkdir(parents=True, exist_ok=True)
-    save_config(config, out / "config.yaml")
+    if is_first_process():
+        with whole_file(out / "config.yaml") as temporary:
+            save_config(config, temporary)
     if run.threads:
         torch.set_num_threads(run.threads)
     resume, final = (out / "checkpoints" / f"{name}.ckpt" for name in ("last", "final"))
@@ -88,7 +89,10 @@ def fit(
         return final
     trainer = lightning.Trainer(
         accelerator=run.accelerator,
-        devices=1,
+        devices=launch.devices,
+        num_nodes=launch.nodes,
+        strategy=launch.strategy,
+        use_distributed_sampler=False,
         precision=run.precision,  # type: ignore[arg-type]
         accumulate_grad_batches=run.accumulate,
         max_steps=optimiser.steps,

@@ -1,7 +1,9 @@
-"""The first losses of tiny runs of every stage of both families, as fixed numbers."""
+"""The first losses of tiny runs of every stage of both families, as fixed numbers, and as two processes have them."""
 
 import csv
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -132,3 +134,26 @@ def test_the_first_losses_are_those_they_have_always_been(stage, request, tmp_pa
     train(stage[-3:], tmp_path / "run.yaml", [])
     found = losses_of(tmp_path / "run")
     assert found == pytest.approx(GOLDEN[stage], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", GOLDEN)
+def test_two_processes_have_the_losses_and_the_weights_of_one(stage, request, tmp_path):
+    config = request.getfixturevalue(stage)
+    config = replace(config, run=replace(config.run, accumulate=2))
+    save_config(config, tmp_path / "run.yaml")
+    one = train(stage[-3:], tmp_path / "run.yaml", [])
+    two = tmp_path / "two"
+    command = ["-m", "dyncity_sim.cli.main", "train", stage[-3:], "--config", str(tmp_path / "run.yaml")]
+    own_launcher = [sys.executable, *command, "run.devices=2"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *command]
+    launch = own_launcher if stage.endswith("vae") else torchrun
+    done = subprocess.run([*launch, f"run.out={two}"], check=False, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert losses_of(two) == pytest.approx(losses_of(tmp_path / "run"), rel=1e-5)
+    assert [file.name for file in (two / "log").iterdir()] == ["version_0"]
+    alone, together = (torch.load(f / "checkpoints" / "final.ckpt", weights_only=False) for f in (one.parent, two))
+    names = [name for name, value in alone["state_dict"].items() if value.is_floating_point()]
+    ones, twos = (torch.cat([f["state_dict"][name].flatten() for name in names]) for f in (alone, together))
+    assert (twos - ones).norm() < 1e-5 * ones.norm()
+    assert {file.name for file in (two / "export").iterdir()} == {file.name for file in one.iterdir()}
