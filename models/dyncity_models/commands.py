@@ -89,8 +89,11 @@ def register_evaluate(subparsers: "Subparsers") -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from dyncity_models.training.families import train
+    from dyncity_models.training.launch import is_first_process
 
-    print(f"weights: {train(arguments.stage, arguments.config, arguments.overrides)}")
+    weights = train(arguments.stage, arguments.config, arguments.overrides)
+    if is_first_process():
+        print(f"weights: {weights}")
     return 0
 
 

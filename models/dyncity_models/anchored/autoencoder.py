@@ -10,6 +10,7 @@ from dyncity_models.anchored.decoder import Decoder
 from dyncity_models.anchored.encoder import Encoder
 from dyncity_models.config import AutoencoderConfig
 from dyncity_models.hexplane import Planes
+from dyncity_models.processes import WHOLE, Share, randn_rows
 
 
 class Autoencoder(nn.Module):
@@ -44,11 +45,13 @@ class Autoencoder(nn.Module):
             yield logits.argmax(dim=-1).to(torch.uint8)
 
 
-def sample_posterior(means: Planes, log_variances: Planes, generator: torch.Generator | None = None) -> Planes:
-    """Reparameterised draw from the posterior (Kingma & Welling 2014, section 2.4)."""
+def sample_posterior(
+    means: Planes, log_variances: Planes, generator: torch.Generator | None = None, share: Share = WHOLE
+) -> Planes:
+    """Reparameterised draw from the posterior (Kingma & Welling 2014, section 2.4) of a part of a batch."""
     return Planes(
         *(
-            mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=generator, device=mean.device)
+            mean + torch.exp(0.5 * log_variance) * randn_rows(mean, generator, share)
             for mean, log_variance in zip(means, log_variances, strict=True)
         )
     )

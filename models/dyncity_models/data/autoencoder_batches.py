@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.clips import SEEN, UNOBSERVED, ClipSource, FrameStore
 from dyncity_models.data.views import behind_line, column_points, known_tokens
+from dyncity_models.processes import own_share
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.domain.taxonomy import CARLASC
 
@@ -33,7 +34,7 @@ class AutoencoderSample(TypedDict):
 
 
 class AutoencoderBatches:
-    """Random chunks of recordings, one batch a step; batch ``i`` is the same in every run with the same seed.
+    """Random chunks of recordings, batch by batch; batch ``i`` is the same in every run with the same seed.
 
     The encoder is shown the sensor view, the dense truth, or the static part of the dense truth on one side of a
     random line (the form in which a drive's map comes back to it). Every second chunk is mirrored left to right.
@@ -42,10 +43,11 @@ class AutoencoderBatches:
     Args:
         store: frames to choose from.
         config: the autoencoder's shapes.
-        batch: chunks of a batch.
+        batch: chunks of a batch, of all processes.
         frames: frames of each chunk whose truth is given.
         seed: what every draw comes from.
-        steps: number of the batch after the last one.
+        stop: number of the batch after the last one; also the length, since trainers count from batch 0 when they
+            resume.
         first: number of the first batch.
     """
 
@@ -56,21 +58,21 @@ class AutoencoderBatches:
         batch: int,
         frames: int,
         seed: int,
-        steps: int,
+        stop: int,
         first: int = 0,
     ) -> None:
         self.store, self.config = store, config
-        self.size, self.frames, self.seed, self.steps, self.first = batch, frames, seed, steps, first
+        self.size, self.frames, self.seed, self.stop, self.first = batch, frames, seed, stop, first
 
     def __len__(self) -> int:
-        return max(self.steps - self.first, 0)
+        return self.stop
 
     def __iter__(self) -> Iterator[AutoencoderSample]:
-        return (self.batch(step) for step in range(self.first, self.steps))
+        return (self.batch(number) for number in range(self.first, self.stop))
 
-    def batch(self, step: int) -> AutoencoderSample:
-        """The batch of one step."""
-        rng = np.random.default_rng((self.seed, step))
+    def batch(self, number: int) -> AutoencoderSample:
+        """The batch of that number, or this process's part of it."""
+        rng = np.random.default_rng((self.seed, number))
         drives = rng.integers(len(self.store), size=self.size)
         lengths = np.diff(self.store.starts)[drives]
         starts = self.store.starts[drives] + rng.integers(lengths - FRAMES_PER_CHUNK + 1)
@@ -80,6 +82,9 @@ class AutoencoderBatches:
         offsets_m = rng.uniform(-0.7, 0.9, self.size) * self.config.grid_half_extent_m
         frames = np.sort(rng.permuted(np.tile(np.arange(FRAMES_PER_CHUNK), (self.size, 1)), axis=1)[:, : self.frames])
 
+        share = own_share()
+        starts, mirrored, views = share.of(starts), share.of(mirrored), share.of(views)
+        angles_rad, offsets_m, frames = share.of(angles_rad), share.of(offsets_m), share.of(frames)
         device = self.store.cells.device
 
         def there(values: np.ndarray) -> Tensor:
@@ -101,7 +106,7 @@ class AutoencoderBatches:
         tokens = torch.where(view == KNOWN, known_tokens(labels, known), tokens)
 
         chosen = there(frames.astype(np.int64))
-        row = torch.arange(self.size, device=device)[:, None]
+        row = torch.arange(len(frames), device=device)[:, None]
         return AutoencoderSample(
             tokens=tokens, planar=near_middle, frames=chosen, labels=labels[row, chosen], observed=seen[row, chosen]
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dyncity_models.data.clips import SEEN
+from dyncity_models.processes import own_share
 from dyncity_models.reference.conventions import Convention
 from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, OccupancySource
 from dyncity_sim.dataset.open import open_dataset
@@ -210,34 +211,35 @@ class FrameCells:
 
 
 class ChunkBatches:
-    """Random chunks, one batch a step; batch ``i`` is the same in every run with the same seed.
+    """Random chunks, batch by batch; batch ``i`` is the same in every run with the same seed.
 
     Args:
         store: frames to choose from.
         frames: T of a chunk.
-        batch: chunks of a batch.
+        batch: chunks of a batch, of all processes.
         seed: what every draw comes from.
-        steps: number of the batch after the last one.
+        stop: number of the batch after the last one; also the length, since trainers count from batch 0 when they
+            resume.
         first: number of the first batch.
     """
 
-    def __init__(self, store: FrameCells, frames: int, batch: int, seed: int, steps: int, first: int = 0) -> None:
+    def __init__(self, store: FrameCells, frames: int, batch: int, seed: int, stop: int, first: int = 0) -> None:
         self.store, self.frames, self.size = store, frames, batch
-        self.seed, self.steps, self.first = seed, steps, first
+        self.seed, self.stop, self.first = seed, stop, first
         # Every chunk of the data is as likely as every other.
         self.firsts = np.concatenate(
             [np.arange(begin, end - frames + 1) for begin, end in zip(store.starts, store.starts[1:], strict=False)]
         )
 
     def __len__(self) -> int:
-        return max(self.steps - self.first, 0)
+        return self.stop
 
     def __iter__(self) -> Iterator[ChunkSample]:
-        return (self.batch(step) for step in range(self.first, self.steps))
+        return (self.batch(number) for number in range(self.first, self.stop))
 
-    def batch(self, step: int) -> ChunkSample:
-        """The batch of one step."""
-        drawn = np.random.default_rng((self.seed, step)).integers(len(self.firsts), size=self.size)
+    def batch(self, number: int) -> ChunkSample:
+        """The batch of that number, or this process's part of it."""
+        drawn = own_share().of(np.random.default_rng((self.seed, number)).integers(len(self.firsts), size=self.size))
         return self.store.chunks(self.firsts[drawn], self.frames)
 
 

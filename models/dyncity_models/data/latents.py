@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
+from dyncity_models.processes import own_share
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.errors import InvalidInputError
 
@@ -101,33 +102,34 @@ class Rows(Protocol[Sample]):
 
 
 class LatentBatches(Generic[Sample]):
-    """Random chunks, one batch a step; batch ``i`` is the same in every run with the same seed.
+    """Random chunks, batch by batch; batch ``i`` is the same in every run with the same seed.
 
     Chunks are drawn in proportion to ``1 / sqrt(count of their command)``, so that turns are seen often.
 
     Args:
         latents: chunks to draw from.
-        batch: chunks of a batch.
+        batch: chunks of a batch, of all processes.
         seed: what every draw comes from.
-        steps: number of the batch after the last one.
+        stop: number of the batch after the last one; also the length, since trainers count from batch 0 when they
+            resume.
         first: number of the first batch.
     """
 
-    def __init__(self, latents: Rows[Sample], batch: int, seed: int, steps: int, first: int = 0) -> None:
+    def __init__(self, latents: Rows[Sample], batch: int, seed: int, stop: int, first: int = 0) -> None:
         counts = np.bincount(latents.commands, minlength=len(COMMANDS)).clip(min=1)
         weights = 1 / np.sqrt(counts)[latents.commands]
         self._shares = np.cumsum(weights / weights.sum())
-        self.latents, self.size, self.seed, self.steps, self.first = latents, batch, seed, steps, first
+        self.latents, self.size, self.seed, self.stop, self.first = latents, batch, seed, stop, first
 
     def __len__(self) -> int:
-        return max(self.steps - self.first, 0)
+        return self.stop
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self.batch(step) for step in range(self.first, self.steps))
+        return (self.batch(number) for number in range(self.first, self.stop))
 
-    def batch(self, step: int) -> Sample:
-        """The batch of one step."""
-        drawn = np.random.default_rng((self.seed, step)).random(self.size)
+    def batch(self, number: int) -> Sample:
+        """The batch of that number, or this process's part of it."""
+        drawn = own_share().of(np.random.default_rng((self.seed, number)).random(self.size))
         return self.latents.rows(np.searchsorted(self._shares, drawn).clip(max=len(self.latents) - 1))
 
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
+from dyncity_models.processes import WHOLE, Share, randn_rows
 from dyncity_models.reference.config import PLANES, ReferenceAutoencoderConfig
 from dyncity_models.reference.decoder import Decoder
 from dyncity_models.reference.encoder import Encoder
@@ -50,18 +51,20 @@ class ReferenceAutoencoder(nn.Module):
             yield self.decode(planes, frames).argmax(dim=-1).to(torch.uint8)
 
     def forward(
-        self, labels_BTXYZ: UInt8[Tensor, "B T X Y Z"], generator: torch.Generator | None = None
+        self, labels_BTXYZ: UInt8[Tensor, "B T X Y Z"], generator: torch.Generator | None = None, share: Share = WHOLE
     ) -> tuple[Float[Tensor, "B T X Y Z K"], HexPlanes, HexPlanes]:
         """Logits of a draw from the posterior, with its means and log-variances: what training needs."""
         means, log_variances = self.encode(labels_BTXYZ)
-        return self.decode(sample_posterior(means, log_variances, generator)), means, log_variances
+        return self.decode(sample_posterior(means, log_variances, generator, share)), means, log_variances
 
 
-def sample_posterior(means: HexPlanes, log_variances: HexPlanes, generator: torch.Generator | None = None) -> HexPlanes:
-    """Reparameterised draw from the posterior (Kingma & Welling 2014, section 2.4)."""
+def sample_posterior(
+    means: HexPlanes, log_variances: HexPlanes, generator: torch.Generator | None = None, share: Share = WHOLE
+) -> HexPlanes:
+    """Reparameterised draw from the posterior (Kingma & Welling 2014, section 2.4) of a part of a batch."""
     return HexPlanes(
         *(
-            mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=generator, device=mean.device)
+            mean + torch.exp(0.5 * log_variance) * randn_rows(mean, generator, share)
             for mean, log_variance in zip(means, log_variances, strict=True)
         )
     )

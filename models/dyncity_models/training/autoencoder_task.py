@@ -8,8 +8,9 @@ from torch import Tensor
 from dyncity_models.anchored.autoencoder import Autoencoder, kl_divergence, sample_posterior
 from dyncity_models.data.autoencoder_batches import AutoencoderSample
 from dyncity_models.hexplane import canvas_poses
+from dyncity_models.processes import own_share
 from dyncity_models.training.config import AutoencoderTrainingConfig
-from dyncity_models.training.draws import step_generator
+from dyncity_models.training.draws import batch_generator
 from dyncity_models.training.losses import lovasz_on_observed, moved_cells, sampled_cross_entropy
 from dyncity_models.training.schedule import scheduled
 from dyncity_models.training.scored_task import ScoredTask
@@ -36,8 +37,9 @@ class AutoencoderTask(ScoredTask):
         loss_config, model = self.config.loss, self.config.model
         poses = canvas_poses(batch["planar"], model.canvas.anchor_frame)
         means, log_variances = self.autoencoder.encode(batch["tokens"], poses)
-        generator = step_generator(self.config.run.seed, self.global_step, self.device)
-        planes = sample_posterior(means, log_variances, generator)
+        share = own_share()
+        generator = batch_generator(self.config.run, self.global_step, index, self.device)
+        planes = sample_posterior(means, log_variances, generator, share)
         logits_NK = self.autoencoder.decode(planes, poses, batch["frames"]).reshape(-1, model.classes)
 
         chosen = torch.gather(poses, 1, batch["frames"][..., None].expand(-1, -1, 3))
@@ -48,16 +50,18 @@ class AutoencoderTask(ScoredTask):
 
         labels_N = batch["labels"].flatten()
         entropy = sampled_cross_entropy(
-            logits_NK, labels_N, self.get_buffer("class_weights"), weights.flatten(), generator
+            logits_NK, labels_N, self.get_buffer("class_weights"), weights.flatten(), generator, share
         )
         lovasz = lovasz_on_observed(
-            logits_NK, labels_N, batch["observed"].flatten(), loss_config.lovasz_samples, generator
+            logits_NK, labels_N, batch["observed"].flatten(), loss_config.lovasz_samples, generator, share
         )
         kl_xy, kl_time = kl_divergence(means, log_variances)
         warmth = min(1.0, 0.1 + 0.9 * self.global_step / max(loss_config.kl_warm_up, 1))
         kl = warmth * (loss_config.kl * kl_xy + loss_config.kl_time * kl_time)
         loss = entropy + loss_config.lovasz * lovasz + kl
-        self.log_dict({"loss": loss, "ce": entropy, "lovasz": lovasz, "kl": kl_xy + kl_time}, prog_bar=True)
+        self.log_dict(
+            {"loss": loss, "ce": entropy, "lovasz": lovasz, "kl": kl_xy + kl_time}, prog_bar=True, sync_dist=True
+        )
         return loss
 
     def validation_step(self, batch: AutoencoderSample, index: int) -> None:

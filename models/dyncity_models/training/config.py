@@ -26,7 +26,7 @@ class OptimiserConfig:
 
     Attributes:
         steps: optimiser steps in all.
-        batch: chunks per step.
+        batch: chunks of a batch, of all processes together; a step learns from ``run.accumulate`` of them.
         lr: peak learning rate.
         warm_up: steps of linear warm-up.
         decay_from: share of all steps after which the rate decays.
@@ -89,6 +89,11 @@ class RunConfig:
         validation_clips: chunks scored at each validation.
         compile: fuse the network's operations with torch.compile: minutes of preparation, then faster steps on a GPU.
         most_minutes: end after this time, its learning rate decayed, even when steps are left; 0 for no limit.
+        accumulate: batches whose gradients make one optimiser step.
+        loggers: some of ``csv``, ``tensorboard`` and ``wandb``; the last two need the extra of that name.
+        log_every: steps between logged losses.
+        devices: processes on this machine, one for each GPU (or part of the CPU); under torchrun its own number holds.
+        strategy: ``auto`` or ``ddp``: a copy of the weights in every process.
     """
 
     out: str = "out/train"
@@ -101,6 +106,11 @@ class RunConfig:
     validation_clips: int = 24
     compile: bool = False
     most_minutes: float = 0.0
+    accumulate: int = 1
+    loggers: list[str] = field(default_factory=lambda: ["csv"])
+    log_every: int = 25
+    devices: int = 1
+    strategy: str = "auto"
 
 
 @dataclass

@@ -20,8 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 from dyncity_models.data.autoencoder_batches import class_shares
 from dyncity_models.data.clips import SEEN, ClipSource, FrameStore
 from dyncity_models.evaluation.features import KINDS, SCENE_FEATURES, WIDTHS, FeatureEncoder, Kind, seen_by
+from dyncity_models.processes import own_share
 from dyncity_models.training.config import DataConfig, OptimiserConfig, RunConfig
-from dyncity_models.training.run import fit, resumed_step, training_device
+from dyncity_models.training.launch import is_first_process, launch_of, training_device
+from dyncity_models.training.run import batch_numbers, fit
 from dyncity_models.training.schedule import scheduled
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -59,20 +61,23 @@ def train_features(config: FeatureTrainingConfig) -> Path:
     Raises:
         ConfigError: an unknown kind.
     """
+    launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
     kind = kind_named(config.kind)
     source, held_out = (ClipSource([Path(p) for p in f]) for f in (config.data.train, config.data.validation))
     device, options = training_device(config.run), config.optimiser
     store, judged = (FrameStore.load(s, device, config.data.workers or os.cpu_count() or 1) for s in (source, held_out))
-    batches = FrameBatches(store.cells, kind, config, resumed_step(config.run))
+    batches = FrameBatches(store.cells, kind, options.batch, config.run.seed, *batch_numbers(config.run, options))
     spread = np.linspace(0, len(judged.cells) - 1, config.run.validation_clips).astype(int)
     validation = DataLoader(Frames(judged.cells, kind, spread), batch_size=options.batch)
     task = FeatureTask(config, kind, class_shares(store))
     fit(task, batches, validation, config, config.run, options)
+    export = Path(config.run.out) / "export"
+    if not is_first_process():
+        return export
     # Statistics are of the weights as they are stored.
     encoder = task.encoder.half().float()
     _standardise(encoder, store.cells)
-    export = Path(config.run.out) / "export"
     export.mkdir(parents=True, exist_ok=True)
     statistics = dict(encoder.named_buffers())
     tensors = {
@@ -106,25 +111,25 @@ class Frames(Dataset[Tensor]):
 
 
 class FrameBatches:
-    """Random frames, half of them mirrored, one batch a step; batch ``i`` depends on the seed and ``i`` alone."""
+    """Random frames, half of them mirrored; batch ``i`` depends on the seed and ``i`` alone."""
 
     def __init__(
-        self, cells: UInt8[Tensor, "N X Y Z"], kind: Kind, config: FeatureTrainingConfig, first: int = 0
+        self, cells: UInt8[Tensor, "N X Y Z"], kind: Kind, batch: int, seed: int, stop: int, first: int = 0
     ) -> None:
-        self.cells, self.kind, self.first = cells, kind, first
-        self.steps, self.size, self.seed = config.optimiser.steps, config.optimiser.batch, config.run.seed
+        self.cells, self.kind = cells, kind
+        self.size, self.seed, self.stop, self.first = batch, seed, stop, first
 
     def __len__(self) -> int:
-        return max(self.steps - self.first, 0)
+        return self.stop
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self.batch(step) for step in range(self.first, self.steps))
+        return (self.batch(number) for number in range(self.first, self.stop))
 
-    def batch(self, step: int) -> Tensor:
-        """The batch of one step."""
-        rng = np.random.default_rng((self.seed, step))
-        rows = torch.from_numpy(rng.integers(len(self.cells), size=self.size)).to(self.cells.device)
-        mirrored = torch.from_numpy(rng.random(self.size) < 0.5).to(self.cells.device)
+    def batch(self, number: int) -> Tensor:
+        """The batch of that number, or this process's part of it."""
+        rng, share = np.random.default_rng((self.seed, number)), own_share()
+        rows = torch.from_numpy(share.of(rng.integers(len(self.cells), size=self.size))).to(self.cells.device)
+        mirrored = torch.from_numpy(share.of(rng.random(self.size) < 0.5)).to(self.cells.device)
         cells = self.cells[rows]
         return seen_frames(torch.where(mirrored[:, None, None, None], cells.flip(2), cells), self.kind)
 
@@ -182,12 +187,12 @@ class FeatureTask(lightning.LightningModule):
     def training_step(self, batch: Tensor, index: int) -> Tensor:
         """Loss of a batch of frames."""
         loss = self.loss(batch)
-        self.log("loss", loss, prog_bar=True)
+        self.log("loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Tensor, index: int) -> None:
         """The same on other towns."""
-        self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch))
+        self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW."""

@@ -6,9 +6,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from dyncity_models.data.chunks import ChunkSample
+from dyncity_models.processes import own_share
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import ReferenceAutoencoderConfig
-from dyncity_models.training.draws import step_generator
+from dyncity_models.training.draws import batch_generator
 from dyncity_models.training.reference_config import ReferenceAutoencoderTrainingConfig
 from dyncity_models.training.reference_losses import autoencoder_losses
 from dyncity_models.training.schedule import scheduled
@@ -37,15 +38,16 @@ class ReferenceAutoencoderTask(ScoredTask):
 
     def training_step(self, batch: ChunkSample, index: int) -> Tensor:
         """Loss of a batch of chunks."""
-        generator = step_generator(self.config.run.seed, self.global_step, self.device)
+        share = own_share()
+        generator = batch_generator(self.config.run, self.global_step, index, self.device)
         # Dropout takes no generator: without this, a resumed run would drop otherwise than one that went on.
-        torch.manual_seed(generator.initial_seed())
-        logits, means, log_variances = self.autoencoder(batch["labels"], generator)
+        torch.manual_seed(generator.initial_seed() + share.number)
+        logits, means, log_variances = self.autoencoder(batch["labels"], generator, share)
         losses = autoencoder_losses(
-            logits, batch["labels"], means, log_variances, self.get_buffer("class_weights"), self.config.kl
+            logits, batch["labels"], means, log_variances, self.get_buffer("class_weights"), self.config.kl, share
         )
         shown = {"ce": losses.cross_entropy, "lovasz": losses.lovasz, "kl": losses.kl}
-        self.log_dict({"loss": losses.total, **shown}, prog_bar=True)
+        self.log_dict({"loss": losses.total, **shown}, prog_bar=True, sync_dist=True)
         return losses.total
 
     def validation_step(self, batch: ChunkSample, index: int) -> None:

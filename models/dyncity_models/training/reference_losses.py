@@ -7,6 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from dyncity_models.processes import WHOLE, Share
 from dyncity_models.reference.autoencoder import kl_divergence
 from dyncity_models.reference.config import ReferenceClasses
 from dyncity_models.reference.planes import HexPlanes
@@ -36,12 +37,20 @@ def autoencoder_losses(
     log_variances: HexPlanes,
     class_weights: Float[Tensor, " K"] | None = None,
     kl_weight: float = 0.0015,
+    share: Share = WHOLE,
 ) -> AutoencoderLosses:
-    """All terms, over every cell: the published training does not leave invalid cells out."""
+    """All terms, over every cell: the published training does not leave invalid cells out.
+
+    The mean over all parts of a batch is that of the whole.
+    """
     logits, labels = logits_BTXYZK.flatten(0, -2).float(), labels_BTXYZ.flatten().long()
+    cross_entropy = F.cross_entropy(logits, labels, class_weights)
+    if class_weights is not None and share.count > 1:
+        weight = class_weights[labels].sum()
+        cross_entropy = cross_entropy * (weight / share.mean(weight))
     return AutoencoderLosses(
-        F.cross_entropy(logits, labels, class_weights),
-        lovasz_softmax(logits.softmax(dim=-1), labels),
+        cross_entropy,
+        lovasz_softmax(logits.softmax(dim=-1), labels, share),
         kl_divergence(means, log_variances),
         kl_weight,
     )

@@ -23,6 +23,7 @@ from dyncity_models.reference.classes import taxonomy_of
 from dyncity_models.reference.config import ReferenceClasses, ReferenceConfig, ReferenceSpace
 from dyncity_models.reference.conventions import convention_named
 from dyncity_models.reference_checkpoint import FAMILY, ReferenceModel, load_reference, save_reference
+from dyncity_models.training.launch import is_first_process, launch_of, training_device
 from dyncity_models.training.reference_autoencoder_task import ReferenceAutoencoderTask
 from dyncity_models.training.reference_config import (
     ReferenceAutoencoderTrainingConfig,
@@ -33,7 +34,7 @@ from dyncity_models.training.reference_config import (
 )
 from dyncity_models.training.reference_losses import class_weights
 from dyncity_models.training.reference_transformer_task import ReferenceTransformerTask
-from dyncity_models.training.run import fit, resumed_step, training_device
+from dyncity_models.training.run import batch_numbers, fit
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
@@ -49,6 +50,7 @@ def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> P
         ConfigError: the configuration does not fit itself.
         InvalidInputError: the data does not fit the configuration or itself.
     """
+    launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
     convention, labels = convention_named(config.convention), labels_named(config.data.labels)
     asked = grid_of(config.model)
@@ -64,7 +66,7 @@ def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> P
     model = autoencoder_of(config.model, source.grid.shape, len(source.taxonomy))
     options = config.optimiser
     store = FrameCells.load(source, training_device(config.run), config.data.workers or os.cpu_count() or 1)
-    train = ChunkBatches(store, frames, options.batch, config.run.seed, options.steps, resumed_step(config.run))
+    train = ChunkBatches(store, frames, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = DataLoader(SpreadChunks(held_out, frames, config.run.validation_clips), batch_size=1)
     classes = ReferenceClasses(
         source.taxonomy.names, tuple(range(model.classes)), tuple(store.class_counts(model.classes).tolist())
@@ -73,7 +75,8 @@ def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> P
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
     space = ReferenceSpace(source.grid.lower_m, source.grid.voxel_size_m, source.rate_hz)
-    save_reference(export, ReferenceConfig(model, classes=classes, space=space), task.autoencoder, None, convention)
+    if is_first_process():
+        save_reference(export, ReferenceConfig(model, classes=classes, space=space), task.autoencoder, None, convention)
     return export
 
 
@@ -134,13 +137,14 @@ def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> P
         ConfigError: the configuration does not fit itself or the autoencoder.
         InvalidInputError: latents are missing, or another autoencoder's.
     """
+    launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
     base, model = load_reference(Path(config.autoencoder)), transformer_of(config.model)
     options, device = config.optimiser, training_device(config.run)
     latents, held_out = (
         _latents_of(base, Path(folder), device) for folder in (config.latents, config.validation_latents)
     )
-    train = LatentBatches(latents, options.batch, config.run.seed, options.steps, resumed_step(config.run))
+    train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = ReferenceTransformerTask(config, model, base.config.autoencoder)
     if config.initial:
@@ -151,7 +155,8 @@ def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> P
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
     complete = replace(base.config, transformer=model, sampling=config.sampling)
-    save_reference(export, complete, base.autoencoder, task.transformer, base.convention)
+    if is_first_process():
+        save_reference(export, complete, base.autoencoder, task.transformer, base.convention)
     return export
 
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from dyncity_models.data.reference_latents import ReferenceSample
 from dyncity_models.diffusion.gaussian import STEPS, GaussianDiffusion
+from dyncity_models.processes import WHOLE, Share, own_share, randn_rows
 from dyncity_models.reference.conditions import ReferenceConditions, known_part
 from dyncity_models.reference.config import ReferenceAutoencoderConfig, ReferenceTransformerConfig
 from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference.planes import pack, rollout_mask
-from dyncity_models.training.draws import step_generator
+from dyncity_models.training.draws import batch_generator
 from dyncity_models.training.known_regions import drawn_regions
 from dyncity_models.training.reference_config import ReferenceTransformerTrainingConfig
 from dyncity_models.training.schedule import scheduled
@@ -45,18 +46,19 @@ class ReferenceTransformerTask(lightning.LightningModule):
 
     def training_step(self, batch: ReferenceSample, index: int) -> Tensor:
         """Loss of a batch of encoded chunks."""
-        generator = step_generator(self.config.run.seed, self.global_step, self.device)
-        data, count = batch["rollout"], len(batch["rollout"])
-        conditions = _without_missing(
-            conditions_of(batch).randomly_dropped(count, self.config.drop, generator), batch["has_previous"]
-        )
-        steps = torch.randint(STEPS, (count,), generator=generator, device=self.device)
-        noise = torch.randn(data.shape, generator=generator, device=self.device)
+        generator = batch_generator(self.config.run, self.global_step, index, self.device)
+        data, count, share = batch["rollout"], len(batch["rollout"]), own_share()
+        drawn = conditions_of(batch).randomly_dropped(count * share.count, self.config.drop, generator)
+        dropped = {name: share.of(whole) for name, whole in (drawn.dropped or {}).items()}
+        conditions = _without_missing(replace(drawn, dropped=dropped), batch["has_previous"])
+        steps = share.drawn(lambda rows: torch.randint(STEPS, (rows,), generator=generator, device=self.device), count)
+        noise = randn_rows(data, generator, share)
         if self.takes_region:
-            hidden = torch.rand(count, generator=generator, device=self.device) < self.config.drop_region
-            conditions = self._with_region(conditions, data, generator, hidden)
+            drops = share.drawn(lambda rows: torch.rand(rows, generator=generator, device=self.device), count)
+            hidden = drops < self.config.drop_region
+            conditions = self._with_region(conditions, data, generator, hidden, share)
         squared, bound = self.losses(data, noise, steps, conditions)
-        self.log_dict({"loss": squared + bound, "noise": squared, "bound": bound}, prog_bar=True)
+        self.log_dict({"loss": squared + bound, "noise": squared, "bound": bound}, prog_bar=True, sync_dist=True)
         return squared + bound
 
     @property
@@ -65,9 +67,15 @@ class ReferenceTransformerTask(lightning.LightningModule):
         return "region" in self.transformer.config.conditions
 
     def _with_region(
-        self, conditions: ReferenceConditions, data: Tensor, generator: torch.Generator, hidden: Bool[Tensor, " B"]
+        self,
+        conditions: ReferenceConditions,
+        data: Tensor,
+        generator: torch.Generator,
+        hidden: Bool[Tensor, " B"],
+        share: Share = WHOLE,
     ) -> ReferenceConditions:
-        mask = pack(drawn_regions(len(data), self.planes, generator).map(Tensor.float)).bool().to(data.device)
+        regions = drawn_regions(len(data) * share.count, self.planes, generator).map(share.of)
+        mask = pack(regions.map(Tensor.float)).bool().to(data.device)
         dropped = (conditions.dropped or {}) | {"region": hidden}
         return replace(conditions, region=known_part(data, mask), dropped=dropped)
 
@@ -101,7 +109,7 @@ class ReferenceTransformerTask(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means."""
         for name, values in self.validation_sums.items():
-            self.log(name, sum(values) / len(values), prog_bar=name.startswith("val_noise"))
+            self.log(name, sum(values) / len(values), prog_bar=name.startswith("val_noise"), sync_dist=True)
         self.validation_sums.clear()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -2,16 +2,22 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from time import monotonic
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar, WeightAveraging
-from lightning.pytorch.loggers import CSVLogger
+import yaml
+from lightning.pytorch.callbacks import WeightAveraging
 
 from dyncity_models.training.averaging import warmed_up_average
+from dyncity_models.training.callbacks import Deadline, StepCheckpoint
 from dyncity_models.training.config import OptimiserConfig, RunConfig
+from dyncity_models.training.launch import is_first_process, launch_of
+from dyncity_models.training.loggers import log_config, loggers_of
+from dyncity_models.training.progress import Pace, Progress
+from dyncity_models.training.provenance import BesideCheckpoints, provenance_of
 from dyncity_sim.config import save_config
+from dyncity_sim.errors import ConfigError
+from dyncity_sim.files import whole_file
 
 
 def resumed_step(run: RunConfig) -> int:
@@ -25,31 +31,25 @@ def _step_of(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["global_step"])
 
 
-def training_device(run: RunConfig) -> torch.device:
-    """Where a run computes, and keeps its data."""
-    gpu = run.accelerator in ("cuda", "gpu") or (run.accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if gpu else "cpu")
+def batch_numbers(run: RunConfig, optimiser: OptimiserConfig) -> tuple[int, int]:
+    """Number of the batch after the last one, and of the first that is left."""
+    return run.accumulate * optimiser.steps, run.accumulate * resumed_step(run)
 
 
-class Deadline(Callback):
-    """Ends a run after some time, counted from when it was started or resumed.
-
-    Lightning's own ``max_time`` counts the time of all runs before a resumption, and leaves the last steps unsaved.
-
-    Args:
-        seconds: time for this run.
-        checkpoint: where to save what the next run goes on from.
-    """
-
-    def __init__(self, seconds: float, checkpoint: Path) -> None:
-        self.seconds, self.checkpoint = seconds, checkpoint
-        self.started = monotonic()
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: object) -> None:
-        """Save and stop when the time is up."""
-        if monotonic() - self.started > self.seconds and not trainer.should_stop:
-            trainer.save_checkpoint(self.checkpoint)
-            trainer.should_stop = True
+def _check_accumulate(run: RunConfig) -> None:
+    if run.accumulate < 1:
+        raise ConfigError("run.accumulate", run.accumulate, "at least 1")
+    before = Path(run.out) / "config.yaml"
+    if not resumed_step(run) or not before.is_file():
+        return
+    accumulated = yaml.safe_load(before.read_text(encoding="utf-8"))["run"].get("accumulate", 1)
+    if accumulated != run.accumulate:
+        raise ConfigError(
+            "run.accumulate",
+            run.accumulate,
+            f"{accumulated}, with which {run.out} was begun",
+            "Batches are counted by it: give it another run.out.",
+        )
 
 
 def fit(
@@ -59,19 +59,27 @@ def fit(
     config: object,
     run: RunConfig,
     optimiser: OptimiserConfig,
-    callbacks: tuple[Callback, ...] = (),
 ) -> Path:
     """Train to the last step, going on from the newest checkpoint in ``run.out`` if there is one.
 
+    With several processes, every one of them calls this; each validates on everything.
     A run that has ended already is not trained again: ``task`` gets its final weights.
-    ``train`` gives one batch a step, from the first step that is left.
+    ``train`` gives batches from the first that is left, and its length is that of the whole run (``batch_numbers``).
 
     Returns:
         The final checkpoint, whose weights are the averaged ones.
+
+    Raises:
+        ConfigError: ``run.accumulate`` is less than 1, or another than that of the run that goes on;
+            and as ``launch_of``.
     """
+    launch = launch_of(run, optimiser)
+    _check_accumulate(run)
     out = Path(run.out)
     out.mkdir(parents=True, exist_ok=True)
-    save_config(config, out / "config.yaml")
+    if is_first_process():
+        with whole_file(out / "config.yaml") as temporary:
+            save_config(config, temporary)
     if run.threads:
         torch.set_num_threads(run.threads)
     resume, final = (out / "checkpoints" / f"{name}.ckpt" for name in ("last", "final"))
@@ -81,31 +89,36 @@ def fit(
         return final
     trainer = lightning.Trainer(
         accelerator=run.accelerator,
-        devices=1,
+        devices=launch.devices,
+        num_nodes=launch.nodes,
+        strategy=launch.strategy,
+        use_distributed_sampler=False,
         precision=run.precision,  # type: ignore[arg-type]
+        accumulate_grad_batches=run.accumulate,
         max_steps=optimiser.steps,
         max_epochs=-1,
         gradient_clip_val=optimiser.gradient_clip or None,
-        logger=CSVLogger(out, name="log"),
-        log_every_n_steps=25,
-        val_check_interval=run.validate_every,
+        logger=loggers_of(run),
+        log_every_n_steps=run.log_every,
+        val_check_interval=run.accumulate * run.validate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         enable_model_summary=False,
         callbacks=[
             WeightAveraging(use_buffers=False, multi_avg_fn=warmed_up_average(optimiser.ema_decay)),
-            ModelCheckpoint(
+            StepCheckpoint(
                 out / "checkpoints",
                 every_n_train_steps=run.checkpoint_every,
                 save_last=True,
                 save_top_k=1,
                 enable_version_counter=False,
             ),
-            RichProgressBar(refresh_rate=5),
+            BesideCheckpoints(out / "checkpoints", config, provenance_of(Path(__file__))),
+            Progress(optimiser.batch, Pace(run.accumulate * optimiser.steps, 60 * run.most_minutes)),
             *([Deadline(60 * run.most_minutes, resume)] if run.most_minutes else []),
-            *callbacks,
         ],
     )
+    log_config(trainer.loggers, config)
     trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=False)
     trainer.save_checkpoint(final)
     return final

@@ -1,17 +1,17 @@
 """Learning rate schedules."""
 
 from collections.abc import Callable
-from time import monotonic
 
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from dyncity_models.processes import common_clock
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 
 
 def warm_up_constant_decay(
-    optimiser: Optimizer, config: OptimiserConfig, most_minutes: float = 0.0, now: Callable[[], float] = monotonic
+    optimiser: Optimizer, config: OptimiserConfig, most_minutes: float = 0.0, now: Callable[[], float] = common_clock
 ) -> LambdaLR:
     """Linear warm-up, constant, then linear decay to ``final_lr_share`` at the last step.
 

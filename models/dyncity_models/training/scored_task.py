@@ -31,4 +31,4 @@ class ScoredTask(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean IoU."""
-        self.log("miou", 100 * mean_iou(self.confusion), prog_bar=True)
+        self.log("miou", 100 * mean_iou(self.confusion), prog_bar=True, sync_dist=True)

@@ -17,7 +17,8 @@ from dyncity_models.data.latents import LatentBatches, Latents, SpreadLatents
 from dyncity_models.data.rows import check_free, write_description, write_rows
 from dyncity_models.training.autoencoder_task import AutoencoderTask
 from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
-from dyncity_models.training.run import fit, resumed_step, training_device
+from dyncity_models.training.launch import is_first_process, launch_of, training_device
+from dyncity_models.training.run import batch_numbers, fit
 from dyncity_models.training.transformer_task import TransformerTask
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.errors import InvalidInputError
@@ -32,25 +33,20 @@ def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
     Returns:
         The folder of exported weights.
     """
+    launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
     source = ClipSource([Path(p) for p in config.data.train])
     held_out = ClipSource([Path(p) for p in config.data.validation])
     options = config.optimiser
     store = FrameStore.load(source, training_device(config.run), config.data.workers or os.cpu_count() or 1)
-    train = AutoencoderBatches(
-        store,
-        config.model,
-        options.batch,
-        config.loss.frames,
-        config.run.seed,
-        options.steps,
-        first=resumed_step(config.run),
-    )
+    stop, first = batch_numbers(config.run, options)
+    train = AutoencoderBatches(store, config.model, options.batch, config.loss.frames, config.run.seed, stop, first)
     validation = DataLoader(ValidationChunks(held_out, config.run.validation_clips), batch_size=2)
     task = AutoencoderTask(config, class_shares(store))
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
-    save_model(export, AnchoredConfig(autoencoder=config.model), task.autoencoder)
+    if is_first_process():
+        save_model(export, AnchoredConfig(autoencoder=config.model), task.autoencoder)
     return export
 
 
@@ -84,6 +80,7 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     Returns:
         The folder of exported weights.
     """
+    launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
     base = load_model(Path(config.autoencoder))
     options, device = config.optimiser, training_device(config.run)
@@ -91,8 +88,7 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
         Latents(Path(folder), device, config.model.takes_layout)
         for folder in (config.latents, config.validation_latents)
     )
-    first = resumed_step(config.run)
-    train = LatentBatches(latents, options.batch, config.run.seed, options.steps, first)
+    train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = TransformerTask(config, base.config.autoencoder, latents.statistics)
     if config.initial:
@@ -100,7 +96,8 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
     complete = AnchoredConfig(base.config.autoencoder, config.model, config.sampling)
-    save_model(export, complete, base.autoencoder, task.transformer, task.normalisation)
+    if is_first_process():
+        save_model(export, complete, base.autoencoder, task.transformer, task.normalisation)
     return export
 
 

@@ -15,8 +15,9 @@ from dyncity_models.data.latents import LatentSample
 from dyncity_models.diffusion.flow import draw_times, interpolate
 from dyncity_models.hexplane import Planes, cell_centres
 from dyncity_models.normalisation import Normalisation
+from dyncity_models.processes import WHOLE, Share, own_share, randn_rows
 from dyncity_models.training.config import TransformerTrainingConfig
-from dyncity_models.training.draws import step_generator
+from dyncity_models.training.draws import batch_generator
 from dyncity_models.training.optimiser import MuonAdamW, split_parameters
 from dyncity_models.training.schedule import scheduled
 
@@ -40,11 +41,11 @@ class TransformerTask(lightning.LightningModule):
         """Loss of a batch of encoded chunks."""
         loss_config = self.config.loss
         data, conditions = self.unpack(batch)
-        count, device = len(data), self.device
-        generator = step_generator(self.config.run.seed, self.global_step, device)
+        count, device, share = len(data), self.device, own_share()
+        generator = batch_generator(self.config.run, self.global_step, index, device)
 
-        def dropped(share: float) -> Tensor:
-            return torch.rand(count, generator=generator, device=device) < share
+        def dropped(part: float) -> Tensor:
+            return share.drawn(lambda rows: torch.rand(rows, generator=generator, device=device), count) < part
 
         conditions = conditions.without_known(dropped(loss_config.drop_known))
         conditions = replace(
@@ -54,21 +55,29 @@ class TransformerTask(lightning.LightningModule):
         )
         if self.config.model.takes_layout:
             conditions = replace(conditions, layout_given=~dropped(loss_config.drop_layout))
-        times = draw_times(count, loss_config.time_mean, generator)
-        noise = Planes(*(torch.randn(p.shape, generator=generator, device=device) for p in data))
-        losses = self.losses(data, noise, times, conditions)
+        times = share.drawn(lambda rows: draw_times(rows, loss_config.time_mean, generator), count)
+        noise = Planes(*(randn_rows(plane, generator, share) for plane in data))
+        losses = self.losses(data, noise, times, conditions, share)
         loss = loss_config.xy * losses["xy"] + loss_config.tx * (losses["tx"] + losses["ty"])
-        self.log_dict({"loss": loss, **losses}, prog_bar=True)
+        self.log_dict({"loss": loss, **losses}, prog_bar=True, sync_dist=True)
         return loss
 
     def losses(
-        self, data: Planes, noise: Planes, times: Float[Tensor, " B"], conditions: CanvasConditions
+        self,
+        data: Planes,
+        noise: Planes,
+        times: Float[Tensor, " B"],
+        conditions: CanvasConditions,
+        share: Share = WHOLE,
     ) -> dict[str, Tensor]:
-        """Mean squared velocity error of each plane; xy counts more near the ego path."""
+        """Mean squared velocity error of each plane; xy counts more near the ego path.
+
+        The mean over all parts of a batch is that of the whole.
+        """
         predicted = self.transformer(interpolate(data, noise, times), times, conditions)
         squared = [(v - (e - x)).square() for v, e, x in zip(predicted, noise, data, strict=True)]
         weights = self._path_weights(conditions)
-        xy = (squared[0] * weights).sum() / (weights.sum() * squared[0].shape[1])
+        xy = (squared[0] * weights).sum() / (share.mean(weights.sum()) * squared[0].shape[1])
         return {"xy": xy, "tx": squared[1].mean(), "ty": squared[2].mean()}
 
     def unpack(self, batch: LatentSample) -> tuple[Planes, CanvasConditions]:
@@ -120,7 +129,7 @@ class TransformerTask(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means."""
         for name, values in self.validation_sums.items():
-            self.log(name, sum(values) / len(values), prog_bar=name.startswith("val_xy"))
+            self.log(name, sum(values) / len(values), prog_bar=name.startswith("val_xy"), sync_dist=True)
         self.validation_sums.clear()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -229,7 +229,7 @@ def test_autoencoder_batches_are_the_same_in_every_run_and_go_on_where_a_run_sto
 
 def test_a_chunk_to_learn_from_scores_the_dense_truth_of_some_frames(store, tiny):
     views = set()
-    batch = AutoencoderBatches(store, tiny.autoencoder, 16, 4, seed=0, steps=1).batch(0)
+    batch = AutoencoderBatches(store, tiny.autoencoder, 16, 4, seed=0, stop=1).batch(0)
     assert batch["labels"].shape == batch["observed"].shape == (16, 4, 128, 128, 8)
     assert batch["planar"].dtype == torch.float32
     for sample in (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)):
@@ -250,7 +250,7 @@ def test_a_chunk_to_learn_from_scores_the_dense_truth_of_some_frames(store, tiny
 
 
 def test_chunks_to_learn_from_are_those_of_the_drives_and_their_mirror_images(store, tiny, street_clip):
-    batch = AutoencoderBatches(store, tiny.autoencoder, 16, 16, seed=1, steps=1).batch(0)
+    batch = AutoencoderBatches(store, tiny.autoencoder, 16, 16, seed=1, stop=1).batch(0)
     clips = [clip for half in (street_clip, street_clip.mirrored()) for clip in (half, half.frames(0, 1))]
     known = {c.labels[i].tobytes() for c in clips for i in range(len(c))}
     assert {frame.numpy().tobytes() for chunk in batch["labels"] for frame in chunk} <= known
@@ -410,7 +410,7 @@ def test_latents_without_layouts_are_refused_only_where_they_are_asked_for(laten
 
 
 def test_rare_commands_are_drawn_more_often_than_they_occur(encoded):
-    drawn = LatentBatches(encoded, 600, seed=0, steps=1).batch(0)["command"]
+    drawn = LatentBatches(encoded, 600, seed=0, stop=1).batch(0)["command"]
     commands = np.bincount(drawn.numpy(), minlength=4) / 600
     static, forward = COMMANDS.index(Command.STATIC), COMMANDS.index(Command.FORWARD)
     # four forward and two static chunks, in proportion to the square roots of their counts

@@ -17,6 +17,7 @@ from dyncity_models.training.config import (
     RunConfig,
     TransformerTrainingConfig,
 )
+from dyncity_models.training.draws import batch_generator
 from dyncity_models.training.optimiser import MuonAdamW, split_parameters
 from dyncity_models.training.run import resumed_step
 from dyncity_models.training.schedule import warm_up_constant_decay
@@ -88,6 +89,21 @@ class TestKilledRun:
         steps = replace(autoencoder_run.optimiser, steps=done + 4, decay_from=1.0)
         resumed, undisturbed = (train_autoencoder(replace(r, optimiser=steps)) for r in (autoencoder_run, whole))
         assert exported(resumed) == exported(undisturbed)
+
+    @pytest.mark.parametrize("accumulate", [1, 3])
+    def test_goes_on_early_in_a_run_and_with_accumulated_batches_as_if_it_had_not_ended(
+        self, autoencoder_run, accumulate, tmp_path
+    ):
+        run = replace(autoencoder_run.run, accumulate=accumulate, validation_clips=1)
+        config = replace(autoencoder_run, run=run)
+        steps = replace(config.optimiser, decay_from=1.0)
+        train_autoencoder(replace(config, optimiser=replace(steps, steps=2)))
+        assert resumed_step(run) == 2
+        longer = replace(config, optimiser=replace(steps, steps=6))
+        whole = replace(longer, run=replace(run, out=str(tmp_path / "whole")))
+        assert exported(train_autoencoder(longer)) == exported(train_autoencoder(whole))
+        with pytest.raises(ConfigError, match=r"run\.accumulate"):
+            train_autoencoder(replace(longer, run=replace(run, accumulate=2)))
 
     def test_that_ran_out_of_time_goes_on_in_the_next_one(self, autoencoder_run, tmp_path):
         brief = replace(autoencoder_run, run=replace(autoencoder_run.run, most_minutes=1e-3, checkpoint_every=100))
@@ -175,6 +191,16 @@ def test_the_shipped_configurations_fit(stage, schema, pytestconfig):
         config = load_config(schema, pytestconfig.rootpath / "configs" / folder / f"{stage}.yaml")
         assert config.run.out == f"out/train/{stage}"
         assert stage == "vae" or config.model.takes_layout
+
+
+def test_every_batch_of_every_step_draws_its_own_numbers():
+    run = RunConfig(seed=5, accumulate=2)
+    seeds = [batch_generator(run, step, index, "cpu").initial_seed() for step in range(3) for index in (0, 1)]
+    assert len(set(seeds)) == 6
+    since_the_run_began = [batch_generator(run, number // 2, number, "cpu").initial_seed() for number in range(6)]
+    assert since_the_run_began == seeds
+    alone = [batch_generator(RunConfig(seed=5), step, step, "cpu").initial_seed() for step in range(6)]
+    assert alone == seeds
 
 
 def test_a_fresh_run_begins_at_step_zero(tmp_path):

@@ -1,0 +1,57 @@
+"""What happens between optimiser steps of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from dyncity_models.processes import common_clock
+
+
+def ends_step(trainer: lightning.Trainer, index: int) -> bool:
+    """Whether the batch with this index is the last one of an optimiser step."""
+    return (index + 1) % trainer.accumulate_grad_batches == 0
+
+
+class StepCheckpoint(ModelCheckpoint):
+    """Saves after whole steps only.
+
+    Lightning's own forgets on resumption which step it saved last, and would save it again among the batches of the
+    next one, whose gradients are in no checkpoint.
+    """
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when a step has ended."""
+        if ends_step(trainer, batch_idx):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+class Deadline(Callback):
+    """Ends a run after some time, counted from when it was started or resumed.
+
+    Lightning's own ``max_time`` counts the time of all runs before a resumption, and leaves the last steps unsaved.
+
+    Args:
+        seconds: time for this run.
+        checkpoint: where to save what the next run goes on from.
+    """
+
+    def __init__(self, seconds: float, checkpoint: Path) -> None:
+        self.seconds, self.checkpoint = seconds, checkpoint
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self.started_s = common_clock()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save and stop when the time is up and a step has ended."""
+        if not ends_step(trainer, batch_idx) or trainer.should_stop:
+            return
+        if common_clock() - self.started_s > self.seconds:
+            trainer.save_checkpoint(self.checkpoint)
+            trainer.should_stop = True

@@ -1,0 +1,273 @@
+"""What every training run does whatever it trains: checkpoints, provenance, loggers, progress."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+
+import lightning
+import pytest
+import torch
+from dyncity_models.processes import WHOLE, Share
+from dyncity_models.training.config import OptimiserConfig, RunConfig
+from dyncity_models.training.launch import Launch, launch_of
+from dyncity_models.training.loggers import loggers_of
+from dyncity_models.training.progress import Pace, peak_memory_gib
+from dyncity_models.training.provenance import provenance_of
+from dyncity_models.training.run import batch_numbers, fit
+from torch import nn
+
+from dyncity_sim.errors import ConfigError, MissingExtraError
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
+    pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended"),
+]
+
+
+@dataclass
+class LineConfig:
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+class StoppedError(Exception):
+    pass
+
+
+class Line(lightning.LightningModule):
+    """A line through points, and the batches that it has seen."""
+
+    def __init__(self, stop_before=None):
+        super().__init__()
+        self.line, self.stop_before, self.seen = nn.Linear(1, 1), stop_before, []
+
+    def training_step(self, batch, index):
+        number = int(batch[0])
+        if number == self.stop_before:
+            raise StoppedError
+        self.seen.append(number)
+        loss = (self.line(batch) - 3.0).square().mean()
+        self.log("loss", loss)
+        return loss
+
+    def validation_step(self, batch, index):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class Numbers:
+    """Batches whose value is their number."""
+
+    def __init__(self, stop, first):
+        self.stop, self.first = stop, first
+
+    def __len__(self):
+        return self.stop
+
+    def __iter__(self):
+        return (torch.full((1, 1), float(number)) for number in range(self.first, self.stop))
+
+
+@pytest.fixture
+def config(tmp_path):
+    run = RunConfig(str(tmp_path / "run"), precision="32-true", accelerator="cpu", threads=1, checkpoint_every=1)
+    return LineConfig(OptimiserConfig(steps=3, batch=1), replace(run, accumulate=2, log_every=1))
+
+
+def trained(config, stop_before=None):
+    line = Line(stop_before)
+    fit(
+        line, Numbers(*batch_numbers(config.run, config.optimiser)), Numbers(1, 0), config, config.run, config.optimiser
+    )
+    return line
+
+
+def test_a_run_that_stops_within_a_step_goes_on_with_that_step_whenever_it_stops(config):
+    with pytest.raises(StoppedError):
+        trained(config, stop_before=3)
+    # Resumed at batch 2, and stopped again in the same step: batch 2 has left nothing behind.
+    with pytest.raises(StoppedError):
+        trained(config, stop_before=3)
+    assert trained(config).seen == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("accumulate", [0, 1])
+def test_batches_of_a_step_that_cannot_be_are_refused(config, accumulate):
+    if accumulate:
+        trained(config)
+    with pytest.raises(ConfigError, match=r"run\.accumulate"):
+        trained(replace(config, run=replace(config.run, accumulate=accumulate)))
+
+
+def test_beside_its_checkpoints_a_run_says_how_it_was_configured_and_by_what_code(config, tmp_path):
+    trained(config)
+    folder = tmp_path / "run" / "checkpoints"
+    assert {file.name for file in folder.iterdir()} >= {"last.ckpt", "final.ckpt", "config.yaml", "provenance.json"}
+    assert (folder / "config.yaml").read_text() == (tmp_path / "run" / "config.yaml").read_text()
+    written = json.loads((folder / "provenance.json").read_text())
+    assert written.keys() == {"commit", "dirty", "versions"}
+    assert written["versions"]["torch"] == torch.__version__
+    assert written["versions"]["lightning"] == lightning.__version__
+
+
+def test_code_in_a_checkout_is_known_by_its_commit_and_other_code_is_not(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    file = tmp_path / "code.py"
+    file.write_text("a = 1")
+    assert (provenance_of(file).commit, provenance_of(file).dirty) == (None, None)
+    git("init")
+    assert provenance_of(file).commit is None
+    git("add", "code.py")
+    git("commit", "-m", "A")
+    assert (provenance_of(file).commit, provenance_of(file).dirty) == (git("rev-parse", "HEAD"), False)
+    file.write_text("a = 2")
+    assert provenance_of(file).dirty
+
+
+def test_losses_are_logged_as_csv_and_progress_is_not(config, tmp_path):
+    trained(config)
+    (log,) = (file.read_text() for file in (tmp_path / "run" / "log").rglob("metrics.csv"))
+    header, *rows = log.splitlines()
+    assert set(header.split(",")) == {"epoch", "step", "loss"}
+    assert len(rows) == 3
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_a_logger_whose_package_is_missing_says_which_extra_has_it(name, config):
+    if find_spec(name):
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(MissingExtraError, match=re.escape(f"dyncity-sim[{name}]")):
+        trained(replace(config, run=replace(config.run, loggers=["csv", name])))
+
+
+@pytest.mark.parametrize("loggers", [["csv", "paper"], ["csv", "csv"]])
+def test_loggers_that_cannot_be_are_refused(loggers):
+    with pytest.raises(ConfigError, match=r"run\.loggers"):
+        loggers_of(RunConfig(loggers=loggers))
+
+
+def test_tensorboard_gets_the_losses_and_the_configuration(config, tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trained(replace(config, run=replace(config.run, loggers=["tensorboard"])))
+    (events,) = (tmp_path / "run" / "tensorboard").rglob("events.*")
+    read = EventAccumulator(str(events)).Reload()
+    assert len(read.Scalars("loss")) == 3
+
+
+def test_wandb_logs_without_a_network(config, tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    trained(replace(config, run=replace(config.run, loggers=["wandb"])))
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+
+def test_the_time_left_is_that_to_the_last_batch_or_to_the_deadline_whichever_comes_first():
+    clock = iter(range(0, 1000, 2))
+    pace = Pace(batches=100, seconds=60.0, now=lambda: float(next(clock)))
+    assert pace.remaining_s == 60.0 - 2.0
+    for done in range(1, 4):
+        pace.count(done)
+    assert pace.batches_per_s == 0.5
+    assert pace.remaining_s == 60.0 - 10.0
+    pace.count(90)
+    assert pace.remaining_s == pytest.approx(10 / pace.batches_per_s)
+
+
+def test_nothing_is_said_of_the_time_left_before_anything_is_known():
+    assert Pace(batches=10).remaining_s is None
+
+
+def test_memory_is_more_than_what_was_ever_held():
+    held = torch.ones(2**26)
+    assert peak_memory_gib(held.device) >= 0.25
+
+
+@pytest.mark.parametrize(
+    ("run", "batch", "field"),
+    [
+        (RunConfig(devices=2), 3, r"optimiser\.batch"),
+        (RunConfig(devices=0), 2, r"run\.devices"),
+        (RunConfig(strategy="fsdp"), 2, r"run\.strategy: got fsdp.*whole matrices"),
+        (RunConfig(strategy="spread"), 2, r"run\.strategy"),
+    ],
+)
+def test_processes_that_cannot_be_are_refused_by_field(run, batch, field):
+    with pytest.raises(ConfigError, match=field):
+        launch_of(run, OptimiserConfig(batch=batch))
+
+
+def test_torchrun_decides_how_many_processes_there_are(monkeypatch):
+    torchrun = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    assert launch_of(RunConfig(), OptimiserConfig(batch=8)) == Launch(devices=2, nodes=2, strategy="ddp")
+    with pytest.raises(ConfigError, match=r"run\.devices"):
+        launch_of(RunConfig(devices=4), OptimiserConfig(batch=8))
+    with pytest.raises(ConfigError, match=r"optimiser\.batch"):
+        launch_of(RunConfig(devices=2), OptimiserConfig(batch=2))
+
+
+def test_shares_are_the_rows_of_a_whole_one_after_the_other():
+    whole = torch.arange(6)
+    assert torch.cat([Share(number, 3).of(whole) for number in range(3)]).equal(whole)
+    parts = [Share(number, 2).drawn(torch.arange, 4) for number in range(2)]
+    assert torch.cat(parts).equal(torch.arange(8))
+    assert WHOLE.of(whole).equal(whole)
+
+
+GRADIENTS = """
+import torch
+from dyncity_models.processes import WHOLE, own_share
+from dyncity_models.reference.planes import HexPlanes
+from dyncity_models.training.losses import lovasz_on_observed, sampled_cross_entropy
+from dyncity_models.training.reference_losses import autoencoder_losses
+
+torch.distributed.init_process_group("gloo")
+g = torch.Generator().manual_seed(0)
+logits, labels = torch.randn(2, 2, 4, 4, 2, 5, generator=g), torch.randint(5, (2, 2, 4, 4, 2), generator=g)
+labels = labels.clamp(max=3).byte()
+observed = torch.rand(labels.shape, generator=g) < torch.tensor([0.9, 0.2]).view(2, 1, 1, 1, 1)
+weights, cell_weights = torch.rand(5, generator=g), torch.rand(labels.shape, generator=g)
+planes = [HexPlanes(*(torch.randn(2, 3, 4, 4, generator=g) for _ in range(6))) for _ in range(2)]
+
+def losses(share):
+    x = share.of(logits).clone().requires_grad_()
+    y, w, o = (share.of(t) for t in (labels, cell_weights, observed))
+    flat, numbers = x.flatten(0, -2), lambda: torch.Generator().manual_seed(1)
+    entropy = sampled_cross_entropy(flat, y.flatten(), weights, w.flatten(), numbers(), share)
+    lovasz = lovasz_on_observed(flat, y.flatten(), o.flatten(), 50, numbers(), share)
+    reference = autoencoder_losses(x, y, *(p.map(share.of) for p in planes), weights, 0.1, share).total
+    for loss in (entropy, lovasz, reference):
+        (gradient,) = torch.autograd.grad(loss, x, retain_graph=True)
+        yield loss.detach(), gradient
+
+share = own_share()
+for (whole, gradient), (part, own) in zip(losses(WHOLE), losses(share)):
+    assert torch.allclose(share.mean(part), whole, rtol=1e-5), (part, whole)
+    # Averaging over processes divides by their number.
+    assert torch.allclose(own / share.count, share.of(gradient), rtol=1e-4, atol=1e-7)
+    assert gradient.any()
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_losses_of_two_parts_have_the_values_and_the_gradients_of_the_whole(tmp_path):
+    script = tmp_path / "gradients.py"
+    script.write_text(GRADIENTS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
