@@ -98,6 +98,15 @@ def test_a_run_that_stops_within_a_step_goes_on_with_that_step_whenever_it_stops
     assert trained(config).seen == [2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("checkpoint_every", [1, 2, 100])
+def test_a_run_whose_steps_are_raised_sees_every_batch_once(config, checkpoint_every):
+    seen = []
+    for steps in (2, 3, 9):
+        run = replace(config.run, checkpoint_every=checkpoint_every)
+        seen += trained(replace(config, run=run, optimiser=replace(config.optimiser, steps=steps))).seen
+    assert seen == list(range(18))
+
+
 @pytest.mark.parametrize("accumulate", [0, 1])
 def test_batches_of_a_step_that_cannot_be_are_refused(config, accumulate):
     if accumulate:

@@ -140,7 +140,7 @@ def test_the_first_losses_are_those_they_have_always_been(stage, request, tmp_pa
 @pytest.mark.parametrize("stage", GOLDEN)
 def test_two_processes_have_the_losses_and_the_weights_of_one(stage, request, tmp_path):
     config = request.getfixturevalue(stage)
-    config = replace(config, run=replace(config.run, accumulate=2))
+    config = replace(config, run=replace(config.run, accumulate=2, most_minutes=1000.0))
     save_config(config, tmp_path / "run.yaml")
     one = train(stage[-3:], tmp_path / "run.yaml", [])
     two = tmp_path / "two"

@@ -353,9 +353,9 @@ def test_weights_that_learn_a_new_condition_begin_by_predicting_what_they_did(
 
 def test_layouts_are_dropped_apart_from_the_other_conditions(tiny, build_planes, build_conditions):
     class Recording(TransformerTask):
-        def losses(self, data, noise, times, conditions):
+        def losses(self, data, noise, times, conditions, share):
             self.seen = conditions
-            return super().losses(data, noise, times, conditions)
+            return super().losses(data, noise, times, conditions, share)
 
     config = TransformerTrainingConfig(replace(tiny.transformer, conditions=WITH_LAYOUT))
     task, count = Recording(config, tiny.autoencoder, STATISTICS), 64
