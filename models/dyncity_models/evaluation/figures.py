@@ -35,6 +35,7 @@ def summarise(
     generation: Generation,
     layouts: LayoutScore | None,
     drives: list[DriveScore],
+    recorded_turns: list[tuple[float, float]],
     rng: np.random.Generator,
 ) -> Figures:
     """Figures of reconstruction, generation and drives; class ratios are generated over reconstructed shares of
@@ -46,6 +47,7 @@ def summarise(
         generation: from those plans.
         layouts: from those plans with the layouts recorded along them; None when the weights know no layouts.
         drives: along the recordings that are scored.
+        recorded_turns: ``road_of_turn`` of what was recorded along the turning plans.
         rng: draws bootstrap samples.
     """
     generated_shares, reconstructed_shares = (
@@ -53,7 +55,8 @@ def summarise(
     )
     names = CARLASC.names[1:UNOBSERVED]
     ratios = generated_shares / np.maximum(reconstructed_shares, 1e-9)
-    own_path, mirrored_path = np.array(generation.road_of_turns).reshape(-1, 2).T
+    paths = {"": generation.road_of_turns, "_recorded": recorded_turns}
+    turns = {whose: np.array(roads).reshape(-1, 2).T.tolist() for whose, roads in paths.items()}
     figures: Figures = {
         "miou": reconstruction.miou,
         "class_iou": dict(zip(CARLASC.names, reconstruction.class_iou.tolist(), strict=False)),
@@ -76,8 +79,8 @@ def summarise(
             for name, values in (
                 ("road_under_path", generation.road_under_path),
                 ("static_agreement_0_15", generation.rigidity),
-                ("road_under_path_of_turns", own_path.tolist()),
-                ("road_under_mirrored_path_of_turns", mirrored_path.tolist()),
+                *((f"road_under_path_of_turns{whose}", own) for whose, (own, _) in turns.items()),
+                *((f"road_under_mirrored_path_of_turns{whose}", other) for whose, (_, other) in turns.items()),
             )
         },
     }

@@ -63,7 +63,7 @@ def generate_from_plans(
         scores.rigidity.append(agreement_between_frames(occupancy, 0, len(occupancy) - 1))
         if plan.command in (Command.LEFT, Command.RIGHT):
             scores.turns.append(turns_as_planned(occupancy))
-            scores.road_of_turns.append((road_under_path(occupancy), road_under_path(occupancy, mirrored=True)))
+            scores.road_of_turns.append(road_of_turn(occupancy))
         keep(chunk)
     return scores
 
@@ -88,6 +88,11 @@ def road_under_path(occupancy: OccupancySequence, mirrored: bool = False) -> flo
     index = index[occupancy.grid.contains(index)]
     columns = occupancy.labels[middle][index[:, 0], index[:, 1]]
     return float((columns == CARLASC.index("road")).any(axis=-1).mean())
+
+
+def road_of_turn(occupancy: OccupancySequence) -> tuple[float, float]:
+    """``road_under_path`` of the own path and of its mirror image."""
+    return road_under_path(occupancy), road_under_path(occupancy, mirrored=True)
 
 
 def turns_as_planned(occupancy: OccupancySequence) -> bool:

@@ -15,7 +15,7 @@ from dyncity_models.backend import TorchBackend, load
 from dyncity_models.evaluation.drives import DRIVE_FRAMES, DriveScore, generate_drive
 from dyncity_models.evaluation.features import KINDS, FeatureEncoder, features_of, load_encoder
 from dyncity_models.evaluation.figures import compare_chunks, summarise
-from dyncity_models.evaluation.generation import generate_from_plans
+from dyncity_models.evaluation.generation import generate_from_plans, road_of_turn
 from dyncity_models.evaluation.kept import KeptBackend
 from dyncity_models.evaluation.layouts import score_layouts
 from dyncity_models.evaluation.reconstruction import (
@@ -83,7 +83,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         layouts = score_layouts(backend, asked, generated, arguments.steps)
     long_drives = drive_scores(backend, drives, arguments.drives, arguments.seed, arguments.steps)
 
-    figures = summarise(reconstruction, own, generation, layouts, long_drives, rng)
+    turned = [*(plan for plan in plans if plan.turns), *further_turns]
+    roads = [road_of_turn(planned.occupancy(p.drive, p.start)) for p in track(turned, "reading turns")]
+    figures = summarise(reconstruction, own, generation, layouts, long_drives, roads, rng)
     figures |= compare_chunks(
         (chunk.occupancy for chunk in track(generated, "measuring generated chunks")),
         track(truths, "measuring recorded chunks"),
