@@ -152,12 +152,10 @@ def test_losses_are_logged_as_csv_and_progress_is_not(config, tmp_path):
     assert len(rows) == 3
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
-def test_a_logger_whose_package_is_missing_says_which_extra_has_it(name, config):
-    if find_spec(name):
-        pytest.skip(f"{name} is installed")
-    with pytest.raises(MissingExtraError, match=re.escape(f"dyncity-sim[{name}]")):
-        trained(replace(config, run=replace(config.run, loggers=["csv", name])))
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_logger_whose_package_is_missing_says_which_extra_has_it(config):
+    with pytest.raises(MissingExtraError, match=re.escape("dyncity-sim[wandb]")):
+        trained(replace(config, run=replace(config.run, loggers=["csv", "wandb"])))
 
 
 @pytest.mark.parametrize("loggers", [["csv", "paper"], ["csv", "csv"]])
@@ -167,7 +165,6 @@ def test_loggers_that_cannot_be_are_refused(loggers):
 
 
 def test_tensorboard_gets_the_losses_and_the_configuration(config, tmp_path):
-    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trained(replace(config, run=replace(config.run, loggers=["tensorboard"])))
