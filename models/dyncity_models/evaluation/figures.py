@@ -119,3 +119,12 @@ def compare_chunks(
         for name in MEASURES
     }
     return figures | {"vehicle_size_distance": asdict(size_distance(sizes["generated"], sizes["recorded"]))}
+
+
+def without_nan(value: object) -> object:
+    """The same with None where nothing was measured, as JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {name: without_nan(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [without_nan(one) for one in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

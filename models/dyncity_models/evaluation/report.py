@@ -14,7 +14,7 @@ from rich.progress import track
 from dyncity_models.backend import TorchBackend, load
 from dyncity_models.evaluation.drives import DRIVE_FRAMES, DriveScore, generate_drive
 from dyncity_models.evaluation.features import KINDS, FeatureEncoder, features_of, load_encoder
-from dyncity_models.evaluation.figures import compare_chunks, summarise
+from dyncity_models.evaluation.figures import compare_chunks, summarise, without_nan
 from dyncity_models.evaluation.generation import generate_from_plans, road_of_turn
 from dyncity_models.evaluation.kept import KeptBackend
 from dyncity_models.evaluation.layouts import score_layouts
@@ -100,7 +100,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         Console().print(shown)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        write_text(json.dumps(figures, indent=2) + "\n", arguments.json)
+        write_text(json.dumps(without_nan(figures), indent=2, allow_nan=False) + "\n", arguments.json)
     if arguments.picture:
         draw([chunk.occupancy for chunk in generated], truths, encoders, arguments.picture)
     return 0

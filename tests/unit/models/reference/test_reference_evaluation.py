@@ -65,7 +65,8 @@ def test_writes_figures_and_a_picture(weights, recording, tmp_path, capsys):
         picture=tmp_path / "evaluation.png",
     )
     assert evaluate(arguments) == 0
-    figures = json.loads(arguments.json.read_text())
+    figures = json.loads(arguments.json.read_text(), parse_constant=pytest.fail)
+    assert figures["buildings"]["recorded"]["filled_share"]["mean"] is None
     assert figures["model_id"].startswith("reference-")
     assert len(figures["miou_by_frame"]) == 4
     assert figures["motion"]["recorded"]["error_m"]["count"] == 2
