@@ -18,6 +18,7 @@ from dyncity_models.processes import own_share
 from dyncity_models.reference.conventions import Convention
 from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, OccupancySource
 from dyncity_sim.dataset.open import open_dataset
+from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.taxonomy import CARLASC, Taxonomy
 from dyncity_sim.errors import ConfigError, InvalidInputError
@@ -136,6 +137,29 @@ class ChunkSource:
             convention,
             crop,
         )
+
+    def check(self, grid: Grid, taxonomy: Taxonomy, rate_hz: float) -> None:
+        """Raise InvalidInputError unless the data are as weights know the world, naming what is not."""
+        for name, got, expected in (
+            ("taxonomy", self.taxonomy.id, taxonomy.id),
+            ("grid", self.grid, grid),
+            ("rate_hz", self.rate_hz, rate_hz),
+        ):
+            if got != expected:
+                raise InvalidInputError(f"{name} of the data", got, f"{expected}, that of the weights")
+
+    def track(self, number: int) -> tuple[Poses, Int64[np.ndarray, " T"]]:
+        """Poses and times of a sequence.
+
+        Raises:
+            InvalidInputError: it has none.
+        """
+        dataset, sequence = self.sequences[number]
+        if sequence.poses_world_from_ego is None or sequence.times_us is None:
+            raise InvalidInputError(
+                f"poses of {sequence.name} of {dataset.name}", "none", "a pose and a time for each frame"
+            )
+        return sequence.poses_world_from_ego, sequence.times_us
 
     def __len__(self) -> int:
         """Number of sequences."""

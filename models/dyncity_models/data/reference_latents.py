@@ -45,15 +45,10 @@ def encoded_rows(
     """
     frames = autoencoder.config.frames
     for number in range(len(source)):
-        dataset, sequence = source.sequences[number]
-        poses, times_us = sequence.poses_world_from_ego, sequence.times_us
-        if poses is None or times_us is None:
-            raise InvalidInputError(
-                f"poses of {sequence.name} of {dataset.name}", "none", "a pose and a time for each frame"
-            )
+        poses, times_us = source.track(number)
         rng = np.random.default_rng((seed, number))
-        first = frames if len(sequence) >= 2 * frames else 0
-        for start in rng.integers(first, len(sequence) - frames + 1, size=chunks).tolist():
+        first = frames if len(poses) >= 2 * frames else 0
+        for start in rng.integers(first, len(poses) - frames + 1, size=chunks).tolist():
             chunk = slice(start, start + frames)
             before = source.read(number, start - frames, start).labels if first else None
             labels = source.read(number, start, start + frames).labels

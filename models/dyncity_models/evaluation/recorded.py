@@ -11,7 +11,6 @@ from dyncity_models.reference.conventions import convention_named
 from dyncity_sim.domain.conditions import Command, EgoPlan
 from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.errors import InvalidInputError
 
 
 class RecordedDrives:
@@ -28,18 +27,8 @@ class RecordedDrives:
     def __init__(self, folders: Sequence[Path], info: ModelInfo) -> None:
         self.frames = info.frames_per_chunk
         self.source = ChunkSource.open(folders, self.frames, "merged", convention_named("ego"), info.grid.shape)
-        for name, got, expected in (
-            ("taxonomy", info.taxonomy.id, self.source.taxonomy.id),
-            ("grid", info.grid, self.source.grid),
-            ("rate_hz", info.rate_hz, self.source.rate_hz),
-        ):
-            if got != expected:
-                raise InvalidInputError(f"{name} of the weights", got, f"{expected}, that of the recordings")
-        for dataset, sequence in self.source.sequences:
-            if sequence.poses_world_from_ego is None or sequence.times_us is None:
-                raise InvalidInputError(
-                    f"poses of {sequence.name} of {dataset.name}", "none", "a pose and a time for each frame"
-                )
+        self.source.check(info.grid, info.taxonomy, info.rate_hz)
+        self.tracks = [self.source.track(number) for number in range(len(self.source))]
 
     def __len__(self) -> int:
         """Number of drives."""
@@ -51,29 +40,19 @@ class RecordedDrives:
 
     def plan(self, drive: int, start: int) -> EgoPlan:
         """Where the ego went in the chunk that begins with a frame."""
-        _, sequence = self.source.sequences[drive]
-        assert sequence.poses_world_from_ego is not None
-        assert sequence.times_us is not None
-        frames = slice(start, start + self.frames)
-        return EgoPlan(sequence.poses_world_from_ego[frames], sequence.times_us[frames])
+        poses, times_us = self.tracks[drive]
+        return EgoPlan(poses[start : start + self.frames], times_us[start : start + self.frames])
 
     def occupancy(self, drive: int, start: int, frames: int | None = None) -> OccupancySequence:
         """Labels, and where sensors saw them, of a chunk, or of more or fewer frames.
 
         Labels of unseen cells are the truth in our recordings, and free in published data.
         """
-        _, sequence = self.source.sequences[drive]
+        poses, times_us = self.tracks[drive]
         stop = start + (frames or self.frames)
         read = self.source.read(drive, start, stop)
-        assert sequence.poses_world_from_ego is not None
-        assert sequence.times_us is not None
         return OccupancySequence(
-            read.labels,
-            sequence.poses_world_from_ego[start:stop],
-            sequence.times_us[start:stop],
-            self.source.grid,
-            self.source.taxonomy,
-            read.observed,
+            read.labels, poses[start:stop], times_us[start:stop], self.source.grid, self.source.taxonomy, read.observed
         )
 
     def middle(self, drive: int) -> int:

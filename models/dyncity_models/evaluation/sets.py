@@ -59,8 +59,8 @@ def compare_sets(encoders: Iterable[FeatureEncoder], sets: FrameSets) -> dict[st
     Returns:
         For each kind of features: ``generated_recorded``, and what two sets of recorded frames come to,
         ``recorded_recorded`` (the same towns) and ``training_held_out`` (towns of training against held-out ones; those
-        that plans were taken from where training is not named); ``memorisation`` where it is. Each distance is of the
-        first of as many frames as the smaller set has.
+        that plans were taken from where training is not named); ``memorisation`` where it is. Each distance is
+        of as many frames as the smaller set has, evenly chosen.
     """
     result: dict[str, object] = {}
     for encoder in encoders:

@@ -30,10 +30,10 @@ def drawn_regions(count: int, config: ReferenceAutoencoderConfig, generator: tor
         return torch.rand(count, 1, 1, generator=generator, device=device)
 
     x, y, frames = ((torch.arange(cells[axis], device=device) + 0.5) / cells[axis] for axis in "xyt")
-    x_11X1, y_111Y = x[:, None], y[None, :]
+    x_X1, y_1Y = x[:, None], y[None, :]
     cut, kind, turned = 0.25 + 0.5 * uniform(), uniform(), uniform() < 0.5
-    side = torch.where(uniform() < 0.5, x_11X1, y_111Y) < cut
-    square = torch.maximum((x_11X1 - 0.5).abs(), (y_111Y - 0.5).abs()) < 0.5 * cut
+    side = torch.where(uniform() < 0.5, x_X1, y_1Y) < cut
+    square = torch.maximum((x_X1 - 0.5).abs(), (y_1Y - 0.5).abs()) < 0.5 * cut
     everywhere = kind >= sum(KINDS)
     columns: Bool[Tensor, "B X Y"] = (torch.where(kind < KINDS[0], side, square) ^ turned) | everywhere
     first = (frames < uniform()[..., 0] * (1 - 1 / cells["t"])) | (frames == frames[0])

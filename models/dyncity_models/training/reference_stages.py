@@ -117,13 +117,7 @@ def source_for(model: ReferenceModel, folders: list[Path]) -> ChunkSource:
     labels: Labels = "merged" if taxonomy == CARLASC else "own"
     shape = config.autoencoder.grid
     source = ChunkSource.open(folders, config.autoencoder.frames, labels, model.convention, shape)
-    for name, got, expected in (
-        ("taxonomy", source.taxonomy.id, taxonomy.id),
-        ("grid", source.grid, Grid(shape, config.space.lower_m, config.space.voxel_size_m)),
-        ("rate_hz", source.rate_hz, config.space.rate_hz),
-    ):
-        if got != expected:
-            raise InvalidInputError(f"{name} of the data", got, f"{expected}, that of the weights")
+    source.check(Grid(shape, config.space.lower_m, config.space.voxel_size_m), taxonomy, config.space.rate_hz)
     return source
 
 

@@ -112,9 +112,9 @@ def test_a_model_of_part_of_the_grid_is_measured_on_that_part(recording, backend
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"grid": Grid((64, 64, 8), (0.0, -12.8, -2.0), CARLASC_GRID.voxel_size_m)}, "grid of the weights"),
-        ({"rate_hz": 2.0}, "rate_hz of the weights"),
-        ({"taxonomy": replace(CARLASC, id="other")}, "taxonomy of the weights"),
+        ({"grid": Grid((64, 64, 8), (0.0, -12.8, -2.0), CARLASC_GRID.voxel_size_m)}, "grid of the data"),
+        ({"rate_hz": 2.0}, "rate_hz of the data"),
+        ({"taxonomy": replace(CARLASC, id="other")}, "taxonomy of the data"),
     ],
 )
 def test_recordings_that_do_not_fit_a_model_are_refused_by_field(recording, backend, change, field):
