@@ -1,6 +1,5 @@
 """Batches the autoencoder learns from."""
 
-from collections.abc import Iterator
 from typing import TypedDict
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch.utils.data import Dataset
 
 from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.clips import SEEN, UNOBSERVED, ClipSource, FrameStore
+from dyncity_models.data.numbered import NumberedBatches
 from dyncity_models.data.views import behind_line, column_points, known_tokens
 from dyncity_models.processes import own_share
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
@@ -33,7 +33,7 @@ class AutoencoderSample(TypedDict):
     observed: Bool[Tensor, "B F X Y Z"]
 
 
-class AutoencoderBatches:
+class AutoencoderBatches(NumberedBatches[AutoencoderSample]):
     """Random chunks of recordings, batch by batch; batch ``i`` is the same in every run with the same seed.
 
     The encoder is shown the sensor view, the dense truth, or the static part of the dense truth on one side of a
@@ -43,12 +43,8 @@ class AutoencoderBatches:
     Args:
         store: frames to choose from.
         config: the autoencoder's shapes.
-        batch: chunks of a batch, of all processes.
+        batch, seed, stop, first: as of all ``NumberedBatches``.
         frames: frames of each chunk whose truth is given.
-        seed: what every draw comes from.
-        stop: number of the batch after the last one; also the length, since trainers count from batch 0 when they
-            resume.
-        first: number of the first batch.
     """
 
     def __init__(
@@ -61,14 +57,9 @@ class AutoencoderBatches:
         stop: int,
         first: int = 0,
     ) -> None:
+        super().__init__(batch, seed, stop, first)
         self.store, self.config = store, config
-        self.size, self.frames, self.seed, self.stop, self.first = batch, frames, seed, stop, first
-
-    def __len__(self) -> int:
-        return self.stop
-
-    def __iter__(self) -> Iterator[AutoencoderSample]:
-        return (self.batch(number) for number in range(self.first, self.stop))
+        self.frames = frames
 
     def batch(self, number: int) -> AutoencoderSample:
         """The batch of that number, or this process's part of it."""

@@ -1,6 +1,6 @@
 """Any data set that can be opened, as chunks: its classes or the merged ones, its cells, its handedness."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dyncity_models.data.clips import SEEN
+from dyncity_models.data.numbered import NumberedBatches
 from dyncity_models.processes import own_share
 from dyncity_models.reference.conventions import Convention
 from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, OccupancySource
@@ -234,32 +235,21 @@ class FrameCells:
         return counts.double().numpy()
 
 
-class ChunkBatches:
-    """Random chunks, batch by batch; batch ``i`` is the same in every run with the same seed.
+class ChunkBatches(NumberedBatches[ChunkSample]):
+    """Random chunks, each as likely as every other.
 
     Args:
         store: frames to choose from.
         frames: T of a chunk.
-        batch: chunks of a batch, of all processes.
-        seed: what every draw comes from.
-        stop: number of the batch after the last one; also the length, since trainers count from batch 0 when they
-            resume.
-        first: number of the first batch.
+        batch, seed, stop, first: as of all ``NumberedBatches``.
     """
 
     def __init__(self, store: FrameCells, frames: int, batch: int, seed: int, stop: int, first: int = 0) -> None:
-        self.store, self.frames, self.size = store, frames, batch
-        self.seed, self.stop, self.first = seed, stop, first
-        # Every chunk of the data is as likely as every other.
+        super().__init__(batch, seed, stop, first)
+        self.store, self.frames = store, frames
         self.firsts = np.concatenate(
             [np.arange(begin, end - frames + 1) for begin, end in zip(store.starts, store.starts[1:], strict=False)]
         )
-
-    def __len__(self) -> int:
-        return self.stop
-
-    def __iter__(self) -> Iterator[ChunkSample]:
-        return (self.batch(number) for number in range(self.first, self.stop))
 
     def batch(self, number: int) -> ChunkSample:
         """The batch of that number, or this process's part of it."""

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
+from dyncity_models.data.numbered import NumberedBatches
 from dyncity_models.processes import own_share
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.errors import InvalidInputError
@@ -101,31 +102,20 @@ class Rows(Protocol[Sample]):
         ...
 
 
-class LatentBatches(Generic[Sample]):
-    """Random chunks, batch by batch; batch ``i`` is the same in every run with the same seed.
-
-    Chunks are drawn in proportion to ``1 / sqrt(count of their command)``, so that turns are seen often.
+class LatentBatches(NumberedBatches[Sample]):
+    """Random chunks, drawn in proportion to ``1 / sqrt(count of their command)``, so that turns are seen often.
 
     Args:
         latents: chunks to draw from.
-        batch: chunks of a batch, of all processes.
-        seed: what every draw comes from.
-        stop: number of the batch after the last one; also the length, since trainers count from batch 0 when they
-            resume.
-        first: number of the first batch.
+        batch, seed, stop, first: as of all ``NumberedBatches``.
     """
 
     def __init__(self, latents: Rows[Sample], batch: int, seed: int, stop: int, first: int = 0) -> None:
+        super().__init__(batch, seed, stop, first)
         counts = np.bincount(latents.commands, minlength=len(COMMANDS)).clip(min=1)
         weights = 1 / np.sqrt(counts)[latents.commands]
         self._shares = np.cumsum(weights / weights.sum())
-        self.latents, self.size, self.seed, self.stop, self.first = latents, batch, seed, stop, first
-
-    def __len__(self) -> int:
-        return self.stop
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self.batch(number) for number in range(self.first, self.stop))
+        self.latents = latents
 
     def batch(self, number: int) -> Sample:
         """The batch of that number, or this process's part of it."""

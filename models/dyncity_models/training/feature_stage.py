@@ -1,7 +1,6 @@
 """Training of the frozen encoders that evaluation measures distances with."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dyncity_models.data.autoencoder_batches import class_shares
 from dyncity_models.data.clips import SEEN, ClipSource, FrameStore
+from dyncity_models.data.numbered import NumberedBatches
 from dyncity_models.evaluation.features import KINDS, SCENE_FEATURES, WIDTHS, FeatureEncoder, Kind, seen_by
 from dyncity_models.processes import own_share
 from dyncity_models.training.config import DataConfig, OptimiserConfig, RunConfig
@@ -110,20 +110,14 @@ class Frames(Dataset[Tensor]):
         return seen_frames(self.cells[int(self.rows[index])][None], self.kind)[0]
 
 
-class FrameBatches:
-    """Random frames, half of them mirrored; batch ``i`` depends on the seed and ``i`` alone."""
+class FrameBatches(NumberedBatches[Tensor]):
+    """Random frames, half of them mirrored, as an encoder sees them."""
 
     def __init__(
         self, cells: UInt8[Tensor, "N X Y Z"], kind: Kind, batch: int, seed: int, stop: int, first: int = 0
     ) -> None:
+        super().__init__(batch, seed, stop, first)
         self.cells, self.kind = cells, kind
-        self.size, self.seed, self.stop, self.first = batch, seed, stop, first
-
-    def __len__(self) -> int:
-        return self.stop
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self.batch(number) for number in range(self.first, self.stop))
 
     def batch(self, number: int) -> Tensor:
         """The batch of that number, or this process's part of it."""
