@@ -21,6 +21,7 @@ class Track:
         poses_world_from_actor: ``(N, 4, 4)`` poses of the bounding box's centre.
         times_us: ``(N,)`` microseconds, strictly increasing; a gap is a gap in observation.
         velocities_world_mps: ``(N, 3)``.
+        kind_confidence: how sure ``kind`` is, in (0, 1]; 1 where it is known.
     """
 
     id: int
@@ -29,12 +30,15 @@ class Track:
     poses_world_from_actor: Poses
     times_us: Int64[np.ndarray, " N"]
     velocities_world_mps: Float64[np.ndarray, "N 3"]
+    kind_confidence: float = 1.0
 
     def __post_init__(self) -> None:
         if self.id < 1:
             raise InvalidInputError("track.id", self.id, "a positive integer")
         if min(self.size_m) <= 0:
             raise InvalidInputError("track.size_m", self.size_m, "positive metres")
+        if not 0 < self.kind_confidence <= 1:
+            raise InvalidInputError(f"track {self.id} kind_confidence", self.kind_confidence, "a number in (0, 1]")
         poses = check_poses(self.poses_world_from_actor, f"track {self.id} poses_world_from_actor")
         times_us = check_times(self.times_us, f"track {self.id} times_us", len(poses))
         velocities = np.array(self.velocities_world_mps, dtype=np.float64)
