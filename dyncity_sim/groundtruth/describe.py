@@ -6,7 +6,7 @@ import numpy as np
 
 from dyncity_sim.domain.frames import Pose
 from dyncity_sim.domain.ground_truth import Box3D, LabelledDrive, LabelledFrame
-from dyncity_sim.domain.sensors import CameraSensor, LidarSensor
+from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.errors import InvalidInputError
 
 
@@ -53,6 +53,11 @@ def described_box(box: Box3D) -> dict[str, Any]:
         "lidar_points": box.lidar_points,
         "visibility": box.visibility,
     }
+
+
+def sensors(rig: SensorRig) -> tuple[LidarSensor | CameraSensor, ...]:
+    """All sensors of a rig, LiDARs first."""
+    return (*rig.lidars, *rig.cameras)
 
 
 def rows(matrix: Pose) -> list[list[float]]:
