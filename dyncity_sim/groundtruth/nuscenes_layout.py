@@ -35,6 +35,9 @@ TIME_TOLERANCE_US = 1_000
 MAP_PIXELS_PER_M = 10
 """Resolution of nuScenes' maps; nuscenes-devkit knows no other."""
 
+MAP_MARGIN_M = 80.0
+"""Around the ego's way: nuscenes-devkit cuts 57 m to each side out of a map, and knows no borders."""
+
 MAX_MAP_PIXELS = 2**30
 
 LIDAR_FROM_SENSOR = np.array([[0.0, -1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
@@ -113,9 +116,10 @@ class DriveMap:
     def __init__(self, poses_world_from_ego: Poses, grid: Grid) -> None:
         self._grid = grid
         reach_m = float(np.hypot(*np.maximum(np.abs(grid.lower_m[:2]), np.abs(grid.upper_m[:2])))) + 1.0
+        margin_m = max(reach_m, MAP_MARGIN_M)
         places = poses_world_from_ego[:, :2, 3]
-        lower = np.floor(places.min(axis=0) - reach_m)
-        self.size_m = np.ceil(places.max(axis=0) + reach_m) - lower
+        lower = np.floor(places.min(axis=0) - margin_m)
+        self.size_m = np.ceil(places.max(axis=0) + margin_m) - lower
         self.offset_m: Float64[np.ndarray, " 3"] = np.array([-lower[0], -lower[1], 0.0])
         self._reach_m = reach_m
         if float(np.prod(self.size_m)) * MAP_PIXELS_PER_M**2 > MAX_MAP_PIXELS:
