@@ -109,7 +109,7 @@ def main(root: str, out: str) -> None:
     cloud.transform(global_from_sensor(data, top))
     arrays["multisweep"], arrays["multisweep_lag_s"] = cloud.points.T, times[0]
     mask = data.map[0]["mask"]
-    x, y = np.meshgrid(*(np.arange(0, n * 0.1, 0.35) for n in mask.mask().shape[::-1]), indexing="ij")
+    x, y = np.meshgrid(*(np.arange(0, n * 0.1, 0.3) for n in mask.mask().shape[::-1]), indexing="ij")
     arrays["map_x"], arrays["map_y"] = x.ravel(), y.ravel()
     arrays["on_map"] = mask.is_on_mask(x.ravel(), y.ravel())
     data.list_sample(samples[0]["token"])
