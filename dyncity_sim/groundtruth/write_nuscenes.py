@@ -19,11 +19,9 @@ next sample, as in nuScenes, and after the last to the last. ``num_lidar_pts`` c
 actor's id, over all LiDARs. What no ray meets has the lowest visibility.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +30,8 @@ from dyncity_sim.domain.ground_truth import CameraImages, LabelledDrive, Labelle
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
-from dyncity_sim.groundtruth.describe import check_next, check_whole, described, sensors
+from dyncity_sim.groundtruth.describe import check_next, check_whole, sensors
+from dyncity_sim.groundtruth.metadata import json_bytes, write_metadata
 from dyncity_sim.groundtruth.nuscenes_classes import MAPPED_CLASSES, PALETTE, category_indices, category_table
 from dyncity_sim.groundtruth.nuscenes_layout import DriveMap, pose_ego_from_channel, sample_frames
 from dyncity_sim.groundtruth.nuscenes_tables import LIDARSEG, VERSION, Annotations, Tables
@@ -113,12 +112,9 @@ class _NuscenesWriter:
         check_whole(self._drive, self._frames)
         self._write(self._tables.map_file, self._map.png())
         for name, records in (self._tables.whole() | self._annotations.whole()).items():
-            self._write(f"{VERSION}/{name}.json", _json(records))
-        about = described(self._drive) | {
-            "channels": self._channels,
-            "global_from_world_m": [float(v) for v in self._map.offset_m],
-        }
-        self._write("dyncity.json", _json(about))
+            self._write(f"{VERSION}/{name}.json", json_bytes(records))
+        offset_m = [float(v) for v in self._map.offset_m]
+        write_metadata(self._root, self._drive, {"channels": self._channels, "global_from_world_m": offset_m})
 
     def _add_sweep(self, number: int, frame: LabelledFrame, lidar: LidarSensor, sweep: LidarSweep) -> None:
         record = self._tables.add_sample_data(number, self._channels[lidar.name], "pcd.bin", "pcd")
@@ -146,7 +142,3 @@ def point_records(sweep: LidarSweep, lidar: LidarSensor) -> np.ndarray:
     """``(N, 5)`` float32: x, y, z (metres), intensity (0 to 255), ring."""
     points = transform_points(inverse(pose_ego_from_channel(lidar)), sweep.points_ego_m.astype(np.float64))
     return np.column_stack([points, sweep.intensity * 255.0, sweep.beams]).astype("<f4")
-
-
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()

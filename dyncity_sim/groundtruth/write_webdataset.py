@@ -4,8 +4,9 @@
 
     FOLDER/
       dataset.json                        grid, classes, sensors, provenance, and the shards with their frames
-      NNNNNN.tar                          samples DRIVE_FFFFFF, one a frame, in order
-        .occupancy.npz                    labels, instances, seen_by_lidar, and observed and seen_by_camera where known
+      NNNNNN.tar                          samples DRIVE_FFFFFF, one a frame, in order; dots in the name become dashes
+        .occupancy.npz                    labels, instances, flow (``occupancy_flow``), seen_by_lidar, and observed and
+                                          seen_by_camera where known
         .lidar.NAME.npz                   points_ego_m, labels, instances, velocities_ego_mps, ... of each point
         .camera.NAME.labels.png           classes with their palette: a pixel's value is the label
         .camera.NAME.instances.png        16 bits: track id
@@ -17,7 +18,6 @@
 """
 
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +26,12 @@ from typing import Any
 import numpy as np
 
 from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
+from dyncity_sim.domain.scene import Track
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
 from dyncity_sim.files import whole_folder
-from dyncity_sim.groundtruth.describe import check_next, check_whole, described, described_box, rows, sensors
+from dyncity_sim.groundtruth.describe import check_next, check_whole, described, described_box, rows
+from dyncity_sim.groundtruth.flow import occupancy_flow
+from dyncity_sim.groundtruth.metadata import json_bytes
 from dyncity_sim.groundtruth.pictures import id_png, label_png
 from dyncity_sim.groundtruth.writer import FrameWriter
 
@@ -43,8 +46,7 @@ def open_webdataset(folder: Path, drive: LabelledDrive, shard_bytes: int = SHARD
     """Write a drive as shards. An OpenWriter.
 
     Raises:
-        InvalidInputError: a dot in the name of the drive or of a sensor (WebDataset ends names there), a shard size
-            that is not positive, other frames than the drive's, or the folder is not free.
+        InvalidInputError: a shard size that is not positive, other frames than the drive's, or the folder is not free.
         StorageError: the disk is full, or the place may not be written to.
         MissingExtraError: webdataset is not installed.
     """
@@ -54,9 +56,6 @@ def open_webdataset(folder: Path, drive: LabelledDrive, shard_bytes: int = SHARD
         raise MissingExtraError("webdataset", "export", "Writing WebDataset shards") from error
     if shard_bytes < 1:
         raise InvalidInputError("shard_bytes", shard_bytes, "a positive number of bytes")
-    for name in (drive.name, *(sensor.name for sensor in sensors(drive.rig))):
-        if "." in name or "/" in name:
-            raise InvalidInputError("name", repr(name), "one without dots and slashes: WebDataset ends a key there")
     with whole_folder(folder) as temporary:
         writer = _WebdatasetWriter(drive)
         # A percent sign in the path is none of the pattern's, and USTAR cannot hold long names. Owner, mode and time
@@ -70,19 +69,23 @@ def open_webdataset(folder: Path, drive: LabelledDrive, shard_bytes: int = SHARD
             yield writer
         check_whole(drive, writer.frames)
         about = {"format": FORMAT, "version": FORMAT_VERSION, **described(drive), "shards": writer.shards}
-        (temporary / "dataset.json").write_bytes(_json(about))
+        (temporary / "dataset.json").write_bytes(json_bytes(about))
 
 
 class _WebdatasetWriter:
     def __init__(self, drive: LabelledDrive) -> None:
         self._drive = drive
+        self._tracks = {track.id: track for track in drive.tracks}
+        # A key ends at its first dot.
+        self._key = drive.name.replace(".", "-")
         self.write: Callable[[dict[str, Any]], None]
         self.frames = 0
         self.shards: list[dict[str, Any]] = []
 
     def add(self, frame: LabelledFrame) -> None:
         check_next(frame, self._drive, self.frames)
-        self.write({"__key__": f"{self._drive.name}_{self.frames:06d}"} | sample(frame, self._drive, self.frames))
+        files = sample(frame, self._drive, self.frames, self._tracks)
+        self.write({"__key__": f"{self._key}_{self.frames:06d}"} | files)
         self.frames += 1
 
     def close_shard(self, file: str) -> None:
@@ -90,10 +93,11 @@ class _WebdatasetWriter:
         self.shards.append({"file": Path(file).name, "first_frame": first, "frames": self.frames - first})
 
 
-def sample(frame: LabelledFrame, drive: LabelledDrive, number: int) -> dict[str, bytes]:
+def sample(frame: LabelledFrame, drive: LabelledDrive, number: int, tracks: Mapping[int, Track]) -> dict[str, bytes]:
     """Content of a frame's files by their endings."""
+    flow = occupancy_flow(frame, tracks, drive.grid, drive.taxonomy)
     known = {"observed": frame.observed, "seen_by_camera": frame.seen_by_camera}
-    cells = {"labels": frame.labels, "instances": frame.instances, "seen_by_lidar": frame.seen_by_lidar}
+    cells = {"labels": frame.labels, "instances": frame.instances, "flow": flow, "seen_by_lidar": frame.seen_by_lidar}
     cells |= {name: mask for name, mask in known.items() if mask is not None}
     meta = {
         "drive": drive.name,
@@ -104,8 +108,8 @@ def sample(frame: LabelledFrame, drive: LabelledDrive, number: int) -> dict[str,
     }
     files = {
         "occupancy.npz": _npz(cells, np.savez_compressed),
-        "boxes.json": _json([described_box(box) for box in frame.boxes]),
-        "meta.json": _json(meta),
+        "boxes.json": json_bytes([described_box(box) for box in frame.boxes]),
+        "meta.json": json_bytes(meta),
     }
     for lidar, sweep in zip(drive.rig.lidars, frame.sweeps, strict=True):
         # Points hardly shrink, and deflating them takes most of the time.
@@ -127,7 +131,3 @@ def _npy(array: np.ndarray) -> bytes:
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
     return content.getvalue()
-
-
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()

@@ -15,6 +15,7 @@ import webdataset
 from PIL import Image
 
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
+from dyncity_sim.groundtruth.flow import occupancy_flow
 from dyncity_sim.groundtruth.write_webdataset import open_webdataset
 
 SHARD_BYTES = 2_000_000
@@ -54,7 +55,12 @@ def test_there_is_one_sample_a_frame_in_order(samples, labelled):
 def test_cells_come_back_equal(samples, labelled):
     for sample, frame in zip(samples, labelled.frames, strict=True):
         cells = sample["occupancy.npz"]
-        assert set(cells) == {"labels", "instances", "observed", "seen_by_lidar", "seen_by_camera"}
+        assert set(cells) == {"labels", "instances", "flow", "observed", "seen_by_lidar", "seen_by_camera"}
+        flow = cells.pop("flow")
+        tracks = {track.id: track for track in labelled.drive.tracks}
+        expected = occupancy_flow(frame, tracks, labelled.drive.grid, labelled.drive.taxonomy)
+        np.testing.assert_array_equal(flow, expected)
+        assert np.nanmax(np.abs(flow)) > 5
         for name, array in cells.items():
             np.testing.assert_array_equal(array, getattr(frame, name))
             assert array.dtype == getattr(frame, name).dtype
@@ -114,7 +120,7 @@ def test_one_shard_holds_all_by_default_and_unknown_masks_are_absent(bare, tmp_p
     (shard,) = json.loads((bare.write(open_webdataset, tmp_path / "b") / "dataset.json").read_text())["shards"]
     assert shard == {"file": "000000.tar", "first_frame": 0, "frames": 3}
     for sample in read_samples(tmp_path / "b"):
-        assert set(sample["occupancy.npz"]) == {"labels", "instances", "seen_by_lidar"}
+        assert set(sample["occupancy.npz"]) == {"labels", "instances", "flow", "seen_by_lidar"}
         assert sample["lidar.roof.npz"]["points_ego_m"].shape == (0, 3)
         assert sample["boxes.json"] == []
 
@@ -133,11 +139,19 @@ def test_long_names_are_kept(bare, tmp_path):
     assert [s["__key__"] for s in read_samples(tmp_path / "out")] == [f"{'a' * 120}_{n:06d}" for n in range(3)]
 
 
-def test_names_that_end_a_key_early_are_refused(labelled, tmp_path):
-    drive = replace(labelled.drive, name="drive.1")
-    with pytest.raises(InvalidInputError, match="dots"), open_webdataset(tmp_path / "out", drive):
+def test_a_dot_in_the_name_of_a_drive_does_not_end_its_keys(bare, tmp_path):
+    drive = replace(bare.drive, name="drive.1")
+    with open_webdataset(tmp_path / "out", drive) as writer:
+        for frame in bare.frames:
+            writer.add(frame)
+    samples = read_samples(tmp_path / "out")
+    assert [s["__key__"] for s in samples] == [f"drive-1_{n:06d}" for n in range(3)]
+    assert {s["meta.json"]["drive"] for s in samples} == {"drive.1"}
+
+
+def test_a_shard_of_no_size_is_refused(bare, tmp_path):
+    with pytest.raises(InvalidInputError, match="shard_bytes"), open_webdataset(tmp_path / "o", bare.drive, 0):
         pass
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_frames_leave_nothing(labelled, tmp_path):
