@@ -64,7 +64,10 @@ FORMATS: dict[str, LabelFormat] = {
             "scans, completion voxels, boxes",
             own_grid="256 x 256 x 32 of 0.2 m",
         ),
+        LabelFormat("nuscenes", "write_nuscenes:open_nuscenes", "tables, scans with lidarseg, pictures, boxes, a map"),
         LabelFormat("kitti", "write_kitti:open_kitti", "tracked boxes in a camera, scans"),
+        LabelFormat("mcap", "write_mcap:open_mcap", "everything, for Foxglove", suffix=".mcap", extra="export"),
+        LabelFormat("webdataset", "write_webdataset:open_webdataset", "everything, in tar shards", extra="export"),
     )
 }
 """All formats by name."""
