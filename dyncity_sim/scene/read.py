@@ -46,8 +46,7 @@ def check_version(described: dict[str, object], manifest: Path) -> None:
             str(manifest),
             f"{described['format']} version {described['version']}",
             f"{FORMAT} version {VERSION}",
-            "Scenes are made again from their drive's occupancy: read_occupancy, build_scene, write_scene "
-            "(docs/scenes.md).",
+            "Scenes are made again of their drive: open_drive, build_scene, write_scene (docs/scenes.md).",
         )
 
 

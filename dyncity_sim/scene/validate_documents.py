@@ -63,9 +63,8 @@ def check_scenario(folder: Path, name: str) -> Findings:
     version = None if header is None else (header.get("revMajor"), header.get("revMinor"))
     if version != ("1", str(minor)):
         problems.append(f"says it is of version {version}, not 1.{minor}")
-    for logic in root.iter("LogicFile"):
-        if not (folder / logic.get("filepath", "")).is_file():
-            problems.append(f"drives on {logic.get('filepath')!r}, which is not there")
+    roads = [logic.get("filepath", "") for logic in root.iter("LogicFile")]
+    problems += [f"drives on {road!r}, which is not there" for road in roads if not (folder / road).is_file()]
     return Findings(tuple(problems), (), f"OpenSCENARIO 1.{minor} schema")
 
 

@@ -47,10 +47,11 @@ def check_cells(folder: Path, manifest: dict[str, Any]) -> Findings:
     labels = static_map.labels
     if labels.dtype != np.uint8 or list(labels.shape) != described["cells"]:
         return Findings((f"labels are {labels.dtype} {labels.shape}, not uint8 {tuple(described['cells'])}",))
-    problems = []
-    for name in ("origin_world_m", "voxel_size_m"):
-        if not np.allclose(getattr(static_map, name), described[name], rtol=0, atol=1e-6):
-            problems.append(f"{name} is {getattr(static_map, name)}, but scene.json says {described[name]}")
+    problems = [
+        f"{name} is {getattr(static_map, name)}, but scene.json says {described[name]}"
+        for name in ("origin_world_m", "voxel_size_m")
+        if not np.allclose(getattr(static_map, name), described[name], rtol=0, atol=1e-6)
+    ]
     CARLASC.check(labels, "static.labels")
     found = [CARLASC.names[label] for label in np.unique(labels) if label]
     problems += [f"cells of {name!r}, which moves" for name in found if name not in STATIC_CLASSES]
