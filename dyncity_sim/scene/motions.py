@@ -74,13 +74,20 @@ def line_and_speeds(
     """
     kept = _spaced(motion.places[:, :2])
     line = Motion(motion.name, motion.kind, motion.size_m, motion.times_s[kept], motion.places[kept])
-    along_m = np.concatenate([[0.0], np.linalg.norm(np.diff(line.places[:, :2], axis=0), axis=1).cumsum()])
+    along_m = _along(line.places)
     if along_m[-1] < STANDING_M:
         return None
+    driven_m = _along(motion.places)
+    at_m = np.interp(driven_m, driven_m[kept], along_m)
     first_s, last_s = motion.times_s[[0, -1]]
     borders_s = np.append(np.arange(first_s, last_s - 1e-6, step_s), last_s)
-    speeds_mps = np.diff(np.interp(borders_s, line.times_s, along_m)) / np.diff(borders_s)
+    speeds_mps = np.diff(np.interp(borders_s, motion.times_s, at_m)) / np.diff(borders_s)
     return line, borders_s, np.append(speeds_mps, 0.0)
+
+
+def _along(places: Float64[np.ndarray, "N 4"]) -> Float64[np.ndarray, " N"]:
+    """Metres along the line through places, seen from above."""
+    return np.concatenate([[0.0], np.linalg.norm(np.diff(places[:, :2], axis=0), axis=1).cumsum()])
 
 
 def _on_ground(

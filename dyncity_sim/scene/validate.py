@@ -1,6 +1,7 @@
 """Whether a scene folder is whole, true to its schemas, and at one with itself."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +42,12 @@ def validate_scene(folder: Path) -> list[Check]:
     if first.outcome is Outcome.FAILED:
         return [first]
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    looks = {
+    return [first, *(judge(name, look) for name, look in looks_at(folder, manifest).items())]
+
+
+def looks_at(folder: Path, manifest: dict[str, Any]) -> dict[str, Callable[[], Findings]]:
+    """The checks of a scene with a sound ``manifest``, by name, each apart from the others."""
+    return {
         "files": partial(_check_files, folder, manifest),
         "checksums": partial(_check_sums, folder, manifest),
         ROAD: partial(check_road, folder),
@@ -56,7 +62,6 @@ def validate_scene(folder: Path) -> list[Check]:
         "ego.parquet": partial(check_ego, folder, manifest),
         PROVENANCE: partial(_check_provenance, folder),
     }
-    return [first, *(judge(name, look) for name, look in looks.items())]
 
 
 def is_valid(checks: list[Check]) -> bool:
