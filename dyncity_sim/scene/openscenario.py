@@ -26,9 +26,6 @@ TIME_AFTER_END_S = 1.0
 SPEED_STEP_S = 0.5
 """Time between two speeds of the 1.0 document. A change of 4 m/s^2 then puts nothing off by more than 0.13 m."""
 
-EGO_CONTROLLER = "EgoController"
-"""Parameter of the 1.0 document that names the ego's controller among those of scenario_runner."""
-
 CONTROLLER = {"module": "simple_vehicle_control", "waypoint_reached_threshold": "1.5"}
 """scenario_runner's controller that follows a line as it lies; its default takes vehicles to the next lane's middle."""
 
@@ -58,7 +55,7 @@ def openscenario_1_2(scene: Scene, road_file: str = "map.xodr") -> str:
             gone = {"delete": xosc.DeleteEntityAction(motion.name)}
             events.append(_event(xosc, f"{motion.name}_end", motion.times_s[-1], gone, xosc.Rule.greaterThan))
         act.add_maneuver_group(_group(xosc, motion.name, events))
-    return _document(xosc, motions, init, act, 2, road_file, xosc.ParameterDeclarations())
+    return _document(xosc, motions, init, act, 2, road_file)
 
 
 def openscenario_1_0(scene: Scene, road_file: str = "map.xodr") -> str:
@@ -86,14 +83,10 @@ def openscenario_1_0(scene: Scene, road_file: str = "map.xodr") -> str:
             act.add_maneuver_group(_group(xosc, motion.name, events + _speeds(xosc, motion.name, times_s, speeds_mps)))
     if not act.maneuvergroup:
         act.add_maneuver_group(_group(xosc, EGO_NAME, _speeds(xosc, EGO_NAME, np.zeros(1), np.zeros(1))))
-    parameters = xosc.ParameterDeclarations()
-    parameters.add_parameter(xosc.Parameter(EGO_CONTROLLER, xosc.ParameterType.string, CONTROLLER["module"]))
-    return _document(xosc, motions, init, act, 0, road_file, parameters)
+    return _document(xosc, motions, init, act, 0, road_file)
 
 
-def _document(
-    xosc: ModuleType, motions: list[Motion], init: Any, act: Any, minor_version: int, road_file: str, parameters: Any
-) -> str:
+def _document(xosc: ModuleType, motions: list[Motion], init: Any, act: Any, minor_version: int, road_file: str) -> str:
     entities = xosc.Entities()
     for motion in motions:
         entities.add_scenario_object(motion.name, entity(xosc, motion))
@@ -103,7 +96,7 @@ def _document(
     scenario = xosc.Scenario(
         "Generated drive",
         "dyncity-sim",
-        parameters,
+        xosc.ParameterDeclarations(),
         entities,
         board,
         xosc.RoadNetwork(roadfile=road_file),
@@ -145,7 +138,7 @@ def _speeds(
 def _controller(xosc: ModuleType, name: str) -> Any:
     properties = xosc.Properties()
     for key, value in CONTROLLER.items():
-        properties.add_property(key, f"${EGO_CONTROLLER}" if (name, key) == (EGO_NAME, "module") else value)
+        properties.add_property(key, value)
     override = xosc.OverrideControllerValueAction()
     override.set_throttle(False)
     override.set_brake(False)

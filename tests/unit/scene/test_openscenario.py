@@ -239,13 +239,11 @@ def test_in_1_0_everything_is_there_from_the_start_and_stays(scene):
     assert {e.get("name") for e in root.iter("ScenarioObject")} == {"hero", *(f"actor_{n}" for n in range(1, 8))}
 
 
-def test_in_1_0_the_ego_s_controller_is_a_parameter(scene):
+def test_in_1_0_what_drives_has_a_controller_and_what_stands_or_walks_has_none(scene):
     root = ElementTree.fromstring(openscenario_1_0(scene))
-    (parameter,) = root.iter("ParameterDeclaration")
-    assert (parameter.get("name"), parameter.get("value")) == ("EgoController", "simple_vehicle_control")
     modules = {c.get("name"): c.find(".//Property[@name='module']").get("value") for c in root.iter("Controller")}
-    assert modules["hero_controller"] == "$EgoController"
-    assert set(modules) == {f"{name}_controller" for name in ("hero", "actor_1", "actor_2", "actor_3", "actor_4")}
+    drivers = ("hero", "actor_1", "actor_2", "actor_3", "actor_4")
+    assert modules == {f"{name}_controller": "simple_vehicle_control" for name in drivers}
 
 
 def test_in_1_0_walkers_are_told_to_walk(scene):

@@ -1,6 +1,7 @@
 """Tracks as Parquet: they come back as they were, and say what their columns mean."""
 
 import io
+import sys
 
 import hypothesis.strategies as st
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
+from dyncity_sim.errors import MissingExtraError
 from dyncity_sim.scene.tables import TRACK_COLUMNS, read_columns, tracks_of, tracks_parquet
 
 
@@ -85,6 +87,12 @@ def test_the_file_says_units_and_frames_of_every_column(two):
         assert unit == (suffix or "1")
         assert schema.field(name).metadata[b"meaning"]
     assert b"right-handed, metres, x east, y north, z up" in schema.metadata[b"dyncity"]
+
+
+def test_without_pyarrow_the_error_says_what_to_install(two, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pyarrow.*dyncity-sim\[scene\]"):
+        tracks_parquet(two)
 
 
 def test_a_file_with_other_columns_is_refused(two, tmp_path):
