@@ -1,6 +1,5 @@
 """Checks of the road and of the scenarios."""
 
-import io
 import shutil
 import subprocess
 import sysconfig
@@ -107,12 +106,12 @@ def _off_track(line: ElementTree.Element, motion: Motion, whole: bool) -> str:
 def _xsd_problems(file: Path, schema: str) -> tuple[str, ...]:
     """What an XML Schema has against a document. The schemas come with scenariogeneration."""
     try:
-        import xmlschema
+        from lxml import etree
 
         place = distribution("scenariogeneration").locate_file(f"schemas/{schema}")
     except ImportError as error:
-        missing = "scenariogeneration" if isinstance(error, PackageNotFoundError) else "xmlschema"
+        missing = "scenariogeneration" if isinstance(error, PackageNotFoundError) else "lxml"
         raise MissingExtraError(missing, "scene", "Validating a scene") from error
-    document = ElementTree.parse(io.BytesIO(file.read_bytes()))
-    errors = xmlschema.XMLSchema(str(place)).iter_errors(document)
-    return tuple(f"{error.path}: {' '.join(str(error.reason).split())}" for error in errors)
+    checker = etree.XMLSchema(etree.parse(str(place)))
+    checker.validate(etree.parse(str(file)))
+    return tuple(f"line {error.line}: {error.message}" for error in checker.error_log)
