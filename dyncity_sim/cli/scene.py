@@ -1,4 +1,4 @@
-"""``dyncity scene``: check a scene package, or show what is in it."""
+"""``dyncity scene``: make a scene package of a drive, check one, or show what is in it."""
 
 import argparse
 import json
@@ -13,14 +13,18 @@ from rich.table import Table
 
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cosim.report import road_extent
+from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.scene.build import build_scene
 from dyncity_sim.scene.findings import Check, Outcome
-from dyncity_sim.scene.package import PROVENANCE
+from dyncity_sim.scene.package import PROVENANCE, write_scene
 from dyncity_sim.scene.read import read_scene
 from dyncity_sim.scene.validate import is_valid, validate_scene
 
 EPILOG = """\
 examples:
+  dyncity scene build data/town --frames 64 --out out/scene    of a recording, with its true actors
+  dyncity scene build out/dream --out out/scene                of what dyncity generate wrote
   dyncity scene validate out/demo/scene         check every file against its schema, its checksum, and the others
   dyncity scene validate out/demo/scene --json  the same for a program to read
   dyncity scene show out/demo/scene             what is in it
@@ -35,13 +39,22 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     """Add the command, whose options are the same whatever ``words``, the command line, says."""
     parser = subparsers.add_parser(
         "scene",
-        help="check a scene package, or show what is in it",
-        description="Check a scene package, or show what is in it.",
+        help="make a scene package of a drive, check one, or show what is in it",
+        description="Make a scene package of a drive, check one, or show what is in it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    build = actions.add_parser(
+        "build", help="make a scene of a drive", description="Make a scene of a drive.", allow_abbrev=False
+    )
+    build.add_argument("drive", type=Path, metavar="PATH", help="a generated drive, a recording, or a data set")
+    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    build.add_argument("--sequence", type=int, default=0, metavar="N", help="which drive of a data set (default: 0)")
+    build.add_argument("--start", type=int, default=0, metavar="N", help="first frame (default: 0)")
+    build.add_argument("--frames", type=int, metavar="N", help="how many (default: all)")
+    build.set_defaults(run=run_build)
     for name, summary, action in (
         ("validate", "check that a scene is whole, true to its schemas, and at one with itself", run_validate),
         ("show", "show what is in a scene", run_show),
@@ -51,6 +64,19 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         if name == "validate":
             sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
         sub.set_defaults(run=action)
+
+
+def run_build(args: argparse.Namespace) -> int:
+    """Open, make, write, show."""
+    console = Console()
+    with console.status("reading the drive") as status:
+        drive = open_drive(args.drive, args.sequence, args.start, args.frames)
+        status.update("making the scene")
+        scene = build_scene(drive.occupancy, tracks=drive.tracks)
+        status.update("writing")
+        write_scene(scene, args.out, drive.provenance)
+    console.print(_shown(args.out))
+    return 0
 
 
 def run_validate(args: argparse.Namespace) -> int:
@@ -81,11 +107,15 @@ def table_of(folder: Path, checks: list[Check]) -> Table:
 
 def run_show(args: argparse.Namespace) -> int:
     """Read and print."""
-    table = Table(title=escape(str(args.scene)), title_justify="left", show_header=False)
-    for name, value in facts(args.scene):
-        table.add_row(name, escape(value))
-    Console().print(table)
+    Console().print(_shown(args.scene))
     return 0
+
+
+def _shown(folder: Path) -> Table:
+    table = Table(title=escape(str(folder)), title_justify="left", show_header=False)
+    for name, value in facts(folder):
+        table.add_row(name, escape(value))
+    return table
 
 
 def facts(folder: Path) -> list[tuple[str, str]]:

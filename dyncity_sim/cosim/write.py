@@ -63,6 +63,7 @@ def drive_description(drive: Drive) -> dict[str, Any]:
             {
                 "file": _chunk_name(number),
                 "seed": chunk.generated.seed,
+                "conditions": list(_conditions(drive, number)),
                 "command": None if chunk.command is None else chunk.command.value,
                 "frames": len(chunk.generated.occupancy),
                 "first_time_us": int(chunk.generated.occupancy.times_us[0]),

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dyncity_sim.cli.main import main
+from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.scene import Provenance
+from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.scene.build import build_scene
 from dyncity_sim.scene.package import write_scene
 
@@ -61,3 +64,18 @@ def test_what_is_no_scene_is_wrong_input(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["scene", "validate", str(tmp_path / "nothing")]) == 2
     assert main(["scene", "show", str(tmp_path)]) == 2
     assert "scene.json" in capsys.readouterr().err
+
+
+def test_a_scene_is_built_of_a_part_of_a_recording(
+    write_recording: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.zeros(CARLASC_GRID.shape, np.uint8)
+    labels[..., 0] = CARLASC_RAW.index("road")
+    recording = write_recording(tmp_path / "town", labels, np.ones(labels.shape, np.float32), 12)
+    out = tmp_path / "scene"
+    words = ["scene", "build", str(recording), "--start", "2", "--frames", "8", "--out", str(out)]
+    assert main(words) == 0
+    assert "drive 8 frames over 0.7 s" in said(capsys)
+    assert main(["scene", "validate", str(out)]) == 0
+    assert main(words) == 2
+    assert "a name that is free" in capsys.readouterr().err
