@@ -218,8 +218,9 @@ class Annotations:
         speed_mps = float(np.linalg.norm(box.velocity_ego_mps))
         named = attribute(box.kind, speed_mps, track in self._moving, ridden)
         before = self._last.get(track)
-        record = {
-            "token": tokens.of("sample_annotation", track, number),
+        token = tokens.of("sample_annotation", track, number)
+        record: Record = {
+            "token": token,
             "sample_token": self._tables.sample_token(number),
             "instance_token": tokens.of("instance", track),
             "visibility_token": visibility_token(box.visibility),
@@ -231,12 +232,12 @@ class Annotations:
             "next": "",
         } | _placed(self._map.pose_global_from(frame.pose_world_from_ego @ box.pose_ego_from_actor))
         if before:
-            before["next"] = record["token"]
+            before["next"] = token
         self._last[track] = record
         self._annotations.append(record)
-        instance = self._instances.setdefault(track, self._instance(box, record["token"]))
+        instance = self._instances.setdefault(track, self._instance(box, token))
         instance["nbr_annotations"] += 1
-        instance["last_annotation_token"] = record["token"]
+        instance["last_annotation_token"] = token
 
     def _instance(self, box: Box3D, first: str) -> Record:
         return {
