@@ -23,10 +23,11 @@ class FreeSpace:
     Attributes:
         drivable: columns with a known road cell over which every cell up to CLEARANCE_M is known and free, ``(X, Y)``;
             a grid that ends lower counts as far as it goes.
-        visible: known columns to whose middle, or into which if they hold an obstacle, a straight level line leads
-            from the ego through no other column with an obstacle, ``(X, Y)``. An obstacle is a known cell that is
-            occupied, not of ground, and less than CLEARANCE_M over the ground cell below it (over nothing: at any
-            height).
+        visible: known columns that are in sight of the ego along level lines towards the middle of every column,
+            ``(X, Y)``: those to whose middle a line leads through no other column with an obstacle, and those whose
+            obstacle is the first that some line meets, also beyond the middle that it was drawn to. An obstacle is a
+            known cell that is occupied, not of ground, and less than CLEARANCE_M over the topmost ground cell of its
+            column (in a column without one: at any height).
     """
 
     drivable: Bool[np.ndarray, "X Y"]
@@ -86,5 +87,6 @@ def _in_sight(
         obstacles[..., None].astype(np.uint8), np.array([*start, 0.5]), np.ascontiguousarray(ways[elsewhere])
     )
     seen = np.ones(len(columns), dtype=np.bool_)
-    seen[elsewhere] = (distances >= 1.0) | (hits == np.flatnonzero(elsewhere))
+    seen[elsewhere] = distances >= 1.0
+    seen[hits[hits >= 0]] = True
     return seen.reshape(obstacles.shape)
