@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dyncity_sim.domain.frames import Pose
+from dyncity_sim.domain.frames import Pose, inverse
 from dyncity_sim.domain.ground_truth import Box3D, LabelledDrive, LabelledFrame
 from dyncity_sim.domain.sensors import LidarSensor
 from dyncity_sim.groundtruth.describe import sensors
@@ -22,7 +22,6 @@ from dyncity_sim.groundtruth.nuscenes_classes import (
 from dyncity_sim.groundtruth.nuscenes_layout import (
     DriveMap,
     Tokens,
-    pose_base_from,
     pose_ego_from_base,
     pose_ego_from_channel,
     quaternion_wxyz,
@@ -50,6 +49,7 @@ class Tables:
         self._drive = drive
         self._channels = channels
         self._map = drive_map
+        self._pose_ego_from_base = pose_ego_from_base(drive.grid)
         self._samples = sample_frames(drive.times_us)
         # A sweep belongs to the sample that follows it, and those after the last sample to the last.
         after = np.searchsorted(self._samples, np.arange(len(drive)))
@@ -65,7 +65,7 @@ class Tables:
 
     def add_ego_pose(self, number: int) -> None:
         """Where the ego is in a frame; one record for all of its sensors."""
-        pose = self._map.pose_global_from(self._drive.poses_world_from_ego[number] @ pose_ego_from_base())
+        pose = self._map.pose_global_from(self._drive.poses_world_from_ego[number] @ self._pose_ego_from_base)
         self._ego_pose.append(
             {"token": self.tokens.of("ego_pose", number), "timestamp": self._time(number)} | _placed(pose)
         )
@@ -169,7 +169,7 @@ class Tables:
                     "sensor_token": shared_token("sensor", channel),
                     "camera_intrinsic": intrinsic,
                 }
-                | _placed(pose_base_from(pose))
+                | _placed(inverse(self._pose_ego_from_base) @ pose)
             )
         return records
 
@@ -218,8 +218,9 @@ class Annotations:
         speed_mps = float(np.linalg.norm(box.velocity_ego_mps))
         named = attribute(box.kind, speed_mps, track in self._moving, ridden)
         before = self._last.get(track)
-        record = {
-            "token": tokens.of("sample_annotation", track, number),
+        token = tokens.of("sample_annotation", track, number)
+        record: Record = {
+            "token": token,
             "sample_token": self._tables.sample_token(number),
             "instance_token": tokens.of("instance", track),
             "visibility_token": visibility_token(box.visibility),
@@ -231,12 +232,12 @@ class Annotations:
             "next": "",
         } | _placed(self._map.pose_global_from(frame.pose_world_from_ego @ box.pose_ego_from_actor))
         if before:
-            before["next"] = record["token"]
+            before["next"] = token
         self._last[track] = record
         self._annotations.append(record)
-        instance = self._instances.setdefault(track, self._instance(box, record["token"]))
+        instance = self._instances.setdefault(track, self._instance(box, token))
         instance["nbr_annotations"] += 1
-        instance["last_annotation_token"] = record["token"]
+        instance["last_annotation_token"] = token
 
     def _instance(self, box: Box3D, first: str) -> Record:
         return {

@@ -14,11 +14,19 @@ import pytest
 from PIL import Image
 
 from dyncity_sim.domain.frames import transform_points
+from dyncity_sim.domain.grid import CARLASC_GRID, OCC3D_GRID
+from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import SemanticClass, Taxonomy
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.nuscenes_classes import CATEGORIES, CATEGORY_OF_CLASS, CATEGORY_OF_KIND
-from dyncity_sim.groundtruth.nuscenes_layout import sample_frames
+from dyncity_sim.groundtruth.nuscenes_classes import (
+    CATEGORIES,
+    CATEGORY_OF_CLASS,
+    CATEGORY_OF_KIND,
+    attribute,
+    visibility_token,
+)
+from dyncity_sim.groundtruth.nuscenes_layout import pose_ego_from_base, sample_frames
 from dyncity_sim.groundtruth.write_nuscenes import open_nuscenes
 
 DEVKIT = "nuscenes-devkit==1.2.0"
@@ -288,6 +296,25 @@ def test_samples_are_the_first_frames_of_half_seconds_whatever_the_rate():
     assert sample_frames(7 + np.arange(4) * 500_000).tolist() == [0, 1, 2, 3]
     assert sample_frames(np.array([0, 100_000, 499_500, 990_000, 1_000_000])).tolist() == [0, 2, 4]
     assert sample_frames(np.arange(3) * 2_000_000).tolist() == [0, 1, 2]
+
+
+def test_drives_of_occ3d_have_the_ego_frame_of_nuscenes_already():
+    np.testing.assert_array_equal(pose_ego_from_base(OCC3D_GRID), np.eye(4))
+    np.testing.assert_allclose(pose_ego_from_base(CARLASC_GRID)[:3, 3], [-0.9, 0.0, -1.8])
+
+
+def test_what_no_ray_meets_has_the_lowest_visibility_and_borders_belong_to_the_level_below():
+    shares = (None, 0.0, 0.4, 0.41, 0.6, 0.8, 0.81, 1.0)
+    assert [visibility_token(share) for share in shares] == ["1", "1", "1", "2", "2", "3", "4", "4"]
+
+
+def test_vehicles_that_stand_are_parked_or_stopped_and_two_wheelers_stand_with_or_without_riders():
+    car, bicycle, walker = ActorKind.CAR, ActorKind.BICYCLE, ActorKind.PEDESTRIAN
+    assert attribute(car, 0.0, moves_ever=True, ridden=False) == "vehicle.stopped"
+    assert attribute(car, 0.0, moves_ever=False, ridden=False) == "vehicle.parked"
+    assert attribute(bicycle, 0.0, moves_ever=True, ridden=True) == "cycle.with_rider"
+    assert attribute(bicycle, 0.0, moves_ever=True, ridden=False) == "cycle.without_rider"
+    assert attribute(walker, 0.1, moves_ever=True, ridden=False) == "pedestrian.standing"
 
 
 def test_a_class_that_nuscenes_lacks_is_refused_before_anything_is_written(labelled, tmp_path):
