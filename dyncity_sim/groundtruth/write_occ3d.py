@@ -13,11 +13,11 @@
       dyncity.json                     grid, classes, sensors, provenance, class table
 
 Cells stand in the drive's own grid and ego frame, or, resampled, in Occ3D's grid of 200 x 200 x 16 cells of 0.4 m in
-the vehicle's frame on the road. A cell that the source does not know is 17 and 0 in both masks. Occ3D accumulates
+nuScenes' ego frame, on the road under the rear axle. Frames that are samples of nuScenes' tables (``write_nuscenes``)
+have the sample's token. A cell that the source does not know is 17 and 0 in both masks. Occ3D accumulates
 sweeps over a scene before it says what a LiDAR saw; here it is the frame's own turn of all LiDARs.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +27,8 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from scipy.spatial.transform import Rotation
 
-from dyncity_sim.domain.frames import Pose, poses_from_planar
-from dyncity_sim.domain.grid import CARLASC_GRID, LIDAR_HEIGHT_M, OCC3D_GRID, Grid
+from dyncity_sim.domain.frames import Pose, inverse
+from dyncity_sim.domain.grid import CARLASC_GRID, OCC3D_GRID, Grid
 from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import Taxonomy
@@ -39,6 +39,7 @@ from dyncity_sim.groundtruth.describe import check_next, check_whole
 from dyncity_sim.groundtruth.flow import occupancy_flow
 from dyncity_sim.groundtruth.free_space import free_space
 from dyncity_sim.groundtruth.metadata import check_merged, json_bytes, stored_grid, write_metadata
+from dyncity_sim.groundtruth.nuscenes_layout import Tokens, pose_ego_from_base, sample_frames
 from dyncity_sim.groundtruth.resample import Resampling, own_cells
 from dyncity_sim.groundtruth.writer import FrameWriter
 
@@ -72,8 +73,8 @@ NUMBER_OF_KIND = {
 }
 """Number of an actor's cells, its rider's included, as nuScenes' annotators have it; vans are cars there."""
 
-ROAD_HEIGHT_M = {CARLASC_GRID: -LIDAR_HEIGHT_M, OCC3D_GRID: 0.0}
-"""Height of the road in the ego frame that a grid stands in, where that is known."""
+BASED_GRIDS = (CARLASC_GRID, OCC3D_GRID)
+"""Grids of whose ego frame it is known where nuScenes' stands."""
 
 
 @contextmanager
@@ -91,7 +92,7 @@ def open_occ3d(folder: Path, drive: LabelledDrive, resample: bool = False) -> It
         StorageError: the disk is full, or the place may not be written to.
     """
     check_merged(drive, "occ3d")
-    resampling = Resampling(drive.grid, OCC3D_GRID, _pose_ego_from_vehicle(drive.grid)) if resample else None
+    resampling = Resampling(drive.grid, OCC3D_GRID, _pose_ego_from_base(drive.grid)) if resample else None
     with whole_folder(folder) as temporary:
         writer = _Occ3dWriter(temporary, drive, resampling)
         yield writer
@@ -117,7 +118,10 @@ class _Occ3dWriter:
     def __init__(self, folder: Path, drive: LabelledDrive, resampling: Resampling | None) -> None:
         self._folder, self._drive, self._resampling = folder, drive, resampling
         self._tracks = {track.id: track for track in drive.tracks}
-        self._tokens = [_token(drive, number) for number in range(len(drive))]
+        self._tokens = _tokens(drive)
+        pose_ego_from_stored = np.eye(4) if resampling is None else resampling.pose_source_from_target
+        x_m, y_m = inverse(pose_ego_from_stored)[:2, 3]
+        self._origin_m = (float(x_m), float(y_m))
         self._count = 0
 
     def add(self, frame: LabelledFrame) -> None:
@@ -128,7 +132,7 @@ class _Occ3dWriter:
         if resampling is not None:
             flow = resampling.take(flow, np.nan)
         bev = bev_map(cells.labels, cells.known, cells.instances, cells.grid, drive.taxonomy)
-        free = free_space(cells.labels, cells.known, cells.grid, drive.taxonomy)
+        free = free_space(cells.labels, cells.known, cells.grid, drive.taxonomy, self._origin_m)
         kinds = {box.track_id: box.kind for box in frame.boxes}
         token = self._tokens[self._count]
         folder = self._folder / "gts" / drive.name / token
@@ -171,14 +175,14 @@ class _Occ3dWriter:
         }
         write_metadata(self._folder, drive, notes)
 
-    def _info(self, number: int, pose_world_from_vehicle: Pose) -> dict[str, Any]:
+    def _info(self, number: int, pose_world_from_base: Pose) -> dict[str, Any]:
         tokens = self._tokens
-        quaternion = Rotation.from_matrix(pose_world_from_vehicle[:3, :3]).as_quat(canonical=True)[[3, 0, 1, 2]]
+        quaternion = Rotation.from_matrix(pose_world_from_base[:3, :3]).as_quat(canonical=True)[[3, 0, 1, 2]]
         return {
             "timestamp": str(int(self._drive.times_us[number])),
             "camera_sensor": {},
             "ego_pose": {
-                "translation": [float(v) for v in pose_world_from_vehicle[:3, 3]],
+                "translation": [float(v) for v in pose_world_from_base[:3, 3]],
                 "rotation": [float(v) for v in quaternion],
             },
             "gt_path": f"gts/{self._drive.name}/{tokens[number]}/labels.npz",
@@ -187,19 +191,21 @@ class _Occ3dWriter:
         }
 
 
-def _token(drive: LabelledDrive, number: int) -> str:
-    """A name of 32 digits as nuScenes has them, that follows from the drive alone."""
-    told = f"{drive.name} {int(drive.times_us[number])} {drive.provenance}"
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+def _tokens(drive: LabelledDrive) -> list[str]:
+    """A name for each frame: of samples, that which they have in nuScenes' tables of the same drive."""
+    tokens = Tokens(drive)
+    names = [tokens.of("occ3d", number) for number in range(len(drive))]
+    for sample, frame in enumerate(sample_frames(drive.times_us)):
+        names[frame] = tokens.of("sample", sample)
+    return names
 
 
-def _pose_ego_from_vehicle(grid: Grid) -> Pose:
-    """The frame on the road below the ego frame."""
-    if grid not in ROAD_HEIGHT_M:
+def _pose_ego_from_base(grid: Grid) -> Pose:
+    if grid not in BASED_GRIDS:
         raise InvalidInputError(
             "grid for occ3d --resample",
             f"{grid}, of which nobody knows where its road is",
             "CarlaSC's grid or Occ3D's own",
             "Export without --resample: occ3d then keeps the drive's grid.",
         )
-    return poses_from_planar(np.zeros(3), ROAD_HEIGHT_M[grid])
+    return pose_ego_from_base(grid)

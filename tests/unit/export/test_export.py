@@ -1,6 +1,7 @@
 """``dyncity export``: one pass, many formats, whole or not at all."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, MissingExtraError
 from dyncity_sim.export.run import ExportPlan, export_drive
+from dyncity_sim.groundtruth.formats import FORMATS
 
 EGO_FROM_CAMERA = np.array([[0.0, 0.0, 1.0, 0.5], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 LIDAR = LidarSensor(tuple(np.deg2rad([0.0, -5.0, -12.0])), 180)
@@ -241,10 +243,27 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(tmp_path, generation, bu
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_of_the_table_can_be_opened(name, loaded, tmp_path):
+    export_drive(loaded, ExportPlan((name,), RIG), tmp_path / "out")
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("name", "package"), [("mcap", "foxglove"), ("webdataset", "webdataset")])
+def test_a_missing_package_is_named_with_its_extra_before_anything_is_written(
+    name, package, loaded, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"dyncity_sim.groundtruth.write_{name}", raising=False)
+    with pytest.raises(MissingExtraError, match=r"dyncity-sim\[export\]"):
+        export_drive(loaded, ExportPlan(("carlasc", name), RIG), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_shows_formats_and_examples(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["export", "--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    for word in (*OURS, "kitti", "examples:", "--resample nearest", "256 x 256 x 32"):
+    for word in (*FORMATS, "examples:", "--resample nearest", "256 x 256 x 32"):
         assert word in said

@@ -116,6 +116,28 @@ def test_trackeval_reads_every_line_and_finds_the_tracks_perfect(folder, tmp_pat
     assert clear["CLR_TP"] > 10
 
 
+def test_what_the_camera_shows_of_an_actor_lies_in_its_rectangle(street, folder):
+    """Pictures are cast through the cells, rectangles are projected: a cell and a box's error apart, they agree."""
+    _, drive, frames = street
+    rectangles = {(int(line[0]), int(line[1])): np.array(line[6:10], float) for line in label_lines(folder)}
+    shapes, inside = 0, 0
+    for number, frame in enumerate(frames):
+        shown = frame.images[0].instances
+        for track in set(np.unique(shown).tolist()) - {0}:
+            left, top, right, bottom = rectangles[number, track]
+            rows, columns = np.nonzero(shown == track)
+            box = next(box for box in frame.boxes if box.track_id == track)
+            margin_px = 0.5 * drive.rig.cameras[0].focal_px[0] / max(box.pose_ego_from_actor[0, 3] - 3.0, 1.0)
+            within = (columns > left - margin_px) & (columns < right + margin_px)
+            within &= (rows > top - margin_px) & (rows < bottom + margin_px)
+            assert within.mean() > 0.97
+            assert columns.max() - columns.min() > 0.6 * (right - left)
+            inside += int(within.sum())
+            shapes += 1
+    assert inside > 10_000
+    assert shapes >= 16
+
+
 def test_scans_come_into_the_camera_by_the_calibration(street, folder):
     _, drive, frames = street
     matrices = calibration(folder)

@@ -13,11 +13,12 @@ from dyncity_sim.domain.grid import CARLASC_GRID, OCC3D_GRID, Grid
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.write_nuscenes import open_nuscenes
 from dyncity_sim.groundtruth.write_occ3d import NUMBER_OF_CLASS, NUMBER_OF_KIND, open_occ3d
 
 STATIC = [name for name in CARLASC.names if name not in ("pedestrian", "vehicle")]
-INSET = (slice(36, 164), slice(36, 164))
-"""Where CarlaSC's columns lie in Occ3D's grid: both have cells of 0.4 m around the ego."""
+INSET = (slice(38, 166), slice(36, 164))
+"""Where CarlaSC's columns lie in Occ3D's grid, whose origin is 0.9 m (2.25 columns) behind ours."""
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +119,10 @@ def test_the_reader_of_the_published_data_set_opens_what_was_resampled(street, r
     occupancy, _, frames = street
     (sequence,) = open_occ3d_nuscenes(resampled).sequences
     np.testing.assert_array_equal(sequence.times_us, occupancy.times_us)
-    on_the_road = occupancy.poses_world_from_ego.copy()
-    on_the_road[:, 2, 3] -= 1.8
-    np.testing.assert_allclose(sequence.poses_world_from_ego, on_the_road, atol=1e-6)
+    under_the_axle = occupancy.poses_world_from_ego.copy()
+    under_the_axle[:, 2, 3] -= 1.8
+    under_the_axle[:, :3, 3] -= 0.9 * occupancy.poses_world_from_ego[:, :3, 0]
+    np.testing.assert_allclose(sequence.poses_world_from_ego, under_the_axle, atol=1e-6)
     read = sequence.frames(0, len(occupancy))
     merged = OCC3D_NUSCENES_LABELS.to_carlasc(read.labels)
     for number in (0, 5):
@@ -133,6 +135,7 @@ def test_the_reader_of_the_published_data_set_opens_what_was_resampled(street, r
         manmade = np.isin(ours, [CARLASC.index("building"), CARLASC.index("barrier"), CARLASC.index("pole")])
         # A bicycle's rider counts to it in nuScenes.
         moving = np.isin(ours, CARLASC.moving_labels)
+        assert moving.sum() > 30
         np.testing.assert_array_equal(theirs[~manmade & ~moving], ours[~manmade & ~moving])
         assert np.isin(theirs[moving], CARLASC.moving_labels).all()
         seen = read.observed[number]
@@ -180,3 +183,10 @@ def test_the_same_frames_give_the_same_bytes(street, own, write, tmp_path):
     files = [file.relative_to(own) for file in own.rglob("*") if file.is_file()]
     assert len(files) == 2 * 8 + 2
     assert all((tmp_path / "again" / file).read_bytes() == (own / file).read_bytes() for file in files)
+
+
+def test_samples_of_nuscenes_tables_have_the_same_token_here(street, write, own, tmp_path):
+    write(open_nuscenes, tmp_path / "nuscenes", street)
+    samples = json.loads((tmp_path / "nuscenes" / "v1.0-trainval" / "sample.json").read_text())
+    assert [sample["token"] for sample in samples] == [tokens(own)[0], tokens(own)[5]]
+    assert len(set(tokens(own))) == 8
