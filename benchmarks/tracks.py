@@ -43,7 +43,7 @@ from dyncity_sim.scene.instances import MIN_PEDESTRIAN_CELLS, MIN_VEHICLE_CELLS
 EXAMPLES = """examples:
   python benchmarks/tracks.py data/town02
   python benchmarks/tracks.py data/town02 --drives 4 --observed
-  python benchmarks/tracks.py out/dream        what dyncity generate wrote
+  python benchmarks/tracks.py out/dream out/long    what dyncity generate wrote
 """
 
 MATCH_M = 2.0
@@ -87,8 +87,11 @@ class Figures:
     precision: float
     recall: float
     centre_error_m: float
+    centre_error_90th_m: float
     size_error_m: float
+    size_error_90th_m: float
     yaw_error_deg: float
+    yaw_error_90th_deg: float
     kind_accuracy: float
     kind_confidence: float
 
@@ -207,6 +210,9 @@ def figures(drives: Sequence[Sequence[Compared]]) -> Figures:
     mot = clear.combine_sequences({name: clear.eval_sequence(one) for name, one in data.items()})
     ids = identity.combine_sequences({name: identity.eval_sequence(one) for name, one in data.items()})
     pairs = [pair for frames in drives for frame in frames for pair in frame.pairs()]
+    centre_m = [np.hypot(t.x_m - f.x_m, t.y_m - f.y_m) for t, f in pairs]
+    size_m = [np.abs(np.subtract(t.size_m, f.size_m)).max() for t, f in pairs]
+    yaw_deg = [np.rad2deg(np.abs(wrap_angle(np.array(t.yaw_rad - f.yaw_rad)))) for t, f in pairs]
     return Figures(
         truth=sum(one["num_gt_dets"] for one in data.values()),
         MOTA=float(mot["MOTA"]),
@@ -214,17 +220,19 @@ def figures(drives: Sequence[Sequence[Compared]]) -> Figures:
         id_switches=int(mot["IDSW"]),
         precision=float(mot["CLR_Pr"]),
         recall=float(mot["CLR_Re"]),
-        centre_error_m=_median(np.hypot(t.x_m - f.x_m, t.y_m - f.y_m) for t, f in pairs),
-        size_error_m=_median(np.abs(np.subtract(t.size_m, f.size_m)).max() for t, f in pairs),
-        yaw_error_deg=_median(np.rad2deg(np.abs(wrap_angle(np.array(t.yaw_rad - f.yaw_rad)))) for t, f in pairs),
+        centre_error_m=_percentile(centre_m, 50),
+        centre_error_90th_m=_percentile(centre_m, 90),
+        size_error_m=_percentile(size_m, 50),
+        size_error_90th_m=_percentile(size_m, 90),
+        yaw_error_deg=_percentile(yaw_deg, 50),
+        yaw_error_90th_deg=_percentile(yaw_deg, 90),
         kind_accuracy=float(np.mean([t.kind is f.kind for t, f in pairs])) if pairs else float("nan"),
         kind_confidence=float(np.mean([f.confidence for _, f in pairs])) if pairs else float("nan"),
     )
 
 
-def _median(values: Iterable[float]) -> float:
-    listed = [float(value) for value in values]
-    return float(np.median(listed)) if listed else float("nan")
+def _percentile(values: Sequence[float], share: float) -> float:
+    return float(np.percentile(values, share)) if len(values) else float("nan")
 
 
 def _trackeval_data(frames: Sequence[Compared]) -> dict[str, Any]:
@@ -245,7 +253,7 @@ def _trackeval_data(frames: Sequence[Compared]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Plausibility:
-    """What tracks are like by themselves.
+    """What the tracks of vehicles and pedestrians are like by themselves.
 
     Attributes:
         tracks: how many.
@@ -274,7 +282,7 @@ def plausibility(drives: Sequence[tuple[np.ndarray, Sequence[Sighting]]]) -> Pla
             if seen[0].vehicle and len(seen) > 1:
                 impossible += _impossible(np.array([(s.x_m, s.y_m, s.yaw_rad) for s in seen]), times_s).tolist()
     share = float(np.mean(impossible)) if impossible else float("nan")
-    return Plausibility(len(lengths), _median(lengths), len(impossible), share)
+    return Plausibility(len(lengths), _percentile(lengths, 50), len(impossible), share)
 
 
 def _impossible(planar: Float64[np.ndarray, "N 3"], times_s: Float64[np.ndarray, " N"]) -> np.ndarray:
@@ -360,32 +368,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("path", type=Path, metavar="RECORDING", help="recording, or folder of generated chunks")
-    parser.add_argument("--drives", type=int, help="the first N drives (default: all)")
-    parser.add_argument("--frames", type=int, help="the first N frames of each (default: all)")
+    parser.add_argument(
+        "paths", type=Path, nargs="+", metavar="RECORDING", help="recordings, or else folders of generated chunks"
+    )
+    parser.add_argument("--drives", type=int, metavar="N", help="the first N drives of each (default: all)")
+    parser.add_argument("--frames", type=int, metavar="N", help="the first N frames of each drive (default: all)")
     parser.add_argument("--observed", action="store_true", help="show only what the simulated LiDARs saw")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     arguments = parser.parse_args()
 
-    if (arguments.path / "recording.json").is_file():
-        drives = Recording.open(arguments.path).drives[: arguments.drives]
-        steps = progress(drives, "drives", console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    if all((path / "recording.json").is_file() for path in arguments.paths):
+        drives = [drive for path in arguments.paths for drive in Recording.open(path).drives[: arguments.drives]]
+        steps = progress(drives, "drives", console=console, transient=True)
         result = score(steps, arguments.frames, arguments.observed)
     else:
-        drive = generated(arguments.path)[: arguments.frames]
-        result = {
-            name: {"motion": asdict(plausibility([(drive.times_us, find(drive))]))} for name, find in FINDERS.items()
-        }
+        found: dict[str, list[tuple[np.ndarray, list[Sighting]]]] = {name: [] for name in FINDERS}
+        for path in progress(arguments.paths, "drives", console=console, transient=True):
+            drive = generated(path)[: arguments.frames]
+            for name, find in FINDERS.items():
+                found[name].append((drive.times_us, find(drive)))
+        result = {name: {"motion": asdict(plausibility(drives))} for name, drives in found.items()}
     if arguments.json:
         print(json.dumps(result, indent=1))
     else:
-        show(arguments.path, result)
+        show(result)
 
 
-def show(path: Path, result: dict[str, dict[str, Any]]) -> None:
+def show(result: dict[str, dict[str, Any]]) -> None:
     parts = next(iter(result.values()))
     for part, names in parts.items():
-        table = Table("", *result, title=f"{path.name}: {part}")
+        table = Table("", *result, title=part)
         for name in names:
             table.add_row(name, *(_text(of[part][name]) for of in result.values()))
         Console().print(table)

@@ -16,6 +16,9 @@ SHAPE_YAW_NOISE_RAD = np.deg2rad(4.0)
 CUT_WEIGHT = 0.1
 """What the shape of a blob at the border of the grid weighs beside one that is seen whole."""
 
+END_OF_CAR_M = 2.5
+"""What a border leaves of a vehicle is its end when it is not wider than this; its side would be longer."""
+
 VELOCITY_NOISE_MPS = 0.35
 """Standard deviation of a smoothed velocity across the direction of travel."""
 
@@ -74,12 +77,21 @@ def headings(
         moving &= np.hypot(*np.ptp(path_m, axis=0)) > TRAVELLED_M
     noise_rad2 = (VELOCITY_NOISE_MPS / np.maximum(speed_mps, 1e-3)) ** 2 + MOTION_YAW_NOISE_RAD**2
     motion = np.where(moving, 1 / noise_rad2, 0.0) * np.exp(2j * np.arctan2(velocities[:, 1], velocities[:, 0]))
-    shape = np.array([doubled_axis(i.columns_world_m) for i in seen]) * _shape_weights(seen)
+    shape = np.array([_axis(i) for i in seen]) * _shape_weights(seen)
     if vehicle:
         yaws = _turning(motion + shape / SHAPE_YAW_NOISE_RAD**2, path_m, times_us)
     else:
         yaws = _averaged(motion + 1e-6 * shape, times_us * 1e-6, WALKING_SMOOTHING_S)
     return np.asarray(wrap_angle(yaws if _faces_forward(seen, yaws, velocities, moving) else yaws + np.pi))
+
+
+def _axis(instance: Instance) -> complex:
+    """The principal axis as a doubled angle; the end of a car at the border goes on across it."""
+    axis = doubled_axis(instance.columns_world_m)
+    if instance.cut_yaw_rad is None or not instance.vehicle or instance.has_rider:
+        return axis
+    reach_m = np.linalg.norm(instance.columns_world_m - instance.centre_world_m, axis=1).max()
+    return complex(np.exp(2j * instance.cut_yaw_rad)) if 2 * reach_m < END_OF_CAR_M else axis
 
 
 def _shape_weights(seen: list[Instance]) -> Float64[np.ndarray, " N"]:

@@ -45,7 +45,8 @@ class Instance:
         columns_world_m: centres of the grid columns it fills, ``(C, 2)``.
         tops_world_m: height of the top of each column, ``(C,)``.
         bottom_world_m: height of the ground it stands on.
-        truncated: it touches the border of the grid, so that part of it may lie outside.
+        cut_yaw_rad: direction, in the world, in which it reaches out of the grid, so that part of it may lie outside;
+            None where it does not touch the border.
         ego_world_m: where the ego was, ``(2,)``; the border is cut off on the far side of it.
         ego_yaw_rad: where the ego was heading.
     """
@@ -55,9 +56,14 @@ class Instance:
     columns_world_m: Float64[np.ndarray, "C 2"]
     tops_world_m: Float64[np.ndarray, " C"]
     bottom_world_m: float
-    truncated: bool
+    cut_yaw_rad: float | None
     ego_world_m: Float64[np.ndarray, " 2"]
     ego_yaw_rad: float
+
+    @property
+    def truncated(self) -> bool:
+        """It touches the border of the grid."""
+        return self.cut_yaw_rad is not None
 
     @property
     def centre_world_m(self) -> Float64[np.ndarray, " 2"]:
@@ -82,7 +88,7 @@ def joined(parts: Sequence[Instance]) -> Instance:
         columns_world_m=np.concatenate([part.columns_world_m for part in parts]),
         tops_world_m=np.concatenate([part.tops_world_m for part in parts]),
         bottom_world_m=min(part.bottom_world_m for part in parts),
-        truncated=any(part.truncated for part in parts),
+        cut_yaw_rad=next((part.cut_yaw_rad for part in parts if part.truncated), None),
     )
 
 
@@ -227,14 +233,22 @@ def _instance(
     # middle where any touch does; the ground lies in the middle of its own layer.
     bottom_m, tops_m = grid.centres(2)[floor], grid.centres(2)[np.maximum(blob.tops, floor + 1)] + raised_m
     columns = transform_points(pose_world_from_ego, np.stack([x, y, np.full_like(x, bottom_m)], axis=-1))
-    last = np.asarray(grid.shape[:2]) - 1
+    ego_yaw_rad = float(np.arctan2(pose_world_from_ego[1, 0], pose_world_from_ego[0, 0]))
+    cut_yaw_rad = _cut_yaw(blob, grid)
     return Instance(
         vehicle=vehicle,
         has_rider=has_rider,
         columns_world_m=columns[:, :2],
         tops_world_m=columns[:, 2].mean() + tops_m - bottom_m,
         bottom_world_m=float(columns[:, 2].mean()),
-        truncated=bool(((blob.columns == 0) | (blob.columns == last)).any()),
+        cut_yaw_rad=None if cut_yaw_rad is None else ego_yaw_rad + cut_yaw_rad,
         ego_world_m=pose_world_from_ego[:2, 3],
-        ego_yaw_rad=float(np.arctan2(pose_world_from_ego[1, 0], pose_world_from_ego[0, 0])),
+        ego_yaw_rad=ego_yaw_rad,
     )
+
+
+def _cut_yaw(blob: _Blob, grid: Grid) -> float | None:
+    """Direction, in the ego frame, of the border that most of a blob's columns lie at."""
+    last = np.asarray(grid.shape[:2]) - 1
+    at_border = np.concatenate([(blob.columns == last).sum(axis=0), (blob.columns == 0).sum(axis=0)])
+    return float(np.argmax(at_border)) * np.pi / 2 if at_border.any() else None

@@ -47,6 +47,9 @@ COVERED_SHARE = 0.7
 """An instance covers a track when it holds this share of the footprint that is expected of the track; and it is a part
 of a track when this share of it lies in that footprint."""
 
+SAME_PLACE_SHARE = 0.5
+"""What lies in the footprint that is expected of a track by this share is that track, however it got there."""
+
 EXPECTED_FRAMES = 5
 """The largest footprint of so many sightings is what is expected next: a frame may show but a part."""
 
@@ -116,11 +119,7 @@ class Association:
             return
         new = [t for t in self._open if len(t.frames) == MIN_OBSERVATIONS and t.frames[-1] == len(self.times_us) - 1]
         cost = np.array([[_return_cost(old, n, self.times_us) for n in new] for old in self._lost])
-        if not np.isfinite(cost).any():
-            return
-        rows, columns = linear_sum_assignment(np.minimum(cost, 1e6))
-        pairs = [(self._lost[r], new[c]) for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])]
-        for old, continued in pairs:
+        for old, continued in [(self._lost[r], new[c]) for r, c in _chosen(cost)]:
             old.instances += continued.instances
             old.frames += continued.frames
             old.state = continued.state
@@ -227,15 +226,17 @@ def _join_by_tracks(seen: Sequence[Instance], tracks: Sequence[_Expected]) -> li
 
 def _owner(instance: Instance, tracks: Sequence[_Expected]) -> int | None:
     """Which track's footprint holds the instance, if one does."""
-    columns = instance.columns_world_m
-    held = [
-        float((cKDTree(track.columns_world_m).query(columns)[0] < SAME_COLUMN_M).mean())
-        if np.linalg.norm(track.centre_world_m - instance.centre_world_m) <= track.reach_m
-        else 0.0
-        for track in tracks
-    ]
+    held = [_share_held(track, instance) for track in tracks]
     best = int(np.argmax(held)) if held else 0
     return best if held and held[best] > COVERED_SHARE else None
+
+
+def _share_held(track: _Expected, instance: Instance) -> float:
+    """Share of the instance's columns that lie in the footprint that is expected of a track."""
+    if np.linalg.norm(track.centre_world_m - instance.centre_world_m) > track.reach_m + SAME_COLUMN_M:
+        return 0.0
+    nearest_m = cKDTree(track.columns_world_m).query(instance.columns_world_m)[0]
+    return float((nearest_m < SAME_COLUMN_M).mean())
 
 
 def _assign(tracks: list[Tracklet], seen: list[Instance], frame: int, times_us: Sequence[int]) -> list[Tracklet]:
@@ -249,18 +250,26 @@ def _assign(tracks: list[Tracklet], seen: list[Instance], frame: int, times_us: 
         spread = prior[1][:2, :2] + np.eye(2) * CENTRE_NOISE_M**2
         offset = centres - prior[0][:2]
         cost[row] = np.einsum("ni,ni->n", offset, np.linalg.solve(spread, offset.T).T)
-    taken = set()
-    for row, column in zip(*linear_sum_assignment(np.minimum(cost, GATE * 10)), strict=True):
-        if cost[row, column] > GATE:
-            continue
+    pairs = _chosen(np.where(cost > GATE, np.inf, cost))
+    # Two things are never in one place: what no motion explains but lies where a track is expected is that track.
+    rows = [n for n in range(len(tracks)) if n not in {row for row, _ in pairs}]
+    columns = [n for n in range(len(seen)) if n not in {column for _, column in pairs}]
+    expected = [_expected(tracks[row], times_us) for row in rows]
+    apart = np.array([[1 - _share_held(e, seen[column]) for column in columns] for e in expected])
+    pairs += [(rows[r], columns[c]) for r, c in _chosen(np.where(apart > 1 - SAME_PLACE_SHARE, np.inf, apart))]
+    for row, column in pairs:
         track = tracks[row]
         track.state = updated(priors[row], centres[column])
         track.instances.append(seen[column])
         track.frames.append(frame)
-        taken.add(int(column))
-    new = []
-    for column, instance in enumerate(seen):
-        if column not in taken:
-            state = first_state(centres[column], instance.vehicle)
-            new.append(Tracklet(instance.vehicle, [instance], [frame], state))
-    return new
+    new = [n for n in range(len(seen)) if n not in {column for _, column in pairs}]
+    return [Tracklet(seen[n].vehicle, [seen[n]], [frame], first_state(centres[n], seen[n].vehicle)) for n in new]
+
+
+def _chosen(cost: Float64[np.ndarray, "R C"]) -> list[tuple[int, int]]:
+    """Rows and columns assigned to each other at the least cost, none at an infinite one."""
+    if not np.isfinite(cost).any():
+        return []
+    most = float(cost[np.isfinite(cost)].max())
+    rows, columns = linear_sum_assignment(np.minimum(cost, 10 * max(most, 1.0)))
+    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])]
