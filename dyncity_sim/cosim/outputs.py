@@ -9,7 +9,7 @@ from dyncity_sim.cosim.write import provenance, write_occupancy
 from dyncity_sim.domain.ground_truth import LabelledFrame
 from dyncity_sim.domain.scene import Scene
 from dyncity_sim.files import write_text
-from dyncity_sim.groundtruth.build import labelled_frames
+from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.write_semantickitti import write_semantickitti
 from dyncity_sim.preview.film import film_frames, render_frame, write_animation, write_png
 from dyncity_sim.preview.page import PageText, build_page, write_page
@@ -61,7 +61,8 @@ def write_data(drive: Drive, folder: Path, tell: Tell) -> Derived:
     write_scene(scene, folder / SCENE, provenance(drive))
     tell("scene", 1, 1)
     tally = _Tally(tell, len(drive.generated))
-    frames = tally.counted(labelled_frames(drive.generated, scene))
+    labelled = labelled_drive(drive.generated, scene.tracks, provenance(drive))
+    frames = tally.counted(labelled_frames(drive.generated, labelled))
     write_semantickitti(frames, folder / GROUND_TRUTH, drive.attribution)
     return Derived(scene, tally.points, tally.boxes)
 
@@ -127,7 +128,7 @@ class _Tally:
     def counted(self, frames: Iterable[LabelledFrame]) -> Iterator[LabelledFrame]:
         self._tell("ground truth", 0, self._frames)
         for number, frame in enumerate(frames):
-            self.points += len(frame.sweep)
+            self.points += sum(len(sweep) for sweep in frame.sweeps)
             self.boxes += len(frame.boxes)
             self._tell("ground truth", number + 1, self._frames)
             yield frame

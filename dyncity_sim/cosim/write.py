@@ -2,23 +2,20 @@
 
 import json
 import shutil
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dyncity_sim.cosim.drive import Drive, DriveChunk
-from dyncity_sim.domain.grid import Grid
-from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
+from dyncity_sim.cosim.drive import Drive, DriveChunk, Start
+from dyncity_sim.dataset.drives import DRIVE, FORMAT_VERSION
+from dyncity_sim.domain.conditions import CONDITIONS
+from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance
-from dyncity_sim.domain.taxonomy import TAXONOMIES, Taxonomy
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
 
-FORMAT = "dyncity-drive"
-FORMAT_VERSION = 1
 DESCRIPTION = "drive.json"
 
 
@@ -49,7 +46,7 @@ def drive_description(drive: Drive) -> dict[str, Any]:
     """What ``drive.json`` says: model, grid, taxonomy, seeds, commands, times, attribution."""
     grid, taxonomy = drive.model.grid, drive.model.taxonomy
     return {
-        "format": FORMAT,
+        "format": DRIVE,
         "version": FORMAT_VERSION,
         "attribution": drive.attribution,
         "seed": drive.seed,
@@ -66,6 +63,7 @@ def drive_description(drive: Drive) -> dict[str, Any]:
             {
                 "file": _chunk_name(number),
                 "seed": chunk.generated.seed,
+                "conditions": list(_conditions(drive, number)),
                 "command": None if chunk.command is None else chunk.command.value,
                 "frames": len(chunk.generated.occupancy),
                 "first_time_us": int(chunk.generated.occupancy.times_us[0]),
@@ -89,26 +87,20 @@ def provenance(drive: Drive) -> Provenance:
         seeds=tuple(chunk.generated.seed for chunk in drive.chunks),
         attribution=drive.attribution,
         taxonomy_id=drive.model.taxonomy.id,
+        conditions=tuple(_conditions(drive, number) for number in range(len(drive.chunks))),
+        commands=tuple(chunk.command for chunk in drive.chunks),
+        options=drive.options,
     )
 
 
-def read_occupancy(folder: Path) -> tuple[OccupancySequence, OccupancySequence]:
-    """The generated and the recorded frames that ``write_occupancy`` wrote.
-
-    Raises:
-        InvalidInputError: no drive in the folder, of another version, or a damaged file.
-    """
-    file = folder / DESCRIPTION
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-        if (description["format"], description["version"]) != (FORMAT, FORMAT_VERSION):
-            raise InvalidInputError(str(file), f"version {description['version']}", f"version {FORMAT_VERSION}")
-        grid = Grid(*(tuple(description["grid"][key]) for key in ("shape", "lower_m", "voxel_size_m")))
-        taxonomy = TAXONOMIES[description["taxonomy"]["id"]]
-        chunks = [_read_chunk(folder / chunk["file"], grid, taxonomy) for chunk in description["chunks"]]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InvalidInputError(str(folder), f"{type(error).__name__}: {error}", "a drive as it was written") from error
-    return concatenate([generated for generated, _ in chunks]), concatenate([recorded for _, recorded in chunks])
+def _conditions(drive: Drive, number: int) -> tuple[str, ...]:
+    """What the loop gave to chunk ``number``."""
+    given = {
+        "continuation": number > 0 or drive.start is Start.OBSERVED,
+        "plan": "plan" in drive.model.conditions,
+        "command": drive.chunks[number].command is not None,
+    }
+    return tuple(name for name in CONDITIONS if given.get(name))
 
 
 def clear_folder(folder: Path, ours: Iterable[str]) -> None:
@@ -155,15 +147,3 @@ def _chunk_arrays(chunk: DriveChunk) -> dict[str, np.ndarray]:
         "recorded_labels": recorded["labels"],
         "recorded_observed": recorded["observed"],
     }
-
-
-def _read_chunk(file: Path, grid: Grid, taxonomy: Taxonomy) -> tuple[OccupancySequence, OccupancySequence]:
-    # NumPy leaves a file open that it opened itself and finds damaged.
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        poses, times_us = arrays["poses_world_from_ego"], arrays["times_us"]
-        labels, recorded = arrays["labels"], arrays["recorded_labels"]
-        observed = np.unpackbits(arrays["recorded_observed"], count=recorded.size).reshape(recorded.shape).astype(bool)
-    return (
-        OccupancySequence(labels, poses, times_us, grid, taxonomy),
-        OccupancySequence(recorded, poses, times_us, grid, taxonomy, observed),
-    )

@@ -1,67 +1,74 @@
-"""Ground truth for perception: what a sensor would measure in a frame, and the boxes behind it."""
+"""Ground truth for perception: what sensors would measure in a frame, and the boxes behind it."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt8, UInt16
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8, UInt16
 
-from dyncity_sim.domain.frames import Pose, check_poses
+from dyncity_sim.domain.frames import Pose, Poses, check_poses, check_times
+from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.domain.scene import Provenance, Track
+from dyncity_sim.domain.sensors import SensorRig
+from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
-
-
-@dataclass(frozen=True)
-class LidarSensor:
-    """A spinning LiDAR.
-
-    Attributes:
-        elevations_rad: elevation of each beam, up is positive.
-        azimuth_steps: firings per turn, evenly spread.
-        position_ego_m: where it stands in the ego frame.
-        max_range_m: farther hits are dropped.
-    """
-
-    elevations_rad: tuple[float, ...]
-    azimuth_steps: int
-    position_ego_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    max_range_m: float = 120.0
-
-    def __post_init__(self) -> None:
-        if not self.elevations_rad or not np.all(np.abs(self.elevations_rad) <= np.pi / 2):
-            raise InvalidInputError("sensor.elevations_rad", self.elevations_rad, "angles in [-pi/2, pi/2]")
-        if self.azimuth_steps < 1:
-            raise InvalidInputError("sensor.azimuth_steps", self.azimuth_steps, "a positive count")
-        if not np.isfinite(self.position_ego_m).all() or len(self.position_ego_m) != 3:
-            raise InvalidInputError("sensor.position_ego_m", self.position_ego_m, "three finite metres")
-        if not self.max_range_m > 0:
-            raise InvalidInputError("sensor.max_range_m", self.max_range_m, "positive metres")
 
 
 @dataclass(frozen=True, eq=False)
 class LidarSweep:
-    """One turn of a LiDAR, taken as an instant: nothing moves within a sweep.
+    """One turn of a LiDAR.
 
     Attributes:
-        points_ego_m: first hit of each ray that hits anything, ``(N, 3)`` in the ego frame.
+        points_ego_m: first hit of each ray that comes back, ``(N, 3)`` in the ego frame at the frame's time; the ego's
+            motion within a turn is taken out, that of actors is not.
         labels: class of each point, ``(N,)`` in the taxonomy of the occupancy.
         instances: track id of each point, ``(N,)``; 0 for static things and for moving cells without a track.
         incidence: cosine of the angle between ray and surface normal, ``(N,)`` in [0, 1].
-        rays: index of each point's ray, beam-major: ``beam * azimuth_steps + firing``.
+        intensity: strength of what comes back, ``(N,)`` in [0, 1].
+        velocities_ego_mps: velocity over ground of what each point lies on, ``(N, 3)`` along the axes of the ego frame.
+        beams: which of ``elevations_rad``, ``(N,)``.
+        firings: which of ``azimuth_steps``, ``(N,)``.
+        time_offsets_us: when each point was measured, ``(N,)`` microseconds relative to the frame's time; 0 where the
+            turn is taken as an instant.
     """
 
     points_ego_m: Float32[np.ndarray, "N 3"]
     labels: UInt8[np.ndarray, " N"]
     instances: UInt16[np.ndarray, " N"]
     incidence: Float32[np.ndarray, " N"]
-    rays: np.ndarray
+    intensity: Float32[np.ndarray, " N"]
+    velocities_ego_mps: Float32[np.ndarray, "N 3"]
+    beams: UInt16[np.ndarray, " N"]
+    firings: Int32[np.ndarray, " N"]
+    time_offsets_us: Int32[np.ndarray, " N"]
 
     def __post_init__(self) -> None:
-        lengths = {len(getattr(self, name)) for name in ("points_ego_m", "labels", "instances", "incidence", "rays")}
+        lengths = {len(array) for array in vars(self).values()}
         if len(lengths) != 1:
             raise InvalidInputError("sweep", f"arrays of {sorted(lengths)} points", "as many of each")
 
     def __len__(self) -> int:
         return len(self.points_ego_m)
+
+
+@dataclass(frozen=True, eq=False)
+class CameraImages:
+    """What a pinhole camera sees, pixel by pixel, as an instant.
+
+    Attributes:
+        depth_m: depth along the camera's z of what each pixel's middle shows, ``(H, W)``; infinity where nothing is.
+        labels: its class, ``(H, W)``; 0 where nothing is.
+        instances: its track id, ``(H, W)``; 0 for static things and where nothing is.
+    """
+
+    depth_m: Float32[np.ndarray, "H W"]
+    labels: UInt8[np.ndarray, "H W"]
+    instances: UInt16[np.ndarray, "H W"]
+
+    def __post_init__(self) -> None:
+        shapes = {array.shape for array in vars(self).values()}
+        if len(shapes) != 1:
+            raise InvalidInputError("images", f"shapes {sorted(shapes)}", "one shape")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +81,9 @@ class Box3D:
         pose_ego_from_actor: ``(4, 4)`` pose of the box's centre in the ego frame.
         size_m: length, width, height.
         velocity_ego_mps: velocity over ground, along the axes of the ego frame.
-        lidar_points: number of the sweep's points that carry this track's id.
+        lidar_points: number of points of all sweeps that carry this track's id.
+        visibility: share of the sensors' rays at the actor that nothing else stops, in [0, 1]; None where no ray of
+            any sensor meets its cells.
     """
 
     track_id: int
@@ -83,6 +92,7 @@ class Box3D:
     size_m: tuple[float, float, float]
     velocity_ego_mps: tuple[float, float, float]
     lidar_points: int = 0
+    visibility: float | None = None
 
     def __post_init__(self) -> None:
         check_poses(self.pose_ego_from_actor[None], "box.pose_ego_from_actor")
@@ -92,16 +102,61 @@ class Box3D:
 
 @dataclass(frozen=True, eq=False)
 class LabelledFrame:
-    """All ground truth of one frame.
+    """All ground truth of one frame; flow, BEV and free space follow from it.
 
     Attributes:
-        sweep: what the LiDAR measures.
-        boxes: actors with a pose at this time whose centre lies in the grid, sorted by track id.
+        labels: class of each cell, ``(X, Y, Z)``, in the drive's taxonomy and grid.
+        observed: which cells the source knows, ``(X, Y, Z)``; None when it knows all.
+        instances: track id of each cell of a moving class, ``(X, Y, Z)``; 0 elsewhere and where there is no track.
+        seen_by_lidar: cells that a ray of a LiDAR hits or passes through, ``(X, Y, Z)``.
+        seen_by_camera: the same for cameras; None in a rig without any.
+        sweeps: one for each LiDAR of the rig, in its order.
+        images: one for each camera of the rig, in its order.
+        boxes: actors with a pose at this time whose centre lies over the grid, sorted by track id.
         pose_world_from_ego: ``(4, 4)`` where the ego frame stands.
         time_us: time of the frame, microseconds.
     """
 
-    sweep: LidarSweep
+    labels: UInt8[np.ndarray, "X Y Z"]
+    observed: Bool[np.ndarray, "X Y Z"] | None
+    instances: UInt16[np.ndarray, "X Y Z"]
+    seen_by_lidar: Bool[np.ndarray, "X Y Z"]
+    seen_by_camera: Bool[np.ndarray, "X Y Z"] | None
+    sweeps: tuple[LidarSweep, ...]
+    images: tuple[CameraImages, ...]
     boxes: tuple[Box3D, ...]
     pose_world_from_ego: Pose
     time_us: int
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledDrive:
+    """What is the same for all frames of a drive, and known before the first is labelled.
+
+    Attributes:
+        name: of the drive, fit for a file name.
+        grid: where the cells of all frames lie.
+        taxonomy: what labels mean.
+        rig: the sensors.
+        poses_world_from_ego: ``(T, 4, 4)``.
+        times_us: ``(T,)`` microseconds.
+        tracks: the actors of the whole drive, sorted by id.
+        provenance: where the drive comes from.
+    """
+
+    name: str
+    grid: Grid
+    taxonomy: Taxonomy
+    rig: SensorRig
+    poses_world_from_ego: Poses
+    times_us: Int64[np.ndarray, " T"]
+    tracks: tuple[Track, ...]
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        poses = check_poses(self.poses_world_from_ego, "drive.poses_world_from_ego")
+        object.__setattr__(self, "poses_world_from_ego", poses)
+        object.__setattr__(self, "times_us", check_times(self.times_us, "drive.times_us", len(poses)))
+
+    def __len__(self) -> int:
+        return len(self.times_us)

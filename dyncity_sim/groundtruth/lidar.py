@@ -1,10 +1,13 @@
 """Semantic LiDAR: what a spinning sensor measures in one frame of occupancy."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float64, UInt8, UInt16
 
 from dyncity_sim.domain.grid import Grid
-from dyncity_sim.domain.ground_truth import LidarSensor, LidarSweep
+from dyncity_sim.domain.ground_truth import LidarSweep
+from dyncity_sim.domain.sensors import LidarSensor
 from dyncity_sim.errors import InvalidInputError
 
 HDL64 = LidarSensor(
@@ -22,21 +25,26 @@ CELL_MARGIN_M = 1e-4
 
 
 def ray_directions(sensor: LidarSensor) -> Float64[np.ndarray, "R 3"]:
-    """Unit vectors of all rays in the ego frame, beam-major; firing 0 looks forward, azimuth grows to the left."""
+    """Unit vectors of all rays in the ego frame, beam-major; firing 0 looks along the sensor's x."""
     elevation = np.asarray(sensor.elevations_rad)[:, None]
     azimuth = (2 * np.pi / sensor.azimuth_steps) * np.arange(sensor.azimuth_steps)[None]
     rays = [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation) + 0 * azimuth]
-    return np.stack(rays, axis=-1).reshape(-1, 3)
+    return np.stack(rays, axis=-1).reshape(-1, 3) @ sensor.pose_ego_from_sensor[:3, :3].T
 
 
 def lidar_sweep(
-    labels: UInt8[np.ndarray, "X Y Z"], instances: UInt16[np.ndarray, "X Y Z"], grid: Grid, sensor: LidarSensor = HDL64
+    labels: UInt8[np.ndarray, "X Y Z"],
+    instances: UInt16[np.ndarray, "X Y Z"],
+    velocities_ego_mps: Mapping[int, tuple[float, float, float]],
+    grid: Grid,
+    sensor: LidarSensor = HDL64,
 ) -> LidarSweep:
     """One turn of ``sensor`` over a frame, as an instant; rays that leave the grid give no point.
 
     Args:
         labels: class of each cell, 0 is free.
         instances: track id of each cell, 0 where there is none.
+        velocities_ego_mps: velocity of each track over ground, along the axes of the ego frame.
         grid: where the cells lie in the ego frame.
         sensor: the LiDAR.
 
@@ -47,21 +55,31 @@ def lidar_sweep(
     from dyncity_sim.groundtruth.traversal import first_hits
 
     lower, size = np.asarray(grid.lower_m), np.asarray(grid.voxel_size_m)
-    position = np.asarray(sensor.position_ego_m, dtype=np.float64)
+    position = sensor.position_ego_m
     _check_free(labels, position, grid)
     directions = ray_directions(sensor)
     cells, distances_m, axes = first_hits(labels, (position - lower) / size, directions / size)
-    rays = np.nonzero((cells >= 0) & (distances_m <= sensor.max_range_m))[0]
+    hits = (cells >= 0) & (distances_m >= sensor.min_range_m) & (distances_m <= sensor.max_range_m)
+    rays = np.nonzero(hits)[0]
     hit = np.stack(np.unravel_index(cells[rays], grid.shape), axis=-1)
     points = position + distances_m[rays, None] * directions[rays]
     corner = lower + hit * size
     points = np.clip(points, corner + CELL_MARGIN_M, corner + size - CELL_MARGIN_M)
+    incidence = np.abs(directions[rays, axes[rays]]).astype(np.float32)
+    tracks = instances.reshape(-1)[cells[rays]]
+    velocities = np.zeros((len(rays), 3), dtype=np.float32)
+    for track, velocity in velocities_ego_mps.items():
+        velocities[tracks == track] = velocity
     return LidarSweep(
         points_ego_m=points.astype(np.float32),
         labels=labels.reshape(-1)[cells[rays]],
-        instances=instances.reshape(-1)[cells[rays]],
-        incidence=np.abs(directions[rays, axes[rays]]).astype(np.float32),
-        rays=rays,
+        instances=tracks,
+        incidence=incidence,
+        intensity=incidence,
+        velocities_ego_mps=velocities,
+        beams=(rays // sensor.azimuth_steps).astype(np.uint16),
+        firings=(rays % sensor.azimuth_steps).astype(np.int32),
+        time_offsets_us=np.zeros(len(rays), dtype=np.int32),
     )
 
 

@@ -126,7 +126,7 @@ def write_semantickitti(frames: Iterable[LabelledFrame], folder: Path, attributi
 
 def semantickitti_labels(frame: LabelledFrame) -> UInt32[np.ndarray, " N"]:
     """Class id in the lower and instance id in the upper 16 bits of each point of the sweep."""
-    sweep = frame.sweep
+    sweep = frame.sweeps[0]
     ids = np.array([STATIC_IDS[name] for name in CARLASC.names], dtype=np.uint32)[sweep.labels]
     for box in frame.boxes:
         moving = int(np.linalg.norm(box.velocity_ego_mps) >= MOVING_SPEED_MPS)
@@ -144,7 +144,7 @@ def camera_pose(pose_world_from_ego: Pose, first_pose_world_from_ego: Pose) -> P
 
 
 def _scan(frame: LabelledFrame) -> bytes:
-    scan = np.column_stack([frame.sweep.points_ego_m, frame.sweep.incidence])
+    scan = np.column_stack([frame.sweeps[0].points_ego_m, frame.sweeps[0].intensity])
     return scan.astype("<f4").tobytes()
 
 

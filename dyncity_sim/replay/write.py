@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dyncity_sim.dataset.drives import FORMAT_VERSION, GENERATION
 from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.files import whole_folder
@@ -16,8 +17,6 @@ from dyncity_sim.preview.oblique import Image
 from dyncity_sim.preview.page import PageText, build_page, write_page
 from dyncity_sim.replay.drive import ReplayedChunk, border_agreement
 
-FORMAT = "dyncity-generation"
-FORMAT_VERSION = 1
 PICTURED_FRAMES = 4
 _MARGIN = 8
 _HEAD = 60
@@ -47,7 +46,7 @@ def write_replay(
     with whole_folder(folder) as temporary:
         for number, chunk in enumerate(chunks):
             np.savez_compressed(temporary / f"chunk_{number:04d}.npz", allow_pickle=False, **_arrays(chunk))
-        description = {"format": FORMAT, "version": FORMAT_VERSION, **described, **facts(chunks, model)}
+        description = {"format": GENERATION, "version": FORMAT_VERSION, **described, **facts(chunks, model)}
         text = json.dumps(description, indent=2, sort_keys=True) + "\n"
         (temporary / "generation.json").write_text(text, encoding="utf-8")
         credit = str(described["attribution"])

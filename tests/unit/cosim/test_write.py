@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dyncity_sim.cosim.drive import Drive
+from dyncity_sim.cosim.drive import Drive, Start
 from dyncity_sim.cosim.loop import run_drive
-from dyncity_sim.cosim.write import clear_folder, provenance, read_occupancy, write_occupancy
+from dyncity_sim.cosim.write import clear_folder, provenance, write_occupancy
+from dyncity_sim.dataset.drives import read_generated
+from dyncity_sim.domain.conditions import Command, SamplingOptions
 from dyncity_sim.errors import InvalidInputError
 
 Build = Callable[..., Any]
@@ -21,7 +23,7 @@ def drive(scripted_street: Build, in_process_generator: Build) -> Drive:
 
 def test_what_is_written_reads_back_the_same(drive: Drive, tmp_path: Path) -> None:
     write_occupancy(drive, tmp_path / "occupancy")
-    generated, recorded = read_occupancy(tmp_path / "occupancy")
+    generated, recorded = read_generated(tmp_path / "occupancy")
     for read, made in ((generated, drive.generated), (recorded, drive.recorded)):
         np.testing.assert_array_equal(read.labels, made.labels)
         np.testing.assert_array_equal(read.poses_world_from_ego, made.poses_world_from_ego)
@@ -51,12 +53,29 @@ def test_the_description_says_what_was_asked_and_of_whom(drive: Drive, tmp_path:
     assert provenance(drive).seeds == (3, 4)
 
 
+def test_provenance_says_what_each_chunk_was_generated_from_and_how(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    options = SamplingOptions(steps=3)
+    generator = in_process_generator()
+    drive = run_drive(scripted_street(), generator, 2, 3, Start.PLAN, options)
+    found = provenance(drive)
+    assert found.conditions == tuple(conditions.given() for conditions, _ in generator.asked)
+    assert found.conditions == (("plan", "command"), ("continuation", "plan", "command"))
+    assert found.commands == (Command.FORWARD, Command.FORWARD)
+    assert found.options == options
+
+
+def test_a_drive_from_what_was_observed_continues_from_it(drive: Drive) -> None:
+    assert provenance(drive).conditions == 2 * (("continuation", "plan", "command"),)
+
+
 def test_a_damaged_chunk_is_an_error_and_not_a_shorter_drive(drive: Drive, tmp_path: Path) -> None:
     write_occupancy(drive, tmp_path)
     chunk = tmp_path / "chunk_0001.npz"
     chunk.write_bytes(chunk.read_bytes()[:2000])
     with pytest.raises(InvalidInputError, match="drive as it was written"):
-        read_occupancy(tmp_path)
+        read_generated(tmp_path)
 
 
 def test_a_folder_with_foreign_files_is_left_alone(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
-from dyncity_sim.domain.ground_truth import LidarSensor
+from dyncity_sim.domain.sensors import LidarSensor
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.groundtruth.lidar import HDL64, lidar_sweep, ray_directions
 from dyncity_sim.groundtruth.traversal import first_hits
@@ -62,7 +63,7 @@ def test_the_first_hit_is_that_of_exact_arithmetic(seed):
 def test_every_point_lies_in_a_voxel_of_its_class(build_street, street_actor):
     drive = build_street(frames=1, actors=[street_actor(8, -3), street_actor(-6, 5, 0.4)], curvature_per_m=1 / 40)
     instances = np.zeros(CARLASC_GRID.shape, dtype=np.uint16)
-    sweep = lidar_sweep(drive.labels[0], instances, CARLASC_GRID)
+    sweep = lidar_sweep(drive.labels[0], instances, {}, CARLASC_GRID)
     assert len(sweep) > 50_000
     cells = CARLASC_GRID.indices(sweep.points_ego_m)
     np.testing.assert_array_equal(drive.labels[0][tuple(cells.T)], sweep.labels)
@@ -71,10 +72,11 @@ def test_every_point_lies_in_a_voxel_of_its_class(build_street, street_actor):
 
 def test_points_lie_on_their_rays(build_street):
     drive = build_street(frames=1)
-    sweep = lidar_sweep(drive.labels[0], np.zeros(CARLASC_GRID.shape, dtype=np.uint16), CARLASC_GRID)
+    sweep = lidar_sweep(drive.labels[0], np.zeros(CARLASC_GRID.shape, dtype=np.uint16), {}, CARLASC_GRID)
     points = sweep.points_ego_m.astype(float)
-    along = np.sum(points * ray_directions(HDL64)[sweep.rays], axis=1)
-    assert np.abs(points - along[:, None] * ray_directions(HDL64)[sweep.rays]).max() < 3e-4
+    rays = ray_directions(HDL64).reshape(64, 1800, 3)[sweep.beams, sweep.firings]
+    along = np.sum(points * rays, axis=1)
+    assert np.abs(points - along[:, None] * rays).max() < 3e-4
 
 
 def test_a_wall_is_measured_at_its_distance_and_hides_what_is_behind():
@@ -82,8 +84,8 @@ def test_a_wall_is_measured_at_its_distance_and_hides_what_is_behind():
     labels[100] = 1
     labels[110] = 9
     ahead = LidarSensor((0.0,), 4)
-    sweep = lidar_sweep(labels, np.zeros(labels.shape, dtype=np.uint16), CARLASC_GRID, ahead)
-    assert sweep.rays.tolist() == [0]
+    sweep = lidar_sweep(labels, np.zeros(labels.shape, dtype=np.uint16), {}, CARLASC_GRID, ahead)
+    assert sweep.firings.tolist() == [0]
     np.testing.assert_allclose(sweep.points_ego_m, [[14.4, 0, 0]], atol=2e-4)
     assert sweep.labels.tolist() == [1]
     assert sweep.incidence.tolist() == [1.0]
@@ -93,7 +95,7 @@ def test_hits_beyond_the_range_are_dropped():
     labels = np.zeros(CARLASC_GRID.shape, dtype=np.uint8)
     labels[100] = 1
     sensor = LidarSensor((0.0,), 4, max_range_m=14.0)
-    assert len(lidar_sweep(labels, np.zeros(labels.shape, dtype=np.uint16), CARLASC_GRID, sensor)) == 0
+    assert len(lidar_sweep(labels, np.zeros(labels.shape, dtype=np.uint16), {}, CARLASC_GRID, sensor)) == 0
 
 
 def test_the_beams_are_those_of_the_hdl64e():
@@ -107,13 +109,13 @@ def test_the_beams_are_those_of_the_hdl64e():
 def test_a_sensor_inside_a_wall_or_outside_the_grid_is_refused():
     instances = np.zeros(CARLASC_GRID.shape, dtype=np.uint16)
     with pytest.raises(InvalidInputError, match="inside a cell of class 1"):
-        lidar_sweep(np.ones(CARLASC_GRID.shape, dtype=np.uint8), instances, CARLASC_GRID)
-    outside = LidarSensor((0.0,), 4, position_ego_m=(0.0, 0.0, 5.0))
+        lidar_sweep(np.ones(CARLASC_GRID.shape, dtype=np.uint8), instances, {}, CARLASC_GRID)
+    outside = LidarSensor((0.0,), 4, pose_ego_from_sensor=poses_from_planar(np.zeros(3), 5.0))
     with pytest.raises(InvalidInputError, match="inside the grid"):
-        lidar_sweep(np.zeros(CARLASC_GRID.shape, dtype=np.uint8), instances, CARLASC_GRID, outside)
+        lidar_sweep(np.zeros(CARLASC_GRID.shape, dtype=np.uint8), instances, {}, CARLASC_GRID, outside)
 
 
 def test_an_empty_world_gives_no_points():
     grid = Grid((8, 8, 8), (-4.0, -4.0, -4.0), (1.0, 1.0, 1.0))
     labels = np.zeros(grid.shape, dtype=np.uint8)
-    assert len(lidar_sweep(labels, np.zeros(grid.shape, dtype=np.uint16), grid)) == 0
+    assert len(lidar_sweep(labels, np.zeros(grid.shape, dtype=np.uint16), {}, grid)) == 0

@@ -8,11 +8,16 @@ import pytest
 
 from dyncity_sim.domain.frames import inverse, transform_points
 from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
-from dyncity_sim.groundtruth.build import labelled_frames
+from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.write_semantickitti import NAMES, STATIC_IDS, write_semantickitti
-from dyncity_sim.scene.build import build_scene
+from dyncity_sim.scene.actors import find_tracks
+
+
+def labelled(occupancy):
+    return labelled_drive(occupancy, find_tracks(occupancy), Provenance(None, (), "", CARLASC.id))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ def drive(build_street, street_actor):
 
 @pytest.fixture(scope="module")
 def frames(drive):
-    return list(labelled_frames(drive, build_scene(drive)))
+    return list(labelled_frames(drive, labelled(drive)))
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +142,11 @@ def test_a_failure_half_way_leaves_no_folder(frames, tmp_path):
 
 def test_a_scene_of_another_drive_is_refused(drive, build_street):
     with pytest.raises(InvalidInputError, match="8 frames of occupancy"):
-        next(labelled_frames(drive, build_scene(build_street(frames=3))))
+        next(labelled_frames(drive, labelled(build_street(frames=3))))
 
 
 def test_without_numba_the_error_says_what_to_install(frames, drive, monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "dyncity_sim.groundtruth.traversal")
     with pytest.raises(MissingExtraError, match=r"dyncity-sim\[scene\]"):
-        next(labelled_frames(drive, build_scene(drive)))
+        next(labelled_frames(drive, labelled(drive)))

@@ -1,0 +1,222 @@
+"""One drive out of any folder this project or others write: what is exported and looked at."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dyncity_sim.dataset.labelled import OccupancyDataset
+from dyncity_sim.dataset.open import open_dataset
+from dyncity_sim.dataset.recorded_tracks import recorded_tracks
+from dyncity_sim.dataset.store import Recording
+from dyncity_sim.domain.conditions import Command
+from dyncity_sim.domain.grid import FRAME_RATE_HZ, FRAMES_PER_CHUNK, Grid
+from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
+from dyncity_sim.domain.scene import Provenance, Track
+from dyncity_sim.domain.taxonomy import CARLASC, TAXONOMIES, Taxonomy
+from dyncity_sim.errors import InvalidInputError
+
+DRIVE, GENERATION = "dyncity-drive", "dyncity-generation"
+DESCRIPTIONS = {"drive.json": DRIVE, "generation.json": GENERATION}
+"""File that describes a generated drive, and the format it names: of ``cosim`` and ``demo``, and of ``generate``."""
+
+FORMAT_VERSION = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedDrive:
+    """A drive in memory.
+
+    Attributes:
+        name: fit for a file name.
+        occupancy: T frames of CARLASC classes, what the drive is about. Where a source is sparse, ``observed`` says
+            which cells it knows.
+        recorded: what a simulator had at the same frames, beside a generated drive; else None.
+        tracks: true actors where the source knows them, else None.
+        provenance: where it comes from.
+        captions: a text for each frame, or none at all.
+        frames_per_chunk: frames that were generated at once; those of the whole drive where nothing was generated.
+        rate_hz: frames per second.
+    """
+
+    name: str
+    occupancy: OccupancySequence
+    recorded: OccupancySequence | None
+    tracks: tuple[Track, ...] | None
+    provenance: Provenance
+    captions: tuple[str, ...]
+    frames_per_chunk: int
+    rate_hz: float
+
+
+def open_drive(path: Path, sequence: int = 0, start: int = 0, frames: int | None = None) -> LoadedDrive:
+    """A drive of ``frames`` frames from ``start`` on.
+
+    Args:
+        path: what ``cosim``, ``demo`` or ``generate`` wrote, or its ``occupancy`` folder; or a data set that
+            ``open_dataset`` opens.
+        sequence: which sequence of a data set; 0 for a generated drive.
+        start: first frame.
+        frames: how many; None takes all there are.
+
+    Raises:
+        InvalidInputError: nothing that is known in the folder, a damaged file, or frames that are not there.
+    """
+    for folder in (path, path / "occupancy"):
+        for name, form in DESCRIPTIONS.items():
+            if (folder / name).is_file():
+                if sequence != 0:
+                    raise InvalidInputError("sequence", sequence, "0", "A generated folder holds one drive.")
+                return _generated(folder, name, form, start, frames)
+    return _of_dataset(open_dataset(path), path, sequence, start, frames)
+
+
+def read_generated(folder: Path) -> tuple[OccupancySequence, OccupancySequence | None]:
+    """All generated frames of a folder, and the simulator's where the folder holds them.
+
+    Raises:
+        InvalidInputError: no generated drive in the folder, of another version, or a damaged file.
+    """
+    for name, form in DESCRIPTIONS.items():
+        if (folder / name).is_file():
+            return _chunks(folder, _description(folder / name, form))
+    raise InvalidInputError(str(folder), "no drive", f"a folder with {' or '.join(DESCRIPTIONS)}")
+
+
+def _description(file: Path, form: str) -> dict[str, Any]:
+    try:
+        described: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found = described["format"], described["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(str(file), f"{type(error).__name__}: {error}", "the description of a drive") from error
+    if found != (form, FORMAT_VERSION):
+        raise InvalidInputError(str(file), f"{found[0]} version {found[1]}", f"{form} version {FORMAT_VERSION}")
+    return described
+
+
+def _generated(folder: Path, name: str, form: str, start: int, frames: int | None) -> LoadedDrive:
+    described = _description(folder / name, form)
+    occupancy, recorded = _chunks(folder, described)
+    chosen = _range(start, frames, len(occupancy), str(folder))
+    part = slice(chosen.start, chosen.stop)
+    provenance, captions, lengths = _laid_to(
+        folder / name, lambda: (_provenance(described), _captions(described, len(occupancy)), _lengths(described))
+    )
+    return LoadedDrive(
+        name=(folder.parent if folder.name == "occupancy" else folder).resolve().name,
+        occupancy=occupancy[part],
+        recorded=None if recorded is None else recorded[part],
+        tracks=None,
+        provenance=provenance,
+        captions=captions[part],
+        frames_per_chunk=lengths[0] if lengths else FRAMES_PER_CHUNK,
+        rate_hz=float(described.get("rate_hz", FRAME_RATE_HZ)),
+    )
+
+
+def _chunks(folder: Path, described: dict[str, Any]) -> tuple[OccupancySequence, OccupancySequence | None]:
+    def read() -> tuple[OccupancySequence, OccupancySequence | None]:
+        grid = Grid(*(tuple(described["grid"][key]) for key in ("shape", "lower_m", "voxel_size_m")))
+        taxonomy = TAXONOMIES[described["taxonomy"]["id"]]
+        chunks = [
+            _chunk(folder / chunk.get("file", f"chunk_{number:04d}.npz"), grid, taxonomy)
+            for number, chunk in enumerate(described["chunks"])
+        ]
+        recorded = [recorded for _, recorded in chunks if recorded is not None]
+        return concatenate([generated for generated, _ in chunks]), concatenate(recorded) if recorded else None
+
+    return _laid_to(folder, read)
+
+
+def _chunk(file: Path, grid: Grid, taxonomy: Taxonomy) -> tuple[OccupancySequence, OccupancySequence | None]:
+    # NumPy leaves a file open that it opened itself and finds damaged.
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        labels, poses, times_us = arrays["labels"], arrays["poses_world_from_ego"], arrays["times_us"]
+        generated = OccupancySequence(labels, poses, times_us, grid, taxonomy)
+        if "recorded_labels" not in arrays.files:
+            return generated, None
+        recorded = arrays["recorded_labels"]
+        observed = np.unpackbits(arrays["recorded_observed"], count=recorded.size).reshape(recorded.shape).astype(bool)
+        return generated, OccupancySequence(recorded, poses, times_us, grid, taxonomy, observed)
+
+
+def _laid_to(file: Path, read: Callable[[], T]) -> T:
+    """What ``read`` returns; whatever comes of a damaged file is laid to ``file``."""
+    try:
+        return read()
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InvalidInputError(str(file), f"{type(error).__name__}: {error}", "a drive as it was written") from error
+
+
+def _provenance(described: dict[str, Any]) -> Provenance:
+    chunks = described["chunks"]
+    told = all("conditions" in chunk for chunk in chunks)
+    return Provenance(
+        model_id=described["model"]["id"],
+        seeds=tuple(int(chunk["seed"]) for chunk in chunks),
+        attribution=described["attribution"],
+        taxonomy_id=described["taxonomy"]["id"],
+        conditions=tuple(tuple(chunk["conditions"]) for chunk in chunks) if told else (),
+        commands=tuple(Command(chunk["command"]) if chunk.get("command") else None for chunk in chunks),
+    )
+
+
+def _lengths(described: dict[str, Any]) -> list[int]:
+    return [int(chunk["frames"]) for chunk in described["chunks"] if "frames" in chunk]
+
+
+def _captions(described: dict[str, Any], frames: int) -> tuple[str, ...]:
+    chunks = described["chunks"]
+    each = frames // len(chunks)
+    return tuple(
+        f"chunk {number + 1}" + (f", {chunk['command']}" if chunk.get("command") else "")
+        for number, chunk in enumerate(chunks)
+        for _ in range(int(chunk.get("frames", each)))
+    )
+
+
+def _of_dataset(dataset: OccupancyDataset, path: Path, sequence: int, start: int, frames: int | None) -> LoadedDrive:
+    if not 0 <= sequence < len(dataset.sequences):
+        raise InvalidInputError("sequence", sequence, f"0 to {len(dataset.sequences) - 1} of {path}")
+    source = dataset.sequences[sequence]
+    poses, times_us = source.poses_world_from_ego, source.times_us
+    if poses is None or times_us is None:
+        raise InvalidInputError(
+            source.name, "frames without poses or times", "both, since scenes and labels are in one world frame"
+        )
+    chosen = _range(start, frames, len(source), f"{path} {source.name}")
+    read = source.frames(chosen.start, chosen.stop)
+    part = slice(chosen.start, chosen.stop)
+    tracks = None
+    if dataset.name == "recording":
+        tracks = recorded_tracks(Recording.open(path).drives[sequence].frames(chosen.start, chosen.stop))
+    return LoadedDrive(
+        name=source.name.replace("/", "_"),
+        occupancy=OccupancySequence(
+            dataset.label_map.to_carlasc(read.labels),
+            poses[part],
+            times_us[part],
+            dataset.grid,
+            CARLASC,
+            None if dataset.dense else read.observed,
+        ),
+        recorded=None,
+        tracks=tracks,
+        provenance=Provenance(None, (), dataset.attribution, CARLASC.id),
+        captions=(),
+        frames_per_chunk=len(chosen),
+        rate_hz=dataset.rate_hz,
+    )
+
+
+def _range(start: int, frames: int | None, length: int, name: str) -> range:
+    stop = length if frames is None else start + frames
+    if not 0 <= start < stop <= length:
+        raise InvalidInputError("frames", f"[{start}, {stop})", f"a range within [0, {length}) of {name}")
+    return range(start, stop)

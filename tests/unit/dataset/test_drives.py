@@ -1,0 +1,135 @@
+"""Drives are opened out of any folder, whole, in part, or not at all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dyncity_sim.dataset.drives import open_drive
+from dyncity_sim.dataset.recorded_tracks import recorded_tracks
+from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
+from dyncity_sim.domain.conditions import Command
+from dyncity_sim.domain.frames import poses_from_planar
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
+from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
+from dyncity_sim.errors import InvalidInputError
+
+CAR = CARLASC_RAW.index("vehicle")
+
+
+def recorded_frame(number: int, with_cells: bool = True) -> RecordedFrame:
+    labels = np.zeros(CARLASC_GRID.shape, np.uint8)
+    labels[..., 0] = CARLASC_RAW.index("road")
+    instances = np.zeros(CARLASC_GRID.shape, np.uint16)
+    if with_cells:
+        labels[90:100, 60:64, 1:4] = CAR
+        instances[90:100, 60:64, 1:4] = 7
+    pose = poses_from_planar(np.array([15.0 + number, -1.0, 0.0]), 0.7)
+    return RecordedFrame(
+        labels,
+        np.ones(CARLASC_GRID.shape, np.float32),
+        instances,
+        (ActorState(7, ActorKind.VAN, pose, (4.0, 1.6, 1.5), 10.0),),
+        poses_from_planar(np.array([number, 0.0, 0.0]), 1.8),
+        100_000 * number,
+        CARLASC_GRID,
+    )
+
+
+@pytest.fixture
+def recording(tmp_path) -> Path:
+    folder = tmp_path / "recording"
+    with RecordingWriter(folder, RecordingMeta("m", 0, CARLASC_GRID, "(c) makers", "s")) as writer:
+        writer.write_drive([recorded_frame(n) for n in range(6)])
+    return folder
+
+
+def test_a_recording_is_a_dense_drive_of_merged_classes_with_its_true_tracks(recording):
+    drive = open_drive(recording, start=2, frames=3)
+    assert drive.occupancy.taxonomy is CARLASC
+    assert drive.occupancy.observed is None
+    assert drive.occupancy.times_us.tolist() == [200_000, 300_000, 400_000]
+    assert set(np.unique(drive.occupancy.labels)) == {0, CARLASC.index("road"), CARLASC.index("vehicle")}
+    (track,) = drive.tracks
+    assert (track.id, track.kind) == (7, ActorKind.VAN)
+    assert track.size_m == pytest.approx((4.0, 1.6, 1.5), abs=1e-6)
+    assert track.times_us.tolist() == drive.occupancy.times_us.tolist()
+    np.testing.assert_allclose(track.velocities_world_mps, [[10.0, 0.0, 0.0]] * 3)
+    assert drive.provenance.model_id is None
+    assert drive.provenance.attribution == "(c) makers"
+
+
+def test_actors_without_a_cell_in_the_grid_have_no_pose_at_that_time():
+    (track,) = recorded_tracks([recorded_frame(0), recorded_frame(1, with_cells=False), recorded_frame(2)])
+    assert track.times_us.tolist() == [0, 200_000]
+
+
+def test_frames_and_sequences_that_are_not_there_are_refused(recording):
+    with pytest.raises(InvalidInputError, match=r"\[4, 8\).*\[0, 6\)"):
+        open_drive(recording, start=4, frames=4)
+    with pytest.raises(InvalidInputError, match="sequence: got 1, expected 0 to 0"):
+        open_drive(recording, sequence=1)
+
+
+def generation(folder: Path) -> Path:
+    folder.mkdir()
+    grid = CARLASC_GRID
+    chunks = []
+    for number in range(2):
+        poses = poses_from_planar(np.stack([np.arange(4.0) + 4 * number, np.zeros(4), np.zeros(4)], -1), 1.8)
+        labels = np.full((4, *grid.shape), number, np.uint8)
+        times_us = 100_000 * (np.arange(4) + 4 * number)
+        np.savez_compressed(
+            folder / f"chunk_{number:04d}.npz", labels=labels, poses_world_from_ego=poses, times_us=times_us
+        )
+        chunks.append({"seed": number, "command": "left" if number else None, "conditions": ["plan", "command"]})
+    described = {
+        "format": "dyncity-generation",
+        "version": 1,
+        "attribution": "(c) makers",
+        "model": {"id": "model-1", "family": "anchored"},
+        "grid": {"shape": grid.shape, "lower_m": grid.lower_m, "voxel_size_m": grid.voxel_size_m},
+        "taxonomy": {"id": CARLASC.id},
+        "chunks": chunks,
+    }
+    (folder / "generation.json").write_text(json.dumps(described))
+    return folder
+
+
+def test_a_generation_keeps_seeds_model_and_captions(tmp_path):
+    drive = open_drive(generation(tmp_path / "dream"), start=3, frames=2)
+    assert drive.name == "dream"
+    assert drive.provenance.seeds == (0, 1)
+    assert drive.provenance.model_id == "model-1"
+    assert drive.provenance.commands == (None, Command.LEFT)
+    assert drive.provenance.conditions == (("plan", "command"),) * 2
+    assert drive.captions == ("chunk 1", "chunk 2, left")
+    assert drive.occupancy.labels[:, 0, 0, 0].tolist() == [0, 1]
+    assert drive.tracks is None
+    assert drive.recorded is None
+
+
+def test_a_damaged_chunk_and_another_version_are_laid_to_their_file(tmp_path):
+    folder = generation(tmp_path / "dream")
+    (folder / "chunk_0001.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(InvalidInputError, match="dream: got BadZipFile"):
+        open_drive(folder)
+    described = json.loads((folder / "generation.json").read_text())
+    (folder / "generation.json").write_text(json.dumps(described | {"version": 9}))
+    with pytest.raises(InvalidInputError, match="version 9, expected dyncity-generation version 1"):
+        open_drive(folder)
+
+
+def test_a_folder_of_nothing_known_is_refused(tmp_path):
+    with pytest.raises(InvalidInputError, match="nothing that is known"):
+        open_drive(tmp_path)
+
+
+def test_the_true_tracks_are_those_of_the_recorded_actors(recording):
+    frames = Recording.open(recording).drives[0].frames()
+    (track,) = recorded_tracks(frames)
+    np.testing.assert_allclose(
+        track.poses_world_from_actor, [frame.actors[0].pose_world_from_actor for frame in frames], atol=1e-9
+    )
