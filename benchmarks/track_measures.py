@@ -94,7 +94,7 @@ def figures(drives: Sequence[Sequence[Compared]]) -> Figures:
     """Figures over all drives."""
     clear, identity = CLEAR({"PRINT_CONFIG": False}), Identity({"PRINT_CONFIG": False})
     data = {str(number): _trackeval_data(frames) for number, frames in enumerate(drives)}
-    mot = clear.combine_sequences({name: clear.eval_sequence(one) for name, one in data.items()})
+    clear_sums = clear.combine_sequences({name: clear.eval_sequence(one) for name, one in data.items()})
     ids = identity.combine_sequences({name: identity.eval_sequence(one) for name, one in data.items()})
     pairs = [pair for frames in drives for frame in frames for pair in frame.pairs()]
     centre_m = [np.hypot(t.x_m - f.x_m, t.y_m - f.y_m) for t, f in pairs]
@@ -102,11 +102,11 @@ def figures(drives: Sequence[Sequence[Compared]]) -> Figures:
     yaw_deg = [np.rad2deg(np.abs(wrap_angle(np.array(t.yaw_rad - f.yaw_rad)))) for t, f in pairs]
     return Figures(
         truth=sum(one["num_gt_dets"] for one in data.values()),
-        MOTA=float(mot["MOTA"]),
+        MOTA=float(clear_sums["MOTA"]),
         IDF1=float(ids["IDF1"]),
-        id_switches=int(mot["IDSW"]),
-        precision=float(mot["CLR_Pr"]),
-        recall=float(mot["CLR_Re"]),
+        id_switches=int(clear_sums["IDSW"]),
+        precision=float(clear_sums["CLR_Pr"]),
+        recall=float(clear_sums["CLR_Re"]),
         centre_error_m=_percentile(centre_m, 50),
         centre_error_90th_m=_percentile(centre_m, 90),
         size_error_m=_percentile(size_m, 50),

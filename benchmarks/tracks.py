@@ -4,7 +4,7 @@ Truth is every actor of a frame. It counts where its centre lies in the grid and
 asks of a blob (6 of a vehicle, 2 of a pedestrian). Others, such as a car whose bumper alone reaches into the grid, are
 "don't care" as in KITTI: neither missed when they are not found, nor is it wrong to find them. What is found matches
 an actor of its class (vehicles with two-wheelers, or pedestrians) when their centres are at most 2 m apart seen from
-above (nuScenes). TrackEval computes the measures of CLEAR MOT and identity over all drives together; the errors are
+above (nuScenes). TrackEval computes the CLEAR and identity measures over all drives together; the errors are
 those of matched pairs, yaw with the front, size the largest of the three sides.
 
 The baseline takes each frame's connected footprints as they are, boxes along their principal axes, and the id of the
