@@ -10,7 +10,7 @@ from dyncity_sim.domain.ground_truth import LabelledFrame
 from dyncity_sim.domain.scene import Scene
 from dyncity_sim.files import write_text
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.write_semantickitti import write_semantickitti
+from dyncity_sim.groundtruth.write_semantickitti import open_semantickitti
 from dyncity_sim.preview.film import film_frames, render_frame, write_animation, write_png
 from dyncity_sim.preview.page import PageText, build_page, write_page
 from dyncity_sim.scene.build import build_scene
@@ -62,8 +62,9 @@ def write_data(drive: Drive, folder: Path, tell: Tell) -> Derived:
     tell("scene", 1, 1)
     tally = _Tally(tell, len(drive.generated))
     labelled = labelled_drive(drive.generated, scene.tracks, provenance(drive))
-    frames = tally.counted(labelled_frames(drive.generated, labelled))
-    write_semantickitti(frames, folder / GROUND_TRUTH, drive.attribution)
+    with open_semantickitti(folder / GROUND_TRUTH, labelled) as writer:
+        for frame in tally.counted(labelled_frames(drive.generated, labelled)):
+            writer.add(frame)
     return Derived(scene, tally.points, tally.boxes)
 
 

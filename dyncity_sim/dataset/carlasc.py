@@ -1,19 +1,7 @@
-"""CarlaSC folders (MotionSC, Wilson et al. 2022; UMich-CURLY/3DMapping): what published loaders read.
+"""CarlaSC folders, ours and published ones, read right-handed, and recordings written as such.
 
-::
-
-    <sequence>/cartesian/
-        evaluation/NNNNNN.label   uint32 raw class of each cell, C order (X, Y, Z); 0 where nothing was seen
-        evaluation/NNNNNN.bin     float32 count of samples in each cell; 0 = never observed, excluded from scores
-        poses.txt                 3x4 row-major, each frame's LiDAR relative to the first one's
-        times.txt                 seconds, one line per frame
-        params.json               grid; here also "handedness" and where the first frame stands in the world
-        instances/NNNNNN.instance uint32 actor id of each cell (ours)
-        boxes.json                boxes of the actors of each frame (ours)
-
-CarlaSC comes from CARLA's left-handed frames: y grows to the right, in its grids as in its poses. Everything in this
-project is right-handed, so the writer mirrors axis Y of the grids and takes poses through ``S M S`` with
-``S = diag(1, -1, 1, 1)``, and the reader does the same again.
+Files and mirror are those of ``dyncity_sim.groundtruth.carlasc_layout``; ``velodyne`` and ``labels`` are not read, and
+recordings, which hold no sweeps, are written without them.
 """
 
 import json
@@ -28,18 +16,14 @@ from jaxtyping import Float32, UInt8, UInt32
 from dyncity_sim.dataset.label_maps import CARLASC_LABELS
 from dyncity_sim.dataset.labelled import LabelledFrames, check_range
 from dyncity_sim.dataset.store import Recording
-from dyncity_sim.domain.frames import Poses, check_poses, check_times, inverse, planar_from_poses
+from dyncity_sim.domain.frames import Poses, check_poses, check_times, inverse
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
-
-CHANNELS = 25
-"""What CarlaSC's own params.json calls num_channels."""
-
-_MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])
+from dyncity_sim.groundtruth.carlasc_layout import CarlaScFiles, mirrored, mirrored_box
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +102,7 @@ class CarlaScFolder:
                 str(self._cartesian / "params.json"), repr(error), "grid_size, min_bound and max_bound of CarlaSC"
             ) from error
         self.attribution: str | None = str(params["attribution"]) if "attribution" in params else None
-        relative = _mirrored(_square(_table(self._cartesian / "poses.txt", 12)))
+        relative = mirrored(_square(_table(self._cartesian / "poses.txt", 12)))
         times_us = np.round(_table(self._cartesian / "times.txt", 1)[:, 0] * 1e6).astype(np.int64)
         self.poses_world_from_ego: Poses = check_poses(first @ relative, f"{self._cartesian / 'poses.txt'}")
         self.times_us = check_times(times_us, f"{self._cartesian / 'times.txt'}", len(relative))
@@ -176,59 +160,20 @@ def read_carlasc(folder: Path) -> CarlaScSequence:
 
 
 def _write_sequence(frames: Sequence[RecordedFrame], cartesian: Path, attribution: str) -> None:
-    (cartesian / "evaluation").mkdir(parents=True)
-    (cartesian / "instances").mkdir()
-    poses: Poses = np.stack([frame.pose_world_from_ego for frame in frames])
-    relative = _mirrored(inverse(poses[0]) @ poses)
-    for number, frame in enumerate(frames):
-        name = f"{number:06d}"
-        seen = np.where(frame.counts > 0, frame.labels, 0)
-        (cartesian / "evaluation" / f"{name}.label").write_bytes(_flipped(seen, np.dtype("<u4")).tobytes())
-        (cartesian / "evaluation" / f"{name}.bin").write_bytes(_flipped(frame.counts, np.dtype("<f4")).tobytes())
-        (cartesian / "instances" / f"{name}.instance").write_bytes(_flipped(frame.instances, np.dtype("<u4")).tobytes())
-    grid = frames[0].grid
-    params = {
-        "grid_size": list(grid.shape),
-        "min_bound": [round(edge, 9) for edge in grid.lower_m],
-        "max_bound": [round(edge, 9) for edge in grid.upper_m],
-        "num_channels": CHANNELS,
-        "coordinates": "cartesian",
-        "handedness": "left",
-        "pose_world_from_first": poses[0].tolist(),
-        "attribution": attribution,
-    }
-    _write_json(cartesian / "params.json", params)
-    _write_json(cartesian / "boxes.json", [_boxes(frame) for frame in frames])
-    lines = (" ".join(repr(float(value)) for value in pose[:3].ravel()) for pose in relative)
-    (cartesian / "poses.txt").write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-    seconds = (f"{frame.time_us / 1e6:.6f}\n" for frame in frames)
-    (cartesian / "times.txt").write_text("".join(seconds), encoding="ascii")
-
-
-def _boxes(frame: RecordedFrame) -> list[dict[str, Any]]:
-    """Boxes of one frame in its left-handed ego frame: centre, yaw (clockwise from above), size."""
-    boxes = []
-    for actor in frame.actors:
-        pose_ego_from_actor = _mirrored(inverse(frame.pose_world_from_ego) @ actor.pose_world_from_actor)
-        boxes.append(
-            {
-                "id": actor.id,
-                "kind": actor.kind.value,
-                "centre_m": pose_ego_from_actor[:3, 3].tolist(),
-                "yaw_rad": float(planar_from_poses(pose_ego_from_actor)[2]),
-                "size_m": list(actor.size_m),
-                "speed_mps": actor.speed_mps,
-            }
-        )
-    return boxes
-
-
-def _mirrored(poses: np.ndarray) -> np.ndarray:
-    return _MIRROR @ poses @ _MIRROR
-
-
-def _flipped(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    return np.ascontiguousarray(array[:, ::-1], dtype=dtype)
+    files = CarlaScFiles(cartesian, frames[0].grid, attribution)
+    for frame in frames:
+        boxes = [
+            mirrored_box(
+                actor.id,
+                actor.kind,
+                inverse(frame.pose_world_from_ego) @ actor.pose_world_from_actor,
+                actor.size_m,
+                actor.speed_mps,
+            )
+            for actor in frame.actors
+        ]
+        files.add(frame.labels, frame.counts, frame.instances, boxes, frame.pose_world_from_ego, frame.time_us)
+    files.finish()
 
 
 def _square(rows: np.ndarray) -> Poses:
@@ -292,7 +237,3 @@ def _grid(params: dict[str, Any]) -> Grid:
         return CARLASC_GRID
     x, y, z = (float(edge) for edge in (upper - lower) / np.array(shape))
     return Grid((shape[0], shape[1], shape[2]), (float(lower[0]), float(lower[1]), float(lower[2])), (x, y, z))
-
-
-def _write_json(file: Path, value: object) -> None:
-    file.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")

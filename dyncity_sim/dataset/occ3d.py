@@ -31,11 +31,8 @@ from pyquaternion import Quaternion
 from dyncity_sim.dataset.label_maps import OCC3D_NUSCENES_LABELS, OCC3D_WAYMO_LABELS, LabelMap
 from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, check_range
 from dyncity_sim.domain.frames import Poses, check_poses, check_times
-from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.grid import OCC3D_GRID
 from dyncity_sim.errors import InvalidInputError
-
-OCC3D_GRID = Grid(shape=(200, 200, 16), lower_m=(-40.0, -40.0, -1.0), voxel_size_m=(0.4, 0.4, 0.4))
-"""Grid of both: x and y in [-40, 40] m, z in [-1, 5.4] m of the vehicle's frame on the road."""
 
 NUSCENES_RATE_HZ = 2
 WAYMO_RATE_HZ = 10

@@ -58,6 +58,12 @@ class Grid:
 CARLASC_GRID = Grid(shape=(128, 128, 8), lower_m=(-25.6, -25.6, -2.0), voxel_size_m=(0.4, 0.4, 0.375))
 """CarlaSC's grid (MotionSC, Wilson et al. 2022): the ego frame sits at the LiDAR, 1.8 m above the road."""
 
+OCC3D_GRID = Grid(shape=(200, 200, 16), lower_m=(-40.0, -40.0, -1.0), voxel_size_m=(0.4, 0.4, 0.4))
+"""Occ3D's grid (Tian et al. 2023): x and y in [-40, 40] m, z in [-1, 5.4] m of the vehicle's frame on the road."""
+
+SEMANTICKITTI_GRID = Grid(shape=(256, 256, 32), lower_m=(0.0, -25.6, -2.0), voxel_size_m=(0.2, 0.2, 0.2))
+"""SemanticKITTI's grid of scene completion (Behley et al. 2019): in front of the car, in the LiDAR's frame."""
+
 LIDAR_HEIGHT_M = 1.8
 """Height of CarlaSC's ego frame above the road, metres."""
 

@@ -12,12 +12,19 @@ from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.write_semantickitti import NAMES, STATIC_IDS, write_semantickitti
+from dyncity_sim.groundtruth.semantickitti_classes import NAMES, STATIC_IDS
+from dyncity_sim.groundtruth.write_semantickitti import open_semantickitti
 from dyncity_sim.scene.actors import find_tracks
 
 
 def labelled(occupancy):
-    return labelled_drive(occupancy, find_tracks(occupancy), Provenance(None, (), "", CARLASC.id))
+    return labelled_drive(occupancy, find_tracks(occupancy), Provenance(None, (), "credit", CARLASC.id))
+
+
+def write_semantickitti(frames, folder, drive):
+    with open_semantickitti(folder, drive) as writer:
+        for frame in frames:
+            writer.add(frame)
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +44,9 @@ def frames(drive):
 
 
 @pytest.fixture(scope="module")
-def sequence(frames, tmp_path_factory):
+def sequence(frames, drive, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kitti") / "export"
-    write_semantickitti(frames, folder, "credit")
+    write_semantickitti(frames, folder, labelled(drive))
     return folder / "sequences" / "00"
 
 
@@ -110,33 +117,34 @@ def test_boxes_hold_the_points_that_carry_their_id(sequence):
 
 
 def test_names_beside_the_labels_cover_every_class_and_give_credit(sequence):
-    classes = json.loads((sequence.parent.parent / "classes.json").read_text())
-    assert set(classes["from_taxonomy"]["ids"]) == set(CARLASC.names)
-    assert {str(i) for i in classes["from_taxonomy"]["ids"].values()} <= set(classes["names"])
-    assert classes["attribution"] == "credit"
+    described = json.loads((sequence.parent.parent / "dyncity.json").read_text())
+    assert set(described["class_table"]) == set(CARLASC.names)
+    assert {str(i) for i in described["class_table"].values()} <= set(described["names"])
+    assert described["provenance"]["attribution"] == "credit"
+    assert described["resampled"] is None
 
 
-def test_the_same_frames_give_the_same_bytes(frames, sequence, tmp_path):
-    write_semantickitti(frames, tmp_path / "again", "credit")
+def test_the_same_frames_give_the_same_bytes(frames, drive, sequence, tmp_path):
+    write_semantickitti(frames, tmp_path / "again", labelled(drive))
     files = [f for f in sequence.parent.parent.rglob("*") if f.is_file()]
-    assert len(files) == 3 * 8 + 4
+    assert len(files) == 7 * 8 + 4
     for file in files:
         assert (tmp_path / "again" / file.relative_to(sequence.parent.parent)).read_bytes() == file.read_bytes()
 
 
-def test_no_frames_leave_no_folder(tmp_path):
-    with pytest.raises(InvalidInputError, match="at least one"):
-        write_semantickitti([], tmp_path / "none")
+def test_no_frames_leave_no_folder(drive, tmp_path):
+    with pytest.raises(InvalidInputError, match="all 8 of the drive"):
+        write_semantickitti([], tmp_path / "none", labelled(drive))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_half_way_leaves_no_folder(frames, tmp_path):
+def test_a_failure_half_way_leaves_no_folder(frames, drive, tmp_path):
     def broken():
         yield frames[0]
         raise InvalidInputError("frame", "nothing", "something")
 
     with pytest.raises(InvalidInputError):
-        write_semantickitti(broken(), tmp_path / "half")
+        write_semantickitti(broken(), tmp_path / "half", labelled(drive))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,107 @@
+"""A short drive with every kind of ground truth in it: two LiDARs, a camera, boxes of all sorts, masks."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dyncity_sim.domain.ground_truth import CameraImages, LabelledDrive, LabelledFrame
+from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.domain.scene import Provenance
+from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
+from dyncity_sim.groundtruth.traversal import first_hits
+from dyncity_sim.scene.actors import find_tracks
+
+FRAMES = 12
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A drive and all of its frames."""
+
+    drive: LabelledDrive
+    frames: tuple[LabelledFrame, ...]
+
+    def write(self, open_writer, place, **options) -> Path:
+        with open_writer(place, self.drive, **options) as writer:
+            for frame in self.frames:
+                writer.add(frame)
+        return place
+
+
+def turned(yaw_rad, x, y, z):
+    pose = np.eye(4)
+    pose[:2, :2] = [[np.cos(yaw_rad), -np.sin(yaw_rad)], [np.sin(yaw_rad), np.cos(yaw_rad)]]
+    pose[:3, 3] = x, y, z
+    return pose
+
+
+BEAMS = tuple(np.deg2rad(np.linspace(2, -20, 24)))
+VIEW = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+RIG = SensorRig(
+    "test rig",
+    (
+        LidarSensor(BEAMS, 360, "roof", turned(0.1, -0.3, 0.1, 0.2)),
+        LidarSensor(BEAMS, 90, "lidar_left", turned(np.pi / 2, 1.0, 0.95, -0.6)),
+    ),
+    (CameraSensor(96, 54, (50.0, 52.0), (47.0, 26.0), "cam_front", turned(0.2, 1.2, 0.0, -0.3) @ VIEW),),
+)
+
+
+def seen(frame, camera, grid):
+    """Pictures of a frame, by rays through the middles of the pixels."""
+    columns, rows = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
+    pixels = np.stack([columns, rows, np.ones_like(rows)], axis=-1).reshape(-1, 3)
+    # Along the camera's z every ray is one metre long: distances are depths.
+    directions = pixels @ np.linalg.inv(camera.intrinsics).T @ camera.pose_ego_from_sensor[:3, :3].T
+    size = np.asarray(grid.voxel_size_m)
+    origin = (camera.pose_ego_from_sensor[:3, 3] - np.asarray(grid.lower_m)) / size
+    cells, depth_m, _ = first_hits(frame.labels, origin, directions / size)
+    hit = cells >= 0
+    labels, instances = (
+        np.where(hit, a.reshape(-1)[cells], 0).astype(a.dtype) for a in (frame.labels, frame.instances)
+    )
+    shape = (camera.height, camera.width)
+    return CameraImages(depth_m.astype(np.float32).reshape(shape), labels.reshape(shape), instances.reshape(shape))
+
+
+@pytest.fixture(scope="session")
+def labelled(build_street, street_actor) -> Labelled:
+    """Twelve frames along a bend: a car ahead, a parked one, a cyclist, a walker."""
+    actors = [
+        street_actor(9, -1.7, 0, 8),
+        street_actor(14, 3.5, np.pi, 0),
+        street_actor(5, -3.4, 0, 7.5, size_m=(1.7, 0.6, 1.75), rider_label=CARLASC.index("pedestrian")),
+        street_actor(8, 6.5, 0.0, 1.3, size_m=(0.5, 0.5, 1.75), label=CARLASC.index("pedestrian")),
+    ]
+    occupancy = build_street(frames=FRAMES, actors=actors, curvature_per_m=1 / 60)
+    provenance = Provenance("model-1", (3, 4), "(c) map makers", CARLASC.id)
+    drive = labelled_drive(occupancy, find_tracks(occupancy), provenance, RIG, "street-1")
+    known = np.random.default_rng(5)
+    frames = []
+    for frame in labelled_frames(occupancy, drive):
+        seen_by_camera = known.random(frame.labels.shape) < 0.5
+        frames.append(
+            replace(
+                frame,
+                observed=known.random(frame.labels.shape) < 0.8,
+                seen_by_lidar=known.random(frame.labels.shape) < 0.7,
+                seen_by_camera=seen_by_camera,
+                images=tuple(seen(frame, camera, drive.grid) for camera in RIG.cameras),
+                boxes=tuple(replace(b, visibility=v) for b, v in zip(frame.boxes, (0.1, 0.5, 0.7, 1.0), strict=False)),
+            )
+        )
+    assert {b.kind for b in frames[0].boxes} >= {ActorKind.CAR, ActorKind.BICYCLE, ActorKind.PEDESTRIAN}
+    return Labelled(drive, tuple(frames))
+
+
+@pytest.fixture(scope="session")
+def bare(build_street) -> Labelled:
+    """Three frames of nothing at all, without cameras, known masks or actors."""
+    occupancy = build_street(frames=3, empty=True)
+    rig = SensorRig("bare", RIG.lidars[:1])
+    drive = labelled_drive(occupancy, (), Provenance(None, (), "", CARLASC.id), rig, "bare")
+    return Labelled(drive, tuple(labelled_frames(occupancy, drive)))
