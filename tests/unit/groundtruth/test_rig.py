@@ -117,7 +117,7 @@ def test_angles_and_quaternions_say_the_same(rig_of):
         ("lidars: [{model: vlp16, max_range_m: -1}]", r"mine\.yaml: lidars\[0\]: lidar range"),
         ("lidars: [{model: vlp16, scan: slow}]", r"lidars\[0\]: scan: got 'slow', expected one of instant, rolling"),
         ("lidars: [{model: vlp16, dropout: {always: 2}}]", r"lidars\[0\]: dropout\.always: got 2\.0"),
-        ("lidars: [{model: vlp16, dropout: {allways: 1}}]", r"lidars\[0\]: dropout\.allways"),
+        ("lidars: [{model: vlp16, dropout: {certain: 1}}]", r"lidars\[0\]: dropout\.certain"),
         ("lidars: [{model: vlp16, reflectivity: {cat: 1}}]", r"lidars\[0\]: reflectivity: got classes cat"),
         ("lidars: [{model: vlp16, reflectivity: {road: 3}}]", r"lidars\[0\]: lidar\.reflectivity\.road: got 3\.0"),
         ("lidars: [{model: vlp16, mount: {position_m: [1, 2]}}]", r"lidars\[0\]: mount\.position_m.*3 finite numbers"),
