@@ -23,7 +23,7 @@ from dyncity_sim.groundtruth.camera import camera_rays
 from dyncity_sim.groundtruth.lidar import ray_directions
 from dyncity_sim.groundtruth.rays import Rays
 from dyncity_sim.groundtruth.rig import read_rig
-from dyncity_sim.groundtruth.traversal import first_hits
+from dyncity_sim.groundtruth.traversal import trace
 from dyncity_sim.scene.actors import find_tracks
 
 
@@ -59,11 +59,11 @@ def rays_table(drive: LoadedDrive, tracks: tuple[Track, ...], args: argparse.Nam
     for name, rays in sets.items():
         cells = (rays.origins_m - np.asarray(occupancy.grid.lower_m)) / size, rays.directions / size, rays.reach
         seen, crossed = np.zeros(labels.shape, dtype=np.bool_), np.zeros(int(instances.max()) + 1, dtype=np.int64)
-        assert np.array_equal(first_hits(labels, *cells)[0], stepped(labels, *cells[:2]))
+        assert np.array_equal(trace(labels, *cells)[0], stepped(labels, *cells[:2]))
         works = {
-            "hit": partial(first_hits, labels, *cells),
-            "masks": partial(first_hits, labels, *cells, seen),
-            "visibility": partial(first_hits, labels, *cells, seen, instances, crossed),
+            "hit": partial(trace, labels, *cells),
+            "masks": partial(trace, labels, *cells, seen),
+            "visibility": partial(trace, labels, *cells, seen, instances, crossed),
         }
         rates = [len(rays) / least(work, args.repeats, time.process_time) / 1e6 for work in works.values()]
         plain = len(rays) / least(partial(stepped, labels, *cells[:2]), 1, time.process_time) / 1e6

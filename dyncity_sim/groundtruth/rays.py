@@ -98,16 +98,16 @@ def cast(
     instances: UInt16[np.ndarray, "X Y Z"] | None = None,
     crossed: Int64[np.ndarray, " I"] | None = None,
 ) -> Hits:
-    """First occupied cell along each ray; ``seen`` and ``crossed`` are filled in as by ``first_hits``.
+    """First occupied cell along each ray; ``seen`` and ``crossed`` are filled in as by ``trace``.
 
     Raises:
         MissingExtraError: numba is not installed.
     """
-    from dyncity_sim.groundtruth.traversal import first_hits
+    from dyncity_sim.groundtruth.traversal import trace
 
     size = np.asarray(grid.voxel_size_m)
     origins, directions = (rays.origins_m - np.asarray(grid.lower_m)) / size, rays.directions / size
-    return Hits(*first_hits(labels, origins, directions, rays.reach, seen, instances, crossed))
+    return Hits(*trace(labels, origins, directions, rays.reach, seen, instances, crossed))
 
 
 def by_track(instances: UInt16[np.ndarray, " N"], count: int) -> Int64[np.ndarray, " I"]:

@@ -18,7 +18,7 @@ Hits = tuple[Int64[np.ndarray, " R"], Float64[np.ndarray, " R"], Int8[np.ndarray
 
 
 @numba.njit(cache=True, nogil=True)
-def first_hits(
+def trace(
     labels: UInt8[np.ndarray, "X Y Z"],
     origins: Float64[np.ndarray, "R 3"],
     directions: Float64[np.ndarray, "R 3"],
@@ -95,3 +95,13 @@ def first_hits(
                 z += step_z
                 next_z = (z + ahead_z - oz) / dz
     return cells, distances, axes
+
+
+@numba.njit(cache=True, nogil=True)
+def first_hits(
+    labels: UInt8[np.ndarray, "X Y Z"], origin: Float64[np.ndarray, " 3"], directions: Float64[np.ndarray, "R 3"]
+) -> Hits:
+    """``trace`` for rays of any reach that start at one place."""
+    origins = np.empty_like(directions)
+    origins[:] = origin
+    return trace(labels, origins, directions, np.full(len(directions), np.inf), None, None, None)

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from dyncity_sim.groundtruth.traversal import first_hits
+from dyncity_sim.groundtruth.traversal import first_hits, trace
 
 
 def exact_first_hit(labels, origin, direction):
@@ -44,16 +44,14 @@ def random_case(seed):
 
 
 def cast(labels, origin, directions, *masks, reach=np.inf):
-    return first_hits(
-        labels, np.tile(origin, (len(directions), 1)), directions, np.full(len(directions), reach), *masks
-    )
+    return trace(labels, np.tile(origin, (len(directions), 1)), directions, np.full(len(directions), reach), *masks)
 
 
 def test_the_first_hit_is_that_of_exact_arithmetic_in_a_thousand_grids():
     hits = 0
     for seed in range(1000):
         labels, origin, directions = random_case(seed)
-        cells, distances, _ = cast(labels, origin, directions)
+        cells, distances, _ = first_hits(labels, origin, directions)
         for cell, distance, direction in zip(cells, distances, directions, strict=True):
             expected, expected_distance = exact_first_hit(labels, origin, direction)
             if expected is None:
