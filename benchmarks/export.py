@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--most-seconds", type=float, default=60.0)
     args = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:PROCESSORS])
-    plan = ExportPlan(tuple(FORMATS), args.resample, read_rig(args.sensors))
+    plan = ExportPlan(tuple(FORMATS), read_rig(args.sensors), args.resample)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         loaded = open_drive(args.path, args.sequence, 0, args.frames)

@@ -28,12 +28,18 @@ def load_config(schema: type[Schema], file: Path | None, overrides: Sequence[str
         if "=" not in override:
             raise ConfigError("config override", repr(override), "key=value", "For example training.steps=100.")
         config = _merge(config, lambda o=override: OmegaConf.from_dotlist([o]), repr(override))
-    try:
-        built = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise ConfigError(error.full_key or "config", error.msg or str(error), "a complete configuration") from error
-    assert isinstance(built, schema)
-    return built
+    return _built(config, schema)
+
+
+def parse_config(schema: type[Schema], values: Any, source: str) -> Schema:
+    """Build ``schema`` from its defaults, then ``values``, one part of a file; ``source`` says which, in errors.
+
+    Raises:
+        ConfigError: a key is unknown, or a value has the wrong type.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(source, repr(values), "keys and values")
+    return _built(_merge(OmegaConf.structured(schema), lambda: OmegaConf.create(values), source), schema)
 
 
 def load_variant(
@@ -58,6 +64,15 @@ def load_variant(
 def save_config(config: object, file: Path) -> None:
     """Write a resolved configuration as YAML."""
     file.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+
+
+def _built(config: Any, schema: type[Schema]) -> Schema:
+    try:
+        built = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(error.full_key or "config", error.msg or str(error), "a complete configuration") from error
+    assert isinstance(built, schema)
+    return built
 
 
 def _merge(config: Any, load: Any, source: str) -> Any:

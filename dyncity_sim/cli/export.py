@@ -13,9 +13,9 @@ from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.export.run import ExportPlan, Report, export_drive
-from dyncity_sim.groundtruth.build import HDL64_RIG
 from dyncity_sim.groundtruth.formats import FORMATS
 from dyncity_sim.groundtruth.metadata import METADATA
+from dyncity_sim.groundtruth.rig import DEFAULT_RIG, read_rig, rig_names
 
 _FORMAT_LINES = "\n".join(
     f"  {form.name:<14} {form.holds}" + (f"; --resample: {form.own_grid}" if form.own_grid else "")
@@ -30,7 +30,7 @@ examples:
   dyncity export out/demo --to semantickitti --out out/labels              what demo, cosim or generate wrote
   dyncity export data/town --sequence 3 --frames 64 --to occ3d,carlasc --out out/labels
   dyncity export data/town --to occ3d --resample nearest --out out/occ3d   in the grid that Occ3D is published with
-  dyncity export data/town --to {",".join(FORMATS)} --sensors rig.yaml --out out/all
+  dyncity export data/town --to {",".join(FORMATS)} --sensors kitti --out out/all
 
 PATH is a generated drive, or what dyncity inspect reads. Each format takes a subfolder of DIR, whole or not at all,
 with a {METADATA} that says grid, classes, sensors, and where the drive comes from. Actors are the true ones of a
@@ -57,6 +57,12 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     drive.add_argument("--frames", type=positive, metavar="N", help="how many (default: all from there on)")
     labels = parser.add_argument_group("how")
     labels.add_argument(
+        "--sensors",
+        default=DEFAULT_RIG,
+        metavar="RIG",
+        help=f"a YAML file, or one of {', '.join(rig_names())} (default: {DEFAULT_RIG})",
+    )
+    labels.add_argument(
         "--resample",
         choices=["nearest"],
         help="take cells over into the grid that a format is published with (default: keep the drive's grid)",
@@ -70,8 +76,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     plan = ExportPlan(
         tuple(name.strip() for name in args.to.split(",") if name.strip()),
+        read_rig(args.sensors),
         args.resample is not None,
-        HDL64_RIG,
         args.seed,
     )
     with terminated_like_interrupted():

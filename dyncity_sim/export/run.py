@@ -16,7 +16,7 @@ from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError, StorageError
-from dyncity_sim.groundtruth.build import HDL64_RIG, labelled_drive, labelled_frames
+from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.formats import LabelFormat, formats_named
 from dyncity_sim.groundtruth.writer import FrameWriter
 from dyncity_sim.scene.actors import find_tracks
@@ -36,8 +36,8 @@ class ExportPlan:
     """
 
     formats: tuple[str, ...]
+    rig: SensorRig
     resample: bool = False
-    rig: SensorRig = HDL64_RIG
     seed: int = 0
 
 
@@ -116,7 +116,7 @@ def export_drive(
             stack.enter_context(_Timed(opener(form.place(staging, drive.name), drive), clocks[form.name]))
             for form, opener in zip(formats, openers, strict=True)
         ]
-        frames = labelled_frames(loaded.occupancy, drive)
+        frames = labelled_frames(loaded.occupancy, drive, plan.seed)
         for number, frame in enumerate(clocks[LABELLING].each(frames), start=1):
             for writer in writers:
                 writer.add(frame)

@@ -1,19 +1,15 @@
 """Occupancy flow: how fast what fills each cell moves over ground."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float32, Float64
-from scipy.spatial.transform import Rotation
+from jaxtyping import Float32
 
-from dyncity_sim.domain.frames import Pose
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.ground_truth import LabelledFrame
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.taxonomy import Taxonomy
-
-STEADY_S = 0.5
-"""Poses farther apart than this say nothing of how fast a track turns."""
+from dyncity_sim.groundtruth.motion import motion_of
 
 
 def occupancy_flow(
@@ -34,30 +30,7 @@ def occupancy_flow(
     flow[np.isin(frame.labels, taxonomy.moving_labels) & (frame.instances == 0)] = np.nan
     for box in frame.boxes:
         cells = np.argwhere(frame.instances == box.track_id)
-        arms_m = np.asarray(grid.lower_m) + (cells + 0.5) * np.asarray(grid.voxel_size_m)
-        arms_m -= box.pose_ego_from_actor[:3, 3]
-        turning = angular_velocity(tracks[box.track_id], frame.time_us) @ frame.pose_world_from_ego[:3, :3]
-        flow[tuple(cells.T)] = np.asarray(box.velocity_ego_mps) + np.cross(turning, arms_m)
+        centres = np.asarray(grid.lower_m) + (cells + 0.5) * np.asarray(grid.voxel_size_m)
+        motion = motion_of(tracks[box.track_id], frame.time_us, frame.pose_world_from_ego)
+        flow[tuple(cells.T)] = motion.velocities(centres)
     return flow
-
-
-def angular_velocity(track: Track, time_us: int) -> Float64[np.ndarray, " 3"]:
-    """Angular velocity of a track at one of its times, radians per second along the axes of the world frame.
-
-    The difference of the poses before and after, where they are near in time; 0 where a track has no second pose.
-    """
-    step = int(np.searchsorted(track.times_us, time_us))
-    near = [
-        other
-        for other in (step - 1, step, step + 1)
-        if 0 <= other < len(track) and abs(track.times_us[other] - time_us) <= STEADY_S * 1e6
-    ]
-    if len(near) < 2:
-        return np.zeros(3)
-    seconds = (track.times_us[near[-1]] - track.times_us[near[0]]) * 1e-6
-    return _turn(track.poses_world_from_actor, near) / seconds
-
-
-def _turn(poses: Sequence[Pose] | np.ndarray, steps: Sequence[int]) -> Float64[np.ndarray, " 3"]:
-    before, after = poses[steps[0]][:3, :3], poses[steps[-1]][:3, :3]
-    return np.asarray(Rotation.from_matrix(after @ before.T).as_rotvec())

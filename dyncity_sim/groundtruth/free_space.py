@@ -83,8 +83,12 @@ def _in_sight(
     columns = np.argwhere(np.ones_like(obstacles))
     ways = np.column_stack([columns + 0.5 - start, np.zeros(len(columns))])
     elsewhere = (columns != np.floor(start).astype(np.int64)).any(axis=1)
+    count = int(elsewhere.sum())
     hits, distances, _ = first_hits(
-        obstacles[..., None].astype(np.uint8), np.array([*start, 0.5]), np.ascontiguousarray(ways[elsewhere])
+        obstacles[..., None].astype(np.uint8),
+        np.tile([*start, 0.5], (count, 1)),
+        np.ascontiguousarray(ways[elsewhere]),
+        np.full(count, np.inf),
     )
     seen = np.ones(len(columns), dtype=np.bool_)
     seen[elsewhere] = distances >= 1.0

@@ -203,7 +203,7 @@ def bad(tmp_path: Path, generation: Path, build_street, case: str) -> tuple[list
             return [str(generation), "--to", "occ3d", "--start", "3"], "a range within [0, 3)"
         case "a wall around the sensor":
             folder = write_generation(tmp_path / "wall", np.full_like(street.labels, 1), poses)
-            return [str(folder), "--to", "occ3d"], "inside a cell of class"
+            return [str(folder), "--to", "occ3d"], "of class 'building', expected a free cell"
         case "an unknown format":
             return [str(generation), "--to", "occ3d,rosbag"], "'rosbag', expected each of carlasc, occ3d"
         case "a format twice":

@@ -1,13 +1,12 @@
 """A drive through the synthetic street, labelled from a rig with a camera."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dyncity_sim.domain.frames import poses_from_planar
-from dyncity_sim.domain.ground_truth import CameraImages, LabelledDrive, LabelledFrame
+from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
@@ -48,33 +47,14 @@ def label() -> Callable[..., Labelled]:
 
 @pytest.fixture(scope="session")
 def street(build_street, street_actor, label, rig) -> Labelled:
-    """Eight frames through a bend with two cars, a bicycle and a pedestrian; what was seen is drawn at random."""
+    """Eight frames through a bend with two cars, a bicycle and a pedestrian."""
     actors = [
         street_actor(8, -1.7, 0, 9),
         street_actor(14, 3.5, np.pi, 0),
         street_actor(4, -3.4, 0, 8, size_m=(1.7, 0.6, 1.75), rider_label=4),
         street_actor(6, 6.5, 0.0, 1.3, size_m=(0.5, 0.5, 1.75), label=4),
     ]
-    occupancy, drive, frames = label(build_street(frames=8, actors=actors, curvature_per_m=1 / 60), rig)
-    rng = np.random.default_rng(0)
-    seen = [
-        replace(
-            frame,
-            seen_by_lidar=rng.random(frame.labels.shape) < 0.5,
-            seen_by_camera=rng.random(frame.labels.shape) < 0.5,
-            images=tuple(
-                CameraImages(
-                    np.full((camera.height, camera.width), np.inf, np.float32),
-                    np.zeros((camera.height, camera.width), np.uint8),
-                    np.zeros((camera.height, camera.width), np.uint16),
-                )
-                for camera in rig.cameras
-            ),
-            boxes=tuple(replace(box, visibility=float(rng.random())) for box in frame.boxes),
-        )
-        for frame in frames
-    ]
-    return occupancy, drive, seen
+    return label(build_street(frames=8, actors=actors, curvature_per_m=1 / 60), rig)
 
 
 @pytest.fixture(scope="session")
