@@ -52,12 +52,17 @@ def open_mcap(file: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
     with whole_file(file) as temporary, temporary.open("wb") as raw:
         stream = _Stream(raw)
         context = foxglove.Context()
-        with foxglove.open_mcap(stream, context=context, writer_options=MCAPWriteOptions()) as container:
-            for name, content in metadata(drive).items():
-                container.write_metadata(name, content)
-            writer = _McapWriter(drive, context, stream)
-            yield writer
-            check_whole(drive, writer.frames)
+        try:
+            with foxglove.open_mcap(stream, context=context, writer_options=MCAPWriteOptions()) as container:
+                for name, content in metadata(drive).items():
+                    container.write_metadata(name, content)
+                writer = _McapWriter(drive, context, stream)
+                yield writer
+                check_whole(drive, writer.frames)
+        except RuntimeError:
+            # What the SDK raises of a file that it cannot finish does not say why.
+            stream.check()
+            raise
         stream.check()
 
 
@@ -89,7 +94,12 @@ class _Stream:
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._raw.seek(offset, whence)
+        # Writes what is buffered, and may fail as a write does.
+        try:
+            return self._raw.seek(offset, whence)
+        except OSError as error:
+            self._error = self._error or error
+            raise
 
     def flush(self) -> None:
         try:

@@ -244,16 +244,12 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_full_disk_is_an_error_and_leaves_nothing(labelled, tmp_path):
+@pytest.mark.parametrize("limit_bytes", [1_000, 10_000, 25_000])
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, limit_bytes):
     limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-    done = subprocess.run(
-        [sys.executable, "-c", limit + WRITE, str(tmp_path / "full.mcap")],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    limit += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes}))\n"
+    command = [sys.executable, "-c", limit + WRITE, str(tmp_path / "full.mcap")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"{StorageError.__module__}.StorageError: ")
     assert list(tmp_path.iterdir()) == []
