@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dyncity_sim.domain.ground_truth import CameraImages, LabelledDrive, LabelledFrame
+from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.traversal import first_hits
 from dyncity_sim.scene.actors import find_tracks
 
 FRAMES = 12
@@ -51,23 +50,6 @@ RIG = SensorRig(
 )
 
 
-def seen(frame, camera, grid):
-    """Pictures of a frame, by rays through the middles of the pixels."""
-    columns, rows = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
-    pixels = np.stack([columns, rows, np.ones_like(rows)], axis=-1).reshape(-1, 3)
-    # Along the camera's z every ray is one metre long: distances are depths.
-    directions = pixels @ np.linalg.inv(camera.intrinsics).T @ camera.pose_ego_from_sensor[:3, :3].T
-    size = np.asarray(grid.voxel_size_m)
-    origin = (camera.pose_ego_from_sensor[:3, 3] - np.asarray(grid.lower_m)) / size
-    cells, depth_m, _ = first_hits(frame.labels, origin, directions / size)
-    hit = cells >= 0
-    labels, instances = (
-        np.where(hit, a.reshape(-1)[cells], 0).astype(a.dtype) for a in (frame.labels, frame.instances)
-    )
-    shape = (camera.height, camera.width)
-    return CameraImages(depth_m.astype(np.float32).reshape(shape), labels.reshape(shape), instances.reshape(shape))
-
-
 @pytest.fixture(scope="session")
 def labelled(build_street, street_actor) -> Labelled:
     """Twelve frames along a bend: a car ahead, a parked one, a cyclist, a walker."""
@@ -90,7 +72,6 @@ def labelled(build_street, street_actor) -> Labelled:
                 observed=known.random(frame.labels.shape) < 0.8,
                 seen_by_lidar=known.random(frame.labels.shape) < 0.7,
                 seen_by_camera=seen_by_camera,
-                images=tuple(seen(frame, camera, drive.grid) for camera in RIG.cameras),
                 boxes=tuple(replace(b, visibility=v) for b, v in zip(frame.boxes, (0.1, 0.5, 0.7, 1.0), strict=False)),
             )
         )
