@@ -1,6 +1,7 @@
-"""A drive as a film: oblique pictures, generated beside recorded, with captions; PNG, GIF and WebP files."""
+"""A drive as a film: oblique pictures, generated beside recorded, with captions; PNG, GIF, WebP and MP4 files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from dyncity_sim.domain.frames import inverse
+from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
 from dyncity_sim.files import whole_file
 from dyncity_sim.preview.oblique import Image, render_oblique
 
@@ -36,6 +38,8 @@ def render_frame(
         occupancy.taxonomy,
         width,
         plan_ego_from_ego=ahead if len(ahead) > 1 else None,
+        # The ego's box is known in CarlaSC's ego frame; in another it would stand in the wrong place.
+        draw_ego=occupancy.grid == CARLASC_GRID,
     )
     return with_text(picture, caption, credit)
 
@@ -66,12 +70,23 @@ def film_frames(
         raise InvalidInputError("captions", f"{len(captions)}", f"{len(generated)}, one for each frame")
     for frame in range(0, len(generated), every):
         caption = captions[frame] if captions else ""
-        if recorded is None:
-            yield render_frame(generated, frame, width, caption, credit)
-            continue
-        left = render_frame(generated, frame, width // 2, f"generated   {caption}".strip(), credit)
-        right = render_frame(recorded, frame, width // 2, "simulator")
-        yield np.concatenate([left, right], axis=1)
+        yield render_beside(generated, recorded, frame, width, caption, credit)
+
+
+def render_beside(
+    generated: OccupancySequence,
+    recorded: OccupancySequence | None,
+    frame: int,
+    width: int = 960,
+    caption: str = "",
+    credit: str = "",
+) -> Image:
+    """One frame of a film: what was generated, and beside it what the simulator had where that is known."""
+    if recorded is None:
+        return render_frame(generated, frame, width, caption, credit)
+    left = render_frame(generated, frame, width // 2, f"generated   {caption}".strip(), credit)
+    right = render_frame(recorded, frame, width // 2, "simulator")
+    return np.concatenate([left, right], axis=1)
 
 
 def with_text(picture: Image, caption: str, credit: str) -> Image:
@@ -122,6 +137,52 @@ def write_animation(pictures: Sequence[Image], file: Path, rate_hz: float) -> No
             loop=0,
             **options,
         )
+
+
+def write_video(pictures: Iterable[Image], file: Path, rate_hz: float) -> None:
+    """Write an H.264 film as ``.mp4``, picture by picture; the same pictures give the same bytes.
+
+    Args:
+        pictures: at least one, all of one size; a row or column is left out where their number is odd, since the
+            format stores colours for two by two pixels.
+        file: its suffix is ``.mp4``.
+        rate_hz: pictures per second.
+
+    Raises:
+        InvalidInputError: no picture, or another suffix.
+        MissingExtraError: imageio-ffmpeg is not installed.
+        StorageError: the file could not be written.
+    """
+    if file.suffix != ".mp4":
+        raise InvalidInputError("video", repr(file.name), "a name ending in .mp4")
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise MissingExtraError("imageio-ffmpeg", "video", "Writing MP4") from error
+    rest = iter(pictures)
+    first = next(rest, None)
+    if first is None:
+        raise InvalidInputError("pictures", "none", "at least one")
+    height, width = (side - side % 2 for side in first.shape[:2])
+    exact = "-preset medium -crf 20 -threads 1 -fflags +bitexact -flags:v +bitexact -movflags +faststart -f mp4"
+    with whole_file(file) as temporary:
+        writer = imageio_ffmpeg.write_frames(
+            str(temporary),
+            (width, height),
+            fps=rate_hz,
+            codec="libx264",
+            quality=None,
+            macro_block_size=2,
+            output_params=exact.split(),
+        )
+        try:
+            writer.send(None)
+            for picture in chain([first], rest):
+                writer.send(np.ascontiguousarray(picture[:height, :width]))
+        finally:
+            writer.close()
+        if not temporary.is_file():
+            raise StorageError(f"{file} could not be written: the encoder wrote nothing.")
 
 
 def _common_palette(frames: list[PillowImage.Image]) -> PillowImage.Image:
