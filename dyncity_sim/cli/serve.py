@@ -23,6 +23,7 @@ examples:
   dyncity serve                                    the bundled model on 127.0.0.1:50051
   dyncity serve --weights runs/city --threads 8    weights of your own, eight threads
   dyncity serve --backend null --port 0            no model at all, any free port
+  dyncity serve --option precision=bf16 --option compile=true    how networks are run
   dyncity serve --host 0.0.0.0                     reachable from other machines (no encryption)
 
 When the model is loaded and warmed up, health turns to SERVING and one line says so:
@@ -46,6 +47,14 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     )
     parser.add_argument("--backend", default="torch", help="torch, null, or one that a package adds (default: torch)")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of weights (default: the bundled ones)")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of the backend, may be repeated; of torch: precision, channels_last, compile, cuda_graphs,"
+        " attention",
+    )
     parser.add_argument(
         "--max-queue",
         type=_count,
@@ -74,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(args: argparse.Namespace) -> None:
-    engine = Engine(partial(load_backend, args.backend, args.weights), args.max_queue, np.random.default_rng())
+    engine = Engine(
+        partial(load_backend, args.backend, args.weights, args.option), args.max_queue, np.random.default_rng()
+    )
     await serve(engine, args.host, args.port, args.grace, announce=partial(print, flush=True))
 
 

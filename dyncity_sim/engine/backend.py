@@ -1,6 +1,6 @@
 """The seam between serving and a model: what a backend must do, and how one is found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
@@ -47,16 +47,19 @@ class Backend(Protocol):
         ...
 
 
-BackendFactory = Callable[[Path | None], Backend]
-"""Builds a backend from a weights folder, or from its bundled weights when None."""
+BackendFactory = Callable[[Path | None, Sequence[str]], Backend]
+"""Builds a backend from a weights folder, or from its bundled weights when None, and options of its own, ``key=value``.
+
+Raises ConfigError at an option that it does not know."""
 
 
-def load_backend(name: str, weights: Path | None) -> Backend:
+def load_backend(name: str, weights: Path | None, options: Sequence[str] = ()) -> Backend:
     """Build the backend registered as ``name``.
 
     Raises:
         InvalidInputError: no backend, or more than one, has that name.
         CheckpointError: the weights are missing, truncated or of another model.
+        ConfigError: the backend does not know an option.
     """
     found: dict[str, list[EntryPoint]] = {}
     for entry_point in entry_points(group=BACKEND_GROUP):
@@ -68,4 +71,4 @@ def load_backend(name: str, weights: Path | None) -> Backend:
             f"one of {', '.join(sorted(found)) or '(none installed)'}",
         )
     factory: BackendFactory = found[name][0].load()
-    return factory(weights)
+    return factory(weights, options)

@@ -7,6 +7,7 @@ weights and no torch, so that servers, clients and simulators can be tried and t
 import hashlib
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ, FRAMES_PER_CHUN
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.backend import Checkpoint
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import ConfigError, InvalidInputError
 
 MODEL_ID = "null-2"
 
@@ -159,12 +160,15 @@ class NullBackend:
         return Continuation(MODEL_ID, _Street(pose, int(occupancy.times_us[-1]), vehicles).to_bytes())
 
 
-def load(weights: Path | None) -> NullBackend:
-    """The null backend; it has no weights.
+def load(weights: Path | None, options: Sequence[str] = ()) -> NullBackend:
+    """The null backend; it has neither weights nor options.
 
     Raises:
         InvalidInputError: weights are named.
+        ConfigError: an option is given.
     """
+    if options:
+        raise ConfigError("options", " ".join(options), "none with the null backend")
     if weights is not None:
         raise InvalidInputError("weights", str(weights), "none with the null backend")
     return NullBackend()

@@ -1,7 +1,8 @@
 """The torch backend: domain types in, tensors through the pipeline, domain types out."""
 
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,16 @@ from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
+from dyncity_models.execution import Execution
 from dyncity_models.family import family_of
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.memory import DriveMemory
-from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_models.pipeline import BF16, AnchoredPipeline
 from dyncity_models.reference_backend import ReferenceBackend
 from dyncity_models.reference_checkpoint import load_reference
 from dyncity_models.reference_pipeline import ReferencePipeline
 from dyncity_models.region import known_latents, settled, standing_vehicles, taught, with_region
+from dyncity_sim.config import load_config
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
@@ -39,12 +42,20 @@ EVIDENCE_RADIUS_CELLS = 3
 """Columns this near to an observed one count as known after encoding; farther ones are left to generation."""
 
 
-def load(weights: Path | None) -> "TorchBackend | ReferenceBackend":
-    """Build the backend of a weights folder's family (the bundled one when None), on the GPU if there is one."""
+def load(weights: Path | None, options: Sequence[str] = ()) -> "TorchBackend | ReferenceBackend":
+    """Build the backend of a weights folder's family (the bundled one when None), on the GPU if there is one.
+
+    Raises:
+        CheckpointError: the weights are missing, truncated or of another model.
+        ConfigError: an option that is none of ``Execution``, or that the family or the device cannot run with.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if family_of(weights or BUNDLED) == "reference":
-        return ReferenceBackend(ReferencePipeline(load_reference(weights or BUNDLED), device))
-    return TorchBackend(AnchoredPipeline(load_model(weights or BUNDLED), device))
+    reference = family_of(weights or BUNDLED) == "reference"
+    defaults = Execution() if reference else BF16
+    execution = load_config(Execution, None, [*(f"{key}={value}" for key, value in asdict(defaults).items()), *options])
+    if reference:
+        return ReferenceBackend(ReferencePipeline(load_reference(weights or BUNDLED), device, execution))
+    return TorchBackend(AnchoredPipeline(load_model(weights or BUNDLED), device, execution))
 
 
 class TorchBackend:

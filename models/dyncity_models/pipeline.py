@@ -12,9 +12,13 @@ from dyncity_models.diffusion.flow import noise_like
 from dyncity_models.diffusion.guidance import GuidanceChain
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import Predict, Sampler, noise_from
+from dyncity_models.execution import PRECISIONS, Execution
 from dyncity_models.hexplane import Planes, sampling_grid
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.errors import CheckpointError
+from dyncity_sim.errors import CheckpointError, ConfigError
+
+BF16 = Execution(precision="bf16", channels_last=True)
+"""How networks run unless told otherwise."""
 
 
 class AnchoredPipeline:
@@ -23,14 +27,23 @@ class AnchoredPipeline:
     Args:
         model: loaded weights.
         device: where to run.
+        execution: precision, memory format, compilation and attention kernel of its networks.
+
+    Raises:
+        CheckpointError: an autoencoder without a transformer.
+        ConfigError: the device cannot run that way, or CUDA graphs are asked for.
     """
 
-    def __init__(self, model: AnchoredModel, device: torch.device) -> None:
+    def __init__(self, model: AnchoredModel, device: torch.device, execution: Execution = BF16) -> None:
         if model.transformer is None:
             raise CheckpointError("weights", "an autoencoder without a transformer", "weights of both")
         self.model, self.device = model, device
-        self.autoencoder = model.autoencoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.transformer = model.transformer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if execution.cuda_graphs:
+            raise ConfigError("execution.cuda_graphs", "true", "false", "The family 'reference' has them.")
+        self.execution = execution
+        self.autoencoder = execution.prepare(model.autoencoder, device)
+        self.transformer = execution.prepare(model.transformer, device)
+        self._transform = torch.compile(self.transformer) if execution.compile else self.transformer
         self.normalisation = model.normalisation.to(device)
 
     @torch.inference_mode()
@@ -110,7 +123,7 @@ class AnchoredPipeline:
 
         def predict(noisy_BN: Tensor, time_B: Tensor) -> Tensor:
             with self._autocast():
-                planes = self.transformer(shapes.shaped(chain.repeated(noisy_BN)), chain.repeated(time_B), stacked)
+                planes = self._transform(shapes.shaped(chain.repeated(noisy_BN)), chain.repeated(time_B), stacked)
             return chain.weighed(planes.flat())
 
         return predict
@@ -133,4 +146,5 @@ class AnchoredPipeline:
         return Planes(*(torch.empty(count, *shape, device=self.device) for shape in shapes))
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16)
+        precision = PRECISIONS[self.execution.precision]
+        return torch.autocast(self.device.type, precision, enabled=precision is not torch.float32)

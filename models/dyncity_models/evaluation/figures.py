@@ -1,6 +1,6 @@
 """Every figure of an evaluation as plain values, ready for JSON."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -34,7 +34,7 @@ def summarise(
     own: Reconstruction,
     generation: Generation,
     layouts: LayoutScore | None,
-    drives: list[DriveScore],
+    drives: Sequence[DriveScore | None],
     recorded_turns: list[tuple[float, float]],
     rng: np.random.Generator,
 ) -> Figures:
@@ -46,7 +46,7 @@ def summarise(
         own: of the chunks that the plans are of.
         generation: from those plans.
         layouts: from those plans with the layouts recorded along them; None when the weights know no layouts.
-        drives: along the recordings that are scored.
+        drives: along the recordings that are scored; None for one that did not last.
         recorded_turns: ``road_of_turn`` of what was recorded along the turning plans.
         rng: draws bootstrap samples.
     """
@@ -54,6 +54,7 @@ def summarise(
         cells[1:] / max(1, cells[1:].sum()) for cells in (generation.cells, own.cells)
     )
     names = CARLASC.names[1:UNOBSERVED]
+    whole = [drive for drive in drives if drive is not None]
     ratios = generated_shares / np.maximum(reconstructed_shares, 1e-9)
     paths = {"": generation.road_of_turns, "_recorded": recorded_turns}
     turns = {whose: np.array(roads).reshape(-1, 2).T.tolist() for whose, roads in paths.items()}
@@ -74,6 +75,7 @@ def summarise(
         "turns_right": int(np.sum(generation.turns)),
         "seconds_per_chunk": float(np.median(generation.seconds)),
         "drives": len(drives),
+        "drives_that_ran_away": len(drives) - len(whole),
         "intervals": {
             name: asdict(mean_with_interval(values, rng))
             for name, values in (
@@ -88,11 +90,11 @@ def summarise(
         figures["layout_chunks"] = layouts.chunks
         figures["layout_iou"] = layouts.iou
         figures["layout_iou_without"] = layouts.iou_without
-    if drives:
-        figures["border_agreement"] = float(np.nanmean([d.borders[1:] for d in drives]))
-        figures["drive_static_agreement_0_15"] = float(np.nanmean([d.rigidity for d in drives]))
-        figures["drive_road_under_path"] = float(np.nanmean([d.road_under_path for d in drives]))
-        figures["drift"] = drift(drives)
+    if whole:
+        figures["border_agreement"] = float(np.nanmean([d.borders[1:] for d in whole]))
+        figures["drive_static_agreement_0_15"] = float(np.nanmean([d.rigidity for d in whole]))
+        figures["drive_road_under_path"] = float(np.nanmean([d.road_under_path for d in whole]))
+        figures["drift"] = drift(whole)
     return figures
 
 

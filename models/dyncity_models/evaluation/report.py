@@ -130,15 +130,22 @@ def encoders_for(info: ModelInfo) -> list[FeatureEncoder]:
 
 def drive_scores(
     backend: Backend, drives: RecordedDrives, count: int, seed: int, steps: int | None
-) -> list[DriveScore]:
-    """Drives of ``DRIVE_FRAMES`` frames along recorded paths, as far as recordings are long enough."""
+) -> list[DriveScore | None]:
+    """Drives of ``DRIVE_FRAMES`` frames along recorded paths, as far as recordings are long enough; None for a drive
+    whose sampling ran away, which says something of the weights and must not end their evaluation.
+    """
     if "continuation" not in backend.info.conditions:
         return []
     frames = DRIVE_FRAMES + drives.frames
     long_enough = [d for d in range(len(drives)) if drives.length(d) >= frames][:count]
-    return [
-        generate_drive(backend, drives.occupancy(d, 0, frames), seed, steps)[0] for d in track(long_enough, "driving")
-    ]
+    scores: list[DriveScore | None] = []
+    for number in track(long_enough, "driving"):
+        try:
+            scores.append(generate_drive(backend, drives.occupancy(number, 0, frames), seed, steps)[0])
+        except CheckpointError as error:
+            Console(stderr=True).print(f"drive {number} ended early: {error}", soft_wrap=True)
+            scores.append(None)
+    return scores
 
 
 def frame_sets(

@@ -65,7 +65,7 @@ def _of_copies(figures: Figures) -> Table:
 def _of_drives(figures: Figures) -> Table:
     rows = figures.get("drift", [])
     columns = (name.replace("_", " ") for name in (rows[0] if rows else {}))
-    table = Table(*columns, title=f"means over {figures['drives']} drives")
+    table = Table(*columns, title=f"means over {figures['drives'] - figures.get('drives_that_ran_away', 0)} drives")
     for row in rows:
         table.add_row(*(_shown(value) for value in row.values()))
     return table

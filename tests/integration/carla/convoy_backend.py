@@ -1,5 +1,6 @@
 """A backend that draws a road with 48 vehicles around the ego that all drive as it does: many actors, for long."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,5 +61,5 @@ def frame() -> np.ndarray:
     return labels
 
 
-def load(weights: Path | None) -> ConvoyBackend:
+def load(weights: Path | None, options: Sequence[str] = ()) -> ConvoyBackend:
     return ConvoyBackend()

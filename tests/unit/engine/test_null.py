@@ -12,7 +12,7 @@ from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.backend import load_backend
 from dyncity_sim.engine.null import VEHICLE_CLEARANCE_M, NullBackend, _pushed_apart, load
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import ConfigError, InvalidInputError
 
 BACKEND = NullBackend()
 
@@ -30,6 +30,11 @@ def test_it_is_registered_and_has_no_weights():
 def test_an_unknown_backend_is_refused_with_those_there_are():
     with pytest.raises(InvalidInputError, match=r"one of null, torch"):
         load_backend("magic", None)
+
+
+def test_the_null_backend_has_no_options():
+    with pytest.raises(ConfigError, match="none with the null backend"):
+        load_backend("null", None, ["precision=bf16"])
 
 
 @settings(max_examples=3, deadline=None)

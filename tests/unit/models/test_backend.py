@@ -8,8 +8,9 @@ from dyncity_models.checkpoint import load_model
 from dyncity_models.data.clips import UNOBSERVED, Clip
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.sampling import make_sampler
+from dyncity_models.execution import Execution
 from dyncity_models.memory import DriveMemory
-from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_models.pipeline import BF16, AnchoredPipeline
 
 from dyncity_sim.domain.agreement import static_agreement
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
@@ -17,7 +18,7 @@ from dyncity_sim.domain.frames import inverse, planar_from_poses
 from dyncity_sim.domain.grid import CARLASC_GRID, EGO_UPPER_M
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.engine.backend import load_backend
-from dyncity_sim.errors import CheckpointError, InvalidInputError, UnsupportedConditionError
+from dyncity_sim.errors import CheckpointError, ConfigError, InvalidInputError, UnsupportedConditionError
 
 GRID = CARLASC_GRID
 
@@ -60,6 +61,25 @@ def test_it_is_found_by_its_name_and_says_what_it_can_do(weights, backend, tiny)
 def test_weights_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(CheckpointError):
         load_backend("torch", tmp_path)
+
+
+def test_options_say_how_networks_run_and_change_rounding_alone(weights, build_street):
+    plain, single = load_backend("torch", weights), load_backend("torch", weights, ["precision=fp32", "attention=sdpa"])
+    assert plain.pipeline.execution == BF16
+    assert single.pipeline.execution == Execution("fp32", channels_last=True, attention="sdpa")
+    street = build_street(16, 6.0)
+    tokens, poses = torch.from_numpy(street.labels)[None], torch.zeros(1, 16, 3)
+    half, whole = (backend.pipeline.posterior(tokens, poses)[0].xy.float() for backend in (plain, single))
+    assert 0 < (half - whole).abs().max() < 0.05 * whole.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("speed=9", "speed"), ("precision=fp8", "fp32, bf16, fp16"), ("cuda_graphs=true", "execution.cuda_graphs")],
+)
+def test_an_option_that_is_unknown_or_cannot_be_run_is_refused(weights, option, message):
+    with pytest.raises(ConfigError, match=message):
+        load_backend("torch", weights, [option])
 
 
 def test_a_chunk_is_known_everywhere_and_lies_on_its_plan(generate, plan_along):

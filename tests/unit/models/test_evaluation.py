@@ -10,7 +10,7 @@ from dyncity_models.evaluation.generation import generate_from_plans, road_under
 from dyncity_models.evaluation.layouts import LayoutScore, score_layouts
 from dyncity_models.evaluation.reconstruction import AnchoredReconstructor, posterior_noise_share, reconstruct
 from dyncity_models.evaluation.recorded import RecordedDrives, recorded_plans
-from dyncity_models.evaluation.report import evaluate
+from dyncity_models.evaluation.report import drive_scores, evaluate
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
 from dyncity_models.hexplane import Planes
 from PIL import Image
@@ -26,9 +26,9 @@ from dyncity_sim.domain.conditions import (
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, Timings
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
-from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.engine.null import NullBackend
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import CheckpointError, InvalidInputError
 
 ROAD, SIDEWALK = CARLASC.index("road"), CARLASC.index("sidewalk")
 
@@ -230,6 +230,27 @@ def test_drift_shows_in_the_chunk_where_it_begins(build_street):
         assert row["class_share_distance"] == pytest.approx(road_share if drifted else 0.0, abs=0.01)
         assert row["class_share_distance_recorded"] == pytest.approx(0.0, abs=0.01)
         assert (row["border_agreement"] < 0.99) == (row["chunk"] == 5)
+
+
+class RunsAwayAtFirst(Replay):
+    """Its first drive leaves all bounds at the third chunk."""
+
+    def generate(self, conditions, options, checkpoint):
+        if len(self.asked) == 2:
+            self.asked.append(conditions)
+            raise CheckpointError("weights", "latents of up to 1e9", "latents within half precision")
+        return super().generate(conditions, options, checkpoint)
+
+
+def test_a_drive_that_runs_away_is_counted_and_does_not_end_the_evaluation(build_street, write_recording, tmp_path):
+    street = build_street(144, 5.0)
+    raw = np.zeros(CARLASC_GRID.shape, np.uint8)
+    raw[..., 0] = CARLASC_RAW.index("road")
+    folder = write_recording(tmp_path / "town", raw, np.ones(raw.shape, np.float32), 144, lengths=(144,))
+    backend = RunsAwayAtFirst(street)
+    scores = drive_scores(backend, RecordedDrives([folder], backend.info), 2, seed=0, steps=None)
+    assert scores[0] is None
+    assert len(scores[1].borders) == 8
 
 
 def test_layouts_are_scored_over_the_chunks_with_vehicles_with_and_without_them(build_street, street_actor):
