@@ -93,8 +93,17 @@ class Tab:
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
+    def touch(self, *paths: list[tuple[float, float]]) -> None:
+        """Move one finger along each path of points, all at once, and lift them."""
+        fingers = [[{"x": x, "y": y, "id": number} for x, y in path] for number, path in enumerate(paths)]
+        for number, points in enumerate(zip(*fingers, strict=True)):
+            kind = "touchMove" if number else "touchStart"
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=list(points))
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def screenshot(self) -> bytes:
-        """The window as PNG."""
+        """The window as PNG, when all that was asked for is drawn."""
+        self.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def script_s(self) -> float:

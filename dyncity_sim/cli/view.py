@@ -1,6 +1,7 @@
 """``dyncity view``: a drive, a recording or a scene to look at: a page, pictures, films, a recording of Rerun."""
 
 import argparse
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -104,7 +105,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     choice.add_argument(
         "--frame", type=int, metavar="N", help="frame of --png, among those shown (default: the middle)"
     )
-    choice.add_argument("--width", type=positive, default=960, metavar="PX", help="of pictures, about (default: 960)")
+    choice.add_argument("--width", type=positive, default=1280, metavar="PX", help="of pictures, about (default: 1280)")
     parser.set_defaults(run=run)
 
 
@@ -177,7 +178,7 @@ def _open(args: argparse.Namespace, tell: _Tell) -> Shown:
             )
         scene = tell.once("opening", lambda: read_scene(path))
         about = (("frames", f"{len(scene.times_us)}"), ("actors", f"{len(scene.tracks)}"))
-        return Shown(_scene_name(path), about, None, scene.tracks, scene, "")
+        return Shown(_scene_name(path), about, None, scene.tracks, scene, _credit(path / "provenance.json"))
     drive = tell.once("opening", lambda: open_drive(path, args.sequence, args.start, args.frames))
     tracks = drive.tracks
     if tracks is None and (path / "scene" / "scene.json").is_file():
@@ -192,6 +193,14 @@ def _open(args: argparse.Namespace, tell: _Tell) -> Shown:
         ("actors", f"{len(tracks)}"),
     )
     return Shown(drive.name, facts, drive, tracks, None, drive.provenance.attribution)
+
+
+def _credit(file: Path) -> str:
+    """The attribution that a scene's provenance carries."""
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["attribution"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(str(file), f"{type(error).__name__}: {error}", "a scene's provenance") from error
 
 
 def _scene_name(folder: Path) -> str:

@@ -208,8 +208,9 @@ function step(by) {
 function tick(now) {
   const each = 1000 / drive.rate_hz / state.speed;
   if (state.playing && now - state.since >= each) {
-    const steps = Math.min(Math.floor((now - state.since) / each), frames);
-    state.since += steps * each;
+    // Where drawing takes longer than a frame lasts, some are left out; where it takes much longer, time slows down.
+    const due = Math.floor((now - state.since) / each), steps = Math.min(due, 3);
+    state.since = steps < due ? now : state.since + steps * each;
     show((state.frame + steps) % frames);
   }
   if (state.stale) draw();
