@@ -38,7 +38,7 @@ export class Tracks extends THREE.Group {
       group.matrixAutoUpdate = false;
       const poses = track.poses_world_from_actor.map(moved), bottom = -track.size_m[2] / 2;
       const ground = poses.map(pose => new THREE.Vector3(0, 0, bottom).applyMatrix4(pose));
-      return { group, colour, poses, ground, frames: track.frames, at: new Map(track.frames.map((frame, i) => [frame, i])) };
+      return { group, tag, colour, poses, ground, frames: track.frames, at: new Map(track.frames.map((frame, i) => [frame, i])) };
     });
     this.add(...this.shown.map(track => track.group));
   }
@@ -48,6 +48,11 @@ export class Tracks extends THREE.Group {
       group.visible = on && at.has(frame);
       if (group.visible) { group.matrix.copy(poses[at.get(frame)]); group.matrixWorldNeedsUpdate = true; }
     }
+  }
+
+  // Tags are as high as asked, in units of the view's distance.
+  scaleTags(height) {
+    for (const { tag } of this.shown) tag.scale.set(height * 128 / 56, height, 1);
   }
 
   // Where those that are in sight came from, paler with age.
@@ -90,7 +95,6 @@ function nameTag(text, colour) {
   pen.beginPath(); pen.roundRect(64 - width / 2, 5, width, 46, 16); pen.fill(); pen.stroke();
   pen.fillStyle = '#141a22'; pen.fillText(text, 64, 40);
   const sprite = new THREE.Sprite(new THREE.SpriteMaterial({ map: new THREE.CanvasTexture(canvas), depthTest: false, sizeAttenuation: false }));
-  sprite.scale.set(.036, .01575, 1);
   sprite.renderOrder = 2;
   return sprite;
 }

@@ -102,16 +102,13 @@ const views = [], shares = [];
 let tracks, points = null;
 
 // Panes of the window, as [x, y from below, width, height]: two stand beside each other left of the menu, or on a phone
-// one above the other between head and foot.
+// between head and foot, one above the other where it is upright.
 function panes() {
   if (views.length < 2 || !on.recorded) return [[0, 0, innerWidth, innerHeight]];
   const box = name => document.querySelector(name).getBoundingClientRect();
-  if (innerWidth > innerHeight) {
-    const w = (element('menu').offsetWidth ? innerWidth : box('aside').left) / 2;
-    return [[0, 0, w, innerHeight], [w, 0, w, innerHeight]];
-  }
-  const bottom = innerHeight - box('footer').top, h = (box('footer').top - box('header').bottom) / 2;
-  return [[0, bottom + h, innerWidth, h], [0, bottom, innerWidth, h]];
+  const phone = element('menu').offsetWidth > 0, bottom = phone ? innerHeight - box('footer').top : 0;
+  const w = phone ? innerWidth : box('aside').left, h = phone ? box('footer').top - box('header').bottom : innerHeight;
+  return w > h ? [[0, bottom, w / 2, h], [w / 2, bottom, w / 2, h]] : [[0, bottom + h / 2, w, h / 2], [0, bottom, w, h / 2]];
 }
 
 function look(x, y, z) {
@@ -172,7 +169,9 @@ function draw() {
   panes().forEach(([x, y, w, h], i) => {
     camera.aspect = w / h;
     camera.updateProjectionMatrix();
-    if (points) points.material.uniforms.pixels.value = h * renderer.getPixelRatio() / (2 * Math.tan(camera.fov * Math.PI / 360));
+    const pixel = 2 * Math.tan(camera.fov * Math.PI / 360) / h;
+    tracks.scaleTags(18 * pixel);
+    if (points) points.material.uniforms.pixels.value = renderer.getPixelRatio() / pixel;
     renderer.setViewport(x, y, w, h);
     renderer.setScissor(x, y, w, h);
     renderer.render(views[i].scene, camera);
