@@ -9,7 +9,7 @@ depend on the graphics card. Time until ready does: headless Chromium draws in s
 import argparse
 import tempfile
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 from chromium import Tab, chromium
 from rich.console import Console
@@ -36,8 +36,10 @@ def ready_s(tab: Tab, page: Path, repeats: int) -> float:
     return median(times)
 
 
-def frame_ms(tab: Tab, page: Path, hash_part: str) -> tuple[float, float]:
-    """Median and largest time in scripts of a frame, milliseconds; the first eight, before compilation, apart."""
+def frame_ms(tab: Tab, page: Path, hash_part: str) -> tuple[float, float, float]:
+    """Time in scripts of a frame, milliseconds: median, 95th percentile, largest; without the first eight, which
+    come before the browser has compiled them.
+    """
     tab.open(page, f"play=0&{hash_part}")
     spent = []
     for _ in range(int(tab.evaluate("document.getElementById('scrub').max"))):
@@ -45,7 +47,7 @@ def frame_ms(tab: Tab, page: Path, hash_part: str) -> tuple[float, float]:
         tab.press("ArrowRight")
         tab.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         spent.append(1000 * (tab.script_s() - before))
-    return median(spent[8:]), max(spent[8:])
+    return median(spent[8:]), quantiles(spent[8:], n=20)[-1], max(spent[8:])
 
 
 def main() -> None:
@@ -73,10 +75,10 @@ def main() -> None:
         tab.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
         table.add_row(f"ready, {CHUNK} frames", f"{ready_s(tab, pages[0], args.repeats):.2f} s", "under 2 s")
         for name, hash_part in (("first pane alone", "recorded=0"), ("all panes", "recorded=1")):
-            middle, largest = frame_ms(tab, pages[1], hash_part)
-            row = f"a frame of {DRIVE}, {name}", f"{middle:.1f} ms, at most {largest:.1f} ms", "under 33 ms"
+            middle, most, largest = frame_ms(tab, pages[1], hash_part)
+            row = f"a frame of {DRIVE}, {name}", f"{middle:.1f} ms, 95 % under {most:.1f} ms, all under {largest:.1f} ms", "under 33 ms"
             table.add_row(*row)
-    Console().print(table)
+    Console(width=110).print(table)
 
 
 if __name__ == "__main__":

@@ -101,13 +101,13 @@ const state = { frame: 0, playing: false, speed: 1, since: 0, stale: true };
 const views = [], shares = [];
 let tracks, points = null;
 
-// Panes of the window, as [x, y from below, width, height]: two stand beside each other left of the menu, or on a phone
-// between head and foot, one above the other where it is upright.
+// Panes of the window, as [x, y from below, width, height]: two stand clear of the menu and of the player, beside each
+// other, or one above the other where there is more height.
 function panes() {
   if (views.length < 2 || !on.recorded) return [[0, 0, innerWidth, innerHeight]];
   const box = name => document.querySelector(name).getBoundingClientRect();
-  const phone = element('menu').offsetWidth > 0, bottom = phone ? innerHeight - box('footer').top : 0;
-  const w = phone ? innerWidth : box('aside').left, h = phone ? box('footer').top - box('header').bottom : innerHeight;
+  const phone = element('menu').offsetWidth > 0, bottom = innerHeight - box('footer').top;
+  const w = phone ? innerWidth : box('aside').left, h = box('footer').top - (phone ? box('header').bottom : 0);
   return w > h ? [[0, bottom, w / 2, h], [w / 2, bottom, w / 2, h]] : [[0, bottom + h / 2, w, h / 2], [0, bottom, w, h / 2]];
 }
 
