@@ -76,7 +76,11 @@ def main() -> None:
         table.add_row(f"ready, {CHUNK} frames", f"{ready_s(tab, pages[0], args.repeats):.2f} s", "under 2 s")
         for name, hash_part in (("first pane alone", "recorded=0"), ("all panes", "recorded=1")):
             middle, most, largest = frame_ms(tab, pages[1], hash_part)
-            row = f"a frame of {DRIVE}, {name}", f"{middle:.1f} ms, 95 % under {most:.1f} ms, all under {largest:.1f} ms", "under 33 ms"
+            row = (
+                f"a frame of {DRIVE}, {name}",
+                f"{middle:.1f} ms, 95 % under {most:.1f} ms, all under {largest:.1f} ms",
+                "under 33 ms",
+            )
             table.add_row(*row)
     Console(width=110).print(table)
 

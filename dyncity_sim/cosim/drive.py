@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from dyncity_sim.domain.agreement import agreement_between_frames
-from dyncity_sim.domain.conditions import Command, EgoPlan
+from dyncity_sim.domain.conditions import Command, EgoPlan, SamplingOptions
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.domain.recording import ActorState
@@ -60,6 +60,7 @@ class Drive:
         attribution: credit that the map's licence asks for; empty when none is due.
         opendrive: the simulator's road network.
         shown_tracks: the generated actors as the simulator showed them, or None when it showed nothing.
+        options: how all chunks were sampled, but for the seed; None where that is not known.
     """
 
     chunks: tuple[DriveChunk, ...]
@@ -70,6 +71,7 @@ class Drive:
     attribution: str
     opendrive: str
     shown_tracks: tuple[Track, ...] | None = None
+    options: SamplingOptions | None = None
 
     @cached_property
     def generated(self) -> OccupancySequence:

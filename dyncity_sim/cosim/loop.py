@@ -123,6 +123,7 @@ def run_drive(
         simulator.attribution,
         simulator.opendrive,
         simulator.shown_tracks,
+        options,
     )
 
 

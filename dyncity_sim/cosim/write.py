@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dyncity_sim.cosim.drive import Drive, DriveChunk
+from dyncity_sim.cosim.drive import Drive, DriveChunk, Start
 from dyncity_sim.dataset.drives import DRIVE, FORMAT_VERSION
+from dyncity_sim.domain.conditions import CONDITIONS
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.errors import InvalidInputError
@@ -62,6 +63,7 @@ def drive_description(drive: Drive) -> dict[str, Any]:
             {
                 "file": _chunk_name(number),
                 "seed": chunk.generated.seed,
+                "conditions": list(_conditions(drive, number)),
                 "command": None if chunk.command is None else chunk.command.value,
                 "frames": len(chunk.generated.occupancy),
                 "first_time_us": int(chunk.generated.occupancy.times_us[0]),
@@ -85,7 +87,20 @@ def provenance(drive: Drive) -> Provenance:
         seeds=tuple(chunk.generated.seed for chunk in drive.chunks),
         attribution=drive.attribution,
         taxonomy_id=drive.model.taxonomy.id,
+        conditions=tuple(_conditions(drive, number) for number in range(len(drive.chunks))),
+        commands=tuple(chunk.command for chunk in drive.chunks),
+        options=drive.options,
     )
+
+
+def _conditions(drive: Drive, number: int) -> tuple[str, ...]:
+    """What the loop gave to chunk ``number``."""
+    given = {
+        "continuation": number > 0 or drive.start is Start.OBSERVED,
+        "plan": "plan" in drive.model.conditions,
+        "command": drive.chunks[number].command is not None,
+    }
+    return tuple(name for name in CONDITIONS if given.get(name))
 
 
 def clear_folder(folder: Path, ours: Iterable[str]) -> None:

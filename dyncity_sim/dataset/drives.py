@@ -13,6 +13,7 @@ from dyncity_sim.dataset.labelled import OccupancyDataset
 from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.dataset.recorded_tracks import recorded_tracks
 from dyncity_sim.dataset.store import Recording
+from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, FRAMES_PER_CHUNK, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.domain.scene import Provenance, Track
@@ -154,11 +155,15 @@ def _laid_to(file: Path, read: Callable[[], T]) -> T:
 
 
 def _provenance(described: dict[str, Any]) -> Provenance:
+    chunks = described["chunks"]
+    told = all("conditions" in chunk for chunk in chunks)
     return Provenance(
         model_id=described["model"]["id"],
-        seeds=tuple(int(chunk["seed"]) for chunk in described["chunks"]),
+        seeds=tuple(int(chunk["seed"]) for chunk in chunks),
         attribution=described["attribution"],
         taxonomy_id=described["taxonomy"]["id"],
+        conditions=tuple(tuple(chunk["conditions"]) for chunk in chunks) if told else (),
+        commands=tuple(Command(chunk["command"]) if chunk.get("command") else None for chunk in chunks),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
+from dyncity_sim.domain.conditions import Command, SamplingOptions
 from dyncity_sim.domain.frames import Poses, check_poses, check_times
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.errors import InvalidInputError
@@ -95,11 +96,28 @@ class Provenance:
     Attributes:
         model_id: the model that generated the occupancy, or None for a recording.
         seeds: seed of each chunk, in order; empty for a recording.
-        attribution: credit that the map's licence asks for; empty when none is due.
+        attribution: credit that the map's licence asks for, with the licence's name; empty when none is due.
         taxonomy_id: classes of the occupancy the scene was made from.
+        conditions: names of what each chunk was generated from, as in ``CONDITIONS``; empty where that is not known.
+        commands: the driving command that each chunk was generated from, None where there was none; likewise.
+        options: how the chunks were sampled, but for the seed; None where that is not known. What is None in it was
+            left to the model.
+
+    Raises:
+        InvalidInputError: conditions or commands of another number of chunks than seeds.
     """
 
     model_id: str | None
     seeds: tuple[int, ...]
     attribution: str
     taxonomy_id: str
+    conditions: tuple[tuple[str, ...], ...] = ()
+    commands: tuple[Command | None, ...] = ()
+    options: SamplingOptions | None = None
+
+    def __post_init__(self) -> None:
+        for name, values in (("conditions", self.conditions), ("commands", self.commands)):
+            if values and len(values) != len(self.seeds):
+                raise InvalidInputError(
+                    f"provenance.{name}", f"those of {len(values)} chunks", f"{len(self.seeds)}, as there are seeds"
+                )

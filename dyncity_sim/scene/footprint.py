@@ -17,6 +17,16 @@ LONGEST_LOW_VEHICLE_M = 6.4
 
 LOW_VEHICLE_M = 1.95
 
+FRAGMENT_M = 3.0
+"""A vehicle without rider whose longer side is shorter may be a part of one."""
+
+ONE_CAR_M = (5.3, 2.3)
+ONE_TALL_VEHICLE_M = (12.6, 2.9)
+"""Length and width that one low or tall vehicle does not exceed."""
+
+FILLED_SHARE = 0.4
+"""A vehicle fills at least this share of the rectangle around it, whatever was not seen of it."""
+
 TYPICAL_CAR_M = (4.6, 1.9)
 
 SMALLEST_SIDE_M = 0.3
@@ -43,6 +53,21 @@ def doubled_axis(columns_m: Columns) -> complex:
     spread = np.cov(columns_m.T, bias=True)
     total = float(np.trace(spread))
     return complex(spread[0, 0] - spread[1, 1], 2 * spread[0, 1]) / total if total > 0 else 0j
+
+
+def is_fragment(columns_m: Columns, cell_m: float) -> bool:
+    """Whether a footprint is too short for a vehicle that nobody rides on."""
+    return max(sides(columns_m, float(np.angle(doubled_axis(columns_m))) / 2, cell_m, 0.0)) < FRAGMENT_M
+
+
+def fits_one_vehicle(columns_m: Columns, tall: bool, cell_m: float) -> bool:
+    """Whether one vehicle, such as a van or truck where ``tall``, can fill all of a footprint with gaps in it."""
+    yaw_rad = _tightest_yaw(columns_m, 0.0)
+    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
+    extent_m = np.sort(np.ptp(columns_m @ np.array([[cos, -sin], [sin, cos]]), axis=0) + cell_m)
+    most_m = ONE_TALL_VEHICLE_M if tall else ONE_CAR_M
+    filled = len(columns_m) * cell_m**2 / np.prod(extent_m)
+    return bool(extent_m[1] <= most_m[0] and extent_m[0] <= most_m[1] and filled >= FILLED_SHARE)
 
 
 def split_touching(columns_m: Columns, height_m: float, heading_rad: float, cell_m: float) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.scene.actors import track_of
-from dyncity_sim.scene.instances import find_instances
+from dyncity_sim.scene.instances import find_instances, join_fragments
 from dyncity_sim.scene.tracking import Association, Tracklet
 
 WINDOW_FRAMES = 48
@@ -50,12 +50,12 @@ class LiveTracks:
             occupancy: frames that follow on those given before, in a taxonomy with the classes of CARLASC.
         """
         first = len(self._association.times_us)
+        cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
         for labels, pose, time_us in zip(
             occupancy.labels, occupancy.poses_world_from_ego, occupancy.times_us, strict=True
         ):
             found = find_instances(labels, pose, occupancy.grid, occupancy.taxonomy, self._inflation_cells)
-            self._association.add(found, int(time_us))
-        cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
+            self._association.add(join_fragments(found, cell_m), int(time_us))
         seen = [tracklet for tracklet in self._association.tracklets() if tracklet.frames[-1] >= first]
         tracks = [self._track(tracklet, first, cell_m) for tracklet in seen]
         self._association.forget_closed()
@@ -75,7 +75,13 @@ class LiveTracks:
         poses = track.poses_world_from_actor.copy()
         # The ground stays where it is when the height that was told first is another.
         poses[:, 2, 3] += (told.size_m[2] - track.size_m[2]) / 2
-        same = replace(track, kind=told.kind, size_m=told.size_m, poses_world_from_actor=poses)
+        same = replace(
+            track,
+            kind=told.kind,
+            kind_confidence=told.kind_confidence,
+            size_m=told.size_m,
+            poses_world_from_actor=poses,
+        )
         part = _part(same, np.array(recent.frames) >= first)
         self._last[tracklet] = part
         self._parts.setdefault(number, []).append(part)

@@ -1,75 +1,97 @@
-"""OpenSCENARIO 1.0 of a scene: every actor follows its track, at its times."""
+"""OpenSCENARIO of a scene: 1.2 for players that keep times, 1.0 for CARLA's scenario_runner, which does not.
+
+Both follow the same lines over the same road, in the world frame of the scene. Simulation time 0 is the drive's first
+frame. The standards: ASAM OpenSCENARIO XML 1.0 and 1.2 (asam.net/standards/detail/openscenario-xml).
+"""
 
 import datetime
-from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64
 
-from dyncity_sim.domain.frames import Poses, planar_from_poses
-from dyncity_sim.domain.grid import FRAME_RATE_HZ, LIDAR_HEIGHT_M
 from dyncity_sim.domain.recording import ActorKind
-from dyncity_sim.domain.scene import Scene, Track
+from dyncity_sim.domain.scene import Scene
 from dyncity_sim.errors import MissingExtraError
-
-EGO_NAME = "hero"
-"""CARLA's scenario runner looks for the ego under this name."""
-
-EGO_SIZE_M = (4.7, 1.9, 1.5)
-"""Length, width, height of the ego vehicle; occupancy does not show it."""
+from dyncity_sim.scene.entities import entity
+from dyncity_sim.scene.motions import EGO_NAME, Motion, line_and_speeds, motions_of
 
 CREATION_DATE = datetime.datetime(2000, 1, 1)
 """Documents carry a fixed date: the same scene gives the same bytes."""
 
 TIME_AFTER_END_S = 1.0
 
-_CATEGORY = {
-    ActorKind.CAR: "car",
-    ActorKind.VAN: "van",
-    ActorKind.BUS: "bus",
-    ActorKind.TRUCK: "truck",
-    ActorKind.MOTORCYCLE: "motorbike",
-    ActorKind.BICYCLE: "bicycle",
-}
+SPEED_STEP_S = 0.5
+"""Time between two speeds of the 1.0 document. A change of 4 m/s^2 then puts nothing off by more than 0.13 m."""
 
-_CARLA_MODEL = {
-    ActorKind.CAR: "vehicle.tesla.model3",
-    ActorKind.VAN: "vehicle.mercedes.sprinter",
-    ActorKind.BUS: "vehicle.mitsubishi.fusorosa",
-    ActorKind.TRUCK: "vehicle.carlamotors.carlacola",
-    ActorKind.MOTORCYCLE: "vehicle.kawasaki.ninja",
-    ActorKind.BICYCLE: "vehicle.bh.crossbike",
-    ActorKind.PEDESTRIAN: "walker.pedestrian.0001",
-}
-"""CARLA 0.9.16's blueprint of each kind; other players treat it as a plain name."""
+CONTROLLER = {"module": "simple_vehicle_control", "waypoint_reached_threshold": "1.5"}
+"""scenario_runner's controller that follows a line as it lies; its default takes vehicles to the next lane's middle."""
 
 
-def openscenario_document(scene: Scene, road_file: str = "map.xodr") -> str:
-    """An OpenSCENARIO 1.0 document: ego and actors follow timed polylines over the road of ``road_file``.
+def openscenario_1_2(scene: Scene, road_file: str = "map.xodr") -> str:
+    """A document in which ego and actors are at the scene's places at the scene's times.
 
-    An entity's reference point lies on the ground under the middle of its box. Simulation time 0 is
-    the drive's first frame; an actor waits where it is first seen until its time comes, since 1.0
-    cannot add entities later. Headings are in radians, counter-clockwise, in the world frame.
+    Trajectories hold absolute times. An actor that is seen later than the first frame is added when its time comes, one
+    that is seen no more is deleted.
 
     Raises:
         MissingExtraError: scenariogeneration is not installed.
     """
     xosc = _scenariogeneration()
-    start_us = int(scene.times_us[0])
-    entities, init, act = xosc.Entities(), xosc.Init(), _act(xosc)
-    ego_on_road = _lowered(scene.ego_poses_world_from_ego, LIDAR_HEIGHT_M)
-    entities.add_scenario_object(EGO_NAME, _vehicle(xosc, ActorKind.CAR, EGO_SIZE_M, EGO_NAME))
-    _add_drive(xosc, init, act, EGO_NAME, ego_on_road, scene.times_us - start_us)
-    for track in scene.tracks:
-        name = f"actor_{track.id}"
-        entities.add_scenario_object(name, _entity(xosc, track, name))
-        poses = _lowered(track.poses_world_from_actor, track.size_m[2] / 2)
-        _add_drive(xosc, init, act, name, poses, track.times_us - start_us)
-    end_s = (int(scene.times_us[-1]) - start_us) * 1e-6 + TIME_AFTER_END_S
-    board = xosc.StoryBoard(init, _at_time(xosc, "end", end_s, "stop"))
+    motions = motions_of(scene)
+    init, act = xosc.Init(), _act(xosc)
+    end_s = motions[0].times_s[-1]
+    for motion in motions:
+        follow = _follow(xosc, motion, timed=True)
+        if motion.times_s[0] > 0:
+            actions = {"add": xosc.AddEntityAction(motion.name, _position(xosc, motion.places[0])), "follow": follow}
+        else:
+            init.add_init_action(motion.name, xosc.TeleportAction(_position(xosc, motion.places[0])))
+            actions = {"follow": follow}
+        events = [_event(xosc, f"{motion.name}_drive", motion.times_s[0], actions, xosc.Rule.greaterOrEqual)]
+        if motion.times_s[-1] < end_s:
+            gone = {"delete": xosc.DeleteEntityAction(motion.name)}
+            events.append(_event(xosc, f"{motion.name}_end", motion.times_s[-1], gone, xosc.Rule.greaterThan))
+        act.add_maneuver_group(_group(xosc, motion.name, events))
+    return _document(xosc, motions, init, act, 2, road_file)
+
+
+def openscenario_1_0(scene: Scene, road_file: str = "map.xodr") -> str:
+    """A document in which ego and actors follow the scene's lines at the scene's speeds, set every SPEED_STEP_S.
+
+    scenario_runner drops the times of trajectories, cannot add entities later that a scenario moves, and lets
+    pedestrians stand whom nothing gives a speed (its ``actorcontrols``, at 0.9.16). So an actor waits where it is first
+    seen until its time comes, and stays where it was last seen; what stands gets a place and nothing else.
+
+    Raises:
+        MissingExtraError: scenariogeneration is not installed.
+    """
+    xosc = _scenariogeneration()
+    motions = motions_of(scene)
+    init, act = xosc.Init(), _act(xosc)
+    for motion in motions:
+        init.add_init_action(motion.name, xosc.TeleportAction(_position(xosc, motion.places[0])))
+        followed = line_and_speeds(motion, SPEED_STEP_S)
+        if motion.name == EGO_NAME or (followed and motion.kind is not ActorKind.PEDESTRIAN):
+            init.add_init_action(motion.name, _controller(xosc, motion.name))
+        if followed:
+            line, times_s, speeds_mps = followed
+            start = {"follow": _follow(xosc, line, timed=False)}
+            events = [_event(xosc, f"{motion.name}_drive", 0.0, start, xosc.Rule.greaterThan)]
+            act.add_maneuver_group(_group(xosc, motion.name, events + _speeds(xosc, motion.name, times_s, speeds_mps)))
+    if not act.maneuvergroup:
+        act.add_maneuver_group(_group(xosc, EGO_NAME, _speeds(xosc, EGO_NAME, np.zeros(1), np.zeros(1))))
+    return _document(xosc, motions, init, act, 0, road_file)
+
+
+def _document(xosc: ModuleType, motions: list[Motion], init: Any, act: Any, minor_version: int, road_file: str) -> str:
+    entities = xosc.Entities()
+    for motion in motions:
+        entities.add_scenario_object(motion.name, entity(xosc, motion))
+    end_s = float(motions[0].times_s[-1]) + TIME_AFTER_END_S
+    board = xosc.StoryBoard(init, _at_time(xosc, "end", end_s, "stop", xosc.Rule.greaterThan))
     board.add_act(act)
     scenario = xosc.Scenario(
         "Generated drive",
@@ -79,7 +101,7 @@ def openscenario_document(scene: Scene, road_file: str = "map.xodr") -> str:
         board,
         xosc.RoadNetwork(roadfile=road_file),
         xosc.Catalog(),
-        osc_minor_version=0,
+        osc_minor_version=minor_version,
         creation_date=CREATION_DATE,
     )
     root = scenario.get_element()
@@ -87,88 +109,78 @@ def openscenario_document(scene: Scene, road_file: str = "map.xodr") -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _add_drive(
-    xosc: ModuleType, init: Any, act: Any, name: str, poses: Poses, times_us: Int64[np.ndarray, " N"]
-) -> None:
-    positions = list(_positions(xosc, poses))
-    times_s = [round(int(t) * 1e-6, 6) for t in times_us]
-    init.add_init_action(name, xosc.TeleportAction(positions[0]))
-    if len(positions) == 1:
-        # A trajectory has two ends; an ego of one frame holds its place for the next.
-        positions, times_s = positions * 2, [times_s[0], round(times_s[0] + 1 / FRAME_RATE_HZ, 6)]
-    trajectory = xosc.Trajectory(f"{name}_trajectory", False)
-    trajectory.add_shape(xosc.Polyline(times_s, positions))
-    follow = xosc.FollowTrajectoryAction(
-        trajectory, xosc.FollowingMode.position, xosc.ReferenceContext.absolute, scale=1.0, offset=0.0
-    )
-    event = xosc.Event(f"{name}_event", xosc.Priority.overwrite)
-    event.add_trigger(_at_time(xosc, f"{name}_start", times_s[0], "start"))
-    event.add_action(f"{name}_follow", follow)
+def _follow(xosc: ModuleType, motion: Motion, timed: bool) -> Any:
+    """Follow the motion's line, at its own times where ``timed``, else at whatever speed other actions set."""
+    trajectory = xosc.Trajectory(f"{motion.name}_trajectory", False)
+    times_s = [round(float(t), 6) for t in motion.times_s]
+    trajectory.add_shape(xosc.Polyline(times_s, [_position(xosc, place) for place in motion.places]))
+    timing = (xosc.ReferenceContext.absolute, 1.0, 0.0) if timed else ()
+    return xosc.FollowTrajectoryAction(trajectory, xosc.FollowingMode.position, *timing)
+
+
+def _speeds(
+    xosc: ModuleType, name: str, times_s: Float64[np.ndarray, " S"], speeds_mps: Float64[np.ndarray, " S"]
+) -> list[Any]:
+    """An event for each speed, at once from its time on."""
+    step = xosc.TransitionDynamics(xosc.DynamicsShapes.step, xosc.DynamicsDimension.time, 0)
+    return [
+        _event(
+            xosc,
+            f"{name}_speed_{number}",
+            time_s,
+            {"speed": xosc.AbsoluteSpeedAction(round(float(speed_mps), 3), step)},
+            xosc.Rule.greaterThan,
+        )
+        for number, (time_s, speed_mps) in enumerate(zip(times_s, speeds_mps, strict=True))
+    ]
+
+
+def _controller(xosc: ModuleType, name: str) -> Any:
+    properties = xosc.Properties()
+    for key, value in CONTROLLER.items():
+        properties.add_property(key, value)
+    override = xosc.OverrideControllerValueAction()
+    override.set_throttle(False)
+    override.set_brake(False)
+    override.set_clutch(False)
+    override.set_parkingbrake(False)
+    override.set_steeringwheel(False)
+    override.set_gear(False)
+    assign = xosc.AssignControllerAction(xosc.Controller(f"{name}_controller", properties))
+    return xosc.ControllerAction(assign, override)
+
+
+def _group(xosc: ModuleType, name: str, events: list[Any]) -> Any:
     maneuver = xosc.Maneuver(f"{name}_maneuver")
-    maneuver.add_event(event)
+    for event in events:
+        maneuver.add_event(event)
     group = xosc.ManeuverGroup(f"{name}_group")
     group.add_actor(name)
     group.add_maneuver(maneuver)
-    act.add_maneuver_group(group)
+    return group
 
 
-def _positions(xosc: ModuleType, poses: Poses) -> Iterable[Any]:
-    """World positions; headings go on past a half turn, so that players interpolate the short way."""
-    for (x, y, z), yaw_rad in zip(poses[:, :3, 3], np.unwrap(planar_from_poses(poses)[:, 2]), strict=True):
-        yield xosc.WorldPosition(round(float(x), 4), round(float(y), 4), round(float(z), 4), h=round(float(yaw_rad), 5))
+def _event(xosc: ModuleType, name: str, time_s: float, actions: dict[str, Any], rule: Any) -> Any:
+    """Actions from a time on, beside whatever else goes on."""
+    event = xosc.Event(name, xosc.Priority.parallel)
+    event.add_trigger(_at_time(xosc, f"{name}_start", time_s, "start", rule))
+    for what, action in actions.items():
+        event.add_action(f"{name}_{what}", action)
+    return event
 
 
-def _lowered(poses: Poses, by_m: float) -> Poses:
-    """The same poses, moved down along their own z axis."""
-    lowered = poses.copy()
-    lowered[:, :3, 3] -= by_m * poses[:, :3, 2]
-    return lowered
+def _position(xosc: ModuleType, place: Float64[np.ndarray, "4"]) -> Any:
+    x_m, y_m, z_m, heading_rad = (float(value) for value in place)
+    return xosc.WorldPosition(round(x_m, 4), round(y_m, 4), round(z_m, 4), h=round(heading_rad, 5))
 
 
 def _act(xosc: ModuleType) -> Any:
-    return xosc.Act("drive", _at_time(xosc, "begin", 0.0, "start"))
+    return xosc.Act("drive", _at_time(xosc, "begin", 0.0, "start", xosc.Rule.greaterThan))
 
 
-def _at_time(xosc: ModuleType, name: str, time_s: float, point: str) -> Any:
-    condition = xosc.SimulationTimeCondition(time_s, xosc.Rule.greaterThan)
+def _at_time(xosc: ModuleType, name: str, time_s: float, point: str, rule: Any) -> Any:
+    condition = xosc.SimulationTimeCondition(round(float(time_s), 6), rule)
     return xosc.ValueTrigger(name, 0, xosc.ConditionEdge.none, condition, point)
-
-
-def _entity(xosc: ModuleType, track: Track, name: str) -> Any:
-    if track.kind is not ActorKind.PEDESTRIAN:
-        return _vehicle(xosc, track.kind, track.size_m, name)
-    return xosc.Pedestrian(
-        _CARLA_MODEL[track.kind],
-        80.0,
-        xosc.PedestrianCategory.pedestrian,
-        _bounding_box(xosc, track.size_m),
-        _CARLA_MODEL[track.kind],
-    )
-
-
-def _vehicle(xosc: ModuleType, kind: ActorKind, size_m: tuple[float, float, float], name: str) -> Any:
-    length_m, width_m, _ = size_m
-    wheel_m = 0.65
-    axles = [
-        xosc.Axle(steering, wheel_m, round(0.85 * width_m, 3), round(share * length_m, 3), wheel_m / 2)
-        for steering, share in ((0.6, 0.3), (0.0, -0.3))
-    ]
-    vehicle = xosc.Vehicle(
-        _CARLA_MODEL[kind],
-        getattr(xosc.VehicleCategory, _CATEGORY[kind]),
-        _bounding_box(xosc, size_m),
-        *axles,
-        70,
-        10,
-        10,
-    )
-    vehicle.add_property("type", "ego_vehicle" if name == EGO_NAME else "simulation")
-    return vehicle
-
-
-def _bounding_box(xosc: ModuleType, size_m: tuple[float, float, float]) -> Any:
-    length_m, width_m, height_m = (round(edge, 3) for edge in size_m)
-    return xosc.BoundingBox(width_m, length_m, height_m, 0.0, 0.0, round(height_m / 2, 4))
 
 
 def _scenariogeneration() -> ModuleType:

@@ -3,55 +3,79 @@
 import hashlib
 import io
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from dyncity_sim.domain.frames import Poses
-from dyncity_sim.domain.scene import Provenance, Scene, StaticMap, Track
+from dyncity_sim.domain.scene import Provenance, Scene, StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.files import whole_folder
 from dyncity_sim.scene.gltf import GLTF_FROM_WORLD, gltf_bytes
-from dyncity_sim.scene.openscenario import openscenario_document
+from dyncity_sim.scene.openscenario import openscenario_1_0, openscenario_1_2
+from dyncity_sim.scene.provenance import provenance_document
+from dyncity_sim.scene.tables import ego_parquet, tracks_parquet
 
-SCENE_VERSION = 1
+FORMAT = "dyncity-scene"
+VERSION = 2
 """Version of the folder's layout, in ``scene.json``."""
 
+MANIFEST = "scene.json"
+ROAD = "map.xodr"
+SCENARIO_1_0 = "scene.xosc"
+SCENARIO_1_2 = "scene-1.2.xosc"
+STATIC_MESH = "static.glb"
 STATIC_CELLS = "static.npz"
 """Static occupancy as cells, beside its surface as a mesh."""
+TRACKS = "tracks.parquet"
+EGO = "ego.parquet"
+PROVENANCE = "provenance.json"
 
 
 def write_scene(scene: Scene, folder: Path, provenance: Provenance) -> None:
-    """Write ``map.xodr, scene.xosc, static.glb, static.npz, tracks.json, provenance.json``, and ``scene.json``
-    over them all.
+    """Write all files of a scene, and ``scene.json`` over them.
 
-    The folder appears whole or not at all, and the same scene gives the same bytes.
+    The folder appears whole or not at all. The same scene gives the same bytes with the same versions of the packages
+    that ``provenance.json`` names.
 
     Raises:
         InvalidInputError: the folder holds something already.
-        MissingExtraError: scenariogeneration or trimesh is not installed.
+        MissingExtraError: a package of the extra ``scene`` is not installed.
         StorageError: the disk is full, or the place may not be written to.
     """
-    files = {
-        "map.xodr": scene.opendrive.encode(),
-        "scene.xosc": openscenario_document(scene).encode(),
-        "static.glb": gltf_bytes(scene.static_map),
+    contents = {
+        ROAD: scene.opendrive.encode(),
+        SCENARIO_1_0: openscenario_1_0(scene, ROAD).encode(),
+        SCENARIO_1_2: openscenario_1_2(scene, ROAD).encode(),
+        STATIC_MESH: gltf_bytes(scene.static_map),
         STATIC_CELLS: _static_cells(scene.static_map),
-        "tracks.json": _json(_tracks(scene)),
-        "provenance.json": _json(_provenance(provenance)),
+        TRACKS: tracks_parquet(scene.tracks),
+        EGO: ego_parquet(scene),
+        PROVENANCE: _json(provenance_document(provenance)),
     }
-    files["scene.json"] = _json(_manifest(scene, files))
+    contents[MANIFEST] = _json(_manifest(scene, contents))
     with whole_folder(folder) as temporary:
-        for name, content in files.items():
+        for name, content in contents.items():
             (temporary / name).write_bytes(content)
 
 
-def _manifest(scene: Scene, files: dict[str, bytes]) -> dict[str, Any]:
+def json_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of ``scene`` or ``provenance`` in this version."""
+    file = files("dyncity_sim.scene") / "schemas" / f"{name}-{VERSION}.schema.json"
+    schema: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return schema
+
+
+def file_entry(content: bytes) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _manifest(scene: Scene, contents: dict[str, bytes]) -> dict[str, Any]:
     return {
-        "format": "dyncity-scene",
-        "version": SCENE_VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "world": "right-handed, metres, x east, y north, z up",
         "time": "microseconds",
         "frames": len(scene.times_us),
@@ -65,10 +89,7 @@ def _manifest(scene: Scene, files: dict[str, bytes]) -> dict[str, Any]:
             "voxel_size_m": _numbers(scene.static_map.voxel_size_m),
             "classes": [CARLASC.names[label] for label in np.unique(scene.static_map.labels) if label],
         },
-        "files": {
-            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in sorted(files.items())
-        },
+        "files": {name: file_entry(content) for name, content in sorted(contents.items())},
     }
 
 
@@ -83,44 +104,6 @@ def _static_cells(static_map: StaticMap) -> bytes:
         voxel_size_m=np.array(static_map.voxel_size_m),
     )
     return content.getvalue()
-
-
-def _tracks(scene: Scene) -> dict[str, Any]:
-    return {
-        "pose": "[x_m, y_m, z_m, qw, qx, qy, qz] of the box's centre (the ego: of its LiDAR frame) in the world frame",
-        "ego": {
-            "times_us": scene.times_us.tolist(),
-            "poses_world_from_ego": _pose_rows(scene.ego_poses_world_from_ego),
-        },
-        "tracks": [_track(track) for track in scene.tracks],
-    }
-
-
-def _track(track: Track) -> dict[str, Any]:
-    return {
-        "id": track.id,
-        "kind": track.kind.value,
-        "size_m": _numbers(track.size_m),
-        "times_us": track.times_us.tolist(),
-        "poses_world_from_actor": _pose_rows(track.poses_world_from_actor),
-        "velocities_world_mps": [_numbers(v) for v in track.velocities_world_mps],
-    }
-
-
-def _provenance(provenance: Provenance) -> dict[str, Any]:
-    return {
-        "model_id": provenance.model_id,
-        "seeds": list(provenance.seeds),
-        "attribution": provenance.attribution,
-        "taxonomy": provenance.taxonomy_id,
-        "classes": list(CARLASC.names) if provenance.taxonomy_id == CARLASC.id else [],
-        "generator": "dyncity-sim",
-    }
-
-
-def _pose_rows(poses: Poses) -> list[list[float]]:
-    quaternions = Rotation.from_matrix(poses[:, :3, :3]).as_quat(canonical=True)[:, [3, 0, 1, 2]]
-    return [_numbers(row) for row in np.concatenate([poses[:, :3, 3], quaternions], axis=1)]
 
 
 def _numbers(values: Any) -> list[float]:

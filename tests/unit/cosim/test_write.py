@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dyncity_sim.cosim.drive import Drive
+from dyncity_sim.cosim.drive import Drive, Start
 from dyncity_sim.cosim.loop import run_drive
 from dyncity_sim.cosim.write import clear_folder, provenance, write_occupancy
 from dyncity_sim.dataset.drives import read_generated
+from dyncity_sim.domain.conditions import Command, SamplingOptions
 from dyncity_sim.errors import InvalidInputError
 
 Build = Callable[..., Any]
@@ -50,6 +51,23 @@ def test_the_description_says_what_was_asked_and_of_whom(drive: Drive, tmp_path:
     assert description["start"] == "observed"
     assert provenance(drive).attribution == description["attribution"]
     assert provenance(drive).seeds == (3, 4)
+
+
+def test_provenance_says_what_each_chunk_was_generated_from_and_how(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    options = SamplingOptions(steps=3)
+    generator = in_process_generator()
+    drive = run_drive(scripted_street(), generator, 2, 3, Start.PLAN, options)
+    found = provenance(drive)
+    assert found.conditions == tuple(conditions.given() for conditions, _ in generator.asked)
+    assert found.conditions == (("plan", "command"), ("continuation", "plan", "command"))
+    assert found.commands == (Command.FORWARD, Command.FORWARD)
+    assert found.options == options
+
+
+def test_a_drive_from_what_was_observed_continues_from_it(drive: Drive) -> None:
+    assert provenance(drive).conditions == 2 * (("continuation", "plan", "command"),)
 
 
 def test_a_damaged_chunk_is_an_error_and_not_a_shorter_drive(drive: Drive, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.dataset.recorded_tracks import recorded_tracks
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
+from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
@@ -83,7 +84,7 @@ def generation(folder: Path) -> Path:
         np.savez_compressed(
             folder / f"chunk_{number:04d}.npz", labels=labels, poses_world_from_ego=poses, times_us=times_us
         )
-        chunks.append({"seed": number, "command": "left" if number else None})
+        chunks.append({"seed": number, "command": "left" if number else None, "conditions": ["plan", "command"]})
     described = {
         "format": "dyncity-generation",
         "version": 1,
@@ -102,6 +103,8 @@ def test_a_generation_keeps_seeds_model_and_captions(tmp_path):
     assert drive.name == "dream"
     assert drive.provenance.seeds == (0, 1)
     assert drive.provenance.model_id == "model-1"
+    assert drive.provenance.commands == (None, Command.LEFT)
+    assert drive.provenance.conditions == (("plan", "command"),) * 2
     assert drive.captions == ("chunk 1", "chunk 2, left")
     assert drive.occupancy.labels[:, 0, 0, 0].tolist() == [0, 1]
     assert drive.tracks is None

@@ -24,6 +24,11 @@ def piece(shape: str, s: float = 0, x: float = 0, y: float = 0, hdg: float = 0, 
     return f'<geometry s="{s}" x="{x}" y="{y}" hdg="{hdg}" length="{length}">{shape}</geometry>'
 
 
+def cubic(u: tuple[float, ...], v: tuple[float, ...], parameter: str) -> str:
+    given = [f'{c}{axis}="{x}"' for axis, values in (("U", u), ("V", v)) for c, x in zip("abcd", values, strict=True)]
+    return f'<paramPoly3 {" ".join(given)} pRange="{parameter}"/>'
+
+
 def test_borders_lie_beside_a_straight_road_by_the_widths_of_its_lanes() -> None:
     rising = '<elevation s="0" a="1" b="0.1" c="0" d="0"/>'
     middle, left, first, second = lane_borders(road(piece("<line/>", hdg=np.pi / 2), 10, 0.5, rising))
@@ -48,9 +53,8 @@ def test_a_spiral_turns_by_the_mean_of_its_curvatures() -> None:
 
 
 def test_pieces_of_a_cubic_follow_on_each_other() -> None:
-    cubic = '<paramPoly3 aU="0" bU="{b}" cU="0" dU="0" aV="0" bV="0" cV="{c}" dV="0" pRange="{kind}"/>'
-    pieces = piece(cubic.format(b=10, c=1, kind="normalized")) + piece(
-        cubic.format(b=1, c=0, kind="arcLength"), s=10, x=10, y=1, length=5
+    pieces = piece(cubic((0, 10, 0, 0), (0, 0, 1, 0), "normalized")) + piece(
+        cubic((0, 1, 0, 0), (0, 0, 0, 0), "arcLength"), s=10, x=10, y=1, length=5
     )
     middle, *_ = lane_borders(road(pieces, 15))
     np.testing.assert_allclose(middle[5], [5, 0.25, 0], atol=1e-9)

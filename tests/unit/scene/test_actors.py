@@ -6,10 +6,14 @@ import pytest
 from dyncity_sim.domain.frames import planar_from_poses, wrap_angle
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.actors import find_tracks
+from dyncity_sim.scene.headings import MOST_YAW_RATE_RADPS
+from dyncity_sim.scene.motion import MOST_ACCELERATION_MPS2, most_acceleration_mps2
 
-PEDESTRIAN = 4
+PEDESTRIAN = CARLASC.index("pedestrian")
+BUILDING = CARLASC.index("building")
 
 
 def errors(track, actor):
@@ -18,6 +22,27 @@ def errors(track, actor):
     truth = np.array([actor.centre_m(frame) for frame in track.times_us // 100_000])
     centre_m = np.linalg.norm(planar[:, :2] - truth, axis=1).max()
     return centre_m, np.abs(wrap_angle(planar[:, 2] - actor.yaw_rad)).max()
+
+
+def along(street_actor, planar, size_m=(4.5, 1.8, 1.5)):
+    """An actor that is at ``planar[frame]`` (x, y, yaw) in each frame, as one that is shown for each of them."""
+    frames = frozenset(range(len(planar)))
+    return [street_actor(x, y, yaw, size_m=size_m, absent=frames - {frame}) for frame, (x, y, yaw) in enumerate(planar)]
+
+
+def assert_a_vehicle_can(track):
+    """Speeds, accelerations, yaw rates and slip of the track are those that a vehicle can have."""
+    planar = planar_from_poses(track.poses_world_from_actor)
+    steps_s = np.diff(track.times_us) * 1e-6
+    moved = np.diff(planar[:, :2], axis=0) / steps_s[:, None]
+    turned = wrap_angle(np.diff(planar[:, 2]))
+    yaws = planar[:-1, 2] + turned / 2
+    sideways = np.abs(moved[:, 1] * np.cos(yaws) - moved[:, 0] * np.sin(yaws))
+    asked = most_acceleration_mps2(planar[:, :2], track.velocities_world_mps[:, :2], steps_s)
+    assert asked <= MOST_ACCELERATION_MPS2[True] + 1e-6
+    assert (np.abs(turned) <= MOST_YAW_RATE_RADPS * steps_s + 1e-6).all()
+    assert np.linalg.norm(moved, axis=1).max() < 30
+    assert sideways.max() < 1.5
 
 
 def test_two_cars_side_by_side_stay_two(build_street, street_actor):
@@ -62,6 +87,114 @@ def test_a_gap_of_four_frames_is_bridged_under_the_same_id(build_street, street_
     assert (track.times_us // 100_000).tolist() == [*range(6), *range(10, 20)]
 
 
+@pytest.mark.parametrize("speed_mps", [0.0, 7.0])
+def test_a_car_that_leaves_sight_and_comes_back_where_its_motion_leads_keeps_its_id(
+    build_street, street_actor, speed_mps
+):
+    car = street_actor(-10, -1.7, 0, speed_mps, absent=frozenset(range(10, 30)))
+    other = street_actor(9, 3, np.pi, 0)
+    tracks = find_tracks(build_street(frames=40, ego_speed_mps=0.5, actors=[car, other]))
+    assert sorted(len(t) for t in tracks) == [20, 40]
+    (track,) = (t for t in tracks if len(t) == 20)
+    assert (track.times_us // 100_000).tolist() == [*range(10), *range(30, 40)]
+    assert errors(track, car)[0] < 0.4
+
+
+def test_a_car_that_comes_back_somewhere_else_or_much_later_is_another(build_street, street_actor):
+    first = street_actor(-12, -1.7, 0, 5, absent=frozenset(range(10, 60)))
+    elsewhere = street_actor(-20, 3, 0, 5, absent=frozenset({*range(22), *range(40, 60)}))
+    later = street_actor(6, -1.7, 0, 0, absent=frozenset(range(45)))
+    tracks = find_tracks(build_street(frames=60, ego_speed_mps=0.5, actors=[first, elsewhere, later]))
+    assert [len(t) for t in tracks] == [10, 18, 15]
+
+
+def test_a_pedestrian_behind_a_bus_goes_on_as_the_same_one(build_street, street_actor):
+    bus = street_actor(-14, 3, 0, 9, size_m=(11.5, 2.5, 2.7))
+    x_m, speed_mps = 8.0, 1.3
+    # The ego at y = 0 does not see over y = 6.5 what the bus between them hides.
+    hidden = frozenset(
+        frame
+        for frame in range(48)
+        if abs((x_m + speed_mps * frame / 10 - 0.05 * frame) * 3 / 6.5 + 0.05 * frame - bus.centre_m(frame)[0]) < 5.75
+    )
+    person = street_actor(x_m, 6.5, 0, speed_mps, size_m=(0.5, 0.5, 1.75), label=PEDESTRIAN, absent=hidden)
+    assert 8 < len(hidden) < 25
+    tracks = find_tracks(build_street(frames=48, ego_speed_mps=0.5, actors=[bus, person]))
+    assert sorted(t.kind.value for t in tracks) == ["bus", "pedestrian"]
+    (track,) = (t for t in tracks if t.kind is ActorKind.PEDESTRIAN)
+    assert len(track) == 48 - len(hidden)
+    assert errors(track, person)[0] < 0.3
+
+
+def test_a_turn_at_a_junction_is_followed(build_street, street_actor):
+    radius_m, speed_mps = 7.0, 5.0
+    way_m = np.arange(45) * speed_mps / 10
+    turned = np.clip((way_m - 6) / radius_m, 0, np.pi / 2)
+    ahead_m = np.minimum(way_m, 6) + radius_m * np.sin(turned)
+    aside_m = radius_m * (1 - np.cos(turned)) + np.maximum(way_m - 6 - radius_m * np.pi / 2, 0)
+    planar = np.column_stack([ahead_m - 4, aside_m - 8, turned])
+    (track,) = find_tracks(build_street(frames=45, ego_speed_mps=0.5, actors=along(street_actor, planar)))
+    found = planar_from_poses(track.poses_world_from_actor)
+    assert len(track) == 45
+    assert np.linalg.norm(found[:, :2] - planar[:, :2], axis=1).max() < 0.4
+    assert np.abs(wrap_angle(found[:, 2] - planar[:, 2])).max() < np.deg2rad(10)
+    np.testing.assert_allclose(np.linalg.norm(track.velocities_world_mps, axis=1), speed_mps, atol=0.7)
+    assert_a_vehicle_can(track)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noisy_cells_in_fragments_make_one_car_that_moves_as_a_car_can(build_street, street_actor, seed):
+    rng = np.random.default_rng(seed)
+    planar = np.column_stack([np.arange(48) * 0.6 - 14, np.full(48, -2.0), np.zeros(48)])
+    shaken = planar + rng.normal(0, (0.3, 0.3, np.deg2rad(8)), planar.shape)
+    drive = build_street(frames=48, ego_speed_mps=0.5, actors=along(street_actor, shaken))
+    vehicle = drive.labels == CARLASC.index("vehicle")
+    drive.labels[vehicle & (rng.random(drive.labels.shape[:3]) < 0.15)[..., None]] = 0
+    (track,) = find_tracks(drive)
+    assert len(track) > 42
+    assert track.kind is ActorKind.CAR
+    assert_a_vehicle_can(track)
+    off_m = planar_from_poses(track.poses_world_from_actor)[:, :2] - planar[track.times_us // 100_000, :2]
+    assert np.median(np.linalg.norm(off_m, axis=1)) < 0.25
+
+
+def test_a_parked_car_stands_still_while_the_ego_passes(build_street, street_actor):
+    car = street_actor(10, -7, 0.2, 0)
+    (track,) = find_tracks(build_street(frames=48, ego_speed_mps=4, actors=[car]))
+    assert len(track) == 48
+    assert not track.velocities_world_mps.any()
+    assert np.ptp(track.poses_world_from_actor, axis=0).max() == 0
+    centre_m, yaw_rad = errors(track, car)
+    assert centre_m < 0.1
+    assert yaw_rad < np.deg2rad(2)
+
+
+@pytest.mark.parametrize("yaw_rad", [0.0, np.pi])
+@pytest.mark.parametrize("y_m", [-4.2, 4.2])
+def test_a_parked_car_faces_where_its_bonnet_is(build_street, street_actor, yaw_rad, y_m):
+    body = street_actor(10, y_m, yaw_rad, size_m=(4.5, 1.8, 0.95))
+    cabin = street_actor(10 - 0.5 * np.cos(yaw_rad), y_m, yaw_rad, size_m=(2.6, 1.8, 1.5))
+    (track,) = find_tracks(build_street(frames=8, ego_speed_mps=2, actors=[body, cabin]))
+    assert errors(track, body)[1] < np.deg2rad(4)
+
+
+def test_a_truck_of_two_parts_is_one(build_street, street_actor):
+    load = street_actor(-10, -2, 0, 6, size_m=(5.6, 2.4, 2.8))
+    cab = street_actor(-5.75, -2, 0, 6, size_m=(1.9, 2.3, 2.4))
+    (track,) = find_tracks(build_street(frames=24, ego_speed_mps=4, actors=[load, cab]))
+    assert track.kind is ActorKind.TRUCK
+    assert track.kind_confidence > 0.5
+    assert track.size_m[0] == pytest.approx(7.75, abs=0.4)
+
+
+def test_a_car_whose_end_alone_is_ever_seen_has_the_length_of_a_car(build_street, street_actor):
+    car = street_actor(26.6, -1.7, 0, 0)
+    (track,) = find_tracks(build_street(frames=10, ego_speed_mps=0, actors=[car]))
+    assert track.kind is ActorKind.CAR
+    assert track.size_m[0] > 4
+    assert errors(track, car)[0] < 0.6
+
+
 def test_flicker_of_two_frames_is_no_actor(build_street, street_actor):
     ghost = street_actor(8, -1.7, absent=frozenset(range(16)) - {5, 6})
     assert find_tracks(build_street(frames=16, actors=[ghost])) == ()
@@ -103,6 +236,12 @@ def test_parked_cars_face_along_the_ego_on_its_right_and_against_it_on_its_left(
 @pytest.mark.parametrize("empty", [True, False])
 def test_a_street_without_traffic_has_no_actors(build_street, empty):
     assert find_tracks(build_street(frames=4, empty=empty)) == ()
+
+
+def test_a_scene_that_is_all_building_has_no_actors(build_street):
+    drive = build_street(frames=4)
+    drive.labels[:] = BUILDING
+    assert find_tracks(drive) == ()
 
 
 def test_the_same_drive_gives_the_same_tracks(build_street, street_actor):

@@ -1,26 +1,45 @@
-"""The scene folder: what is in it, that it validates, and that it is whole or absent."""
+"""The scene folder: what is in it, that the same scene gives the same bytes, and that it is whole or absent."""
 
 import hashlib
 import json
-from pathlib import Path
-from xml.etree import ElementTree
+import os
+import subprocess
+import sys
 
+import jsonschema
 import numpy as np
+import pyarrow
 import pytest
-import schemas
-import xmlschema
 
+import dyncity_sim
+from dyncity_sim.domain.conditions import Command, SamplingOptions
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance
-from dyncity_sim.domain.taxonomy import CARLASC_RAW
+from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError, StorageError
 from dyncity_sim.scene.build import build_scene
-from dyncity_sim.scene.live import LiveTracks
-from dyncity_sim.scene.openscenario import openscenario_document
-from dyncity_sim.scene.package import write_scene
+from dyncity_sim.scene.package import json_schema, write_scene
 
-PROVENANCE = Provenance("anchored-1234", (7, 8), "Map data (c) somebody", "carlasc")
-FILES = {"map.xodr", "scene.xosc", "static.glb", "static.npz", "tracks.json", "scene.json", "provenance.json"}
+PROVENANCE = Provenance(
+    "anchored-1234",
+    (7, 8),
+    "Map data (c) somebody",
+    "carlasc",
+    conditions=(("plan", "command"), ("continuation", "plan")),
+    commands=(Command.LEFT, None),
+    options=SamplingOptions(steps=8, guidance_scales={"layout": 2.0}),
+)
+FILES = {
+    "scene.json",
+    "map.xodr",
+    "scene.xosc",
+    "scene-1.2.xosc",
+    "static.glb",
+    "static.npz",
+    "tracks.parquet",
+    "ego.parquet",
+    "provenance.json",
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,49 +53,7 @@ def scene(build_street, street_actor):
     return build_scene(build_street(frames=20, actors=actors))
 
 
-@pytest.fixture(scope="module")
-def openscenario_schema():
-    return xmlschema.XMLSchema(str(Path(next(iter(schemas.__path__))) / "OpenSCENARIO_1_0.xsd"))
-
-
-def test_the_scenario_is_valid_openscenario_1_0(scene, openscenario_schema):
-    assert len(scene.tracks) == 4
-    assert [e.reason for e in openscenario_schema.iter_errors(openscenario_document(scene))] == []
-
-
-@pytest.mark.parametrize("arguments", [{"frames": 1, "ego_speed_mps": 0.0}, {"frames": 3, "empty": True}])
-def test_a_scene_without_actors_or_motion_is_valid_openscenario_too(build_street, openscenario_schema, arguments):
-    document = openscenario_document(build_scene(build_street(**arguments)))
-    assert [e.reason for e in openscenario_schema.iter_errors(document)] == []
-
-
-def test_a_scene_of_tracks_that_were_shown_is_valid_openscenario_however_short_they_are(
-    build_street, street_actor, openscenario_schema
-):
-    briefly = street_actor(25, 2, np.pi, 7, absent=frozenset(range(32)) - {14, 15, 16})
-    street = build_street(frames=32, actors=[street_actor(8, -1.7, 0, 9), briefly])
-    live = LiveTracks()
-    for first in (0, 16):
-        live.add(street[first : first + 16])
-    assert sorted(len(track) for track in live.tracks) == [1, 32]
-    scene = build_scene(street, tracks=live.tracks)
-    assert [e.reason for e in openscenario_schema.iter_errors(openscenario_document(scene))] == []
-
-
-def test_trajectories_pass_through_the_tracks_at_their_times(scene):
-    root = ElementTree.fromstring(openscenario_document(scene))
-    for track in scene.tracks:
-        (trajectory,) = root.findall(f".//Trajectory[@name='actor_{track.id}_trajectory']")
-        rows = [
-            [float(v.get("time")), *(float(v.find(".//WorldPosition").get(a)) for a in "xyz")]
-            for v in trajectory.iter("Vertex")
-        ]
-        ground = track.poses_world_from_actor[:, :3, 3] - [0, 0, track.size_m[2] / 2]
-        expected = np.column_stack([track.times_us * 1e-6, ground])
-        np.testing.assert_allclose(rows, expected, atol=1e-4)
-
-
-def test_the_folder_holds_seven_files_and_the_manifest_names_their_hashes(scene, tmp_path):
+def test_the_folder_holds_nine_files_and_the_manifest_names_their_hashes(scene, tmp_path):
     write_scene(scene, tmp_path / "scene", PROVENANCE)
     assert {f.name for f in (tmp_path / "scene").iterdir()} == FILES
     manifest = json.loads((tmp_path / "scene" / "scene.json").read_text())
@@ -84,29 +61,75 @@ def test_the_folder_holds_seven_files_and_the_manifest_names_their_hashes(scene,
         content = (tmp_path / "scene" / name).read_bytes()
         assert entry == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     assert set(manifest["files"]) == FILES - {"scene.json"}
-    provenance = json.loads((tmp_path / "scene" / "provenance.json").read_text())
-    assert provenance["model_id"] == "anchored-1234"
-    assert provenance["seeds"] == [7, 8]
-    assert provenance["attribution"] == "Map data (c) somebody"
 
 
-def test_tracks_survive_the_file(scene, tmp_path):
+def test_provenance_says_who_made_each_chunk_from_what(scene, tmp_path):
     write_scene(scene, tmp_path / "scene", PROVENANCE)
-    rows = json.loads((tmp_path / "scene" / "tracks.json").read_text())["tracks"]
-    for row, track in zip(rows, scene.tracks, strict=True):
-        assert row["id"] == track.id
-        assert row["times_us"] == track.times_us.tolist()
-        poses = np.array(row["poses_world_from_actor"])
-        np.testing.assert_allclose(poses[:, :3], track.poses_world_from_actor[:, :3, 3], atol=1e-6)
-        yaws = 2 * np.arctan2(poses[:, 6], poses[:, 3])
-        np.testing.assert_allclose(np.cos(yaws), track.poses_world_from_actor[:, 0, 0], atol=1e-5)
+    said = json.loads((tmp_path / "scene" / "provenance.json").read_text())
+    assert said["model_id"] == "anchored-1234"
+    assert said["chunks"] == [
+        {"seed": 7, "conditions": ["plan", "command"], "command": "left"},
+        {"seed": 8, "conditions": ["continuation", "plan"], "command": None},
+    ]
+    assert said["sampling"] == {
+        "steps": 8,
+        "guidance_scale": None,
+        "sampler": None,
+        "guidance_scales": {"layout": 2.0},
+        "resamples": None,
+    }
+    assert said["attribution"] == "Map data (c) somebody"
+    assert said["classes"] == list(CARLASC.names)
+    assert said["versions"]["dyncity-sim"] == dyncity_sim.__version__
+    assert said["versions"]["pyarrow"] == pyarrow.__version__
 
 
-def test_the_same_scene_gives_the_same_bytes(scene, build_street, street_actor, tmp_path):
-    for name in ("a", "b"):
-        write_scene(scene, tmp_path / name, PROVENANCE)
+def test_what_is_not_known_of_a_scene_is_null(scene, tmp_path):
+    write_scene(scene, tmp_path / "scene", Provenance("null-2", (1,), "", "carlasc"))
+    said = json.loads((tmp_path / "scene" / "provenance.json").read_text())
+    assert said["chunks"] == [{"seed": 1, "conditions": None, "command": None}]
+    assert said["sampling"] is None
+
+
+def test_conditions_of_another_number_of_chunks_are_refused():
+    with pytest.raises(InvalidInputError, match="as there are seeds"):
+        Provenance("null-2", (1, 2), "", "carlasc", conditions=(("plan",),))
+
+
+@pytest.mark.parametrize("name", ["scene", "provenance"])
+def test_the_schemas_are_json_schema_2020_12(name):
+    schema = json_schema(name)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+WRITE_AGAIN = """
+import sys
+from pathlib import Path
+import numpy as np
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.scene import Provenance
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.scene.build import build_scene
+from dyncity_sim.scene.package import write_scene
+with np.load(sys.argv[1]) as drive:
+    occupancy = OccupancySequence(drive["labels"], drive["poses"], drive["times_us"], CARLASC_GRID, CARLASC)
+write_scene(build_scene(occupancy), Path(sys.argv[2]), Provenance("null-2", (1,), "", "carlasc"))
+"""
+
+
+def test_two_processes_that_hash_differently_write_the_same_bytes(build_street, street_actor, tmp_path):
+    street = build_street(frames=6, actors=[street_actor(8, -1.7, 0, 9), street_actor(25, 2, np.pi, 7)])
+    np.savez(tmp_path / "drive.npz", labels=street.labels, poses=street.poses_world_from_ego, times_us=street.times_us)
+    for seed in ("1", "2"):
+        subprocess.run(
+            [sys.executable, "-c", WRITE_AGAIN, tmp_path / "drive.npz", tmp_path / seed],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+        )
     for file in FILES:
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes(), file
 
 
 def test_a_folder_with_something_in_it_is_left_alone(scene, tmp_path):

@@ -25,17 +25,17 @@ def test_everything_comes_back(scene, folder):
     read = read_scene(folder)
     assert read.opendrive == scene.opendrive
     np.testing.assert_array_equal(read.times_us, scene.times_us)
-    np.testing.assert_allclose(read.ego_poses_world_from_ego, scene.ego_poses_world_from_ego, atol=2e-6)
+    np.testing.assert_allclose(read.ego_poses_world_from_ego, scene.ego_poses_world_from_ego, atol=1e-12)
     np.testing.assert_array_equal(read.static_map.labels, scene.static_map.labels)
     assert read.static_map.origin_world_m == scene.static_map.origin_world_m
     assert read.static_map.voxel_size_m == scene.static_map.voxel_size_m
     assert len(read.tracks) == len(scene.tracks) == 2
     for back, track in zip(read.tracks, scene.tracks, strict=True):
-        assert (back.id, back.kind) == (track.id, track.kind)
-        np.testing.assert_allclose(back.size_m, track.size_m, atol=1e-6)
+        assert (back.id, back.kind, back.kind_confidence) == (track.id, track.kind, track.kind_confidence)
+        assert back.size_m == track.size_m
         np.testing.assert_array_equal(back.times_us, track.times_us)
-        np.testing.assert_allclose(back.poses_world_from_actor, track.poses_world_from_actor, atol=2e-6)
-        np.testing.assert_allclose(back.velocities_world_mps, track.velocities_world_mps, atol=1e-6)
+        np.testing.assert_allclose(back.poses_world_from_actor, track.poses_world_from_actor, atol=1e-12)
+        np.testing.assert_array_equal(back.velocities_world_mps, track.velocities_world_mps)
 
 
 def test_a_folder_without_a_scene_is_refused(tmp_path):
@@ -43,14 +43,14 @@ def test_a_folder_without_a_scene_is_refused(tmp_path):
         read_scene(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["tracks.json", "static.npz", "map.xodr"])
+@pytest.mark.parametrize("name", ["tracks.parquet", "ego.parquet", "static.npz", "map.xodr"])
 def test_a_scene_that_lost_a_file_is_refused(folder, name):
     (folder / name).unlink()
     with pytest.raises(InvalidInputError, match="whole scene"):
         read_scene(folder)
 
 
-@pytest.mark.parametrize("name", ["tracks.json", "static.npz"])
+@pytest.mark.parametrize("name", ["tracks.parquet", "ego.parquet", "static.npz"])
 def test_a_damaged_scene_is_refused(folder, name):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) // 2])
@@ -58,8 +58,9 @@ def test_a_damaged_scene_is_refused(folder, name):
         read_scene(folder)
 
 
-def test_a_scene_of_another_version_is_refused(folder):
+@pytest.mark.parametrize("version", ["1", "99"])
+def test_a_scene_of_another_version_is_refused_with_what_to_do(folder, version):
     manifest = folder / "scene.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 99'))
-    with pytest.raises(InvalidInputError, match="version 99"):
+    manifest.write_text(manifest.read_text().replace('"version": 2', f'"version": {version}'))
+    with pytest.raises(InvalidInputError, match=rf"version {version}, .*made again of their drive"):
         read_scene(folder)
