@@ -1,8 +1,11 @@
 """A drive as a film: oblique pictures, generated beside recorded, with captions; PNG, GIF, WebP and MP4 files."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from subprocess import PIPE, Popen
+from tempfile import TemporaryFile
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -164,25 +167,21 @@ def write_video(pictures: Iterable[Image], file: Path, rate_hz: float) -> None:
     if first is None:
         raise InvalidInputError("pictures", "none", "at least one")
     height, width = (side - side % 2 for side in first.shape[:2])
-    exact = "-preset medium -crf 20 -threads 1 -fflags +bitexact -flags:v +bitexact -movflags +faststart -f mp4"
-    with whole_file(file) as temporary:
-        writer = imageio_ffmpeg.write_frames(
-            str(temporary),
-            (width, height),
-            fps=rate_hz,
-            codec="libx264",
-            quality=None,
-            macro_block_size=2,
-            output_params=exact.split(),
-        )
-        try:
-            writer.send(None)
-            for picture in chain([first], rest):
-                writer.send(np.ascontiguousarray(picture[:height, :width]))
-        finally:
-            writer.close()
-        if not temporary.is_file():
-            raise StorageError(f"{file} could not be written: the encoder wrote nothing.")
+    size, exact = f"-s {width}x{height} -r {rate_hz}", "-threads 1 -fflags +bitexact -flags:v +bitexact"
+    given = f"-loglevel error -y -f rawvideo -pix_fmt rgb24 {size} -i -"
+    wanted = f"-c:v libx264 -pix_fmt yuv420p -preset medium -crf 20 {exact} -movflags +faststart -f mp4"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *given.split(), *wanted.split()]
+    with whole_file(file) as temporary, TemporaryFile() as complaints:
+        # Its own writer neither says when the encoder failed nor closes its pipes then.
+        with Popen([*command, str(temporary)], stdin=PIPE, stderr=complaints, bufsize=0) as encoder:
+            assert encoder.stdin is not None
+            with suppress(BrokenPipeError):
+                for picture in chain([first], rest):
+                    encoder.stdin.write(np.ascontiguousarray(picture[:height, :width]).data)
+        if encoder.returncode:
+            complaints.seek(0)
+            said = complaints.read().decode(errors="replace").strip()
+            raise StorageError(f"{file} could not be written: {said or f'the encoder ended with {encoder.returncode}'}")
 
 
 def _common_palette(frames: list[PillowImage.Image]) -> PillowImage.Image:

@@ -1,3 +1,5 @@
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ from PIL import Image
 
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.errors import InvalidInputError, MissingExtraError
+from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
 from dyncity_sim.preview.film import (
     film_frames,
     render_frame,
@@ -88,14 +90,21 @@ def test_a_video_reads_back_with_its_frames_and_times(street: OccupancySequence,
     for file in files:
         write_video(iter(pictures), file, rate_hz=10)
     assert files[0].read_bytes() == files[1].read_bytes()
-    reader = imageio_ffmpeg.read_frames(str(files[0]))
-    about = next(reader)
-    assert (about["size"], about["fps"], about["codec"]) == ((160, 90), 10.0, "h264")
-    frames = [np.frombuffer(frame, np.uint8).reshape(90, 160, 3).astype(int) for frame in reader]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(files[0]), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    read = subprocess.run(command, capture_output=True, check=True)
+    assert re.search(rb"Video: h264 .*yuv420p.* 160x90,.* 10 fps", read.stderr)
+    frames = np.frombuffer(read.stdout, np.uint8).reshape(-1, 90, 160, 3).astype(int)
     assert len(frames) == 4
     for shown, picture in zip(frames, pictures, strict=True):
         assert np.abs(shown - picture[:90, :160]).mean() < 6
     assert sorted(tmp_path.iterdir()) == files
+
+
+def test_what_the_encoder_cannot_write_is_an_error_with_its_words(street: OccupancySequence, tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    with pytest.raises(StorageError, match=r"a\.mp4 could not be written: .*[Rr]ate"):
+        write_video(film_frames(street, width=170), tmp_path / "a.mp4", rate_hz=-1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_video_without_pictures_or_packages_is_refused_and_leaves_nothing(
