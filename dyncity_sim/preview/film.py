@@ -1,15 +1,20 @@
-"""A drive as a film: oblique pictures, generated beside recorded, with captions; PNG, GIF and WebP files."""
+"""A drive as a film: oblique pictures, generated beside recorded, with captions; PNG, GIF, WebP and MP4 files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from subprocess import PIPE, Popen
+from tempfile import TemporaryFile
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from dyncity_sim.domain.frames import inverse
+from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
 from dyncity_sim.files import whole_file
 from dyncity_sim.preview.oblique import Image, render_oblique
 
@@ -36,6 +41,8 @@ def render_frame(
         occupancy.taxonomy,
         width,
         plan_ego_from_ego=ahead if len(ahead) > 1 else None,
+        # The ego's box is known in CarlaSC's ego frame; in another it would stand in the wrong place.
+        draw_ego=occupancy.grid == CARLASC_GRID,
     )
     return with_text(picture, caption, credit)
 
@@ -66,12 +73,23 @@ def film_frames(
         raise InvalidInputError("captions", f"{len(captions)}", f"{len(generated)}, one for each frame")
     for frame in range(0, len(generated), every):
         caption = captions[frame] if captions else ""
-        if recorded is None:
-            yield render_frame(generated, frame, width, caption, credit)
-            continue
-        left = render_frame(generated, frame, width // 2, f"generated   {caption}".strip(), credit)
-        right = render_frame(recorded, frame, width // 2, "simulator")
-        yield np.concatenate([left, right], axis=1)
+        yield render_beside(generated, recorded, frame, width, caption, credit)
+
+
+def render_beside(
+    generated: OccupancySequence,
+    recorded: OccupancySequence | None,
+    frame: int,
+    width: int = 960,
+    caption: str = "",
+    credit: str = "",
+) -> Image:
+    """One frame of a film: what was generated, and beside it what the simulator had where that is known."""
+    if recorded is None:
+        return render_frame(generated, frame, width, caption, credit)
+    left = render_frame(generated, frame, width // 2, f"generated   {caption}".strip(), credit)
+    right = render_frame(recorded, frame, width // 2, "simulator")
+    return np.concatenate([left, right], axis=1)
 
 
 def with_text(picture: Image, caption: str, credit: str) -> Image:
@@ -122,6 +140,48 @@ def write_animation(pictures: Sequence[Image], file: Path, rate_hz: float) -> No
             loop=0,
             **options,
         )
+
+
+def write_video(pictures: Iterable[Image], file: Path, rate_hz: float) -> None:
+    """Write an H.264 film as ``.mp4``, picture by picture; the same pictures give the same bytes.
+
+    Args:
+        pictures: at least one, all of one size; a row or column is left out where their number is odd, since the
+            format stores colours for two by two pixels.
+        file: its suffix is ``.mp4``.
+        rate_hz: pictures per second.
+
+    Raises:
+        InvalidInputError: no picture, or another suffix.
+        MissingExtraError: imageio-ffmpeg is not installed.
+        StorageError: the file could not be written.
+    """
+    if file.suffix != ".mp4":
+        raise InvalidInputError("video", repr(file.name), "a name ending in .mp4")
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise MissingExtraError("imageio-ffmpeg", "video", "Writing MP4") from error
+    rest = iter(pictures)
+    first = next(rest, None)
+    if first is None:
+        raise InvalidInputError("pictures", "none", "at least one")
+    height, width = (side - side % 2 for side in first.shape[:2])
+    size, exact = f"-s {width}x{height} -r {rate_hz}", "-threads 1 -fflags +bitexact -flags:v +bitexact"
+    given = f"-loglevel error -y -f rawvideo -pix_fmt rgb24 {size} -i -"
+    wanted = f"-c:v libx264 -pix_fmt yuv420p -preset medium -crf 20 {exact} -movflags +faststart -f mp4"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *given.split(), *wanted.split()]
+    with whole_file(file) as temporary, TemporaryFile() as complaints:
+        # Its own writer neither says when the encoder failed nor closes its pipes then.
+        with Popen([*command, str(temporary)], stdin=PIPE, stderr=complaints, bufsize=0) as encoder:
+            assert encoder.stdin is not None
+            with suppress(BrokenPipeError):
+                for picture in chain([first], rest):
+                    encoder.stdin.write(np.ascontiguousarray(picture[:height, :width]).data)
+        if encoder.returncode:
+            complaints.seek(0)
+            said = complaints.read().decode(errors="replace").strip()
+            raise StorageError(f"{file} could not be written: {said or f'the encoder ended with {encoder.returncode}'}")
 
 
 def _common_palette(frames: list[PillowImage.Image]) -> PillowImage.Image:

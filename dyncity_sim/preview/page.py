@@ -2,7 +2,6 @@
 
 import base64
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,13 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, FRAMES_PER_CHUNK, LIDAR_HEIGHT_M
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Scene, Track
+from dyncity_sim.domain.taxonomy import CARLASC, Taxonomy
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import write_text
+from dyncity_sim.preview.lanes import lane_borders
+from dyncity_sim.preview.pack import PointCloud, packed, packed_points, packed_sequence, packed_tracks, pose_rows
 
 THREE = "three-0.170.0"
+
+LARGEST_MAP_CELLS = 100_000_000
+"""A page keeps a byte or two of memory for each cell of a scene's map."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,12 @@ def build_page(
     scene: Scene | None = None,
     frames_per_chunk: int = FRAMES_PER_CHUNK,
     rate_hz: float = FRAME_RATE_HZ,
+    *,
+    tracks: Sequence[Track] = (),
+    clouds: Sequence[PointCloud] = (),
+    name: str = "generated",
 ) -> str:
-    """The page's HTML: generated drive, the simulator's frames beside it, boxes with ids.
+    """The page's HTML: generated drive, the simulator's frames beside it, boxes with ids, LiDAR points.
 
     Args:
         generated: T frames.
@@ -54,36 +64,68 @@ def build_page(
         scene: its tracks are drawn as boxes at the frames' times, or None.
         frames_per_chunk: where chunk borders are marked.
         rate_hz: frames per second at normal speed.
+        tracks: drawn as those of a scene are.
+        clouds: LiDAR points of each of the T frames, or none at all.
+        name: what stands under the first pane where there are two.
 
     Raises:
-        InvalidInputError: the recording or the captions do not match the frames.
+        InvalidInputError: the recording, the captions or the points do not match the frames.
     """
     frames = len(generated)
     if recorded is not None and (len(recorded) != frames or recorded.grid != generated.grid):
         raise InvalidInputError("recorded", f"{len(recorded)} frames", f"{frames} frames on the generated drive's grid")
     if recorded is not None and recorded.taxonomy.id != generated.taxonomy.id:
         raise InvalidInputError("recorded.taxonomy", repr(recorded.taxonomy.id), repr(generated.taxonomy.id))
-    if text.captions and len(text.captions) != frames:
-        raise InvalidInputError("text.captions", f"{len(text.captions)}", f"{frames}, one for each frame")
-    sequences = [("generated", generated)] + ([] if recorded is None else [("simulator", recorded)])
-    grid, taxonomy = generated.grid, generated.taxonomy
+    if clouds and len(clouds) != frames:
+        raise InvalidInputError("clouds", f"those of {len(clouds)} frames", f"those of {frames}")
+    sequences = [(name, generated)] + ([] if recorded is None else [("simulator", recorded)])
+    grid, times_us = generated.grid, generated.times_us
     drive: dict[str, Any] = {
-        "title": text.title,
-        "facts": text.facts,
-        "attribution": text.attribution,
-        "captions": text.captions or [""] * frames,
-        "grid": {"shape": grid.shape, "lower_m": grid.lower_m, "voxel_size_m": grid.voxel_size_m},
-        "classes": [{"name": c.name, "colour": c.colour, "moves": c.moves} for c in taxonomy.classes],
+        "fixed": False,
+        "grid": _grid(grid.shape, grid.lower_m, grid.voxel_size_m),
         "labels_present": sorted({int(k) for _, s in sequences for k in np.unique(s.labels)}),
-        "ego_height_m": LIDAR_HEIGHT_M,
-        "rate_hz": rate_hz,
         "frames_per_chunk": frames_per_chunk,
-        "times_us": generated.times_us.tolist(),
-        "poses_world_from_ego": _rows(generated.poses_world_from_ego),
-        "sequences": [_sequence(name, s) for name, s in sequences],
-        "tracks": [] if scene is None else _tracks(scene.tracks, generated.times_us),
+        "sequences": [packed_sequence(name, s) for name, s in sequences],
+        "tracks": packed_tracks([*(scene.tracks if scene else ()), *tracks], times_us),
+        "points": packed_points(clouds) if clouds else None,
+        "lanes": [],
+        **_ego(generated.poses_world_from_ego, times_us, grid.lower_m[2], grid.voxel_size_m[2]),
     }
-    return _filled(_asset("page.html"), drive)
+    return _filled(drive, text, generated.taxonomy, rate_hz)
+
+
+def build_scene_page(scene: Scene, text: PageText, rate_hz: float = FRAME_RATE_HZ) -> str:
+    """The HTML of a scene: its static map as voxels, tracks as boxes, the ego and its path, borders of lanes.
+
+    Args:
+        scene: what is shown; frames are those of its ego.
+        text: words on the page.
+        rate_hz: frames per second at normal speed.
+
+    Raises:
+        InvalidInputError: nothing in the map, a map too large for a page, a road that cannot be read, or captions that
+            do not match the frames.
+    """
+    whole = scene.static_map
+    lower, upper = _occupied(whole.labels)
+    labels = np.ascontiguousarray(whole.labels[tuple(map(slice, lower, upper))])
+    if labels.size > LARGEST_MAP_CELLS:
+        raise InvalidInputError("scene", f"a map of {labels.size:.1e} cells", f"at most {LARGEST_MAP_CELLS:.0e}")
+    size_m = whole.voxel_size_m
+    origin_m = np.asarray(whole.origin_world_m) + lower * np.asarray(size_m)
+    lower_m = whole.origin_world_m[2] - float(scene.ego_poses_world_from_ego[0, 2, 3])
+    drive: dict[str, Any] = {
+        "fixed": True,
+        "grid": _grid(labels.shape, tuple(origin_m.tolist()), size_m),
+        "labels_present": [int(k) for k in np.unique(labels)],
+        "frames_per_chunk": len(scene.times_us),
+        "sequences": [{"name": "scene", "labels": packed(labels), "observed": None}],
+        "tracks": packed_tracks(scene.tracks, scene.times_us),
+        "points": None,
+        "lanes": [np.round(line, 3).tolist() for line in lane_borders(scene.opendrive)],
+        **_ego(scene.ego_poses_world_from_ego, scene.times_us, lower_m, size_m[2]),
+    }
+    return _filled(drive, text, CARLASC, rate_hz)
 
 
 def write_page(page: str, file: Path) -> None:
@@ -91,18 +133,59 @@ def write_page(page: str, file: Path) -> None:
     write_text(page, file)
 
 
-def _filled(template: str, drive: dict[str, Any]) -> str:
+def _ego(poses: Poses, times_us: np.ndarray, lower_m: float, layer_m: float) -> dict[str, Any]:
+    """Where the ego is and how high above the road, and how far above the road the cells end that hold it.
+
+    CarlaSC's ego frame stands at the LiDAR, that of vehicle frames on the road: the grid reaches down to the road.
+    """
+    height_m = LIDAR_HEIGHT_M if lower_m <= -LIDAR_HEIGHT_M else 0.0
+    layers = np.floor((-height_m - lower_m) / layer_m + 1e-6) + 1
+    return {
+        "times_us": times_us.tolist(),
+        "poses_world_from_ego": pose_rows(poses),
+        "ego_height_m": height_m,
+        "surface_m": round(float(lower_m + layers * layer_m + height_m), 3),
+    }
+
+
+def _grid(shape: Sequence[int], lower_m: Sequence[float], voxel_size_m: Sequence[float]) -> dict[str, Any]:
+    return {"shape": shape, "lower_m": lower_m, "voxel_size_m": voxel_size_m}
+
+
+def _occupied(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First cell and the one after the last that are not free, along each axis."""
+    if not labels.any():
+        raise InvalidInputError("scene.static_map", "no occupied cell", "at least one to look at")
+    sides = [np.flatnonzero(labels.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return np.array([side[0] for side in sides]), np.array([side[-1] + 1 for side in sides])
+
+
+def _filled(drive: dict[str, Any], text: PageText, taxonomy: Taxonomy, rate_hz: float) -> str:
+    frames = len(drive["times_us"])
+    if text.captions and len(text.captions) != frames:
+        raise InvalidInputError("text.captions", f"{len(text.captions)}", f"{frames}, one for each frame")
+    words = {
+        "title": text.title,
+        "facts": text.facts,
+        "attribution": text.attribution,
+        "captions": text.captions or [""] * frames,
+        "classes": [{"name": c.name, "colour": c.colour, "moves": c.moves} for c in taxonomy.classes],
+        "rate_hz": rate_hz,
+    }
     modules = {
         "three": _module_url(_asset(f"{THREE}.module.min.js")),
         "orbit-controls": _module_url(_asset(f"{THREE}.OrbitControls.js")),
+        "voxels": _module_url(_asset("voxels.js")),
+        "things": _module_url(_asset("things.js")),
     }
     parts = {
         "style": _asset("page.css"),
         "importmap": _inline_json({"imports": modules}),
-        "drive": _inline_json(drive),
+        "drive": _inline_json({**words, **drive}),
         "viewer": _asset("viewer.js"),
         "licence": f"three.js\n{_asset(f'{THREE}.LICENSE.txt')}",
     }
+    template = _asset("page.html")
     for name, part in parts.items():
         before, after = template.split(f"@{name}@")
         template = before + part + after
@@ -120,36 +203,3 @@ def _module_url(source: str) -> str:
 def _inline_json(value: object) -> str:
     """JSON that cannot end the script element it stands in."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _sequence(name: str, occupancy: OccupancySequence) -> dict[str, str | None]:
-    """Labels in T X Y Z order, and as bits in the same order which of them a sensor saw."""
-    observed = None if occupancy.observed is None else _packed(np.packbits(occupancy.observed))
-    return {"name": name, "labels": _packed(occupancy.labels), "observed": observed}
-
-
-def _packed(array: np.ndarray) -> str:
-    """Base64 of the zlib stream of an array's bytes."""
-    return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode("ascii")
-
-
-def _rows(poses: np.ndarray) -> list[list[float]]:
-    """Row-major 16 numbers of each pose, to the micrometre."""
-    return [[round(float(v), 6) for v in pose.ravel()] for pose in poses]
-
-
-def _tracks(tracks: Sequence[Track], times_us: np.ndarray) -> list[dict[str, Any]]:
-    frame_at = {int(t): frame for frame, t in enumerate(times_us)}
-    shown = []
-    for track in tracks:
-        kept = [i for i, t in enumerate(track.times_us) if int(t) in frame_at]
-        shown.append(
-            {
-                "id": track.id,
-                "kind": track.kind.value,
-                "size_m": track.size_m,
-                "frames": [frame_at[int(track.times_us[i])] for i in kept],
-                "poses_world_from_actor": _rows(track.poses_world_from_actor[kept]),
-            }
-        )
-    return shown

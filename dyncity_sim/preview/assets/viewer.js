@@ -1,22 +1,31 @@
-// Plays a drive of labelled voxel grids. Frames: world is x east, y north, z up; grids lie in the ego frame.
+// Plays a drive of labelled voxel grids, or a scene. Frames: world is x east, y north, z up; the grids of a drive lie
+// in the ego frame, that of a scene in the world.
 import * as THREE from 'three';
 import { OrbitControls } from 'orbit-controls';
+import { VoxelMesh, voxelMaterial } from 'voxels';
+import { egoCar, plate, Points, Ribbons, Tracks } from 'things';
 
+THREE.ColorManagement.enabled = false;
 const drive = JSON.parse(document.getElementById('drive').textContent);
-const element = id => document.getElementById(id);
-const [nx, ny, nz] = drive.grid.shape;
-const cells = nx * ny * nz;
+const element = id => document.getElementById(id), root = document.documentElement;
+const cells = drive.grid.shape.reduce((a, b) => a * b), frames = drive.times_us.length;
+const names = drive.sequences.map(sequence => sequence.name);
+const asked = new URLSearchParams(location.hash.slice(1));
+const WAY = new THREE.Color(0xffb52e), LANE = new THREE.Color(0xf4f4ee), TRAIL_S = 3;
 
-// The padded copy of a frame has one free cell around it, so that neighbours need no bounds checks.
-const py = nz + 2, px = (ny + 2) * py;
-const padded = new Uint8Array((nx + 2) * px);
-const sun = new Float32Array(padded.length);
-const STEP = [px, py, 1];
-// Faces: axis of the normal, its sign, the two axes in the plane, light.
-const FACES = [[2, 1, 0, 1, 1], [0, -1, 1, 2, .72], [1, -1, 0, 2, .84], [0, 1, 1, 2, .8], [1, 1, 0, 2, .68]];
-const OCCLUSION = [1, .9, .8, .68];
-const SUN_SLOPE = [-.42, .78], SHADOW = .62;
-const VEGETATION = drive.classes.findIndex(c => c.name === 'vegetation');
+// What can be switched: name, key, words, on at first, whether this drive has it.
+const SWITCHES = [
+  ['follow', 'f', 'follow the ego', true, true],
+  ['recorded', 'r', `${names[1]} beside`, true, names.length > 1],
+  ['seen', 'v', 'only what it sees', false, drive.sequences.some(s => s.observed)],
+  ['voxels', 'x', 'voxels', true, true],
+  ['points', 'p', 'LiDAR points', true, !!drive.points],
+  ['boxes', 'b', 'boxes and ids', true, drive.tracks.length > 0],
+  ['trails', 't', 'trails', true, drive.tracks.length > 0],
+  ['lanes', 'l', 'lanes', true, drive.lanes.length > 0],
+  ['way', 'w', drive.fixed ? 'way of the ego' : 'way ahead', true, true],
+].filter(([, , , , there]) => there);
+const on = Object.fromEntries(SWITCHES.map(([name, , , first]) => [name, asked.has(name) ? asked.get(name) !== '0' : first]));
 
 async function unpacked(text) {
   const packed = Uint8Array.from(atob(text), c => c.charCodeAt(0));
@@ -24,369 +33,279 @@ async function unpacked(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-class VoxelView {
+// Near the origin, float32 is fine enough for any world.
+const origin = new THREE.Matrix4().set(...drive.poses_world_from_ego[0]);
+const moved = rows => {
+  const pose = new THREE.Matrix4().set(...rows);
+  for (const i of [12, 13, 14]) pose.elements[i] -= origin.elements[i];
+  return pose;
+};
+const poses = drive.poses_world_from_ego.map(moved);
+const path = poses.map(pose => new THREE.Vector3(0, 0, -drive.ego_height_m).applyMatrix4(pose));
+const lanes = drive.lanes.map(line => line.map(p => new THREE.Vector3(...p).sub(new THREE.Vector3().setFromMatrixPosition(origin))));
+// The road lies inside cells, whose upper face is what is seen.
+const lift = drive.surface_m + .04;
+
+const visible = drive.classes.map(() => 1);
+(asked.get('hide') ?? '').split(',').forEach(name => { const k = drive.classes.findIndex(c => c.name === name); if (k > 0) visible[k] = 0; });
+let choice = 0;
+
+// One pane: its voxels, and in the first one everything else.
+class View {
   constructor(name, labels, observed) {
-    this.name = name;
-    this.labels = labels;
-    this.observed = observed;
-    this.scene = new THREE.Scene();
-    this.placed = new THREE.Group();
+    Object.assign(this, { name, labels, observed, scene: new THREE.Scene(), placed: new THREE.Group(), car: egoCar(drive.ego_height_m) });
     this.placed.matrixAutoUpdate = false;
-    this.scene.add(this.placed);
-    this.capacity = 1 << 16;
-    this.mesh = new THREE.Mesh(new THREE.InstancedBufferGeometry(), voxelMaterial());
-    this.mesh.frustumCulled = false;
-    this.mesh.scale.set(...drive.grid.voxel_size_m);
-    this.mesh.position.set(...drive.grid.lower_m);
-    this.placed.add(this.mesh, plate(), ego());
-    this.way = new THREE.Mesh(new THREE.BufferGeometry(), new THREE.MeshBasicMaterial(
-      { color: 0xffb52e, transparent: true, opacity: .75, depthWrite: false, side: THREE.DoubleSide }));
-    this.scene.add(this.way);
-    this.boxes = new THREE.Group();
-    this.scene.add(this.boxes);
-    this.allocate();
+    this.voxels = new VoxelMesh(drive.grid, voxelMaterial(drive.classes, drive.grid.shape[2]));
+    this.placed.add(this.voxels);
+    if (drive.fixed) for (const i of [12, 13, 14]) this.placed.matrix.elements[i] -= origin.elements[i];
+    else this.placed.add(plate(drive.grid));
+    this.ground = new Ribbons();
+    this.scene.add(this.placed, this.car, this.ground);
   }
 
-  allocate() {
-    const geometry = new THREE.InstancedBufferGeometry();
-    geometry.setAttribute('position', new THREE.Float32BufferAttribute([0, 0, 0, 1, 0, 0, 1, 1, 0, 0, 1, 0], 3));
-    geometry.setIndex([0, 1, 2, 0, 2, 3]);
-    const attribute = normalized => new THREE.InstancedBufferAttribute(new Uint8Array(4 * this.capacity), 4, normalized)
-      .setUsage(THREE.DynamicDrawUsage);
-    for (const [name, normalized] of [['cell', false], ['tint', true], ['light', true]])
-      geometry.setAttribute(name, attribute(normalized));
-    this.mesh.geometry.dispose();
-    this.mesh.geometry = geometry;
-  }
-
-  show(frame, visible) {
-    const from = this.labels.subarray(frame * cells, (frame + 1) * cells);
-    const counts = new Int32Array(256), seen = element('seen').checked ? this.observed : null, first = frame * cells;
-    padded.fill(0);
-    for (let x = 0, i = 0; x < nx; x++) for (let y = 0; y < ny; y++) {
-      const row = (x + 1) * px + (y + 1) * py + 1;
-      for (let z = 0; z < nz; z++, i++) {
-        const k = from[i], bit = first + i;
-        counts[k]++;
-        if (visible[k] && !(seen && !(seen[bit >> 3] >> 7 - (bit & 7) & 1))) padded[row + z] = k;
-      }
+  show(frame) {
+    const from = drive.fixed ? 0 : frame, wanted = `${from} ${choice}`;
+    if (this.shown !== wanted) {
+      this.shown = wanted;
+      this.built = this.voxels.build(this.labels, from * cells, visible, on.seen && this.observed);
     }
-    shine();
-    let faces = this.fill();
-    while (faces > this.capacity) { while (this.capacity < faces) this.capacity *= 2; this.allocate(); faces = this.fill(); }
-    const geometry = this.mesh.geometry;
-    geometry.instanceCount = faces;
-    for (const name of ['cell', 'tint', 'light']) geometry.attributes[name].needsUpdate = true;
-    this.placed.matrix.copy(poses[frame]);
-    this.placed.matrixWorldNeedsUpdate = true;
-    return { counts, faces };
-  }
-
-  fill() {
-    const { cell, tint, light } = this.mesh.geometry.attributes;
-    const a = cell.array, b = tint.array, c = light.array, capacity = this.capacity;
-    let faces = 0;
-    for (let x = 0; x < nx; x++) for (let y = 0; y < ny; y++) for (let z = 0; z < nz; z++) {
-      const at = (x + 1) * px + (y + 1) * py + z + 1, k = padded[at];
-      if (!k) continue;
-      let colour = null;
-      for (let f = 0; f < 5; f++) {
-        const [normal, sign, u, v] = FACES[f], front = at + sign * STEP[normal];
-        if (padded[front]) continue;
-        if (faces < capacity) {
-          colour ??= cellColour(k, x, y, z);
-          const o = 4 * faces;
-          a[o] = x; a[o + 1] = y; a[o + 2] = z; a[o + 3] = f;
-          b[o] = colour[0]; b[o + 1] = colour[1]; b[o + 2] = colour[2]; b[o + 3] = 255;
-          for (let corner = 0; corner < 4; corner++)
-            c[o + corner] = 255 * cornerLight(front, (corner & 1 ? 1 : -1) * STEP[u], (corner & 2 ? 1 : -1) * STEP[v]);
-        }
-        faces++;
-      }
+    this.voxels.visible = on.voxels;
+    for (const object of drive.fixed ? [this.car] : [this.car, this.placed]) {
+      object.matrix.copy(poses[frame]);
+      object.matrixWorldNeedsUpdate = true;
     }
-    return faces;
+    return this.built;
   }
 }
-
-// Ambient occlusion by the three cells around a corner, and the sun in the cells before it.
-function cornerLight(front, du, dv) {
-  const p = padded[front + du] > 0, q = padded[front + dv] > 0, r = padded[front + du + dv] > 0;
-  const lit = sun[front] + (p ? sun[front] : sun[front + du]) + (q ? sun[front] : sun[front + dv]) + (r ? sun[front] : sun[front + du + dv]);
-  return OCCLUSION[p && q ? 3 : p + q + r] * (SHADOW + (1 - SHADOW) * lit / 4);
-}
-
-// Share of the sun that reaches each padded cell, followed upwards layer by layer.
-function shine() {
-  const [sx, sy] = SUN_SLOPE, fx = Math.floor(sx), fy = Math.floor(sy), wx = sx - fx, wy = sy - fy;
-  sun.fill(1);
-  const open = at => padded[at] ? 0 : sun[at];
-  for (let z = nz - 1; z >= 0; z--) for (let x = 0; x < nx + 2; x++) for (let y = 0; y < ny + 2; y++) {
-    const x0 = Math.min(Math.max(x + fx, 0), nx + 1) * px, x1 = Math.min(Math.max(x + fx + 1, 0), nx + 1) * px;
-    const y0 = Math.min(Math.max(y + fy, 0), ny + 1) * py, y1 = Math.min(Math.max(y + fy + 1, 0), ny + 1) * py, up = z + 2;
-    sun[x * px + y * py + z + 1] = (1 - wx) * ((1 - wy) * open(x0 + y0 + up) + wy * open(x0 + y1 + up))
-      + wx * ((1 - wy) * open(x1 + y0 + up) + wy * open(x1 + y1 + up));
-  }
-}
-
-function cellColour(k, x, y, z) {
-  const c = drive.classes[k], lift = .22 * z / Math.max(nz - 1, 1);
-  let mixed = Math.imul(x, 73856093) ^ Math.imul(y, 19349663) ^ Math.imul(z, 83492791);
-  mixed = Math.imul(mixed ^ mixed >>> 13, 1540483477);
-  const hash = (mixed >>> 12) % 1024 / 1023 - .5;
-  const shade = 1 + (c.moves ? 0 : k === VEGETATION ? .16 : .035) * hash;
-  return c.colour.map(v => Math.min(255, (v + (255 - v) * lift) * shade));
-}
-
-function voxelMaterial() {
-  return new THREE.ShaderMaterial({
-    side: THREE.DoubleSide,
-    vertexShader: `
-      attribute vec4 cell; attribute vec4 tint; attribute vec4 light;
-      varying vec2 vUv; varying vec3 vTint; flat varying vec4 vLight; flat varying float vUp;
-      void main() {
-        vec3 at = cell.xyz; vec2 c = position.xy; int f = int(cell.w + .5);
-        if (f == 0) at += vec3(c, 1.);
-        else if (f == 1) at += vec3(0., c); else if (f == 3) at += vec3(1., c);
-        else if (f == 2) at += vec3(c.x, 0., c.y); else at += vec3(c.x, 1., c.y);
-        float side = f == 0 ? 1. : f == 1 ? ${FACES[1][4]} : f == 2 ? ${FACES[2][4]} : f == 3 ? ${FACES[3][4]} : ${FACES[4][4]};
-        vUv = c; vTint = tint.rgb * side; vLight = light; vUp = f == 0 ? 1. : 0.;
-        gl_Position = projectionMatrix * modelViewMatrix * vec4(at, 1.);
-      }`,
-    fragmentShader: `
-      varying vec2 vUv; varying vec3 vTint; flat varying vec4 vLight; flat varying float vUp;
-      void main() {
-        float l = mix(mix(vLight.x, vLight.y, vUv.x), mix(vLight.z, vLight.w, vUv.x), vUv.y);
-        vec2 e = min(vUv, 1. - vUv), w = fwidth(vUv);
-        float rim = 1. - smoothstep(.05, .05 + max(max(w.x, w.y), .01), min(e.x, e.y));
-        rim *= clamp(.5 / max(w.x, w.y) - 1., 0., 1.);
-        gl_FragColor = vec4(vTint * l * (1. - rim * mix(.09, .035, vUp)), 1.);
-      }`,
-  });
-}
-
-function litBox(size, centre, colour) {
-  const geometry = new THREE.BoxGeometry(...size).translate(...centre).toNonIndexed(), base = new THREE.Color(colour);
-  const light = [.8, .72, .68, .84, 1, .5].flatMap(l => Array(6).fill(l));
-  geometry.setAttribute('color', new THREE.Float32BufferAttribute(light.flatMap(l => [base.r * l, base.g * l, base.b * l]), 3));
-  return new THREE.Mesh(geometry, new THREE.MeshBasicMaterial({ vertexColors: true }));
-}
-
-function plate() {
-  const size = drive.grid.shape.map((n, i) => n * drive.grid.voxel_size_m[i]), lower = drive.grid.lower_m;
-  return litBox([size[0], size[1], .3], [lower[0] + size[0] / 2, lower[1] + size[1] / 2, lower[2] - .16], 0xe8e7e3);
-}
-
-function ego() {
-  const group = new THREE.Group(), ground = -drive.ego_height_m;
-  group.add(litBox([4.6, 1.9, .75], [.4, 0, ground + .6], 0xf7931e), litBox([2.3, 1.7, .55], [.1, 0, ground + 1.25], 0x4a3a28));
-  return group;
-}
-
-const poses = drive.poses_world_from_ego.map(m => new THREE.Matrix4().set(...m));
-const origin = new THREE.Vector3().setFromMatrixPosition(poses[0]);
-for (const pose of poses) for (const [i, v] of [[12, origin.x], [13, origin.y], [14, origin.z]]) pose.elements[i] -= v;
-
-function ribbon(frame) {
-  const points = [], z = drive.grid.lower_m[2] + drive.grid.voxel_size_m[2] + .04, half = .3, at = new THREE.Vector3();
-  const end = Math.min(frame + drive.frames_per_chunk, poses.length - 1);
-  for (let i = frame; i < end; i++) {
-    const corner = (pose, side) => at.set(0, side, z).applyMatrix4(pose).toArray();
-    const a = corner(poses[i], -half), b = corner(poses[i], half), c = corner(poses[i + 1], half), d = corner(poses[i + 1], -half);
-    points.push(...a, ...b, ...c, ...a, ...c, ...d);
-  }
-  return points;
-}
-
-function nameTag(text) {
-  const canvas = document.createElement('canvas'), pen = canvas.getContext('2d');
-  canvas.width = 128; canvas.height = 48;
-  pen.fillStyle = 'rgba(20,26,34,.82)'; pen.beginPath(); pen.roundRect(8, 4, 112, 40, 14); pen.fill();
-  pen.fillStyle = '#fff'; pen.font = '600 26px system-ui, sans-serif'; pen.textAlign = 'center'; pen.fillText(text, 64, 33);
-  const sprite = new THREE.Sprite(new THREE.SpriteMaterial({ map: new THREE.CanvasTexture(canvas), depthTest: false }));
-  sprite.scale.set(2.2, .83, 1);
-  return sprite;
-}
-
-const edges = new THREE.EdgesGeometry(new THREE.BoxGeometry(1, 1, 1));
-const boxMaterial = new THREE.LineBasicMaterial({ color: 0x141a22 });
-const trackObjects = drive.tracks.map(track => {
-  const group = new THREE.Group(), box = new THREE.LineSegments(edges, boxMaterial), tag = nameTag(`${track.id}`);
-  box.scale.set(...track.size_m);
-  tag.position.set(0, 0, track.size_m[2] / 2 + .8);
-  group.add(box, tag);
-  group.matrixAutoUpdate = false;
-  const at = new Map(track.frames.map((frame, i) => {
-    const pose = new THREE.Matrix4().set(...track.poses_world_from_actor[i]);
-    for (const [e, v] of [[12, origin.x], [13, origin.y], [14, origin.z]]) pose.elements[e] -= v;
-    return [frame, pose];
-  }));
-  return { group, at };
-});
 
 let renderer;
 try {
-  renderer = new THREE.WebGLRenderer({ canvas: element('view'), antialias: true, alpha: true, preserveDrawingBuffer: true });
+  renderer = new THREE.WebGLRenderer({ canvas: element('view'), antialias: true });
 } catch (error) {
   element('failure').hidden = false;
-  element('failure').textContent = 'This page needs WebGL, which this browser does not offer.';
-  document.documentElement.dataset.state = 'failed';
+  element('failure').textContent = 'This page needs WebGL 2, which this browser does not offer.';
+  root.dataset.state = 'failed';
   throw error;
 }
-renderer.setPixelRatio(Math.min(devicePixelRatio, 2));
 renderer.outputColorSpace = THREE.LinearSRGBColorSpace;
-THREE.ColorManagement.enabled = false;
 renderer.autoClear = false;
+renderer.setClearColor(0xe6ebf0);
 
-const camera = new THREE.PerspectiveCamera(32, 1, .5, 600);
+const reach = drive.fixed ? Math.max(drive.grid.shape[0] * drive.grid.voxel_size_m[0], drive.grid.shape[1] * drive.grid.voxel_size_m[1]) : 60;
+const camera = new THREE.PerspectiveCamera(32, 1, .5, Math.max(600, 5 * reach));
 camera.up.set(0, 0, 1);
 const controls = new OrbitControls(camera, renderer.domElement);
-controls.enableDamping = false;
-controls.maxPolarAngle = 1.5;
-controls.minDistance = 6;
-controls.maxDistance = 260;
+Object.assign(controls, { enableDamping: false, maxPolarAngle: 1.5, minDistance: 6, maxDistance: Math.max(260, 2 * reach) });
 
-const visible = new Uint8Array(256).fill(1);
-const state = { frame: 0, playing: false, speed: 1, since: 0 };
-const views = [];
+const state = { frame: 0, playing: false, speed: 1, since: 0, stale: true };
+const views = [], shares = [];
+let tracks, points = null;
 
-function home() {
-  const pose = poses[state.frame], two = views.length > 1 && element('recorded').checked;
-  const aspect = innerWidth / (two ? 2 : 1) / innerHeight, far = 1.15 * Math.max(1, 1.45 / aspect);
-  controls.target.set(2, 0, -2).applyMatrix4(pose);
-  camera.position.set(-44 * far, -29 * far, 50 * far).applyMatrix4(pose);
+// Panes of the window, as [x, y from below, width, height]: two stand clear of the menu and of the player, beside each
+// other, or one above the other where there is more height.
+function panes() {
+  if (views.length < 2 || !on.recorded) return [[0, 0, innerWidth, innerHeight]];
+  const box = name => document.querySelector(name).getBoundingClientRect();
+  const phone = element('menu').offsetWidth > 0, bottom = innerHeight - box('footer').top;
+  const w = phone ? innerWidth : box('aside').left, h = box('footer').top - (phone ? box('header').bottom : 0);
+  return w > h ? [[0, bottom, w / 2, h], [w / 2, bottom, w / 2, h]] : [[0, bottom + h / 2, w, h / 2], [0, bottom, w, h / 2]];
+}
+
+function look(x, y, z) {
+  const [[, , w, h]] = panes(), far = 1.15 * Math.max(1, 1.6 * h / w);
+  controls.target.set(2, 0, -2).applyMatrix4(poses[state.frame]);
+  camera.position.set(x * far, y * far, z * far).applyMatrix4(poses[state.frame]);
   controls.update();
+  state.stale = true;
+}
+const home = () => look(-44, -29, 50), above = () => look(.5, 0, 76);
+
+function ribbons(frame, first) {
+  const end = drive.fixed ? poses.length : Math.min(frame + drive.frames_per_chunk, poses.length - 1) + 1;
+  const way = path.slice(drive.fixed ? 0 : frame, end);
+  const strips = on.way ? [{ points: way, half: .3, lift, colour: WAY, fade: way.map(() => .75) }] : [];
+  if (first && on.lanes) strips.unshift(...lanes.map(line => ({ points: line, half: .08, lift, colour: LANE, fade: line.map(() => .95) })));
+  if (first && on.trails) strips.push(...tracks.trails(frame, TRAIL_S * drive.rate_hz, lift));
+  return strips;
 }
 
 function show(frame) {
   const before = poses[state.frame], after = poses[frame];
-  if (element('follow').checked && before !== after) {
+  if (on.follow && before !== after) {
     const move = after.clone().multiply(before.clone().invert());
     camera.position.applyMatrix4(move);
     controls.target.applyMatrix4(move);
     camera.lookAt(controls.target);
   }
   state.frame = frame;
-  const built = views.map(view => view.show(frame, visible));
-  const points = ribbon(frame);
-  for (const view of views) {
-    view.way.geometry.dispose();
-    view.way.geometry = new THREE.BufferGeometry().setAttribute('position', new THREE.Float32BufferAttribute(points, 3));
-    view.way.visible = element('way').checked && points.length > 0;
+  const built = views.map((view, i) => i && !on.recorded ? null : view.show(frame)).filter(Boolean);
+  views.forEach((view, i) => view.ground.draw(ribbons(frame, i === 0)));
+  tracks.place(frame, on.boxes);
+  if (points) {
+    points.visible = on.points;
+    points.material.uniforms.pale.value = on.voxels ? .4 : 0;
+    if (on.points) root.dataset.points = points.build(frame);
+    points.matrix.compose(new THREE.Vector3(), new THREE.Quaternion(), points.scale).premultiply(poses[frame]);
+    points.matrixWorldNeedsUpdate = true;
   }
-  for (const { group, at } of trackObjects) {
-    group.visible = element('boxes').checked && at.has(frame);
-    if (group.visible) { group.matrix.copy(at.get(frame)); group.matrixWorldNeedsUpdate = true; }
-  }
-  const occupied = cells - built[0].counts[0];
-  document.querySelectorAll('#classes span').forEach(span => {
-    const share = 100 * built[0].counts[span.dataset.label] / Math.max(occupied, 1);
+  const occupied = Math.max(cells - built[0].counts[0], 1);
+  for (const [k, span] of shares) {
+    const share = 100 * built[0].counts[k] / occupied;
     span.textContent = share ? `${share.toFixed(share < 10 ? 1 : 0)} %` : '';
-  });
+  }
   element('scrub').value = frame;
-  const seconds = (drive.times_us[frame] - drive.times_us[0]) * 1e-6;
-  element('clock').textContent = `${seconds.toFixed(1)} s · frame ${frame + 1}/${poses.length} · ${drive.captions[frame]}`;
-  Object.assign(document.documentElement.dataset, { frame, faces: built.map(b => b.faces).join(' ') });
-  draw();
+  const seconds = (drive.times_us[frame] - drive.times_us[0]) * 1e-6, caption = drive.captions[frame];
+  element('clock').textContent = `${seconds.toFixed(1)} s · frame ${frame + 1}/${frames}${caption && ` · ${caption}`}`;
+  Object.assign(root.dataset, { frame, faces: built.map(b => b.faces).join(' '), boxes: tracks.shown.filter(t => t.group.visible).length });
+  state.stale = true;
 }
 
 function draw() {
-  const shown = element('recorded').checked ? views : views.slice(0, 1), width = innerWidth / shown.length;
-  renderer.setSize(innerWidth, innerHeight, false);
+  state.stale = false;
   renderer.setScissorTest(false);
+  renderer.setViewport(0, 0, innerWidth, innerHeight);
   renderer.clear();
   renderer.setScissorTest(true);
-  camera.aspect = width / innerHeight;
-  camera.updateProjectionMatrix();
-  shown.forEach((view, i) => {
-    renderer.setViewport(i * width, 0, width, innerHeight);
-    renderer.setScissor(i * width, 0, width, innerHeight);
-    renderer.render(view.scene, camera);
-  });
-  [['left-name', 0], ['right-name', 1]].forEach(([id, i]) => {
-    element(id).hidden = views.length < 2 || i >= shown.length;
-    element(id).textContent = views[i]?.name ?? '';
-    element(id).style.left = `${(i + .5) * width}px`;
+  panes().forEach(([x, y, w, h], i) => {
+    camera.aspect = w / h;
+    camera.updateProjectionMatrix();
+    const pixel = 2 * Math.tan(camera.fov * Math.PI / 360) / h;
+    tracks.scaleTags(18 * pixel);
+    if (points) points.material.uniforms.pixels.value = renderer.getPixelRatio() / pixel;
+    renderer.setViewport(x, y, w, h);
+    renderer.setScissor(x, y, w, h);
+    renderer.render(views[i].scene, camera);
   });
 }
 
-function play(on) {
-  state.playing = on;
+function resize() {
+  renderer.setPixelRatio(Math.min(devicePixelRatio, 2));
+  renderer.setSize(innerWidth, innerHeight, false);
+  const shown = panes(), bottom = innerHeight - document.querySelector('footer').getBoundingClientRect().top;
+  ['left-name', 'right-name'].forEach((id, i) => {
+    element(id).hidden = views.length < 2 || i >= shown.length;
+    if (element(id).hidden) return;
+    const [x, y, w] = shown[i];
+    element(id).textContent = names[i];
+    Object.assign(element(id).style, { left: `${x + w / 2}px`, bottom: `${Math.max(y, bottom) + 10}px` });
+  });
+  state.stale = true;
+}
+
+function play(go) {
+  state.playing = go;
   state.since = performance.now();
-  element('play').textContent = on ? '❚❚' : '▶';
+  element('play').textContent = go ? '❚❚' : '▶';
+  element('play').setAttribute('aria-label', go ? 'pause' : 'play');
+}
+
+function step(by) {
+  play(false);
+  show((state.frame + by + frames) % frames);
 }
 
 function tick(now) {
-  const step = 1000 / drive.rate_hz / state.speed;
-  if (state.playing && now - state.since >= step) {
-    const steps = Math.min(Math.floor((now - state.since) / step), poses.length);
-    state.since += steps * step;
-    show((state.frame + steps) % poses.length);
+  const each = 1000 / drive.rate_hz / state.speed;
+  if (state.playing && now - state.since >= each) {
+    // Where drawing takes longer than a frame lasts, some are left out; where it takes much longer, time slows down.
+    const due = Math.floor((now - state.since) / each), steps = Math.min(due, 3);
+    state.since = steps < due ? now : state.since + steps * each;
+    show((state.frame + steps) % frames);
   }
+  if (state.stale) draw();
   requestAnimationFrame(tick);
 }
 
+function set(name, value) {
+  on[name] = value;
+  element(name).checked = value;
+  if (name === 'seen') choice++;
+  if (name === 'recorded') { resize(); home(); }
+  show(state.frame);
+}
+
+function made(tag, properties, ...children) {
+  const it = Object.assign(document.createElement(tag), properties);
+  it.append(...children);
+  return it;
+}
+
 function furnish() {
-  document.title = drive.title;
-  element('title').textContent = drive.title;
-  for (const [term, fact] of drive.facts) {
-    element('facts').append(Object.assign(document.createElement('dt'), { textContent: term }),
-      Object.assign(document.createElement('dd'), { textContent: fact }));
-  }
+  document.title = element('title').textContent = drive.title;
+  for (const into of ['facts', 'more-facts']) for (const [term, fact] of drive.facts)
+    element(into).append(made('dt', { textContent: term }), made('dd', { textContent: fact }));
   element('attribution').textContent = drive.attribution;
   drive.classes.forEach((c, k) => {
     if (k === 0 || !drive.labels_present.includes(k)) return;
-    const row = document.createElement('li'), label = document.createElement('label'), box = document.createElement('input');
-    const swatch = document.createElement('i'), share = document.createElement('span');
-    Object.assign(box, { type: 'checkbox', checked: true });
-    box.addEventListener('change', () => { visible[k] = box.checked; show(state.frame); });
+    const box = made('input', { type: 'checkbox', checked: !!visible[k] }), swatch = made('i', {}), share = made('span', {});
+    box.addEventListener('change', () => { visible[k] = +box.checked; choice++; show(state.frame); });
     swatch.style.background = `rgb(${c.colour})`;
-    share.dataset.label = k;
-    label.append(box, swatch, c.name.replaceAll('_', ' '), share);
-    row.append(label);
-    element('classes').append(row);
+    shares.push([k, share]);
+    element('classes').append(made('li', {}, made('label', {}, box, swatch, c.name.replaceAll('_', ' '), share)));
   });
-  element('scrub').max = poses.length - 1;
-  for (let frame = drive.frames_per_chunk; frame < poses.length; frame += drive.frames_per_chunk) {
-    const mark = document.createElement('span');
+  for (const [name, key, words] of SWITCHES) {
+    const box = made('input', { type: 'checkbox', id: name, checked: on[name] });
+    box.addEventListener('change', () => set(name, box.checked));
+    element('switches').append(made('label', {}, box, words, made('kbd', { textContent: key.toUpperCase() })));
+    element('keys').append(made('dt', {}, made('kbd', { textContent: key.toUpperCase() })), made('dd', { textContent: words }));
+  }
+  element('scrub').max = frames - 1;
+  for (let frame = drive.frames_per_chunk; frame < frames; frame += drive.frames_per_chunk) {
+    const mark = made('span', {});
     // A range's thumb is about 16 px wide, so its track is shorter than its box.
-    mark.style.left = `calc(8px + (100% - 16px) * ${frame / (poses.length - 1)})`;
+    mark.style.left = `calc(8px + (100% - 16px) * ${frame / (frames - 1)})`;
     element('borders').append(mark);
   }
-  element('recorded-row').hidden = views.length < 2;
-  element('seen-row').hidden = !views.some(view => view.observed);
-  element('boxes-row').hidden = !drive.tracks.length;
+}
+
+function listen() {
+  const help = element('help'), ask = () => help.open ? help.close() : help.showModal();
+  const menu = () => element('menu').setAttribute('aria-expanded', document.body.classList.toggle('menu'));
+  const turn = by => { const speeds = element('speed'); speeds.selectedIndex = Math.min(Math.max(speeds.selectedIndex + by, 0), speeds.length - 1); state.speed = +speeds.value; };
+  const keys = {
+    ' ': () => play(!state.playing), arrowright: () => step(1), arrowleft: () => step(-1), home: () => step(-state.frame),
+    end: () => step(frames - 1 - state.frame), '+': () => turn(1), '-': () => turn(-1), h: home, u: above, m: menu, '?': ask,
+    ...Object.fromEntries(SWITCHES.map(([name, key]) => [key, () => set(name, !on[name])])),
+    ...Object.fromEntries([...document.querySelectorAll('#classes input')].slice(0, 9).map((box, i) => [`${i + 1}`, () => box.click()])),
+  };
   element('play').addEventListener('click', () => play(!state.playing));
   element('scrub').addEventListener('input', event => { play(false); show(+event.target.value); });
-  element('speed').addEventListener('change', event => { state.speed = +event.target.value; });
-  element('home').addEventListener('click', () => { home(); draw(); });
-  for (const id of ['follow', 'way', 'boxes', 'seen']) element(id).addEventListener('change', () => show(state.frame));
-  element('recorded').addEventListener('change', () => { home(); draw(); });
-  controls.addEventListener('change', draw);
-  addEventListener('resize', draw);
+  element('speed').addEventListener('change', () => turn(0));
+  element('home').addEventListener('click', home);
+  element('above').addEventListener('click', above);
+  element('menu').addEventListener('click', menu);
+  element('ask').addEventListener('click', ask);
+  help.addEventListener('click', () => help.close());
+  controls.addEventListener('change', () => { state.stale = true; });
+  addEventListener('resize', resize);
   addEventListener('keydown', event => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const turn = by => { play(false); show((state.frame + by + poses.length) % poses.length); };
-    const boxes = { f: 'follow', r: 'recorded', w: 'way', b: 'boxes', v: 'seen' }, key = event.key.toLowerCase();
-    if (key === ' ') play(!state.playing);
-    else if (key === 'arrowright') turn(1);
-    else if (key === 'arrowleft') turn(-1);
-    else if (key === 'home') turn(-state.frame);
-    else if (key === 'h') { home(); draw(); }
-    else if (boxes[key]) element(boxes[key]).click();
-    else return;
+    const key = event.key.toLowerCase();
+    if (event.ctrlKey || event.metaKey || event.altKey || !keys[key] || (help.open && key !== '?')) return;
+    // Space presses the button and ticks the box that has the focus; a choice of speed takes the arrows.
+    if (key === ' ' && event.target.matches('button, input[type=checkbox], select') || event.target.matches('select') && key.startsWith('arrow')) return;
+    keys[key]();
     event.preventDefault();
   });
 }
 
-for (const sequence of drive.sequences) {
-  views.push(new VoxelView(sequence.name, await unpacked(sequence.labels), sequence.observed && await unpacked(sequence.observed)));
+const opened = await Promise.all(drive.sequences.map(s => Promise.all([unpacked(s.labels), s.observed && unpacked(s.observed)])));
+opened.forEach(([labels, observed], i) => views.push(new View(names[i], labels, observed)));
+tracks = new Tracks(drive.tracks, moved, drive.fixed ? .6 : .15);
+views[0].scene.add(tracks);
+if (drive.points) {
+  points = new Points(drive.points, await unpacked(drive.points.packed), drive.classes, visible);
+  points.matrixAutoUpdate = false;
+  views[0].scene.add(points);
 }
-views[0].boxes.add(...trackObjects.map(t => t.group));
 furnish();
-const asked = new URLSearchParams(location.hash.slice(1));
-state.frame = Math.min(Math.max(+(asked.get('frame') ?? 0), 0), poses.length - 1);
-home();
+listen();
+state.frame = Math.min(Math.max(+(asked.get('frame') ?? 0), 0), frames - 1);
+if (asked.has('speed')) element('speed').value = asked.get('speed');
+state.speed = +element('speed').value || 1;
 show(state.frame);
+resize();
+(asked.get('camera') === 'above' ? above : home)();
+draw();
 play(asked.get('play') !== '0');
-document.documentElement.dataset.state = 'ready';
+root.dataset.state = 'ready';
 requestAnimationFrame(tick);

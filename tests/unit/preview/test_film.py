@@ -1,3 +1,6 @@
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +11,15 @@ from PIL import Image
 
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.preview.film import film_frames, render_frame, shown_labels, write_animation, write_png
+from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
+from dyncity_sim.preview.film import (
+    film_frames,
+    render_frame,
+    shown_labels,
+    write_animation,
+    write_png,
+    write_video,
+)
 
 Build = Callable[..., Any]
 
@@ -71,6 +81,43 @@ def test_an_animation_reads_back_with_its_frames_and_times(
         assert film.info["duration"] == 100
         shown = np.asarray(film.convert("RGB")).astype(int)
     assert np.abs(shown - pictures[2]).mean() < 6
+
+
+def test_a_video_reads_back_with_its_frames_and_times(street: OccupancySequence, tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    pictures = [picture[:91, :161] for picture in film_frames(street, width=170)]
+    files = [tmp_path / f"{n}.mp4" for n in "ab"]
+    for file in files:
+        write_video(iter(pictures), file, rate_hz=10)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(files[0]), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    read = subprocess.run(command, capture_output=True, check=True)
+    assert re.search(rb"Video: h264 .*yuv420p.* 160x90,.* 10 fps", read.stderr)
+    frames = np.frombuffer(read.stdout, np.uint8).reshape(-1, 90, 160, 3).astype(int)
+    assert len(frames) == 4
+    for shown, picture in zip(frames, pictures, strict=True):
+        assert np.abs(shown - picture[:90, :160]).mean() < 6
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_what_the_encoder_cannot_write_is_an_error_with_its_words(street: OccupancySequence, tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    with pytest.raises(StorageError, match=r"a\.mp4 could not be written: .*[Rr]ate"):
+        write_video(film_frames(street, width=170), tmp_path / "a.mp4", rate_hz=-1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_video_without_pictures_or_packages_is_refused_and_leaves_nothing(
+    street: OccupancySequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidInputError, match="pictures"):
+        write_video([], tmp_path / "a.mp4", 10)
+    with pytest.raises(InvalidInputError, match="video"):
+        write_video([np.zeros((4, 4, 3), np.uint8)], tmp_path / "a.avi", 10)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(MissingExtraError, match=r"dyncity-sim\[video\]"):
+        write_video([np.zeros((4, 4, 3), np.uint8)], tmp_path / "a.mp4", 10)
+    assert not list(tmp_path.iterdir())
 
 
 def test_small_bright_things_keep_their_colour_in_a_gif(street: OccupancySequence, tmp_path: Path) -> None:

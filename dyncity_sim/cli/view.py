@@ -1,0 +1,280 @@
+"""``dyncity view``: a drive, a recording or a scene to look at: a page, pictures, films, a recording of Rerun."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dyncity_sim.cli.cosim import positive
+from dyncity_sim.cli.plugins import Subparsers
+from dyncity_sim.cli.signals import terminated_like_interrupted
+from dyncity_sim.dataset.drives import LoadedDrive, open_drive
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.scene import Scene, Track
+from dyncity_sim.domain.sensors import SensorRig
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
+from dyncity_sim.groundtruth.lidar import HDL64
+from dyncity_sim.preview.film import film_frames, render_beside, write_animation, write_png, write_video
+from dyncity_sim.preview.pack import PointCloud
+from dyncity_sim.preview.page import PageText, build_page, build_scene_page, write_page
+from dyncity_sim.preview.rerun_log import write_drive_rerun, write_scene_rerun
+from dyncity_sim.preview.scene_frames import scene_frames
+from dyncity_sim.scene.actors import find_tracks
+from dyncity_sim.scene.read import read_scene
+
+SUFFIXES = {"out": ".html", "png": ".png", "gif": ".gif", "webp": ".webp", "mp4": ".mp4", "rerun": ".rrd"}
+"""Suffix of the file that each option writes."""
+
+SWEEP = SensorRig("page", (replace(HDL64, azimuth_steps=HDL64.azimuth_steps // 2),))
+"""The LiDAR whose points are shown: HDL-64E's beams, at every other of its firings."""
+
+SCENE_RATE_HZ = 10.0
+
+EPILOG = """\
+examples:
+  dyncity view out/demo                                   out/demo as demo.html
+  dyncity view out/demo --lidar --out out/demo/look.html  with LiDAR points
+  dyncity view out/demo/scene                             static map, tracks, lanes and the ego's way
+  dyncity view data/town --sequence 3 --start 20 --frames 64
+  dyncity view out/demo --png demo.png --frame 30 --mp4 demo.mp4 --gif demo.gif
+  dyncity view out/demo --lidar --rerun demo.rrd          for the viewer of Rerun
+
+PATH is what dyncity demo, cosim or generate wrote, its occupancy/ or scene/ folder, or a data set that dyncity
+inspect reads. The page needs no network; press ? in it for its keys. Without options it takes the name of PATH,
+in the current folder; a page is written beside other outputs when --out names it.
+"""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What is looked at.
+
+    Attributes:
+        name: title, fit for a file name.
+        facts: (term, value) pairs under the title.
+        drive: None for a scene.
+        tracks: actors of the drive or scene.
+        scene: None for a drive.
+        attribution: credit that the map asks for.
+    """
+
+    name: str
+    facts: tuple[tuple[str, str], ...]
+    drive: LoadedDrive | None
+    tracks: tuple[Track, ...]
+    scene: Scene | None
+    attribution: str
+
+
+def register(subparsers: Subparsers, words: Sequence[str]) -> None:
+    """Add the command, whose options are the same whatever ``words``, the command line, says."""
+    parser = subparsers.add_parser(
+        "view",
+        help="look at a drive or a scene: page, pictures, film, Rerun",
+        description="Write a page that plays a drive or a scene in any browser, or pictures, films, a Rerun recording.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="folder of a drive, a scene or a data set")
+    outputs = parser.add_argument_group("what is written (several may be asked for)")
+    outputs.add_argument(
+        "--out", type=Path, metavar="FILE.html", help="the page (default: PATH's name, if nothing else)"
+    )
+    outputs.add_argument("--png", type=Path, metavar="FILE", help="a picture of one frame")
+    outputs.add_argument("--gif", type=Path, metavar="FILE", help="all frames, animated")
+    outputs.add_argument("--webp", type=Path, metavar="FILE", help="all frames, animated, smaller and finer")
+    outputs.add_argument("--mp4", type=Path, metavar="FILE", help="all frames as a film (extra: video)")
+    outputs.add_argument("--rerun", type=Path, metavar="FILE.rrd", help="a recording for Rerun (extra: rerun)")
+    outputs.add_argument("--force", action="store_true", help="replace files that exist")
+    choice = parser.add_argument_group("what is shown")
+    choice.add_argument("--sequence", type=int, default=0, metavar="N", help="sequence of a data set (default: 0)")
+    choice.add_argument("--start", type=int, default=0, metavar="N", help="first frame (default: 0)")
+    choice.add_argument("--frames", type=positive, metavar="N", help="how many (default: all)")
+    choice.add_argument("--lidar", action="store_true", help="LiDAR points on the page and in Rerun (extra: scene)")
+    choice.add_argument(
+        "--frame", type=int, metavar="N", help="frame of --png, among those shown (default: the middle)"
+    )
+    choice.add_argument("--width", type=positive, default=1280, metavar="PX", help="of pictures, about (default: 1280)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open, compute what is asked for, write, and say what was written."""
+    files = _files(args)
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with terminated_like_interrupted(), Progress(*columns, console=console, transient=True) as progress:
+        tell = _Tell(progress)
+        shown = _open(args, tell)
+        clouds = _clouds(shown, tell) if args.lidar and {"out", "rerun"} & set(files) else ()
+        if "out" in files:
+            write_page(tell.once("page", lambda: _page(shown, clouds)), files["out"])
+        if "rerun" in files:
+            for _ in tell.each("Rerun", _length(shown), _rerun(shown, clouds, files["rerun"])):
+                pass
+        if set(files) - {"out", "rerun"}:
+            _pictures(shown, files, args, tell)
+    for file in files.values():
+        Console().print(f"{file}  {file.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
+    return 0
+
+
+class _Tell:
+    """Shows how far each step of the work is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def each(self, step: str, total: int, items: Iterable[T]) -> Iterator[T]:
+        """The items, counted as they pass by."""
+        task = self._progress.add_task(step, total=total)
+        for item in items:
+            yield item
+            self._progress.advance(task)
+
+    def once(self, step: str, work: Callable[[], T]) -> T:
+        """The result of a step whose length is not known."""
+        task = self._progress.add_task(step, total=None)
+        result = work()
+        self._progress.update(task, total=1, completed=1)
+        return result
+
+
+def _files(args: argparse.Namespace) -> dict[str, Path]:
+    """File of each output that is asked for, checked before any work is done."""
+    files: dict[str, Path] = {option: getattr(args, option) for option in SUFFIXES if getattr(args, option) is not None}
+    if not files:
+        files["out"] = Path(f"{args.path.resolve().name}.html")
+    for option, file in files.items():
+        if file.suffix.lower() != SUFFIXES[option]:
+            raise InvalidInputError(f"--{option}", str(file), f"a name ending in {SUFFIXES[option]}")
+        if file.is_dir() or (file.exists() and not args.force):
+            mend = "Name another file, or replace it with --force."
+            raise InvalidInputError(f"--{option}", f"{file}, which exists", "a name that is free", mend)
+    if args.frame is not None and "png" not in files:
+        raise InvalidInputError("--frame", args.frame, "--png FILE with it, the picture to draw")
+    if args.lidar and not {"out", "rerun"} & set(files):
+        raise InvalidInputError("--lidar", "neither page nor --rerun", "one of them: pictures show voxels alone")
+    return files
+
+
+def _open(args: argparse.Namespace, tell: _Tell) -> Shown:
+    path: Path = args.path
+    if (path / "scene.json").is_file():
+        if (args.sequence, args.start, args.frames, args.lidar) != (0, 0, None, False):
+            raise InvalidInputError(
+                str(path), "a scene", "none of --sequence, --start, --frames, --lidar with it", "They are for drives."
+            )
+        scene = tell.once("opening", lambda: read_scene(path))
+        about = (("frames", f"{len(scene.times_us)}"), ("actors", f"{len(scene.tracks)}"))
+        return Shown(_scene_name(path), about, None, scene.tracks, scene, _credit(path / "provenance.json"))
+    drive = tell.once("opening", lambda: open_drive(path, args.sequence, args.start, args.frames))
+    tracks = drive.tracks
+    if tracks is None and (path / "scene" / "scene.json").is_file():
+        tracks = read_scene(path / "scene").tracks
+    if tracks is None:
+        tracks = tell.once("tracks", lambda: find_tracks(drive.occupancy))
+    model = drive.provenance.model_id
+    first, last = args.start, args.start + len(drive.occupancy) - 1
+    facts = (
+        ("model", model) if model else ("data set", path.resolve().name),
+        ("frames", f"{first} to {last}, {drive.rate_hz:g} Hz"),
+        ("actors", f"{len(tracks)}"),
+    )
+    return Shown(drive.name, facts, drive, tracks, None, drive.provenance.attribution)
+
+
+def _credit(file: Path) -> str:
+    """The attribution that a scene's provenance carries."""
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["attribution"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(str(file), f"{type(error).__name__}: {error}", "a scene's provenance") from error
+
+
+def _scene_name(folder: Path) -> str:
+    """``out/demo/scene`` is the scene of ``demo``."""
+    whole = folder.resolve()
+    return f"{whole.parent.name} scene" if whole.name == "scene" else whole.name
+
+
+def _length(shown: Shown) -> int:
+    return len(shown.drive.occupancy) if shown.drive else len(_scene_of(shown).times_us)
+
+
+def _scene_of(shown: Shown) -> Scene:
+    assert shown.scene is not None
+    return shown.scene
+
+
+def _clouds(shown: Shown, tell: _Tell) -> tuple[PointCloud, ...]:
+    drive = shown.drive
+    assert drive is not None
+    labelled = labelled_drive(drive.occupancy, shown.tracks, drive.provenance, SWEEP)
+    frames = tell.each("LiDAR", len(drive.occupancy), labelled_frames(drive.occupancy, labelled))
+    return tuple(PointCloud(frame.sweeps[0].points_ego_m, frame.sweeps[0].labels) for frame in frames)
+
+
+def _page(shown: Shown, clouds: tuple[PointCloud, ...]) -> str:
+    drive = shown.drive
+    if drive is None:
+        return build_scene_page(_scene_of(shown), PageText(shown.name, shown.facts, shown.attribution), SCENE_RATE_HZ)
+    text = PageText(shown.name, shown.facts, shown.attribution, drive.captions)
+    return build_page(
+        drive.occupancy,
+        text,
+        drive.recorded,
+        frames_per_chunk=drive.frames_per_chunk,
+        rate_hz=drive.rate_hz,
+        tracks=shown.tracks,
+        clouds=clouds,
+    )
+
+
+def _rerun(shown: Shown, clouds: tuple[PointCloud, ...], file: Path) -> Iterator[int]:
+    if shown.drive is None:
+        return write_scene_rerun(file, shown.name, _scene_of(shown))
+    return write_drive_rerun(file, shown.name, shown.drive.occupancy, shown.drive.recorded, shown.tracks, clouds)
+
+
+def _pictures(shown: Shown, files: dict[str, Path], args: argparse.Namespace, tell: _Tell) -> None:
+    occupancy, recorded, captions, rate_hz = _filmed(shown, tell)
+    length = len(occupancy)
+    if "png" in files:
+        frame = length // 2 if args.frame is None else args.frame
+        if not 0 <= frame < length:
+            raise InvalidInputError("--frame", frame, f"0 to {length - 1}")
+        caption = captions[frame] if captions else ""
+        write_png(render_beside(occupancy, recorded, frame, args.width, caption, shown.attribution), files["png"])
+    animations = [files[option] for option in ("gif", "webp") if option in files]
+    if not animations and "mp4" not in files:
+        return
+    film = film_frames(occupancy, recorded, args.width, captions, shown.attribution)
+    pictures: Iterable[np.ndarray] = tell.each("film", length, film)
+    if animations:
+        kept = list(pictures)
+        for file in animations:
+            tell.once(file.suffix[1:], partial(write_animation, kept, file, rate_hz))
+        pictures = kept
+    if "mp4" in files:
+        write_video(pictures, files["mp4"], rate_hz)
+
+
+def _filmed(shown: Shown, tell: _Tell) -> tuple[OccupancySequence, OccupancySequence | None, Sequence[str], float]:
+    """Frames, those of the simulator with all its cells, captions and rate."""
+    drive = shown.drive
+    if drive is None:
+        return tell.once("frames", lambda: scene_frames(_scene_of(shown))), None, (), SCENE_RATE_HZ
+    recorded = None if drive.recorded is None else replace(drive.recorded, observed=None)
+    return drive.occupancy, recorded, drive.captions, drive.rate_hz

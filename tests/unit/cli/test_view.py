@@ -1,0 +1,145 @@
+"""Claims about ``dyncity view``."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from dyncity_sim.cli.main import main
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.scene import Provenance
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.scene.build import build_scene
+from dyncity_sim.scene.package import write_scene
+
+ROAD, VEHICLE = 7, 10
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory, write_recording: Callable[..., Path]) -> Path:
+    """A drive of 5 frames over a road with a box on it, and one of 2."""
+    labels = np.zeros(CARLASC_GRID.shape, np.uint8)
+    labels[:, 40:80, 0] = ROAD
+    labels[80:90, 60:65, 1:4] = VEHICLE
+    folder = tmp_path_factory.mktemp("view") / "rec"
+    return write_recording(folder, labels, np.ones(labels.shape, np.float32), 5, 30.0, lengths=(2,))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, build_street: Callable[..., Any], street_actor: Any) -> Path:
+    street = build_street(frames=4, actors=[street_actor(12.0, 2.0, speed_mps=5.0)])
+    folder = tmp_path_factory.mktemp("view") / "drive" / "scene"
+    write_scene(build_scene(street), folder, Provenance("m", (1,), "Map by someone", CARLASC.id))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _duration_ms(frame: Image.Image) -> int:
+    frame.load()
+    return int(frame.info.get("duration", 0))
+
+
+def page_data(file: Path) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="drive">(.*?)</script>', file.read_text(), re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_without_options_a_page_takes_the_name_of_the_folder(recording: Path, tmp_path: Path) -> None:
+    assert main(["view", str(recording)]) == 0
+    data = page_data(tmp_path / "rec.html")
+    assert len(data["times_us"]) == 5
+    assert data["attribution"] == "(c) map [makers]"
+    assert data["points"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["rec.html"]
+
+
+def test_a_part_of_a_sequence_is_shown_with_lidar(recording: Path, tmp_path: Path) -> None:
+    words = ["view", str(recording), "--sequence", "1", "--start", "1", "--frames", "1", "--lidar"]
+    assert main([*words, "--out", "a/b.html"]) == 0
+    data = page_data(tmp_path / "a" / "b.html")
+    assert data["facts"][1] == ["frames", "1 to 1, 10 Hz"]
+    assert [count > 1000 for count in data["points"]["counts"]] == [True]
+
+
+def test_all_formats_come_from_one_call(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    imageio_ffmpeg, rerun = pytest.importorskip("imageio_ffmpeg"), pytest.importorskip("rerun")
+    suffixes = {"png": "png", "gif": "gif", "webp": "webp", "mp4": "mp4", "rerun": "rrd"}
+    files = {option: tmp_path / f"x.{suffix}" for option, suffix in suffixes.items()}
+    options = [word for option, file in files.items() for word in (f"--{option}", str(file))]
+    assert main(["view", str(recording), *options, "--frame", "1", "--width", "300"]) == 0
+    assert sorted(tmp_path.iterdir()) == sorted(files.values())
+    said = capsys.readouterr().out
+    assert all(str(file) in said for file in files.values())
+    sizes = set()
+    for option, shown_ms in (("png", 0), ("gif", 500), ("webp", 500)):
+        with Image.open(files[option]) as opened:
+            # Frames that are alike are written once and shown for longer.
+            assert sum(_duration_ms(frame) for frame in ImageSequence.Iterator(opened)) == shown_ms
+            sizes.add(opened.size)
+    assert len(sizes) == 1
+    assert imageio_ffmpeg.count_frames_and_secs(str(files["mp4"]))[0] == 5
+    entities = {chunk.entity_path for chunk in rerun.chunk.RrdReader(files["rerun"]).stream()}
+    assert {"/world/ego/voxels", "/world/tracks", "/world/ego"} <= entities
+
+
+def test_a_scene_has_a_page_and_pictures(scene: Path, tmp_path: Path) -> None:
+    assert main(["view", str(scene), "--out", "s.html", "--png", "s.png", "--frame", "0"]) == 0
+    data = page_data(tmp_path / "s.html")
+    assert data["title"] == "drive scene"
+    assert data["fixed"]
+    assert data["attribution"] == "Map by someone"
+    assert len(data["tracks"]) == 1
+    assert len(data["lanes"]) >= 3
+    with Image.open(tmp_path / "s.png") as picture:
+        red, _, blue = np.asarray(picture.convert("RGB")).astype(int).transpose(2, 0, 1)
+    assert (blue > red + 100).sum() > 100
+
+
+def test_a_file_that_exists_is_kept_unless_forced(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.png").write_text("mine")
+    words = ["view", str(recording), "--png", "x.png", "--out", "x.html", "--width", "200"]
+    assert main(words) == 2
+    assert "--force" in capsys.readouterr().err
+    assert (tmp_path / "x.png").read_text() == "mine"
+    assert not (tmp_path / "x.html").exists()
+    assert main([*words, "--force"]) == 0
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{rec}", "--png", "x.jpg"], "--png: got x.jpg, expected a name ending in .png"),
+        (["{rec}", "--out", "x"], "--out: got x, expected a name ending in .html"),
+        (["{rec}", "--frame", "1"], "--png FILE with it"),
+        (["{rec}", "--png", "x.png", "--frame", "5"], "--frame: got 5, expected 0 to 4"),
+        (["{rec}", "--png", "x.png", "--lidar"], "--lidar: got neither page nor --rerun"),
+        (["{rec}", "--frames", "6"], "a range within [0, 5)"),
+        (["{rec}", "--sequence", "2"], "sequence: got 2, expected 0 to 1"),
+        (["{scene}", "--start", "1"], "none of --sequence, --start, --frames, --lidar"),
+        (["nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_input_ends_with_2_and_one_line_and_writes_nothing(
+    recording: Path, scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    given = [word.replace("{rec}", str(recording)).replace("{scene}", str(scene)) for word in words]
+    assert main(["view", *given]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.splitlines()[-1].startswith("dyncity: error: ")
+    assert not list(tmp_path.iterdir())

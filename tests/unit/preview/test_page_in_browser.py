@@ -1,0 +1,277 @@
+"""Claims about the page that a real browser confirms, by its pixels."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dyncity_sim.domain.frames import poses_from_planar
+from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.domain.scene import Provenance, Scene, Track
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
+from dyncity_sim.preview.pack import PointCloud
+from dyncity_sim.preview.page import PageText, build_page, build_scene_page, write_page
+from dyncity_sim.scene.build import build_scene
+
+Build = Callable[..., Any]
+TEXT = PageText("A street with a rather long name", (("model", "null"),), "Map by someone", ("chunk 1, left",) * 4)
+ROAD, SIDEWALK = (CARLASC.palette[CARLASC.index(name)].astype(int) for name in ("road", "sidewalk"))
+PHONE = (390, 844)
+
+
+@pytest.fixture(scope="module")
+def street(build_street: Build, street_actor: Any) -> OccupancySequence:
+    """A street with a car, 16 m around the ego: software draws few cells quickly."""
+    whole = build_street(frames=4, actors=[street_actor(9.0, 2.0, speed_mps=5.0)])
+    grid = Grid((80, 80, 8), (-16.0, -16.0, -2.0), whole.grid.voxel_size_m)
+    return replace(whole, labels=whole.labels[:, 24:104, 24:104], grid=grid)
+
+
+@pytest.fixture(scope="module")
+def track(street: OccupancySequence) -> Track:
+    poses = poses_from_planar(np.stack([9 + 0.5 * np.arange(4), np.full(4, 2.0), np.zeros(4)], axis=-1), 0.75)
+    return Track(7, ActorKind.CAR, (4.5, 1.8, 1.5), poses, street.times_us, np.tile([5.0, 0.0, 0.0], (4, 1)))
+
+
+@pytest.fixture(scope="module")
+def page(street: OccupancySequence, track: Track, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated beside recorded, where no vehicle is, with a box and LiDAR points."""
+    empty = street.labels.copy()
+    empty[empty == CARLASC.index("vehicle")] = 0
+    provenance = Provenance(None, (), "", CARLASC.id)
+    frames = labelled_frames(street, labelled_drive(street, (track,), provenance))
+    clouds = [PointCloud(frame.sweeps[0].points_ego_m, frame.sweeps[0].labels) for frame in frames]
+    file = tmp_path_factory.mktemp("page") / "street.html"
+    write_page(build_page(street, TEXT, replace(street, labels=empty), tracks=[track], clouds=clouds), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def scene_page(street: OccupancySequence, track: Track, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    scene: Scene = build_scene(street, tracks=(track,))
+    file = tmp_path_factory.mktemp("page") / "scene.html"
+    write_page(build_scene_page(scene, replace(TEXT, captions=())), file)
+    return file
+
+
+def picture(tab: Any) -> np.ndarray:
+    """What the window shows, ``(H, W, 3)``."""
+    with Image.open(io.BytesIO(tab.screenshot())) as opened:
+        return np.asarray(opened.convert("RGB")).astype(int)
+
+
+def near(shown: np.ndarray, colour: np.ndarray | tuple[int, int, int], reach: int = 12) -> np.ndarray:
+    """Where a picture has about a colour, ``(H, W)``."""
+    return np.asarray((abs(shown - np.asarray(colour)) < reach).all(axis=2))
+
+
+def blue(shown: np.ndarray) -> np.ndarray:
+    """Where a picture shows vehicles, ``(H, W)``."""
+    red, green, blue = shown.transpose(2, 0, 1)
+    return np.asarray((blue > red + 60) & (blue > green + 40))
+
+
+def data(tab: Any, name: str) -> str:
+    return str(tab.evaluate(f"document.documentElement.dataset.{name}"))
+
+
+def until(tab: Any, expression: str) -> None:
+    deadline = monotonic() + 20
+    while not tab.evaluate(expression):
+        assert monotonic() < deadline, expression
+        sleep(0.02)
+
+
+def exposed_faces(labels: np.ndarray) -> int:
+    """Faces of occupied cells towards free ones, without those downwards."""
+    solid = np.pad(labels > 0, 1)
+    inner = solid[1:-1, 1:-1, 1:-1]
+    sides = [solid[2:, 1:-1, 1:-1], solid[:-2, 1:-1, 1:-1], solid[1:-1, 2:, 1:-1], solid[1:-1, :-2, 1:-1]]
+    return sum(int((inner & ~beside).sum()) for beside in [*sides, solid[1:-1, 1:-1, 2:]])
+
+
+def test_the_page_opens_at_a_frame_with_every_visible_face_and_asks_nobody(
+    tab: Any, page: Path, street: OccupancySequence
+) -> None:
+    tab.open(page, "play=0&frame=2")
+    assert data(tab, "frame") == "2"
+    assert int(data(tab, "faces").split()[0]) == exposed_faces(street.labels[2])
+    assert near(picture(tab), ROAD).sum() > 5_000
+    assert not tab.complaints
+
+
+def test_what_was_generated_stands_beside_what_was_recorded(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0&frame=2&boxes=0&points=0")
+    split = picture(tab)
+    middle = tab.evaluate("document.querySelector('aside').getBoundingClientRect().left") / 2
+    left, right = split[:, : int(middle)], split[:, int(middle) : -200]
+    assert blue(left).sum() > 100
+    assert blue(right).sum() == 0
+    assert min(near(left, ROAD).sum(), near(right, ROAD).sum()) > 4_000
+    tab.press("r")
+    assert near(picture(tab)[:, int(middle) - 40 : int(middle) + 40], ROAD).sum() > 2_000
+
+
+def test_a_class_that_is_switched_off_is_gone_and_comes_back(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0&frame=2&boxes=0&points=0&recorded=0")
+    # The colour of the swatch in the list stays.
+    assert blue(picture(tab)[:, :-200]).sum() > 200
+    names = tab.evaluate(
+        "[...document.querySelectorAll('#classes label')].map(label => label.childNodes[2].textContent)"
+    )
+    number = str(names.index("vehicle") + 1)
+    tab.press(number)
+    assert blue(picture(tab)[:, :-200]).sum() == 0
+    tab.press(number)
+    assert blue(picture(tab)[:, :-200]).sum() > 200
+    road = near(picture(tab)[:, :-200], ROAD).sum()
+    tab.open(page, "play=0&frame=2&boxes=0&points=0&recorded=0&hide=road,vehicle")
+    # Walls in the shade have about the colour of roads.
+    assert near(picture(tab)[:, :-200], ROAD).sum() < road / 4
+    assert blue(picture(tab)[:, :-200]).sum() == 0
+
+
+def test_boxes_and_trails_are_drawn_at_their_frames(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0&frame=3&points=0&recorded=0&trails=0&voxels=0")
+    colour = tab.evaluate(
+        "import('things').then(things => things.trackColour(7).toArray().map(v => Math.round(255 * v)))"
+    )
+    assert data(tab, "boxes") == "1"
+    boxes = near(picture(tab), colour, 4).sum()
+    assert boxes > 40
+    tab.press("t")
+    assert near(picture(tab), colour, 40).sum() > boxes + 50
+    tab.press("t")
+    tab.press("b")
+    assert data(tab, "boxes") == "0"
+    assert near(picture(tab), colour, 4).sum() == 0
+
+
+def test_lidar_points_take_the_colours_of_their_classes(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0&frame=1&recorded=0&voxels=0&boxes=0&way=0")
+    assert int(data(tab, "points")) > 50_000
+    shown = picture(tab)[:, :-200]
+    assert near(shown, ROAD, 4).sum() > 2_000
+    assert near(shown, SIDEWALK, 4).sum() > 200
+    tab.press("p")
+    assert near(picture(tab)[:, :-200], ROAD, 4).sum() == 0
+
+
+def test_only_what_sensors_saw_is_shown_on_demand(tab: Any, street: OccupancySequence, tmp_path: Path) -> None:
+    observed = np.zeros(street.labels.shape, bool)
+    observed[:, 64:] = True
+    write_page(build_page(street, TEXT, replace(street, observed=observed)), tmp_path / "p.html")
+    tab.open(tmp_path / "p.html", "play=0")
+    before = data(tab, "faces").split()
+    tab.press("v")
+    after = data(tab, "faces").split()
+    assert before[0] == before[1] == after[0]
+    assert int(after[1]) == exposed_faces(np.where(observed[0], street.labels[0], 0))
+
+
+def test_the_keyboard_steps_plays_and_explains_itself(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0")
+    for key, frame in (("ArrowRight", "1"), ("End", "3"), ("ArrowRight", "0"), ("ArrowLeft", "3"), ("Home", "0")):
+        tab.press(key)
+        assert data(tab, "frame") == frame, key
+    for _ in range(3):
+        tab.press("+")
+    assert tab.evaluate("document.getElementById('speed').value") == "3"
+    tab.press(" ")
+    until(tab, "document.documentElement.dataset.frame !== '0'")
+    tab.press(" ")
+    tab.press("?")
+    assert tab.evaluate("document.getElementById('help').open")
+    listed = tab.evaluate("document.getElementById('keys').textContent")
+    assert all(words in listed for words in ("play, pause", "LiDAR points", "trails", "camera behind"))
+    tab.press("?")
+    assert not tab.evaluate("document.getElementById('help').open")
+
+
+def test_space_ticks_the_box_that_has_the_focus_and_does_not_play(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0")
+    tab.evaluate("document.getElementById('boxes').focus()")
+    tab.press(" ")
+    assert not tab.evaluate("document.getElementById('boxes').checked")
+    assert tab.evaluate("document.getElementById('play').textContent") == "▶"
+
+
+def test_the_ego_stays_in_view_while_it_turns(tab: Any, build_street: Build, tmp_path: Path) -> None:
+    street = build_street(frames=16)
+    yaw = np.full(16, 2.0)
+    yaw[0] = 0.0
+    turned = replace(street, poses_world_from_ego=poses_from_planar(np.column_stack([0 * yaw, 0 * yaw, yaw]), 1.8))
+    write_page(build_page(turned, replace(TEXT, captions=()), turned), tmp_path / "index.html")
+    tab.open(tmp_path / "index.html", "play=0")
+    tab.press("ArrowRight")
+    road = near(picture(tab), ROAD)[:, :-200]
+    for pane in np.array_split(road, 2, axis=1):
+        assert pane[:, pane.shape[1] // 4 : -pane.shape[1] // 4].sum() > 2_000
+
+
+@pytest.mark.parametrize("size", [PHONE, PHONE[::-1], (320, 568)])
+def test_on_a_phone_all_controls_are_in_the_window_and_large_enough(
+    tab: Any, page: Path, size: tuple[int, int]
+) -> None:
+    tab.window(*size, phone=True)
+    tab.open(page, "play=0")
+    tab.evaluate("document.getElementById('menu').click()")
+    box = "(it => (b => [it.id, b.left, b.top, b.right, b.bottom])(it.getBoundingClientRect()))"
+    found = tab.evaluate(f"[...document.querySelectorAll('button:not(#close), select, #track')].map({box})")
+    assert {name for name, *_ in found} == {"ask", "menu", "play", "speed", "track", "home", "above"}
+    aside = tab.evaluate(f"{box}(document.querySelector('aside'))")[1:]
+    for name, left, top, right, bottom in [*found, ("aside", *aside)]:
+        if name not in ("home", "above"):  # which the menu scrolls to
+            assert 0 <= left < right <= size[0], name
+            assert 0 <= top < bottom <= size[1], name
+        assert bottom - top >= 44, name
+        assert right - left >= 44, name
+    rows = tab.evaluate("[...document.querySelectorAll('aside label')].map(row => row.getBoundingClientRect().height)")
+    assert min(rows) >= 36
+    assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+def test_fingers_turn_the_view_and_bring_it_nearer(tab: Any, page: Path) -> None:
+    tab.window(*PHONE, phone=True)
+    tab.open(page, "play=0&recorded=0&boxes=0&points=0&way=0")
+    before = picture(tab)[250:-250]
+    tab.touch([(100.0 + 25 * n, 400.0) for n in range(5)])
+    turned = picture(tab)[250:-250]
+    assert (np.abs(turned - before).sum(axis=2) > 60).mean() > 0.1
+    tab.touch([(170.0 - 20 * n, 400.0) for n in range(5)], [(220.0 + 20 * n, 400.0) for n in range(5)])
+    orange = (247, 147, 30)
+    assert near(picture(tab), orange, 30).sum() > 1.5 * near(before, orange, 30).sum()
+
+
+def test_panes_stand_one_above_the_other_on_a_phone(tab: Any, page: Path) -> None:
+    tab.window(*PHONE, phone=True)
+    tab.open(page, "play=0&boxes=0&points=0&way=0")
+    upper, lower = np.array_split(picture(tab), 2)
+    assert min(near(upper, ROAD).sum(), near(lower, ROAD).sum()) > 10_000
+    assert blue(upper).sum() > 300
+    assert blue(lower).sum() == 0
+
+
+def test_a_scene_shows_its_map_lanes_boxes_and_the_way_of_the_ego(tab: Any, scene_page: Path) -> None:
+    tab.open(scene_page, "play=0&frame=2&camera=above")
+    faces, shown = data(tab, "faces"), picture(tab)[:, :-200]
+    assert near(shown, ROAD).sum() > 10_000
+    assert data(tab, "boxes") == "1"
+    white = near(shown[100:400, 200:], (242, 242, 236), 8).sum()
+    tab.press("l")
+    assert near(picture(tab)[100:400, 200:-200], (242, 242, 236), 8).sum() < white - 200
+    tab.press("ArrowRight")
+    assert data(tab, "faces") == faces
+    before = picture(tab)
+    tab.press("w")
+    assert (np.abs(picture(tab) - before).sum(axis=2) > 60).sum() > 100
+    assert not tab.complaints
