@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 from dyncity_sim.scene.carriageway import Carriageway
 from dyncity_sim.scene.drive_line import lengthened
 from dyncity_sim.scene.lanes import reaches_m, usual_m
-from dyncity_sim.scene.lines import along_m, nearest_on, resampled, smoothed
+from dyncity_sim.scene.lines import along_m, headings_rad, nearest_on, resampled, smoothed
 from dyncity_sim.scene.skeleton import Skeleton
 
 BRANCH_SMOOTHING_M = 2.0
@@ -21,6 +21,15 @@ OPEN_M = 0.8
 
 LONGEST_MOUTH_M = 25.0
 """A mouth ends at most this far from the middle of the road that opens there."""
+
+LONGEST_WITHIN_M = 40.0
+"""A shorter road from a junction back to itself is a part of it."""
+
+PARALLEL = 0.8
+"""Cosine of the angle up to which lines run along each other."""
+
+BESIDE_M = 4.0
+"""The middle of the driven road may lie this much farther from the ego's path than its usual edge."""
 
 SHORTEST_MOUTH_M = 4.0
 END_M = 4.0
@@ -59,7 +68,7 @@ class DrivenLine:
 class Branch:
     """A line through the middle of a road that was not driven, and the places its two ends are at.
 
-    A place is None for a free end, ``("node", n)`` for a node of the skeleton, or ``("drive", s)`` for a point of the
+    A place is None for a free end (the second, if one is), ``("node", n)`` for a node of the skeleton, or ``("drive", s)`` for a point of the
     driven line.
     """
 
@@ -98,7 +107,7 @@ def find_branches(drive: DrivenLine, way: Carriageway, skeleton: Skeleton) -> tu
             branches.append(cut)
         elif all(branch.places):
             merged.append(branch.places)
-    return branches, _crossings(branches, merged, drive)
+    return _crossings(branches, merged, drive)
 
 
 def _off_the_drive(drive: DrivenLine, way: Carriageway, skeleton: Skeleton) -> Iterator[Branch]:
@@ -118,11 +127,26 @@ def _off_the_drive(drive: DrivenLine, way: Carriageway, skeleton: Skeleton) -> I
         starts = np.flatnonzero(~on_drive & np.concatenate([[True], on_drive[:-1]]))
         stops = np.flatnonzero(~on_drive & np.concatenate([on_drive[1:], [True]]))
         for start, stop in zip(starts, stops, strict=True):
-            places = [
-                ends[0] if start == 0 else ("drive", float(at_m[start - 1])),
-                ends[1] if stop == len(points) - 1 else ("drive", float(at_m[stop + 1])),
-            ]
-            yield Branch(points[start : stop + 1], places)
+            first = ends[0] if start == 0 else ("drive", float(at_m[start - 1]))
+            last = ends[1] if stop == len(points) - 1 else ("drive", float(at_m[stop + 1]))
+            piece = points[start : stop + 1]
+            if first is None:
+                piece, first, last = piece[::-1], last, first
+            if last is not None or not _is_beside(piece, drive):
+                yield Branch(piece, [first, last])
+
+
+def _is_beside(piece: Float64[np.ndarray, "N 2"], drive: DrivenLine) -> bool:
+    """Whether a line that ends freely is but the middle of the driven road, to the side of the ego's path."""
+    at_m, beside_m = nearest_on(drive.points_world_m, piece[-1:])
+    row = int(np.searchsorted(drive.at_m, at_m[0] - 1e-6))
+    reach, usual = (
+        (drive.left_m, drive.usual_left_m) if beside_m[0] >= 0 else (drive.right_m, drive.usual_right_m)
+    )
+    along, ahead = piece[-1] - piece[0], np.gradient(drive.points_world_m, axis=0)[row]
+    lengths = float(np.linalg.norm(along) * np.linalg.norm(ahead))
+    parallel = lengths == 0 or abs(float(along @ ahead)) > PARALLEL * lengths
+    return bool(parallel and abs(beside_m[0]) <= min(float(reach[row]), float(usual[row]) + BESIDE_M))
 
 
 def _places_of_nodes(drive: DrivenLine, way: Carriageway, skeleton: Skeleton) -> dict[int, tuple[str, float]]:
@@ -146,14 +170,17 @@ def _cut_back(branch: Branch, way: Carriageway) -> Branch | None:
     if len(points) < 2 or along_m(points)[-1] < SHORTEST_ROAD_M:
         return None
     points = smoothed(resampled(points, ROUTE_SPACING_M), BRANCH_SMOOTHING_M / ROUTE_SPACING_M)
-    radius_m = way.radius_m(points)
-    narrow = radius_m <= 1.15 * np.percentile(radius_m, 30) + 0.3
+    width_m = np.sum(reaches_m(way, points, headings_rad(points)), axis=0)
+    narrow = width_m <= 1.15 * np.percentile(width_m, 30) + 0.6
     # Two metres of it, so that one narrow place within a mouth is not its end.
     steady = narrow & np.append(narrow[1:], True) & np.append(narrow[2:], [True, True])
     if not steady.any():
         return None
     first = int(steady.argmax()) if branch.places[0] else 0
     last = len(points) - 1 - int(steady[::-1].argmax()) if branch.places[1] else len(points) - 1
+    if branch.places[1] is None:
+        # A road of which little was seen may show nothing but its mouth.
+        first = max(min(first, last - round(SHORTEST_ROAD_M / ROUTE_SPACING_M)), 0)
     if (last - first) * ROUTE_SPACING_M < SHORTEST_ROAD_M:
         return None
     return Branch(points[first : last + 1], branch.places)
@@ -161,7 +188,7 @@ def _cut_back(branch: Branch, way: Carriageway) -> Branch | None:
 
 def _crossings(
     branches: list[Branch], merged: list[list[tuple[str, float] | None]], drive: DrivenLine
-) -> list[Crossing]:
+) -> tuple[list[Branch], list[Crossing]]:
     """Join the places of branch ends: those on one mouth of the driven road, and those that a short road joins."""
     places = sorted({place for branch in branches for place in branch.places if place})
     places = sorted({*places, *(place for pair in merged for place in pair if place)})
@@ -189,13 +216,22 @@ def _crossings(
             break
         join(*close[0])
     by_place = {place: span for first, span in spans for place in group[first]}
+    branches = [branch for branch in branches if not _is_within(branch, group)]
     crossings = []
     for members in sorted({frozenset(m) for m in group.values()}, key=lambda m: sorted(m)):
         ends = tuple((n, e) for n, branch in enumerate(branches) for e in (0, 1) if branch.places[e] in members)
         span = next((by_place[place] for place in sorted(members) if place in by_place), None)
         if ends:
             crossings.append(Crossing(span, ends))
-    return crossings
+    return branches, crossings
+
+
+def _is_within(branch: Branch, group: dict[tuple[str, float], set[tuple[str, float]]]) -> bool:
+    """Whether a branch joins two places of one junction, and is not a road around a block."""
+    first, last = branch.places
+    if first is None or last is None or last not in group[first]:
+        return False
+    return bool(along_m(branch.points_world_m)[-1] < LONGEST_WITHIN_M)
 
 
 def _spans(

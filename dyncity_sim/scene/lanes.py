@@ -2,7 +2,8 @@
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.ndimage import gaussian_filter1d, median_filter, percentile_filter
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.ndimage import gaussian_filter1d, median_filter
 
 from dyncity_sim.scene.carriageway import Carriageway
 
@@ -22,6 +23,8 @@ NARROWEST_TWO_WAY_M = 4.4
 
 FARTHEST_M = 20.0
 
+USUAL_M = 30.0
+
 BULGE_M = 2.5
 """A road is at most this much wider to a side than it is for most of its length around; more is a mouth."""
 
@@ -35,15 +38,20 @@ def reaches_m(
 
 
 def usual_m(reach: Float64[np.ndarray, " N"], spacing_m: float) -> Float64[np.ndarray, " N"]:
-    """What a reach is for most of the 50 m around: mouths of other roads do not count."""
-    usual: Float64[np.ndarray, " N"] = percentile_filter(reach, 30, size=2 * round(25 / spacing_m) + 1, mode="nearest")
-    return usual
+    """What a reach is for most of the 30 m before or after: mouths of other roads do not count.
+
+    The wider side counts, because a road may have another width beyond a junction.
+    """
+    size = round(USUAL_M / spacing_m)
+    windows = sliding_window_view(np.pad(reach, size, mode="reflect"), size + 1)
+    lowest = np.percentile(windows, 20, axis=1)
+    return np.asarray(np.maximum(lowest[: len(reach)], lowest[size:]))
 
 
 def steady_m(reach: Float64[np.ndarray, " N"], usual: Float64[np.ndarray, " N"], spacing_m: float) -> np.ndarray:
     """A reach without mouths and without the steps of cells."""
     size = 2 * round(2.5 / spacing_m) + 1
-    held = median_filter(np.minimum(reach, usual + BULGE_M), size=size, mode="nearest")
+    held = median_filter(np.minimum(reach, usual + BULGE_M), size=size, mode="mirror")
     return np.asarray(gaussian_filter1d(held, 1.5 / spacing_m, mode="nearest"))
 
 

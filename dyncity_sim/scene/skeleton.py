@@ -9,6 +9,9 @@ from scipy.ndimage import convolve, label
 
 EIGHT = np.ones((3, 3), dtype=np.int64)
 
+SMALLEST_LOOP = 8
+"""A loop of fewer cells is not one."""
+
 RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 """The neighbours of a cell, around it, from P2 to P9 in the paper's words."""
 
@@ -106,9 +109,20 @@ def _graph(lines: Bool[np.ndarray, "X Y"]) -> Skeleton:
     order = np.argsort(pieces[pieces > 0], kind="stable")
     by_piece = np.split(cells[order], np.cumsum(np.bincount(pieces[pieces > 0], minlength=piece_count + 1)[1:-1]))
     padded = np.pad(numbers, 1)
-    edges = tuple(_edge(piece, padded) for piece in by_piece if len(piece))
+    edges = _without_knots([_edge(piece, padded) for piece in by_piece if len(piece)])
     nodes = [np.argwhere(numbers == number).mean(axis=0) for number in range(1, count + 1)]
     return Skeleton(edges, np.array(nodes).reshape(-1, 2))
+
+
+def _without_knots(edges: list[SkeletonEdge]) -> tuple[SkeletonEdge, ...]:
+    """Edges without the small loops that thinning leaves where spurs were; a node of one edge is a free end."""
+    edges = [edge for edge in edges if not (edge.nodes[0] == edge.nodes[1] > 0 and len(edge.cells) < SMALLEST_LOOP)]
+    ends = [node for edge in edges for node in edge.nodes]
+
+    def end(node: int) -> int:
+        return node if ends.count(node) > 1 else 0
+
+    return tuple(SkeletonEdge(edge.cells, (end(edge.nodes[0]), end(edge.nodes[1]))) for edge in edges)
 
 
 def _edge(piece: Int64[np.ndarray, "N 2"], padded_nodes: Int64[np.ndarray, "X Y"]) -> SkeletonEdge:
