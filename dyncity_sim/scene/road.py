@@ -32,15 +32,18 @@ def opendrive_document(static_map: StaticMap, poses_world_from_ego: Poses) -> st
 
 
 def document_of(network: RoadNetwork) -> str:
-    """A network as OpenDRIVE 1.7: roads in their order from id 1 on, then the ways through junctions.
+    """A network as OpenDRIVE 1.7: roads in their order from id 1 on, then ways through junctions, then junctions.
 
     Raises:
         MissingExtraError: scenariogeneration is not installed.
     """
     xodr = _scenariogeneration()
     document = xodr.OpenDrive("dyncity", revMajor="1", revMinor="7")
+    first = len(network.roads) + 1
+    # CARLA takes a link to a junction for one to a road where any road has the junction's id.
+    first_junction = first + sum(len(junction.turns) for junction in network.junctions)
     links: dict[Arm, int] = {}
-    for number, junction in enumerate(network.junctions, start=1):
+    for number, junction in enumerate(network.junctions, start=first_junction):
         links.update({arm: number for turn in junction.turns for arm in (turn.enters, turn.leaves)})
     for number, road in enumerate(network.roads):
         written = _road(xodr, number + 1, road)
@@ -48,8 +51,7 @@ def document_of(network: RoadNetwork) -> str:
             if (arm := Arm(number, contact)) in links:
                 add(xodr.ElementType.junction, links[arm])
         document.add_road(written)
-    first = len(network.roads) + 1
-    for number, junction in enumerate(network.junctions, start=1):
+    for number, junction in enumerate(network.junctions, start=first_junction):
         if junction.turns:
             _add_junction(xodr, document, junction, number, first)
             first += len(junction.turns)
