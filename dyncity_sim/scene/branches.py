@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -59,16 +60,15 @@ class DrivenLine:
     @property
     def open(self) -> Bool[np.ndarray, " N"]:
         """Where the road reaches farther than usual."""
-        return np.asarray(
-            (self.left_m > self.usual_left_m + OPEN_M) | (self.right_m > self.usual_right_m + OPEN_M)
-        )
+        return np.asarray((self.left_m > self.usual_left_m + OPEN_M) | (self.right_m > self.usual_right_m + OPEN_M))
 
 
 @dataclass(eq=False)
 class Branch:
     """A line through the middle of a road that was not driven, and the places its two ends are at.
 
-    A place is None for a free end (the second, if one is), ``("node", n)`` for a node of the skeleton, or ``("drive", s)`` for a point of the
+    A place is None for a free end (the second, if one is),
+    ``("node", n)`` for a node of the skeleton, or ``("drive", s)`` for a point of the
     driven line.
     """
 
@@ -89,7 +89,9 @@ class Crossing:
     ends: tuple[tuple[int, int], ...]
 
 
-def driven_line(points: Float64[np.ndarray, "N 2"], headings: Float64[np.ndarray, " N"], way: Carriageway) -> DrivenLine:
+def driven_line(
+    points: Float64[np.ndarray, "N 2"], headings: Float64[np.ndarray, " N"], way: Carriageway
+) -> DrivenLine:
     """What the road is like along the line of the drive."""
     left, right = reaches_m(way, points, headings)
     at_m = along_m(points)
@@ -140,9 +142,7 @@ def _is_beside(piece: Float64[np.ndarray, "N 2"], drive: DrivenLine) -> bool:
     """Whether a line that ends freely is but the middle of the driven road, to the side of the ego's path."""
     at_m, beside_m = nearest_on(drive.points_world_m, piece[-1:])
     row = int(np.searchsorted(drive.at_m, at_m[0] - 1e-6))
-    reach, usual = (
-        (drive.left_m, drive.usual_left_m) if beside_m[0] >= 0 else (drive.right_m, drive.usual_right_m)
-    )
+    reach, usual = (drive.left_m, drive.usual_left_m) if beside_m[0] >= 0 else (drive.right_m, drive.usual_right_m)
     along, ahead = piece[-1] - piece[0], np.gradient(drive.points_world_m, axis=0)[row]
     lengths = float(np.linalg.norm(along) * np.linalg.norm(ahead))
     parallel = lengths == 0 or abs(float(along @ ahead)) > PARALLEL * lengths
@@ -209,16 +209,14 @@ def _crossings(
             join(one, other)
     while True:
         spans = _spans(group, stretches)
-        close = [
-            (a, b) for (a, one), (b, two) in zip(spans, spans[1:], strict=False) if two[0] - one[1] < SHORTEST_ROAD_M
-        ]
+        close = [(a, b) for (a, one), (b, two) in pairwise(spans) if two[0] - one[1] < SHORTEST_ROAD_M]
         if not close:
             break
         join(*close[0])
     by_place = {place: span for first, span in spans for place in group[first]}
     branches = [branch for branch in branches if not _is_within(branch, group)]
     crossings = []
-    for members in sorted({frozenset(m) for m in group.values()}, key=lambda m: sorted(m)):
+    for members in sorted({frozenset(m) for m in group.values()}, key=sorted):
         ends = tuple((n, e) for n, branch in enumerate(branches) for e in (0, 1) if branch.places[e] in members)
         span = next((by_place[place] for place in sorted(members) if place in by_place), None)
         if ends:
@@ -262,9 +260,7 @@ def _stretch(middle_m: float, drive: DrivenLine) -> tuple[float, float]:
     return _within((min(low, middle_m - SHORTEST_MOUTH_M), max(high, middle_m + SHORTEST_MOUTH_M)), drive)
 
 
-def _around(
-    stretch: tuple[float, float], mouth: Float64[np.ndarray, " 2"], drive: DrivenLine
-) -> tuple[float, float]:
+def _around(stretch: tuple[float, float], mouth: Float64[np.ndarray, " 2"], drive: DrivenLine) -> tuple[float, float]:
     """The stretch, lengthened so that the point of the driven line nearest to a mouth lies well in it."""
     at_m = float(nearest_on(drive.points_world_m, mouth[None])[0][0])
     return _within((min(stretch[0], at_m - 2.0), max(stretch[1], at_m + 2.0)), drive)

@@ -13,7 +13,7 @@ RAGGED_M = 1.2
 """Gaps, holes and tongues of road narrower than twice this are noise."""
 
 SMALLEST_AREA_M2 = 60.0
-"""A smaller area of road is not a road."""
+"""A smaller area of road is no road, and a smaller hole in it no hole."""
 
 CORRIDOR_M = 1.75
 """There is road this far to each side of where the ego drove, whatever the cells say."""
@@ -80,9 +80,7 @@ def carriageway(static_map: StaticMap, path_world_m: Float64[np.ndarray, "N 2"])
     area = np.pad(road, [(int(b), int(max(a, 0))) for b, a in zip(before, after, strict=True)])
     disc = _disc(RAGGED_M / cell_m)
     area = ndimage.binary_opening(ndimage.binary_closing(area, disc), disc)
-    parts, count = ndimage.label(area)
-    sizes = ndimage.sum_labels(area, parts, np.arange(1, count + 1))
-    area = np.isin(parts, np.flatnonzero(sizes * cell_m**2 >= SMALLEST_AREA_M2) + 1)
+    area = ~_large(~_large(area, cell_m), cell_m)
     origin = origin - before * cell_m
     passed = np.zeros_like(area)
     index = np.floor((path_world_m - origin) / cell_m).astype(np.int64)
@@ -91,6 +89,13 @@ def carriageway(static_map: StaticMap, path_world_m: Float64[np.ndarray, "N 2"])
     # The border of the map is a border of the road.
     radius = ndimage.distance_transform_edt(np.pad(area, 1))[1:-1, 1:-1]
     return Carriageway(area, radius, origin, cell_m)
+
+
+def _large(area: Bool[np.ndarray, "X Y"], cell_m: float) -> Bool[np.ndarray, "X Y"]:
+    """The connected parts of an area that are no smaller than SMALLEST_AREA_M2."""
+    parts, count = ndimage.label(area)
+    sizes = ndimage.sum_labels(area, parts, np.arange(1, count + 1))
+    return np.isin(parts, np.flatnonzero(sizes * cell_m**2 >= SMALLEST_AREA_M2) + 1)
 
 
 def _disc(radius: float) -> Bool[np.ndarray, "K K"]:

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from jaxtyping import Bool, Float64
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from dyncity_sim.domain.frames import Poses
@@ -14,6 +15,8 @@ from dyncity_sim.errors import InvalidInputError
 
 NEAR_M = 15.0
 """Cells at most this far from the ego's path count."""
+
+UNSEEN_M = 1.0
 
 SAMPLE_M = 0.1
 
@@ -38,14 +41,16 @@ def road_coverage(
 ) -> RoadCoverage:
     """Compare the driving lanes of a document, as written, with the road of a static map.
 
-    A column is road when any of its voxels is. It is near when its centre is at most ``near_m`` from the ego's path, in
+    A column is road when any of its voxels is; one that is empty from top to bottom is what the nearest that is not is,
+    up to UNSEEN_M away, because sensors leave columns between their rays unseen.
+    It is near when its centre is at most ``near_m`` from the ego's path, in
     a straight line in the plane, whatever lies between. Lanes count with all ways through junctions; those over
-    columns that were never seen count as outside.
+    other empty columns and off the map count as outside.
 
     Raises:
         InvalidInputError: not OpenDRIVE, or its lines are others than ``line`` and ``paramPoly3``.
     """
-    road = (static_map.labels == CARLASC.index("road")).any(axis=2)
+    road = _seen_road(static_map)
     origin, size = np.asarray(static_map.origin_world_m[:2]), np.asarray(static_map.voxel_size_m[:2])
     path = poses_world_from_ego[:, :2, 3]
     pad = int(np.ceil(near_m / size.min()))
@@ -61,6 +66,15 @@ def road_coverage(
         outside=float(1 - is_road[on_lane].mean()) if on_lane.any() else float("nan"),
         path=float(on_driving_lanes(opendrive, path).mean()),
     )
+
+
+def _seen_road(static_map: StaticMap) -> Bool[np.ndarray, "X Y"]:
+    road = (static_map.labels == CARLASC.index("road")).any(axis=2)
+    seen = (static_map.labels > 0).any(axis=2)
+    if not seen.any():
+        return road
+    distance_m, nearest = distance_transform_edt(~seen, sampling=static_map.voxel_size_m[:2], return_indices=True)
+    return np.asarray(road[tuple(nearest)] & (distance_m <= UNSEEN_M))
 
 
 def on_driving_lanes(opendrive: str, points_world_m: Float64[np.ndarray, "N 2"]) -> Bool[np.ndarray, " N"]:
@@ -103,8 +117,7 @@ def _reference_line(
         if curve is not None:
             p = share if curve.get("pRange") == "normalized" else share * length
             u, v = (
-                np.polynomial.Polynomial([float(curve.get(f"{letter}{axis}", 0)) for letter in "abcd"])
-                for axis in "UV"
+                np.polynomial.Polynomial([float(curve.get(f"{letter}{axis}", 0)) for letter in "abcd"]) for axis in "UV"
             )
             local, tangent = np.stack([u(p), v(p)], axis=-1), np.stack([u.deriv()(p), v.deriv()(p)], axis=-1)
         elif geometry.find("line") is not None:

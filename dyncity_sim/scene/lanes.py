@@ -25,7 +25,7 @@ FARTHEST_M = 20.0
 
 USUAL_M = 30.0
 
-BULGE_M = 2.5
+BULGE_M = 3.5
 """A road is at most this much wider to a side than it is for most of its length around; more is a mouth."""
 
 
@@ -67,9 +67,7 @@ def driven_lanes(
     half = float(np.clip(min(middle_left, middle_right), *EGO_HALF_M))
     widest_half = half + NARROWEST_LANE_M
     inner_left, inner_right = (
-        np.full(len(reach), half)
-        if middle - half >= NARROWEST_LANE_M
-        else np.clip(reach, EGO_HALF_M[0], widest_half)
+        np.full(len(reach), half) if middle - half >= NARROWEST_LANE_M else np.clip(reach, EGO_HALF_M[0], widest_half)
         for reach, middle in ((left, middle_left), (right, middle_right))
     )
     left_lanes = _divided(left - inner_left, middle_left - half)

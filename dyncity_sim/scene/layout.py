@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
 from dyncity_sim.domain.scene import StaticMap
-from dyncity_sim.scene.branches import Branch, Crossing, DrivenLine, driven_line, find_branches
+from dyncity_sim.scene.branches import Branch, DrivenLine, driven_line, find_branches
 from dyncity_sim.scene.carriageway import Carriageway, carriageway
 from dyncity_sim.scene.drive_line import drive_line, without_standing
 from dyncity_sim.scene.ground import ground_height_m, height_at_m

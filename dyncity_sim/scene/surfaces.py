@@ -90,9 +90,7 @@ def quads_by_label(
     """Each class with a surface, and the corners of its quads in cells; ``merged`` into rectangles or one a face."""
     padded = np.pad(labels, 1)
     for label in np.unique(labels[labels > 0]):
-        parts = [
-            _quads_of_direction(padded, int(label), axis, side, merged) for axis in range(3) for side in (-1, 1)
-        ]
+        parts = [_quads_of_direction(padded, int(label), axis, side, merged) for axis in range(3) for side in (-1, 1)]
         corners = np.concatenate(parts)
         if len(corners):
             yield int(label), corners

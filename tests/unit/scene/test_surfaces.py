@@ -207,7 +207,7 @@ def test_smooth_surfaces_of_classes_that_touch_share_their_seam(build_street):
 
 
 def test_smoothing_takes_the_steps_out_of_a_slope():
-    static_map, truth_m = sloped(0.12, 0.0)
+    static_map, _ = sloped(0.12, 0.0)
     (road,) = smooth_surfaces(static_map)
     corners = road.vertices_world_m[road.quads]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0])
