@@ -170,6 +170,14 @@ def test_lanes_cover_the_road_near_the_path_and_little_else(roads, name):
     assert found.path == 1.0
 
 
+def test_the_measure_sees_roads_that_are_missing_and_lanes_off_the_road(roads):
+    crossing, street = roads["across four arms"], roads["past a road to the left"]
+    poses = crossing[0].poses_world_from_ego
+    assert road_coverage(street[1], fuse_static(crossing[0]), poses).covered < 0.9
+    assert road_coverage(crossing[1], fuse_static(street[0]), poses).outside > 0.1
+    assert road_coverage(roads["no road at all"][1], fuse_static(crossing[0]), poses).path < 1
+
+
 @pytest.mark.parametrize("name", ["straight", "left at four arms", "past a slanting road"])
 def test_carla_finds_lanes_where_the_measure_does(roads, name):
     drive, document = roads[name]
