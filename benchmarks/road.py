@@ -13,7 +13,7 @@ Each drive is fused, its OpenDRIVE document is made, and the document is read ag
 ``--generate`` takes the plan of each drive, has the bundled model generate as many chunks as the drive is long, and
 measures the road of what was generated.
 
-Run: ``python benchmarks/road.py data/town02 data/grid [--drives 12] [--generate]``
+Run: ``python benchmarks/road.py data/town02 data/grid [--drives 12] [--first 0] [--generate]``
 """
 
 import argparse
@@ -108,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recordings", nargs="+", type=Path)
     parser.add_argument("--drives", type=int, default=12, help="of each recording, evenly over it")
+    parser.add_argument("--first", type=int, default=0, help="leave out the drives before this one")
     parser.add_argument("--generate", action="store_true", help="measure generated drives instead of recorded ones")
     args = parser.parse_args()
     console = Console(width=130)
@@ -117,7 +118,7 @@ def main() -> None:
         table.add_column(heading, justify="left" if heading == "recording" else "right")
     for folder in args.recordings:
         recording = Recording.open(folder)
-        numbers = np.unique(np.linspace(0, len(recording.drives) - 1, args.drives).round().astype(int))
+        numbers = np.unique(np.linspace(args.first, len(recording.drives) - 1, args.drives).round().astype(int))
         found = []
         for number in track(numbers, folder.name, console=Console(stderr=True), transient=True):
             drive = recording.drives[number]
