@@ -23,7 +23,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from dyncity_models.backend import TorchBackend, load
+from dyncity_models.backend import load
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -33,6 +33,7 @@ from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC, merged_labels
+from dyncity_sim.engine.backend import Backend
 from dyncity_sim.scene.coverage import road_coverage
 from dyncity_sim.scene.road import opendrive_document
 from dyncity_sim.scene.surfaces import fuse_static
@@ -54,7 +55,7 @@ def recorded(drive: Drive, recording: Recording) -> OccupancySequence:
 
 
 @cache
-def model() -> TorchBackend:
+def model() -> Backend:
     return load(None)
 
 
