@@ -8,23 +8,29 @@ import numpy as np
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import MissingExtraError
+from dyncity_sim.scene.smoothing import smooth_surfaces
 from dyncity_sim.scene.surfaces import surfaces
 
 GLTF_FROM_WORLD = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 """Rotation from our z-up world to glTF's y-up frame: x stays east, up is y, north is -z."""
 
 
-def gltf_bytes(static_map: StaticMap) -> bytes:
-    """A binary glTF 2.0 file: one mesh and one material per class, named after it, in metres, y up.
+def gltf_bytes(static_map: StaticMap, smooth: bool = False) -> bytes:
+    """A binary glTF 2.0 file: one node, mesh and material per class, named after it, in metres, y up.
 
-    The frame is the world frame turned by GLTF_FROM_WORLD. A map without any surface gives a file with
-    an empty scene. The same map gives the same bytes.
+    The frame is the world frame turned by GLTF_FROM_WORLD; ``asset.extras`` states unit and frame, each mesh's extras
+    state its class and label. A map without any surface gives a file with an empty scene. The same map gives the same
+    bytes.
+
+    Args:
+        static_map: what to write the surface of.
+        smooth: smooth surfaces in place of the cells' own.
 
     Raises:
         MissingExtraError: trimesh is not installed.
     """
     trimesh = _trimesh()
-    found = surfaces(static_map)
+    found = smooth_surfaces(static_map) if smooth else surfaces(static_map)
     if not found:
         return _empty_glb()
     scene = trimesh.Scene(base_frame="world")
@@ -46,8 +52,20 @@ def gltf_bytes(static_map: StaticMap) -> bytes:
             metadata={"class": semantic_class.name, "label": surface.label, "unit": "m"},
         )
         scene.add_geometry(mesh, node_name=semantic_class.name, geom_name=semantic_class.name)
-    content: bytes = scene.export(file_type="glb")
+    content: bytes = trimesh.exchange.gltf.export_glb(scene, tree_postprocessor=_state_units, include_normals=False)
     return content
+
+
+def _state_units(tree: dict[str, Any]) -> None:
+    tree["asset"]["extras"] = _asset_extras()
+
+
+def _asset_extras() -> dict[str, Any]:
+    return {
+        "unit": "m",
+        "frame": "x east, y up, z south: the world frame (x east, y north, z up) turned by gltf_from_world",
+        "gltf_from_world": GLTF_FROM_WORLD.tolist(),
+    }
 
 
 def _trimesh() -> Any:
@@ -60,7 +78,8 @@ def _trimesh() -> Any:
 
 def _empty_glb() -> bytes:
     """A glTF of nothing, which exporters of meshes do not write."""
-    document = json.dumps({"asset": {"version": "2.0"}, "scene": 0, "scenes": [{}]}).encode()
+    asset = {"version": "2.0", "extras": _asset_extras()}
+    document = json.dumps({"asset": asset, "scene": 0, "scenes": [{}]}).encode()
     document += b" " * (-len(document) % 4)
     header = b"glTF" + np.array([2, 20 + len(document)], dtype="<u4").tobytes()
     return header + np.array([len(document)], dtype="<u4").tobytes() + b"JSON" + document

@@ -1,5 +1,6 @@
 """Static geometry: all frames of a drive fused into one world-aligned map, and its surface as quads."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +13,10 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.scene.ground import GROUND_CLASSES
 
 OCCUPIED_SHARE = 0.4
 """A map cell is occupied when at least this share of the frames that see it, moving things aside, say so."""
-
-GROUND_CLASSES = ("road", "ground", "sidewalk")
 
 LARGEST_MAP_CELLS = 2_000_000_000
 """A map of more cells than this is a mistake in the poses (2 GB of labels)."""
@@ -28,7 +28,7 @@ class Surface:
 
     Attributes:
         label: class in the map's taxonomy.
-        vertices_world_m: ``(V, 3)`` corners, four to a quad.
+        vertices_world_m: ``(V, 3)`` corners, each once.
         quads: ``(Q, 4)`` vertex indices, counter-clockwise seen from free space.
     """
 
@@ -72,20 +72,28 @@ def fuse_static(occupancy: OccupancySequence) -> StaticMap:
 def surfaces(static_map: StaticMap) -> tuple[Surface, ...]:
     """Surface of each class that occurs, by label: the faces between an occupied and a free cell.
 
-    Faces of a plane are merged into runs and runs of equal extent into quads (greedy meshing). Faces at
-    the border of the map are kept, so that every solid is closed, except towards below.
+    Faces of a plane are merged into runs and runs of equal extent into rectangles (greedy meshing, Lysenko 2012).
+    Faces at the border of the map are kept, so that every solid is closed, except towards below.
     """
-    labels = np.pad(static_map.labels, 1)
+    origin, size = np.asarray(static_map.origin_world_m), np.asarray(static_map.voxel_size_m)
     found = []
-    for label in np.unique(static_map.labels[static_map.labels > 0]):
-        parts = [_quads_of_direction(labels, int(label), axis, side) for axis in range(3) for side in (-1, 1)]
-        corners = np.concatenate(parts)
-        if not len(corners):
-            continue
-        vertices = corners.reshape(-1, 3) * np.asarray(static_map.voxel_size_m) + np.asarray(static_map.origin_world_m)
-        quads = np.arange(len(vertices), dtype=np.int64).reshape(-1, 4)
-        found.append(Surface(int(label), vertices.astype(np.float32), quads))
+    for label, corners in quads_by_label(static_map.labels, merged=True):
+        vertices, index = np.unique(corners.reshape(-1, 3), axis=0, return_inverse=True)
+        quads = index.reshape(-1, 4).astype(np.int64)
+        found.append(Surface(label, (vertices * size + origin).astype(np.float32), quads))
     return tuple(found)
+
+
+def quads_by_label(
+    labels: UInt8[np.ndarray, "X Y Z"], merged: bool
+) -> Iterator[tuple[int, Int64[np.ndarray, "Q 4 3"]]]:
+    """Each class with a surface, and the corners of its quads in cells; ``merged`` into rectangles or one a face."""
+    padded = np.pad(labels, 1)
+    for label in np.unique(labels[labels > 0]):
+        parts = [_quads_of_direction(padded, int(label), axis, side, merged) for axis in range(3) for side in (-1, 1)]
+        corners = np.concatenate(parts)
+        if len(corners):
+            yield int(label), corners
 
 
 def _extent(occupancy: OccupancySequence) -> tuple[Float64[np.ndarray, " 3"], tuple[int, int, int]]:
@@ -183,23 +191,29 @@ def _close_ground(labels: UInt8[np.ndarray, "X Y Z"], hidden: Bool[np.ndarray, "
 
 
 def _quads_of_direction(
-    padded: UInt8[np.ndarray, "X Y Z"], label: int, axis: int, side: int
-) -> Float64[np.ndarray, "Q 4 3"]:
+    padded: UInt8[np.ndarray, "X Y Z"], label: int, axis: int, side: int, merged: bool
+) -> Int64[np.ndarray, "Q 4 3"]:
     """Corners, in cells of the unpadded map, of the quads that face along ``side`` of ``axis``."""
     inner = (slice(1, -1),) * 3
     neighbour = tuple(slice(1 + side, padded.shape[a] - 1 + side) if a == axis else slice(1, -1) for a in range(3))
     exposed = (padded[inner] == label) & (padded[neighbour] == 0)
     if axis == 2 and side == -1:
         exposed[:, :, 0] = False
-    plane, row, start, stop, height = _rectangles(np.moveaxis(exposed, axis, 0))
+    plane, row, start, stop, height = (_rectangles if merged else _cells)(np.moveaxis(exposed, axis, 0))
     u, v = [a for a in range(3) if a != axis]
-    corners = np.zeros((len(plane), 4, 3))
+    corners = np.zeros((len(plane), 4, 3), dtype=np.int64)
     corners[..., axis] = (plane + (side > 0))[:, None]
     corners[..., u] = np.stack([row, row + height, row + height, row], axis=1)
     corners[..., v] = np.stack([start, start, stop, stop], axis=1)
     # (u, v, axis) is a cyclic order of x, y, z for axes 0 and 2, an anticyclic one for axis 1.
     counter_clockwise = (side > 0) != (axis == 1)
     return corners if counter_clockwise else corners[:, ::-1]
+
+
+def _cells(mask: Bool[np.ndarray, "P U V"]) -> tuple[np.ndarray, ...]:
+    """Each cell of each plane, as ``_rectangles`` gives rectangles."""
+    plane, row, start = np.nonzero(mask)
+    return plane, row, start, start + 1, np.ones_like(row)
 
 
 def _rectangles(mask: Bool[np.ndarray, "P U V"]) -> tuple[np.ndarray, ...]:

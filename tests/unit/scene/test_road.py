@@ -1,22 +1,33 @@
-"""The OpenDRIVE document, judged by the real carla.Map and by the standard's schema."""
+"""The OpenDRIVE document, judged by the real carla.Map, by SUMO's netconvert, and by the standard's schema."""
 
+import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import carla
 import numpy as np
 import pytest
 import schemas
+import sumo
 import xmlschema
 
-from dyncity_sim.scene.road import lane_layout, opendrive_document, reference_line
+from dyncity_sim.domain.frames import poses_from_planar, transform_points
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.scene.coverage import on_driving_lanes, road_coverage
+from dyncity_sim.scene.road import opendrive_document
 from dyncity_sim.scene.surfaces import fuse_static
 
 SCHEMAS = Path(next(iter(schemas.__path__)))
+SUMO_HOME = Path(sumo.SUMO_HOME)
+ROAD, SIDEWALK = CARLASC.index("road"), CARLASC.index("sidewalk")
 
-DRIVES = {
-    "straight": {"frames": 32, "ego_speed_mps": 8.0},
-    "left turn": {"frames": 48, "ego_speed_mps": 8.0, "curvature_per_m": 1 / 25},
-    "right turn": {"frames": 48, "ego_speed_mps": 8.0, "curvature_per_m": -1 / 25},
+STREETS = {
+    "straight": {"frames": 24, "ego_speed_mps": 8.0},
+    "left bend": {"frames": 24, "ego_speed_mps": 8.0, "curvature_per_m": 1 / 25},
+    "right bend": {"frames": 24, "ego_speed_mps": 8.0, "curvature_per_m": -1 / 25},
     "stationary": {"frames": 8, "ego_speed_mps": 0.0},
     "very short": {"frames": 3, "ego_speed_mps": 1.0},
     "one frame": {"frames": 1, "ego_speed_mps": 0.0},
@@ -24,9 +35,64 @@ DRIVES = {
 }
 
 
+def arms(*headings_deg, half_m=4.0):
+    """Whether points lie on roads from the origin in some directions, with rounded corners between them."""
+
+    def road(x, y):
+        on_road = np.hypot(x, y) < 1.6 * half_m
+        for heading in np.deg2rad(headings_deg):
+            along, across = x * np.cos(heading) + y * np.sin(heading), y * np.cos(heading) - x * np.sin(heading)
+            on_road |= (along > 0) & (np.abs(across) < half_m)
+        return on_road
+
+    return road
+
+
+def drive_over(road, planar):
+    """A drive along planar poses in a world whose roads are a function of position; all else is sidewalk."""
+    poses = poses_from_planar(np.asarray(planar), 1.8)
+    labels = np.zeros((len(poses), *CARLASC_GRID.shape), dtype=np.uint8)
+    x, y = np.meshgrid(CARLASC_GRID.centres(0), CARLASC_GRID.centres(1), indexing="ij")
+    cells = np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3)
+    for frame, pose in zip(labels, poses, strict=True):
+        world = transform_points(pose, cells)
+        frame[..., 0] = np.where(road(world[:, 0], world[:, 1]), ROAD, SIDEWALK).reshape(x.shape)
+    return OccupancySequence(labels, poses, np.arange(len(poses)) * 100_000, CARLASC_GRID, CARLASC)
+
+
+def straight_on(start_m=-20.0, stop_m=20.0):
+    x = np.linspace(start_m, stop_m, 21)
+    return np.stack([x, np.full(21, -2.0), np.zeros(21)], axis=-1)
+
+
+def turning(side):
+    """From the west to the north (1) or to the south (-1), in the right lanes."""
+    radius = 8.0 if side > 0 else 4.0
+    edge = 6.0
+    before = np.array([[x, -2.0, 0.0] for x in np.arange(-16.0, -edge, 2.0)])
+    angles = np.linspace(0, np.pi / 2, 8)
+    turn = np.stack(
+        [-edge + radius * np.sin(angles), -2.0 + side * radius * (1 - np.cos(angles)), side * angles], axis=-1
+    )
+    after = turn[-1] + np.array([[0.0, side * m, 0.0] for m in np.arange(1.0, 8.0, 2.0)])
+    return np.concatenate([before, turn, after])
+
+
+CROSSINGS = {
+    "across four arms": (arms(0, 90, 180, 270), straight_on()),
+    "left at four arms": (arms(0, 90, 180, 270), turning(1)),
+    "right at four arms": (arms(0, 90, 180, 270), turning(-1)),
+    "past a road to the left": (arms(0, 90, 180), straight_on()),
+    "past a slanting road": (arms(0, 180, 235), straight_on()),
+    "from the foot of a T": (arms(180, 90, 270), straight_on(-24.0, -9.0)),
+    "standing in the middle": (arms(0, 90, 180, 270), straight_on(-2.0, -2.0)),
+}
+
+
 @pytest.fixture(scope="module")
 def roads(build_street):
-    drives = {name: build_street(**arguments) for name, arguments in DRIVES.items()}
+    drives = {name: build_street(**arguments) for name, arguments in STREETS.items()}
+    drives |= {name: drive_over(*arguments) for name, arguments in CROSSINGS.items()}
     return {n: (d, opendrive_document(fuse_static(d), d.poses_world_from_ego)) for n, d in drives.items()}
 
 
@@ -35,14 +101,18 @@ def schema():
     return xmlschema.XMLSchema(str(SCHEMAS / "opendrive_17_core.xsd"))
 
 
-@pytest.mark.parametrize("name", DRIVES)
+def location(pose):
+    return carla.Location(x=pose[0, 3], y=-pose[1, 3], z=pose[2, 3] - 1.8)
+
+
+@pytest.mark.parametrize("name", STREETS)
 def test_carla_drives_on_a_lane_under_the_whole_ego_path(roads, name):
     drive, document = roads[name]
     carla_map = carla.Map(name, document)
     assert len(carla_map.generate_waypoints(2.0)) >= 10
     assert carla_map.get_topology()
     for pose in drive.poses_world_from_ego:
-        place = carla.Location(x=pose[0, 3], y=-pose[1, 3], z=pose[2, 3] - 1.8)
+        place = location(pose)
         waypoint = carla_map.get_waypoint(place, project_to_road=False)
         assert waypoint is not None, "the ego is off the road"
         assert waypoint.lane_id == -1
@@ -53,7 +123,17 @@ def test_carla_drives_on_a_lane_under_the_whole_ego_path(roads, name):
         assert np.cos(yaw_rad) > np.cos(np.deg2rad(5))
 
 
-@pytest.mark.parametrize("name", DRIVES)
+@pytest.mark.parametrize("name", CROSSINGS)
+def test_carla_finds_lanes_under_the_ego_path_at_junctions_too(roads, name):
+    drive, document = roads[name]
+    carla_map = carla.Map(name, document)
+    assert carla_map.get_topology()
+    assert any(waypoint.is_junction for waypoint in carla_map.generate_waypoints(1.0))
+    for pose in drive.poses_world_from_ego:
+        assert carla_map.get_waypoint(location(pose), project_to_road=False) is not None, "the ego is off the road"
+
+
+@pytest.mark.parametrize("name", [*STREETS, *CROSSINGS])
 def test_the_document_is_valid_opendrive(roads, schema, name):
     assert [e.reason for e in schema.iter_errors(roads[name][1])] == []
 
@@ -62,12 +142,76 @@ def test_the_schema_can_refuse(roads, schema):
     assert not schema.is_valid(roads["straight"][1].replace('length="', 'lenght="'))
 
 
+@pytest.mark.parametrize("name", [*STREETS, *CROSSINGS])
+def test_netconvert_makes_a_network_of_it(roads, name, tmp_path):
+    source, net = tmp_path / "map.xodr", tmp_path / "map.net.xml"
+    source.write_text(roads[name][1])
+    done = subprocess.run(
+        [SUMO_HOME / "bin" / "netconvert", "--opendrive-files", source, "-o", net],
+        env={"SUMO_HOME": str(SUMO_HOME), "PROJ_DATA": str(SUMO_HOME / "data" / "proj")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "Error" in done.stderr) == (0, False), done.stderr
+    root = ElementTree.parse(net).getroot()
+    edges = [edge for edge in root.iter("edge") if edge.get("function") != "internal"]
+    assert len(edges) >= (1 if name in STREETS else 5)
+    if name in CROSSINGS:
+        assert len(root.findall("connection")) >= 5
+
+
+@pytest.mark.parametrize("name", [n for n in (*STREETS, *CROSSINGS) if n != "no road at all"])
+def test_lanes_cover_the_road_near_the_path_and_little_else(roads, name):
+    drive, document = roads[name]
+    found = road_coverage(document, fuse_static(drive), drive.poses_world_from_ego)
+    assert found.covered >= 0.9
+    assert found.outside <= 0.1
+    assert found.path == 1.0
+
+
+def test_the_measure_sees_roads_that_are_missing_and_lanes_off_the_road(roads):
+    crossing, street = roads["across four arms"], roads["past a road to the left"]
+    poses = crossing[0].poses_world_from_ego
+    assert road_coverage(street[1], fuse_static(crossing[0]), poses).covered < 0.9
+    assert road_coverage(crossing[1], fuse_static(street[0]), poses).outside > 0.1
+    assert road_coverage(roads["no road at all"][1], fuse_static(crossing[0]), poses).path < 1
+
+
+@pytest.mark.parametrize("name", ["straight", "left at four arms", "past a slanting road"])
+def test_carla_finds_lanes_where_the_measure_does(roads, name):
+    drive, document = roads[name]
+    carla_map = carla.Map(name, document)
+    middle = drive.poses_world_from_ego[len(drive.poses_world_from_ego) // 2, :2, 3]
+    x, y = (c + np.arange(-20.0, 20.0, 0.7) for c in middle)
+    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    asked = [carla_map.get_waypoint(carla.Location(p[0], -p[1], 0.0), project_to_road=False) for p in points]
+    agreed = on_driving_lanes(document, points) == np.array([waypoint is not None for waypoint in asked])
+    assert agreed.mean() > 0.97
+
+
+@pytest.mark.parametrize(
+    ("name", "exits"), [("across four arms", 3), ("past a road to the left", 2), ("from the foot of a T", 2)]
+)
+def test_a_vehicle_can_turn_wherever_the_road_goes_on(roads, name, exits):
+    drive, document = roads[name]
+    carla_map = carla.Map(name, document)
+    pose = drive.poses_world_from_ego[0]
+    here = [carla_map.get_waypoint(location(pose), project_to_road=False)]
+    reached = set()
+    for _ in range(60):
+        here = [following for waypoint in here for following in waypoint.next(1.0)]
+        here = list({(w.road_id, w.lane_id): w for w in here}.values())
+        reached |= {w.road_id for w in here if not w.is_junction}
+    start = carla_map.get_waypoint(location(pose)).road_id
+    assert len(reached - {start}) == exits
+
+
 def test_lanes_fill_the_road_that_was_seen(roads):
-    drive, _ = roads["straight"]
-    static_map = fuse_static(drive)
-    layout = lane_layout(static_map, reference_line(static_map, drive.poses_world_from_ego))
-    assert len(layout.left_m) == len(layout.right_m) == 1
-    assert layout.ego_m + sum(layout.left_m) + sum(layout.right_m) == pytest.approx(10.5, abs=0.5)
+    carla_map = carla.Map("straight", roads["straight"][1])
+    ego = carla_map.get_waypoint(carla.Location(5.0, 0.0, 0.0))
+    lanes = [ego.get_left_lane(), ego, ego.get_right_lane()]
+    assert sum(lane.lane_width for lane in lanes) == pytest.approx(10.5, abs=0.5)
 
 
 def test_lanes_to_the_left_run_against_the_ego(roads):
@@ -78,10 +222,31 @@ def test_lanes_to_the_left_run_against_the_ego(roads):
     assert abs(right.transform.rotation.yaw) == pytest.approx(0, abs=1)
 
 
+def test_lanes_narrow_where_the_road_does():
+    def road(x, y):
+        return (y > -4) & (y < np.clip(8 - 0.1 * x, 4, 8))
+
+    drive = drive_over(road, straight_on(0.0, 40.0))
+    carla_map = carla.Map("narrow", opendrive_document(fuse_static(drive), drive.poses_world_from_ego))
+    for x in (5.0, 20.0, 35.0):
+        here = carla_map.get_waypoint(carla.Location(x, 2.0, 0.0), project_to_road=False)
+        width = 0.0
+        while here is not None and (width == 0.0 or here.lane_id > 0):
+            width, last = width + here.lane_width, here.lane_id
+            here = here.get_right_lane() if here.lane_id > 0 else None
+            if here is not None and here.lane_id == last:
+                break
+        left_edge = max(
+            y for y in np.arange(0, 12, 0.1) if carla_map.get_waypoint(carla.Location(x, -y, 0.0), False) is not None
+        )
+        assert left_edge == pytest.approx(np.clip(8 - 0.1 * x, 4, 8), abs=0.6)
+
+
 def test_a_road_on_a_slope_follows_the_height_of_the_ego(build_street):
-    drive = build_street(frames=32)
-    poses = drive.poses_world_from_ego.copy()
+    flat = build_street(frames=32)
+    poses = flat.poses_world_from_ego.copy()
     poses[:, 2, 3] += 0.08 * poses[:, 0, 3]
+    drive = OccupancySequence(flat.labels, poses, flat.times_us, flat.grid, flat.taxonomy)
     carla_map = carla.Map("slope", opendrive_document(fuse_static(drive), poses))
     for x in (2.0, 10.0, 20.0):
         waypoint = carla_map.get_waypoint(carla.Location(x=x, y=0.0, z=0.0))
@@ -89,5 +254,12 @@ def test_a_road_on_a_slope_follows_the_height_of_the_ego(build_street):
 
 
 def test_the_same_drive_gives_the_same_document(roads):
-    drive, document = roads["left turn"]
-    assert opendrive_document(fuse_static(drive), drive.poses_world_from_ego) == document
+    for name in ("left bend", "left at four arms"):
+        drive, document = roads[name]
+        assert opendrive_document(fuse_static(drive), drive.poses_world_from_ego) == document
+
+
+def test_what_is_not_opendrive_is_refused():
+    for text in ("<OpenDRIVE", '<OpenDRIVE><road id="1"><planView/></road></OpenDRIVE>'):
+        with pytest.raises(InvalidInputError, match="an OpenDRIVE document"):
+            on_driving_lanes(text, np.zeros((1, 2)))

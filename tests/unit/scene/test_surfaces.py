@@ -1,6 +1,7 @@
-"""Fusion of frames into one map, its surface, and the glTF of it."""
+"""Fusion of frames into one map, its ground, its surface, and the glTF of it."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.gltf import gltf_bytes
+from dyncity_sim.scene.ground import ground_height_m
+from dyncity_sim.scene.smoothing import smooth_surfaces
 from dyncity_sim.scene.surfaces import fuse_static, surfaces
 
 ROAD, BUILDING, VEHICLE, SIDEWALK = (CARLASC.index(n) for n in ("road", "building", "vehicle", "sidewalk"))
@@ -82,6 +85,54 @@ def test_a_drive_across_a_continent_is_refused(build_street):
         fuse_static(OccupancySequence(drive.labels, poses, drive.times_us, drive.grid, drive.taxonomy))
 
 
+def test_a_hole_that_nobody_saw_into_stays_a_hole():
+    labels = np.zeros((1, *CARLASC_GRID.shape), dtype=np.uint8)
+    labels[..., 0] = ROAD
+    labels[:, 70:80, 60:64, 0] = VEHICLE
+    observed = np.ones(labels.shape, dtype=bool)
+    observed[:, 90:95, 60:64] = False
+    drive = OccupancySequence(
+        labels, poses_from_planar(np.zeros((1, 3))), np.array([0]), CARLASC_GRID, CARLASC, observed
+    )
+    found = fuse_static(drive).labels
+    assert (found[70:80, 60:64, 0] == ROAD).all()
+    assert not found[90:95, 60:64].any()
+
+
+def sloped(slope_x, slope_y, offset_m=0.1, shape=(60, 40)):
+    """A map of the voxels that a plane passes through, with a gap in it, and the plane's height."""
+    x, y = np.meshgrid(*((np.arange(n) + 0.5) * 0.4 for n in shape), indexing="ij")
+    height_m = slope_x * x + slope_y * y + offset_m
+    layer = np.floor((height_m - height_m.min()) / 0.375).astype(int)
+    labels = np.zeros((*shape, layer.max() + 1), dtype=np.uint8)
+    np.put_along_axis(labels, layer[..., None], ROAD, axis=2)
+    labels[30:45, 10:20] = 0
+    return StaticMap(labels, (0.0, 0.0, float(height_m.min())), (0.4, 0.4, 0.375)), height_m
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
+def test_the_ground_of_a_slope_is_exact_to_half_a_voxel_and_unknown_where_never_seen(slope_x, slope_y):
+    static_map, truth_m = sloped(slope_x, slope_y)
+    height_m = ground_height_m(static_map)
+    seen = (static_map.labels > 0).any(axis=2)
+    assert np.isnan(height_m[~seen]).all()
+    assert np.abs(height_m - truth_m)[seen].max() <= 0.375 * 0.5 + 1e-9
+
+
+def test_the_ground_has_no_steps():
+    static_map, _ = sloped(0.1, 0.0)
+    assert np.abs(np.diff(ground_height_m(static_map)[:, 5])).max() < 0.375 / 4
+
+
+def test_what_stands_on_the_ground_is_not_ground(build_street):
+    static_map = fuse_static(build_street(frames=4))
+    height_m = ground_height_m(static_map)
+    walls = (static_map.labels == BUILDING).any(axis=2)
+    assert np.isnan(height_m[walls]).all()
+    np.testing.assert_allclose(height_m[~walls & (static_map.labels > 0).any(axis=2)], 0.0, atol=0.19)
+
+
 @settings(max_examples=40, deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.sampled_from([0, 0, BUILDING, ROAD])))
 def test_quads_cover_exactly_the_faces_between_solid_and_free(labels):
@@ -109,6 +160,62 @@ def test_quads_cover_exactly_the_faces_between_solid_and_free(labels):
         assert area == pytest.approx(expected)
 
 
+def volume_m3(found, axis):
+    """Gauss's theorem: the volume that a closed surface encloses, from the part of it that faces along one axis."""
+    total = 0.0
+    for surface in found:
+        a, b, c, d = (surface.vertices_world_m[surface.quads[:, n]].astype(np.float64) for n in range(4))
+        for one, two, three in ((a, b, c), (a, c, d)):
+            normals = np.cross(two - one, three - one) / 2
+            total += float((normals[:, axis] * (one + two + three)[:, axis] / 3).sum())
+    return total
+
+
+@settings(max_examples=40, deadline=None)
+@given(hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.sampled_from([0, 0, BUILDING, ROAD])))
+def test_surfaces_of_all_classes_together_enclose_exactly_the_solid_cells(labels):
+    # The bottom, which is left out, lies at z = 0 and adds nothing.
+    found = surfaces(StaticMap(labels, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    for axis in range(3):
+        assert volume_m3(found, axis) == pytest.approx((labels > 0).sum())
+
+
+def test_faces_are_merged_in_both_directions():
+    labels = np.zeros((9, 7, 4), dtype=np.uint8)
+    labels[1:8, 1:6, 1:3] = BUILDING
+    (box,) = surfaces(StaticMap(labels, (0.0, 0.0, 0.0), (0.4, 0.4, 0.375)))
+    assert len(box.quads) == 6
+    assert len(box.vertices_world_m) == 8
+    labels[1:3, 1:3, 2] = 0
+    (notched,) = surfaces(StaticMap(labels, (0.0, 0.0, 0.0), (0.4, 0.4, 0.375)))
+    assert len(notched.quads) <= 6 + 2 * 3
+
+
+def test_smooth_surfaces_keep_the_volume_of_a_solid():
+    x, y, z = np.mgrid[-10:11, -10:11, -10:11]
+    ball = StaticMap((np.hypot(np.hypot(x, y), z) < 8).astype(np.uint8), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    for axis in range(3):
+        assert volume_m3(smooth_surfaces(ball), axis) == pytest.approx((ball.labels > 0).sum(), rel=0.02)
+
+
+def test_smooth_surfaces_of_classes_that_touch_share_their_seam(build_street):
+    static_map = fuse_static(build_street(frames=2))
+    smooth = smooth_surfaces(static_map)
+    assert [s.label for s in smooth] == [s.label for s in surfaces(static_map)]
+    vertices = {s.label: {tuple(v) for v in s.vertices_world_m} for s in smooth}
+    assert len(vertices[ROAD] & vertices[SIDEWALK]) > 100
+
+
+def test_smoothing_takes_the_steps_out_of_a_slope():
+    static_map, _ = sloped(0.12, 0.0)
+    (road,) = smooth_surfaces(static_map)
+    corners = road.vertices_world_m[road.quads]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0])
+    inner = (corners[:, :, 0].min(axis=1) > 3) & (corners[:, :, 0].max(axis=1) < 10) & (normals[:, 2] > 0.02)
+    steepness = np.hypot(normals[inner, 0], normals[inner, 1]) / normals[inner, 2]
+    assert np.median(steepness) == pytest.approx(0.12, abs=0.12)
+
+
 def test_the_glb_loads_in_metres_with_class_names_and_y_up(build_street):
     static_map = fuse_static(build_street(frames=16))
     loaded = trimesh.load(io.BytesIO(gltf_bytes(static_map)), file_type="glb")
@@ -127,3 +234,68 @@ def test_an_empty_world_is_a_valid_empty_glb(build_street):
     content = gltf_bytes(fuse_static(build_street(frames=1, empty=True)))
     assert int.from_bytes(content[8:12], "little") == len(content)
     assert trimesh.load(io.BytesIO(content), file_type="glb").is_empty
+
+
+def gltf_parts(content):
+    """The JSON document of a binary glTF and its buffer (glTF 2.0, section 4)."""
+    magic, version, length = content[:4], *np.frombuffer(content[4:12], dtype="<u4")
+    assert (magic, version, length) == (b"glTF", 2, len(content))
+    size, kind = np.frombuffer(content[12:20], dtype="<u4")
+    assert size % 4 == 0
+    assert int(kind) == int.from_bytes(b"JSON", "little")
+    rest = content[20 + size :]
+    if rest:
+        assert int.from_bytes(rest[:4], "little") == len(rest) - 8
+        assert rest[4:8] == b"BIN\0"
+        assert len(rest) % 4 == 0
+    return json.loads(content[20 : 20 + size]), rest[8:]
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_the_glb_keeps_the_rules_of_gltf_2_on_alignment_ranges_and_indices(build_street, smooth):
+    document, buffer = gltf_parts(gltf_bytes(fuse_static(build_street(frames=2)), smooth))
+    dtypes = {5125: "<u4", 5126: "<f4"}
+    arrays = []
+    for accessor in document["accessors"]:
+        view = document["bufferViews"][accessor["bufferView"]]
+        offset = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
+        assert offset % 4 == 0
+        columns = {"SCALAR": 1, "VEC3": 3}[accessor["type"]]
+        count = accessor["count"] * columns
+        assert count * 4 <= view["byteLength"]
+        values = np.frombuffer(buffer, dtypes[accessor["componentType"]], count, offset).reshape(-1, columns)
+        np.testing.assert_array_equal(values.min(axis=0), np.float32(accessor["min"]).astype(values.dtype))
+        np.testing.assert_array_equal(values.max(axis=0), np.float32(accessor["max"]).astype(values.dtype))
+        arrays.append(values)
+    for mesh in document["meshes"]:
+        (primitive,) = mesh["primitives"]
+        assert arrays[primitive["indices"]].max() < len(arrays[primitive["attributes"]["POSITION"]])
+        assert len(arrays[primitive["indices"]]) % 3 == 0
+
+
+def test_the_glb_states_class_names_colours_and_units(build_street):
+    for static_map in (fuse_static(build_street(frames=2)), fuse_static(build_street(frames=1, empty=True))):
+        document, _ = gltf_parts(gltf_bytes(static_map))
+        assert document["asset"]["extras"]["unit"] == "m"
+        for mesh in document.get("meshes", []):
+            semantic_class = CARLASC.classes[mesh["extras"]["label"]]
+            assert mesh["name"] == mesh["extras"]["class"] == semantic_class.name
+            material = document["materials"][mesh["primitives"][0]["material"]]
+            assert material["name"] == semantic_class.name
+            colour = np.array(material["pbrMetallicRoughness"]["baseColorFactor"][:3])
+            np.testing.assert_allclose(colour, np.array(semantic_class.colour) / 255, atol=1e-6)
+
+
+def test_the_glb_holds_every_quad_as_two_triangles(build_street):
+    static_map = fuse_static(build_street(frames=2))
+    loaded = trimesh.load(io.BytesIO(gltf_bytes(static_map)), file_type="glb", process=False)
+    for surface in surfaces(static_map):
+        mesh = loaded.geometry[CARLASC.names[surface.label]]
+        assert len(mesh.faces) == 2 * len(surface.quads)
+        assert len(mesh.vertices) == len(surface.vertices_world_m)
+
+
+def test_the_same_map_gives_the_same_glb(build_street):
+    static_map = fuse_static(build_street(frames=2))
+    for smooth in (False, True):
+        assert gltf_bytes(static_map, smooth) == gltf_bytes(static_map, smooth)
