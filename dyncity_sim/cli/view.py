@@ -21,7 +21,7 @@ from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.lidar import HDL64
+from dyncity_sim.groundtruth.rig import DEFAULT_RIG, read_rig, rig_names
 from dyncity_sim.preview.film import film_frames, render_beside, write_animation, write_png, write_video
 from dyncity_sim.preview.pack import PointCloud
 from dyncity_sim.preview.page import PageText, build_page, build_scene_page, write_page
@@ -33,8 +33,8 @@ from dyncity_sim.scene.read import read_scene
 SUFFIXES = {"out": ".html", "png": ".png", "gif": ".gif", "webp": ".webp", "mp4": ".mp4", "rerun": ".rrd"}
 """Suffix of the file that each option writes."""
 
-SWEEP = SensorRig("page", (replace(HDL64, azimuth_steps=HDL64.azimuth_steps // 2),))
-"""The LiDAR whose points are shown: HDL-64E's beams, at every other of its firings."""
+EVERY_FIRING = 2
+"""Points of every other firing are shown: as much is seen, in half the bytes."""
 
 SCENE_RATE_HZ = 10.0
 
@@ -101,7 +101,14 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     choice.add_argument("--sequence", type=int, default=0, metavar="N", help="sequence of a data set (default: 0)")
     choice.add_argument("--start", type=int, default=0, metavar="N", help="first frame (default: 0)")
     choice.add_argument("--frames", type=positive, metavar="N", help="how many (default: all)")
-    choice.add_argument("--lidar", action="store_true", help="LiDAR points on the page and in Rerun (extra: scene)")
+    choice.add_argument(
+        "--lidar",
+        nargs="?",
+        const=DEFAULT_RIG,
+        metavar="RIG",
+        help=f"LiDAR points on the page and in Rerun, of a YAML file or of {', '.join(rig_names())} (alone: {DEFAULT_RIG};"
+        " extra: scene)",
+    )
     choice.add_argument(
         "--frame", type=int, metavar="N", help="frame of --png, among those shown (default: the middle)"
     )
@@ -117,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     with terminated_like_interrupted(), Progress(*columns, console=console, transient=True) as progress:
         tell = _Tell(progress)
         shown = _open(args, tell)
-        clouds = _clouds(shown, tell) if args.lidar and {"out", "rerun"} & set(files) else ()
+        clouds = _clouds(shown, _sweeping(args.lidar), tell) if args.lidar and {"out", "rerun"} & set(files) else ()
         if "out" in files:
             write_page(tell.once("page", lambda: _page(shown, clouds)), files["out"])
         if "rerun" in files:
@@ -172,7 +179,7 @@ def _files(args: argparse.Namespace) -> dict[str, Path]:
 def _open(args: argparse.Namespace, tell: _Tell) -> Shown:
     path: Path = args.path
     if (path / "scene.json").is_file():
-        if (args.sequence, args.start, args.frames, args.lidar) != (0, 0, None, False):
+        if (args.sequence, args.start, args.frames, args.lidar) != (0, 0, None, None):
             raise InvalidInputError(
                 str(path), "a scene", "none of --sequence, --start, --frames, --lidar with it", "They are for drives."
             )
@@ -218,12 +225,26 @@ def _scene_of(shown: Shown) -> Scene:
     return shown.scene
 
 
-def _clouds(shown: Shown, tell: _Tell) -> tuple[PointCloud, ...]:
+def _sweeping(rig: str) -> SensorRig:
+    """The LiDARs of a rig with fewer firings."""
+    lidars = read_rig(rig).lidars
+    return SensorRig(
+        "page", tuple(replace(lidar, azimuth_steps=lidar.azimuth_steps // EVERY_FIRING) for lidar in lidars)
+    )
+
+
+def _clouds(shown: Shown, rig: SensorRig, tell: _Tell) -> tuple[PointCloud, ...]:
     drive = shown.drive
     assert drive is not None
-    labelled = labelled_drive(drive.occupancy, shown.tracks, drive.provenance, SWEEP)
+    labelled = labelled_drive(drive.occupancy, shown.tracks, drive.provenance, rig)
     frames = tell.each("LiDAR", len(drive.occupancy), labelled_frames(drive.occupancy, labelled))
-    return tuple(PointCloud(frame.sweeps[0].points_ego_m, frame.sweeps[0].labels) for frame in frames)
+    return tuple(
+        PointCloud(
+            np.concatenate([sweep.points_ego_m for sweep in frame.sweeps]),
+            np.concatenate([sweep.labels for sweep in frame.sweeps]),
+        )
+        for frame in frames
+    )
 
 
 def _page(shown: Shown, clouds: tuple[PointCloud, ...]) -> str:
