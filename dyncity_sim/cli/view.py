@@ -106,8 +106,8 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         nargs="?",
         const=DEFAULT_RIG,
         metavar="RIG",
-        help=f"LiDAR points on the page and in Rerun, of a YAML file or of {', '.join(rig_names())} (alone: {DEFAULT_RIG};"
-        " extra: scene)",
+        help="LiDAR points on the page and in Rerun, of a YAML file or of "
+        f"{', '.join(rig_names())} (alone: {DEFAULT_RIG}; extra: scene)",
     )
     choice.add_argument(
         "--frame", type=int, metavar="N", help="frame of --png, among those shown (default: the middle)"
