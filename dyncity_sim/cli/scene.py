@@ -54,6 +54,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     build.add_argument("--sequence", type=int, default=0, metavar="N", help="which drive of a data set (default: 0)")
     build.add_argument("--start", type=int, default=0, metavar="N", help="first frame (default: 0)")
     build.add_argument("--frames", type=int, metavar="N", help="how many (default: all)")
+    build.add_argument("--smooth", action="store_true", help="static.glb without the steps of voxels, and larger")
     build.set_defaults(run=run_build)
     for name, summary, action in (
         ("validate", "check that a scene is whole, true to its schemas, and at one with itself", run_validate),
@@ -74,7 +75,7 @@ def run_build(args: argparse.Namespace) -> int:
         status.update("making the scene")
         scene = build_scene(drive.occupancy, tracks=drive.tracks)
         status.update("writing")
-        write_scene(scene, args.out, drive.provenance)
+        write_scene(scene, args.out, drive.provenance, args.smooth)
     console.print(_shown(args.out))
     return 0
 

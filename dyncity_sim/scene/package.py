@@ -33,11 +33,17 @@ EGO = "ego.parquet"
 PROVENANCE = "provenance.json"
 
 
-def write_scene(scene: Scene, folder: Path, provenance: Provenance) -> None:
+def write_scene(scene: Scene, folder: Path, provenance: Provenance, smooth: bool = False) -> None:
     """Write all files of a scene, and ``scene.json`` over them.
 
     The folder appears whole or not at all. The same scene gives the same bytes with the same versions of the packages
     that ``provenance.json`` names.
+
+    Args:
+        scene: what is written.
+        folder: must not exist, or be empty.
+        provenance: where the scene comes from.
+        smooth: the mesh of static geometry is smoothed, without the steps of voxels, and larger.
 
     Raises:
         InvalidInputError: the folder holds something already.
@@ -48,7 +54,7 @@ def write_scene(scene: Scene, folder: Path, provenance: Provenance) -> None:
         ROAD: scene.opendrive.encode(),
         SCENARIO_1_0: openscenario_1_0(scene, ROAD).encode(),
         SCENARIO_1_2: openscenario_1_2(scene, ROAD).encode(),
-        STATIC_MESH: gltf_bytes(scene.static_map),
+        STATIC_MESH: gltf_bytes(scene.static_map, smooth),
         STATIC_CELLS: _static_cells(scene.static_map),
         TRACKS: tracks_parquet(scene.tracks),
         EGO: ego_parquet(scene),

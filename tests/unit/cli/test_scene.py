@@ -77,5 +77,9 @@ def test_a_scene_is_built_of_a_part_of_a_recording(
     assert main(words) == 0
     assert "drive 8 frames over 0.7 s" in said(capsys)
     assert main(["scene", "validate", str(out)]) == 0
+    smooth = tmp_path / "smooth"
+    assert main([*words[:-1], str(smooth), "--smooth"]) == 0
+    assert main(["scene", "validate", str(smooth)]) == 0
+    assert (smooth / "static.glb").stat().st_size > (out / "static.glb").stat().st_size
     assert main(words) == 2
     assert "a name that is free" in capsys.readouterr().err
