@@ -1,6 +1,8 @@
 """What happens between optimiser steps of a run."""
 
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import lightning
@@ -27,6 +29,46 @@ class StepCheckpoint(ModelCheckpoint):
         """Save when a step has ended."""
         if ends_step(trainer, batch_idx):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+class TrainedSeconds(Callback):
+    """Logs ``seconds`` beside what a validation logs: the time that the run has trained, validation left out.
+
+    What a resumed run had trained before counts.
+
+    Args:
+        now: a clock, in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self.now, self.seconds, self.since_s = now, 0.0, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"seconds": self._trained()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.seconds = state_dict["seconds"]
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self.since_s = self.now()
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Stop the clock."""
+        self.seconds = self._trained()
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log."""
+        pl_module.log("seconds", self.seconds)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Go on."""
+        self.since_s = self.now()
+
+    def _trained(self) -> float:
+        return self.seconds + self.now() - self.since_s
 
 
 class Deadline(Callback):

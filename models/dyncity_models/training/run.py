@@ -9,7 +9,7 @@ import yaml
 from lightning.pytorch.callbacks import WeightAveraging
 
 from dyncity_models.training.averaging import warmed_up_average
-from dyncity_models.training.callbacks import Deadline, StepCheckpoint
+from dyncity_models.training.callbacks import Deadline, StepCheckpoint, TrainedSeconds
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_models.training.launch import is_first_process, launch_of
 from dyncity_models.training.loggers import log_config, loggers_of
@@ -114,6 +114,7 @@ def fit(
                 enable_version_counter=False,
             ),
             BesideCheckpoints(out / "checkpoints", config, provenance_of(Path(__file__))),
+            TrainedSeconds(),
             Progress(optimiser.batch, Pace(run.accumulate * optimiser.steps, 60 * run.most_minutes)),
             *([Deadline(60 * run.most_minutes, resume)] if run.most_minutes else []),
         ],

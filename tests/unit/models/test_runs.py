@@ -6,11 +6,13 @@ import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import lightning
 import pytest
 import torch
 from dyncity_models.processes import WHOLE, Share
+from dyncity_models.training.callbacks import TrainedSeconds
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_models.training.launch import Launch, launch_of
 from dyncity_models.training.loggers import loggers_of
@@ -277,3 +279,27 @@ def test_losses_of_two_parts_have_the_values_and_the_gradients_of_the_whole(tmp_
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
+
+
+class TestTrainedSeconds:
+    """The time a run has trained, as its validations log it."""
+
+    def logged(self, seconds, module):
+        seconds.on_validation_start(None, module)
+        seconds.on_validation_epoch_end(None, module)
+        return module.values[-1]
+
+    def test_leave_validation_out_and_count_what_was_trained_before(self):
+        clock = iter([10.0, 14.0, 20.0, 23.0, 24.0, 100.0, 101.0])
+        module = SimpleNamespace(values=[])
+        module.log = lambda name, value: module.values.append(value)
+        seconds = TrainedSeconds(lambda: next(clock))
+        seconds.on_train_start(None, module)
+        assert self.logged(seconds, module) == 4.0
+        seconds.on_validation_end(None, module)
+        assert self.logged(seconds, module) == 7.0
+        kept = TrainedSeconds(lambda: next(clock))
+        kept.load_state_dict({"seconds": 7.0})
+        next(clock)
+        kept.on_train_start(None, module)
+        assert self.logged(kept, module) == 8.0
