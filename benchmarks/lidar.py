@@ -19,12 +19,12 @@ from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.sensors import LidarSensor
 from dyncity_sim.groundtruth.boxes import boxes_in_frame, instance_cells
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.camera import camera_rays
-from dyncity_sim.groundtruth.lidar import ray_directions
-from dyncity_sim.groundtruth.rays import Rays
-from dyncity_sim.groundtruth.rig import read_rig
-from dyncity_sim.groundtruth.traversal import trace
-from dyncity_sim.scene.actors import find_tracks
+from dyncity_sim.groundtruth.sensors.camera import camera_rays
+from dyncity_sim.groundtruth.sensors.lidar import ray_directions
+from dyncity_sim.groundtruth.sensors.rays import Rays
+from dyncity_sim.groundtruth.sensors.rig import read_rig
+from dyncity_sim.groundtruth.sensors.traversal import trace
+from dyncity_sim.scene.actors.find import find_tracks
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """How well roads made from drives cover the road that was seen, and how long they take.
 
 Each drive is fused, its OpenDRIVE document is made, and the document is read again and measured
-(``dyncity_sim.scene.coverage.road_coverage``): columns within 15 m of the ego's path.
+(``dyncity_sim.scene.road.coverage.road_coverage``): columns within 15 m of the ego's path.
 
   covered   share of the road's columns on a driving lane
   outside   share of the columns on a driving lane that are no road
@@ -34,9 +34,9 @@ from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC, merged_labels
 from dyncity_sim.engine.backend import Backend
-from dyncity_sim.scene.coverage import road_coverage
-from dyncity_sim.scene.road import opendrive_document
-from dyncity_sim.scene.surfaces import fuse_static
+from dyncity_sim.scene.road.coverage import road_coverage
+from dyncity_sim.scene.road.document import opendrive_document
+from dyncity_sim.scene.surfaces.fuse import fuse_static
 
 COVERED, OUTSIDE = 0.9, 0.1
 

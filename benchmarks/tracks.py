@@ -35,8 +35,8 @@ from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.domain.recording import ActorKind, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC, merged_labels
-from dyncity_sim.scene.actors import find_tracks
-from dyncity_sim.scene.instances import MIN_PEDESTRIAN_CELLS, MIN_VEHICLE_CELLS
+from dyncity_sim.scene.actors.find import find_tracks
+from dyncity_sim.scene.actors.instances import MIN_PEDESTRIAN_CELLS, MIN_VEHICLE_CELLS
 
 EXAMPLES = """examples:
   python benchmarks/tracks.py data/town02

@@ -13,9 +13,9 @@ from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.export.run import ExportPlan, Report, export_drive
-from dyncity_sim.groundtruth.formats import FORMATS
-from dyncity_sim.groundtruth.metadata import METADATA
-from dyncity_sim.groundtruth.rig import DEFAULT_RIG, read_rig, rig_names
+from dyncity_sim.groundtruth.formats.metadata import METADATA
+from dyncity_sim.groundtruth.formats.table import FORMATS
+from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig, rig_names
 
 _FORMAT_LINES = "\n".join(
     f"  {form.name:<14} {form.holds}" + (f"; --resample: {form.own_grid}" if form.own_grid else "")

@@ -16,10 +16,10 @@ from dyncity_sim.cosim.report import road_extent
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.scene.build import build_scene
-from dyncity_sim.scene.findings import Check, Outcome
-from dyncity_sim.scene.package import PROVENANCE, write_scene
-from dyncity_sim.scene.read import read_scene
-from dyncity_sim.scene.validate import is_valid, validate_scene
+from dyncity_sim.scene.package.findings import Check, Outcome
+from dyncity_sim.scene.package.read import read_scene
+from dyncity_sim.scene.package.validate import is_valid, validate_scene
+from dyncity_sim.scene.package.write import PROVENANCE, write_scene
 
 EPILOG = """\
 examples:

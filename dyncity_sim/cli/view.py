@@ -21,14 +21,14 @@ from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.rig import DEFAULT_RIG, read_rig, rig_names
+from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig, rig_names
 from dyncity_sim.preview.film import film_frames, render_beside, write_animation, write_png, write_video
 from dyncity_sim.preview.pack import PointCloud
 from dyncity_sim.preview.page import PageText, build_page, build_scene_page, write_page
 from dyncity_sim.preview.rerun_log import write_drive_rerun, write_scene_rerun
 from dyncity_sim.preview.scene_frames import scene_frames
-from dyncity_sim.scene.actors import find_tracks
-from dyncity_sim.scene.read import read_scene
+from dyncity_sim.scene.actors.find import find_tracks
+from dyncity_sim.scene.package.read import read_scene
 
 SUFFIXES = {"out": ".html", "png": ".png", "gif": ".gif", "webp": ".webp", "mp4": ".mp4", "rerun": ".rrd"}
 """Suffix of the file that each option writes."""

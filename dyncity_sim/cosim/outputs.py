@@ -10,11 +10,11 @@ from dyncity_sim.domain.ground_truth import LabelledFrame
 from dyncity_sim.domain.scene import Scene
 from dyncity_sim.files import write_text
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.write_semantickitti import open_semantickitti
+from dyncity_sim.groundtruth.formats.write_semantickitti import open_semantickitti
 from dyncity_sim.preview.film import film_frames, render_frame, write_animation, write_png
 from dyncity_sim.preview.page import PageText, build_page, write_page
 from dyncity_sim.scene.build import build_scene
-from dyncity_sim.scene.package import write_scene
+from dyncity_sim.scene.package.write import write_scene
 
 OCCUPANCY, SCENE, GROUND_TRUTH = "occupancy", "scene", "ground_truth"
 PICTURE, FILM, PAGE, ATTRIBUTION, SERVER_LOG = "drive.png", "drive.webp", "index.html", "ATTRIBUTION.txt", "server.log"

@@ -1,7 +1,7 @@
 """CarlaSC folders, ours and published ones, read right-handed, and recordings written as such.
 
-Files and mirror are those of ``dyncity_sim.groundtruth.carlasc_layout``; ``velodyne`` and ``labels`` are not read, and
-recordings, which hold no sweeps, are written without them.
+Files and mirror are those of ``dyncity_sim.groundtruth.formats.carlasc_layout``; ``velodyne`` and ``labels`` are not
+read, and recordings, which hold no sweeps, are written without them.
 """
 
 import json
@@ -23,7 +23,7 @@ from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
-from dyncity_sim.groundtruth.carlasc_layout import CarlaScFiles, mirrored, mirrored_box
+from dyncity_sim.groundtruth.formats.carlasc_layout import CarlaScFiles, mirrored, mirrored_box
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,9 @@ from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError, StorageError
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.formats import LabelFormat, formats_named
-from dyncity_sim.groundtruth.writer import FrameWriter
-from dyncity_sim.scene.actors import find_tracks
+from dyncity_sim.groundtruth.formats.table import LabelFormat, formats_named
+from dyncity_sim.groundtruth.formats.writer import FrameWriter
+from dyncity_sim.scene.actors.find import find_tracks
 
 LABELLING, TRACKING = "labelling", "tracking"
 
@@ -29,7 +29,7 @@ class ExportPlan:
     """What is exported.
 
     Attributes:
-        formats: names, see ``dyncity_sim.groundtruth.formats``.
+        formats: names, see ``dyncity_sim.groundtruth.formats.table``.
         resample: formats that are published with a grid of their own take it, by nearest neighbour.
         rig: the sensors.
         seed: of all that is random in what sensors measure.

@@ -13,12 +13,12 @@ from dyncity_sim.domain.scene import Provenance, Track
 from dyncity_sim.domain.sensors import LidarSensor, Scan, SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.groundtruth.boxes import boxes_in_frame, instance_cells
-from dyncity_sim.groundtruth.camera import camera_images
-from dyncity_sim.groundtruth.lidar import lidar_sweep
-from dyncity_sim.groundtruth.motion import motion_of, turn_of
-from dyncity_sim.groundtruth.rays import Seen, Surroundings, check_rig
-from dyncity_sim.groundtruth.rig import DEFAULT_RIG, read_rig
-from dyncity_sim.groundtruth.visibility import seen_cells, visibility
+from dyncity_sim.groundtruth.sensors.camera import camera_images
+from dyncity_sim.groundtruth.sensors.lidar import lidar_sweep
+from dyncity_sim.groundtruth.sensors.motion import motion_of, turn_of
+from dyncity_sim.groundtruth.sensors.rays import Seen, Surroundings, check_rig
+from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig
+from dyncity_sim.groundtruth.sensors.visibility import seen_cells, visibility
 
 
 def labelled_drive(

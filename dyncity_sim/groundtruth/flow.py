@@ -9,7 +9,7 @@ from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.ground_truth import LabelledFrame
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.taxonomy import Taxonomy
-from dyncity_sim.groundtruth.motion import motion_of
+from dyncity_sim.groundtruth.sensors.motion import motion_of
 
 
 def occupancy_flow(

@@ -75,7 +75,7 @@ def _within_clearance(floor: Bool[np.ndarray, "X Y Z"], grid: Grid) -> Bool[np.n
 def _in_sight(
     obstacles: Bool[np.ndarray, "X Y"], grid: Grid, position_m: tuple[float, float]
 ) -> Bool[np.ndarray, "X Y"]:
-    from dyncity_sim.groundtruth.traversal import first_hits
+    from dyncity_sim.groundtruth.sensors.traversal import first_hits
 
     start = (np.asarray(position_m) - np.asarray(grid.lower_m[:2])) / np.asarray(grid.voxel_size_m[:2])
     if not ((start >= 0) & (start < obstacles.shape)).all():

@@ -27,7 +27,7 @@ from dyncity_sim.preview.film import shown_labels
 from dyncity_sim.preview.lanes import lane_borders
 from dyncity_sim.preview.pack import PointCloud
 from dyncity_sim.preview.scene_frames import class_name
-from dyncity_sim.scene.surfaces import surfaces
+from dyncity_sim.scene.surfaces.quads import surfaces
 
 POINT_RADIUS_M = 0.03
 LINE_RADIUS_M = 0.06

@@ -4,9 +4,9 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.scene.actors import find_tracks
-from dyncity_sim.scene.road import opendrive_document
-from dyncity_sim.scene.surfaces import fuse_static
+from dyncity_sim.scene.actors.find import find_tracks
+from dyncity_sim.scene.road.document import opendrive_document
+from dyncity_sim.scene.surfaces.fuse import fuse_static
 
 
 def build_scene(

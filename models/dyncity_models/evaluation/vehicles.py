@@ -16,10 +16,10 @@ from dyncity_models.evaluation.dense import check_dense
 from dyncity_sim.domain.frames import inverse, planar_from_poses
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Track
-from dyncity_sim.scene.actors import track_of
-from dyncity_sim.scene.footprint import doubled_axis, sides
-from dyncity_sim.scene.instances import MIN_VEHICLE_CELLS, Instance, find_instances
-from dyncity_sim.scene.tracking import Tracklet, associate
+from dyncity_sim.scene.actors.find import track_of
+from dyncity_sim.scene.actors.footprint import doubled_axis, sides
+from dyncity_sim.scene.actors.instances import MIN_VEHICLE_CELLS, Instance, find_instances
+from dyncity_sim.scene.actors.tracking import Tracklet, associate
 
 SHORTEST_VEHICLE_M = 1.3
 """A piece whose longer side is shorter is a fragment: even a bicycle is 1.6 m long and covers four cells."""

@@ -15,7 +15,7 @@ from dyncity_sim.domain.frames import Pose, poses_from_planar
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.scene.surfaces import fuse_static
+from dyncity_sim.scene.surfaces.fuse import fuse_static
 
 PIECE_M = 2.4
 """Longer things are shown as pieces of at most this length and width."""

@@ -20,7 +20,7 @@ from dyncity_carla.timeline import Timeline
 from dyncity_carla.world import connect
 from dyncity_sim.domain.scene import Scene
 from dyncity_sim.errors import SimulatorError
-from dyncity_sim.scene.read import read_scene
+from dyncity_sim.scene.package.read import read_scene
 
 SPAWN_LIFT_M = 0.3
 """A driving stack spawns its vehicle this high above the road, and lets it fall."""

@@ -35,7 +35,7 @@ from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, merged_labels
 from dyncity_sim.errors import InvalidInputError, SimulatorError
-from dyncity_sim.scene.live import LiveTracks
+from dyncity_sim.scene.actors.live import LiveTracks
 
 ARRIVED_M = 0.02
 """An ego this close to where it was put is there; the client library computes in single precision."""

@@ -13,7 +13,7 @@ from dyncity_carla.timeline import Timeline
 from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.frames import planar_from_poses, transform_points
-from dyncity_sim.scene.read import read_scene
+from dyncity_sim.scene.package.read import read_scene
 
 POSITION_M, ANGLE_DEG = 0.01, 0.1
 

@@ -12,8 +12,8 @@ from dyncity_sim.domain.frames import planar_from_poses, transform_points
 from dyncity_sim.domain.occupancy import concatenate
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.scene.build import build_scene
-from dyncity_sim.scene.package import write_scene
-from dyncity_sim.scene.read import read_scene
+from dyncity_sim.scene.package.read import read_scene
+from dyncity_sim.scene.package.write import write_scene
 
 
 @pytest.fixture

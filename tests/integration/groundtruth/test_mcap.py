@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
-from dyncity_sim.groundtruth.write_mcap import open_mcap
+from dyncity_sim.groundtruth.formats.write_mcap import open_mcap
 
 NUMERIC = {1: "u1", 2: "i1", 3: "<u2", 4: "<i2", 5: "<u4", 6: "<i4", 7: "<f4", 8: "<f8"}
 
@@ -225,7 +225,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.write_mcap import open_mcap
+from dyncity_sim.groundtruth.formats.write_mcap import open_mcap
 
 labels = np.zeros((3, 128, 128, 8), np.uint8)
 labels[..., 0] = 6

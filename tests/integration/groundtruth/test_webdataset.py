@@ -16,7 +16,7 @@ from PIL import Image
 
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
 from dyncity_sim.groundtruth.flow import occupancy_flow
-from dyncity_sim.groundtruth.write_webdataset import open_webdataset
+from dyncity_sim.groundtruth.formats.write_webdataset import open_webdataset
 
 SHARD_BYTES = 2_000_000
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from dyncity_carla.timeline import Timeline
 
-from dyncity_sim.scene.live import LiveTracks
+from dyncity_sim.scene.actors.live import LiveTracks
 
 CHUNK = 16
 

@@ -13,7 +13,7 @@ from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.scene.build import build_scene
-from dyncity_sim.scene.package import write_scene
+from dyncity_sim.scene.package.write import write_scene
 
 
 @pytest.fixture

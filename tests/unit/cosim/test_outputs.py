@@ -9,8 +9,8 @@ from dyncity_sim.cosim.outputs import write_data
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
-from dyncity_sim.scene.actors import find_tracks
-from dyncity_sim.scene.read import read_scene
+from dyncity_sim.scene.actors.find import find_tracks
+from dyncity_sim.scene.package.read import read_scene
 
 Build = Callable[..., Any]
 

@@ -16,7 +16,7 @@ from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
 from dyncity_sim.export.run import ExportPlan, export_drive
-from dyncity_sim.groundtruth.formats import FORMATS
+from dyncity_sim.groundtruth.formats.table import FORMATS
 
 EGO_FROM_CAMERA = np.array([[0.0, 0.0, 1.0, 0.5], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 LIDAR = LidarSensor(tuple(np.deg2rad([0.0, -5.0, -12.0])), 180)
@@ -254,7 +254,7 @@ def test_a_missing_package_is_named_with_its_extra_before_anything_is_written(
     name, package, loaded, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"dyncity_sim.groundtruth.write_{name}", raising=False)
+    monkeypatch.delitem(sys.modules, f"dyncity_sim.groundtruth.formats.write_{name}", raising=False)
     with pytest.raises(MissingExtraError, match=r"dyncity-sim\[export\]"):
         export_drive(loaded, ExportPlan(("carlasc", name), RIG), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.scene.actors import find_tracks
+from dyncity_sim.scene.actors.find import find_tracks
 
 EGO_FROM_CAMERA = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 

@@ -10,10 +10,10 @@ from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.camera import camera_images, camera_rays
-from dyncity_sim.groundtruth.lidar import lidar_sweep
-from dyncity_sim.groundtruth.rays import Surroundings
-from dyncity_sim.groundtruth.rig import CAMERA_FROM_BODY_AXES, read_rig
+from dyncity_sim.groundtruth.sensors.camera import camera_images, camera_rays
+from dyncity_sim.groundtruth.sensors.lidar import lidar_sweep
+from dyncity_sim.groundtruth.sensors.rays import Surroundings
+from dyncity_sim.groundtruth.sensors.rig import CAMERA_FROM_BODY_AXES, read_rig
 
 VEHICLE, BUILDING = CARLASC.index("vehicle"), CARLASC.index("building")
 

@@ -11,7 +11,7 @@ from dyncity_sim.domain.frames import inverse
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, merged_labels
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.write_carlasc import RAW_OF_MERGED, open_carlasc
+from dyncity_sim.groundtruth.formats.write_carlasc import RAW_OF_MERGED, open_carlasc
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from dyncity_sim.domain.ground_truth import Box3D
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.sensors import CameraSensor, SensorRig
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.kitti_boxes import kitti_box
-from dyncity_sim.groundtruth.write_kitti import open_kitti
+from dyncity_sim.groundtruth.formats.kitti_boxes import kitti_box
+from dyncity_sim.groundtruth.formats.write_kitti import open_kitti
 
 EGO_FROM_CAMERA = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 CAMERA = CameraSensor(400, 200, (200.0, 200.0), (200.0, 100.0), pose_ego_from_sensor=EGO_FROM_CAMERA)

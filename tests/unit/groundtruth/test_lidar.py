@@ -10,10 +10,10 @@ from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.sensors import REFLECTIVITY, Dropout, LidarSensor
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.lidar import lidar_sweep, ray_directions
-from dyncity_sim.groundtruth.motion import Motion
-from dyncity_sim.groundtruth.rays import Surroundings
-from dyncity_sim.groundtruth.rig import read_rig
+from dyncity_sim.groundtruth.sensors.lidar import lidar_sweep, ray_directions
+from dyncity_sim.groundtruth.sensors.motion import Motion
+from dyncity_sim.groundtruth.sensors.rays import Surroundings
+from dyncity_sim.groundtruth.sensors.rig import read_rig
 
 AHEAD = LidarSensor((0.0,), 4)
 HDL64 = read_rig("hdl64").lidars[0]

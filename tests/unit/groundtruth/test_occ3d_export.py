@@ -13,8 +13,8 @@ from dyncity_sim.domain.grid import CARLASC_GRID, OCC3D_GRID, Grid
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.write_nuscenes import open_nuscenes
-from dyncity_sim.groundtruth.write_occ3d import NUMBER_OF_CLASS, NUMBER_OF_KIND, open_occ3d
+from dyncity_sim.groundtruth.formats.write_nuscenes import open_nuscenes
+from dyncity_sim.groundtruth.formats.write_occ3d import NUMBER_OF_CLASS, NUMBER_OF_KIND, open_occ3d
 
 STATIC = [name for name in CARLASC.names if name not in ("pedestrian", "vehicle")]
 INSET = (slice(38, 166), slice(36, 164))

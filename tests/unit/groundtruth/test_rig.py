@@ -6,8 +6,8 @@ import pytest
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.sensors import REFLECTIVITY, Dropout, Scan
 from dyncity_sim.errors import ConfigError
-from dyncity_sim.groundtruth.rays import check_rig
-from dyncity_sim.groundtruth.rig import read_rig, rig_names
+from dyncity_sim.groundtruth.sensors.rays import check_rig
+from dyncity_sim.groundtruth.sensors.rig import read_rig, rig_names
 
 FORWARD_Z, RIGHT_X = np.array([0, 0, 1.0]), np.array([1.0, 0, 0])
 

@@ -12,8 +12,8 @@ from dyncity_sim.domain.scene import Provenance, Track
 from dyncity_sim.domain.sensors import Scan, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.motion import motion_of, poses_at, turn_of
-from dyncity_sim.groundtruth.rig import read_rig
+from dyncity_sim.groundtruth.sensors.motion import motion_of, poses_at, turn_of
+from dyncity_sim.groundtruth.sensors.rig import read_rig
 
 INSTANT = read_rig("hdl32").lidars[0]
 ROLLING = replace(INSTANT, scan=Scan.ROLLING, period_s=0.1)

@@ -12,9 +12,9 @@ from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.semantickitti_classes import NAMES, STATIC_IDS
-from dyncity_sim.groundtruth.write_semantickitti import open_semantickitti
-from dyncity_sim.scene.actors import find_tracks
+from dyncity_sim.groundtruth.formats.semantickitti_classes import NAMES, STATIC_IDS
+from dyncity_sim.groundtruth.formats.write_semantickitti import open_semantickitti
+from dyncity_sim.scene.actors.find import find_tracks
 
 
 def labelled(occupancy):
@@ -155,6 +155,6 @@ def test_a_scene_of_another_drive_is_refused(drive, build_street):
 
 def test_without_numba_the_error_says_what_to_install(frames, drive, monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "dyncity_sim.groundtruth.traversal")
+    monkeypatch.delitem(sys.modules, "dyncity_sim.groundtruth.sensors.traversal")
     with pytest.raises(MissingExtraError, match=r"dyncity-sim\[scene\]"):
         next(labelled_frames(drive, labelled(drive)))

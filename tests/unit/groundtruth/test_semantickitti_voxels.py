@@ -11,8 +11,8 @@ from dyncity_sim.domain.frames import transform_points
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.semantickitti_classes import STATIC_IDS
-from dyncity_sim.groundtruth.write_semantickitti import open_semantickitti
+from dyncity_sim.groundtruth.formats.semantickitti_classes import STATIC_IDS
+from dyncity_sim.groundtruth.formats.write_semantickitti import open_semantickitti
 
 MOVING_FORM = {252: 10, 253: 31, 254: 30, 255: 32, 257: 13, 258: 18, 259: 20}
 OF_CLASS = np.array([STATIC_IDS[name] for name in CARLASC.names])

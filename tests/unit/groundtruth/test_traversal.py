@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from dyncity_sim.groundtruth.traversal import first_hits, trace
+from dyncity_sim.groundtruth.sensors.traversal import first_hits, trace
 
 
 def exact_first_hit(labels, origin, direction):

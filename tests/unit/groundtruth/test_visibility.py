@@ -13,7 +13,7 @@ from dyncity_sim.domain.sensors import Dropout, LidarSensor, Scan, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
-from dyncity_sim.groundtruth.rig import read_rig
+from dyncity_sim.groundtruth.sensors.rig import read_rig
 
 PROVENANCE = Provenance(None, (), "", CARLASC.id)
 PEDESTRIAN_M = (0.6, 0.6, 1.75)

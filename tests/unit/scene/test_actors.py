@@ -8,9 +8,9 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.scene.actors import find_tracks
-from dyncity_sim.scene.headings import MOST_YAW_RATE_RADPS
-from dyncity_sim.scene.motion import MOST_ACCELERATION_MPS2, most_acceleration_mps2
+from dyncity_sim.scene.actors.find import find_tracks
+from dyncity_sim.scene.actors.headings import MOST_YAW_RATE_RADPS
+from dyncity_sim.scene.actors.motion import MOST_ACCELERATION_MPS2, most_acceleration_mps2
 
 PEDESTRIAN = CARLASC.index("pedestrian")
 BUILDING = CARLASC.index("building")

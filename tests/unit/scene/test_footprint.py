@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dyncity_sim.scene.footprint import sides, split_touching
+from dyncity_sim.scene.actors.footprint import sides, split_touching
 
 CELL_M = 0.4
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.scene.instances import find_instances, join_fragments
+from dyncity_sim.scene.actors.instances import find_instances, join_fragments
 
 CELL_M = 0.4
 PEDESTRIAN = CARLASC.index("pedestrian")

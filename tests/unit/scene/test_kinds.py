@@ -3,7 +3,7 @@
 import pytest
 
 from dyncity_sim.domain.recording import ActorKind
-from dyncity_sim.scene.kinds import kind_of
+from dyncity_sim.scene.actors.kinds import kind_of
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dyncity_sim.scene.actors import find_tracks
-from dyncity_sim.scene.live import LiveTracks
+from dyncity_sim.scene.actors.find import find_tracks
+from dyncity_sim.scene.actors.live import LiveTracks
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyncity_sim.scene.motion import (
+from dyncity_sim.scene.actors.motion import (
     INITIAL_SPEED_NOISE_MPS,
     MOST_ACCELERATION_MPS2,
     first_state,

@@ -13,9 +13,9 @@ import xmlschema
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Scene, StaticMap, Track
+from dyncity_sim.scene.actors.live import LiveTracks
 from dyncity_sim.scene.build import build_scene
-from dyncity_sim.scene.live import LiveTracks
-from dyncity_sim.scene.openscenario import openscenario_1_0, openscenario_1_2
+from dyncity_sim.scene.package.openscenario import openscenario_1_0, openscenario_1_2
 
 WRITERS = {"1_0": openscenario_1_0, "1_2": openscenario_1_2}
 FRAME_S = 0.1

@@ -18,7 +18,7 @@ from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError, StorageError
 from dyncity_sim.scene.build import build_scene
-from dyncity_sim.scene.package import json_schema, write_scene
+from dyncity_sim.scene.package.write import json_schema, write_scene
 
 PROVENANCE = Provenance(
     "anchored-1234",
@@ -112,7 +112,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.scene.build import build_scene
-from dyncity_sim.scene.package import write_scene
+from dyncity_sim.scene.package.write import write_scene
 with np.load(sys.argv[1]) as drive:
     occupancy = OccupancySequence(drive["labels"], drive["poses"], drive["times_us"], CARLASC_GRID, CARLASC)
 write_scene(build_scene(occupancy), Path(sys.argv[2]), Provenance("null-2", (1,), "", "carlasc"))

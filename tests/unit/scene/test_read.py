@@ -6,8 +6,8 @@ import pytest
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.build import build_scene
-from dyncity_sim.scene.package import write_scene
-from dyncity_sim.scene.read import read_scene
+from dyncity_sim.scene.package.read import read_scene
+from dyncity_sim.scene.package.write import write_scene
 
 
 @pytest.fixture

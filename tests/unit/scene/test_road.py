@@ -16,9 +16,9 @@ from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.scene.coverage import on_driving_lanes, road_coverage
-from dyncity_sim.scene.road import opendrive_document
-from dyncity_sim.scene.surfaces import fuse_static
+from dyncity_sim.scene.road.coverage import on_driving_lanes, road_coverage
+from dyncity_sim.scene.road.document import opendrive_document
+from dyncity_sim.scene.surfaces.fuse import fuse_static
 
 SCHEMAS = Path(next(iter(schemas.__path__)))
 SUMO_HOME = Path(sumo.SUMO_HOME)

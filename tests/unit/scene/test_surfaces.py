@@ -16,10 +16,11 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.scene.gltf import gltf_bytes
-from dyncity_sim.scene.ground import ground_height_m
-from dyncity_sim.scene.smoothing import smooth_surfaces
-from dyncity_sim.scene.surfaces import fuse_static, surfaces
+from dyncity_sim.scene.surfaces.fuse import fuse_static
+from dyncity_sim.scene.surfaces.gltf import gltf_bytes
+from dyncity_sim.scene.surfaces.ground import ground_height_m
+from dyncity_sim.scene.surfaces.quads import surfaces
+from dyncity_sim.scene.surfaces.smoothing import smooth_surfaces
 
 ROAD, BUILDING, VEHICLE, SIDEWALK = (CARLASC.index(n) for n in ("road", "building", "vehicle", "sidewalk"))
 

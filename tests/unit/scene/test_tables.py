@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.errors import MissingExtraError
-from dyncity_sim.scene.tables import TRACK_COLUMNS, read_columns, tracks_of, tracks_parquet
+from dyncity_sim.scene.package.tables import TRACK_COLUMNS, read_columns, tracks_of, tracks_parquet
 
 
 def numbers(low: float, high: float):

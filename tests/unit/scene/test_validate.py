@@ -13,11 +13,11 @@ from pyarrow import parquet
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.scene import validate_documents
 from dyncity_sim.scene.build import build_scene
-from dyncity_sim.scene.findings import Check, Outcome, judge
-from dyncity_sim.scene.package import write_scene
-from dyncity_sim.scene.validate import is_valid, looks_at, validate_scene
+from dyncity_sim.scene.package import validate_documents
+from dyncity_sim.scene.package.findings import Check, Outcome, judge
+from dyncity_sim.scene.package.validate import is_valid, looks_at, validate_scene
+from dyncity_sim.scene.package.write import write_scene
 
 
 @pytest.fixture(scope="module")

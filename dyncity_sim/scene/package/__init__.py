@@ -1,0 +1,1 @@
+"""The scene package: files that other tools open, written, read back, and checked."""

@@ -1,0 +1,63 @@
+"""Reading a scene package back: what ``scene.package.write`` wrote."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from dyncity_sim.domain.scene import Scene, StaticMap
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.scene.package.tables import EGO_COLUMNS, TRACK_COLUMNS, poses_of, read_columns, tracks_of
+from dyncity_sim.scene.package.write import EGO, FORMAT, MANIFEST, ROAD, STATIC_CELLS, TRACKS, VERSION
+
+
+def read_scene(folder: Path) -> Scene:
+    """The scene in a folder, tracks and poses as they were written (rotations to within rounding).
+
+    Raises:
+        InvalidInputError: no scene in the folder, of another version, or a damaged file.
+        MissingExtraError: pyarrow is not installed.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise InvalidInputError(
+            "scene", str(folder), f"a folder with {MANIFEST}", "dyncity cosim and dyncity demo write one as OUT/scene."
+        )
+    try:
+        described = json.loads(manifest.read_text(encoding="utf-8"))
+        check_version(described, manifest)
+        ego = read_columns(folder / EGO, EGO_COLUMNS)
+        return Scene(
+            tracks=tracks_of(read_columns(folder / TRACKS, TRACK_COLUMNS)),
+            static_map=read_static_map(folder / STATIC_CELLS),
+            ego_poses_world_from_ego=poses_of(ego),
+            times_us=ego["time_us"],
+            opendrive=(folder / ROAD).read_text(encoding="utf-8"),
+        )
+    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InvalidInputError("scene", f"{folder}: {type(error).__name__}: {error}", "a whole scene") from error
+
+
+def check_version(described: dict[str, object], manifest: Path) -> None:
+    """Raise InvalidInputError where a manifest is not that of a scene of this version."""
+    if (described["format"], described["version"]) != (FORMAT, VERSION):
+        raise InvalidInputError(
+            str(manifest),
+            f"{described['format']} version {described['version']}",
+            f"{FORMAT} version {VERSION}",
+            "Scenes are made again of their drive: open_drive, build_scene, write_scene (docs/scenes.md).",
+        )
+
+
+def read_static_map(file: Path) -> StaticMap:
+    """The cells of ``static.npz``.
+
+    Raises:
+        OSError: no such file.
+        KeyError, ValueError, EOFError, BadZipFile: a damaged one.
+    """
+    # NumPy leaves a file open that it opened itself and finds damaged.
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        origin, size = arrays["origin_world_m"].tolist(), arrays["voxel_size_m"].tolist()
+        return StaticMap(arrays["labels"], (origin[0], origin[1], origin[2]), (size[0], size[1], size[2]))
