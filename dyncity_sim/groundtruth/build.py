@@ -60,13 +60,15 @@ def labelled_frames(
             of what comes out.
 
     Raises:
-        InvalidInputError: ``drive`` was not made from this occupancy, or a sensor has no free place.
+        InvalidInputError: ``drive`` was not made from this occupancy, a sensor has no free place, or a negative seed.
         MissingExtraError: numba is not installed.
     """
     if not np.array_equal(drive.times_us, occupancy.times_us):
         raise InvalidInputError(
             "drive.times_us", f"{len(drive)} other times", f"those of the {len(occupancy)} frames of occupancy"
         )
+    if seed < 0:
+        raise InvalidInputError("seed", seed, "0 or more")
     with ThreadPoolExecutor(os.cpu_count() if threads is None else threads) as pool:
         for number in range(len(occupancy)):
             yield _labelled_frame(occupancy, drive, number, seed, pool)
