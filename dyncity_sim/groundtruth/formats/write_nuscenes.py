@@ -37,6 +37,7 @@ from dyncity_sim.groundtruth.formats.nuscenes_layout import DriveMap, pose_ego_f
 from dyncity_sim.groundtruth.formats.nuscenes_tables import LIDARSEG, VERSION, Annotations, Tables
 from dyncity_sim.groundtruth.formats.pictures import check_depth, depth_png, id_png, label_png
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
+from dyncity_sim.groundtruth.resample import own_cells
 
 LIDAR_TOP = "LIDAR_TOP"
 
@@ -105,7 +106,8 @@ class _NuscenesWriter:
             self._add_images(number, frame, camera, images)
         if number in self._samples:
             self._annotations.add(number, frame)
-        self._map.add(self._mapped[frame.labels].any(axis=2), frame.pose_world_from_ego)
+        cells = own_cells(frame, self._drive.grid)
+        self._map.add(self._mapped[cells.labels].any(axis=2), frame.pose_world_from_ego)
         self._frames += 1
 
     def finish(self) -> None:
