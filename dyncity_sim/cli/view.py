@@ -20,6 +20,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.base_frame import mounted
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig, rig_names
 from dyncity_sim.preview.film import film_frames, render_beside, write_animation, write_png, write_video
@@ -236,7 +237,7 @@ def _sweeping(rig: str) -> SensorRig:
 def _clouds(shown: Shown, rig: SensorRig, tell: _Tell) -> tuple[PointCloud, ...]:
     drive = shown.drive
     assert drive is not None
-    labelled = labelled_drive(drive.occupancy, shown.tracks, drive.provenance, rig)
+    labelled = labelled_drive(drive.occupancy, shown.tracks, drive.provenance, mounted(rig, drive.occupancy.grid))
     frames = tell.each("LiDAR", len(drive.occupancy), labelled_frames(drive.occupancy, labelled))
     return tuple(
         PointCloud(

@@ -12,6 +12,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance, Track
 from dyncity_sim.domain.sensors import LidarSensor, Scan, SensorRig
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.base_frame import mounted
 from dyncity_sim.groundtruth.boxes import boxes_in_frame, instance_cells
 from dyncity_sim.groundtruth.sensors.camera import camera_images
 from dyncity_sim.groundtruth.sensors.lidar import lidar_sweep
@@ -28,12 +29,12 @@ def labelled_drive(
     rig: SensorRig | None = None,
     name: str = "drive",
 ) -> LabelledDrive:
-    """What writers know of a drive before its first frame; without a rig, one LiDAR at the ego frame's origin.
+    """What writers know of a drive before its first frame; without a rig, one LiDAR 1.8 m above the road.
 
     Raises:
         InvalidInputError: a sensor stands outside the grid.
     """
-    rig = read_rig(DEFAULT_RIG) if rig is None else rig
+    rig = mounted(read_rig(DEFAULT_RIG), occupancy.grid) if rig is None else rig
     check_rig(rig, occupancy.grid)
     return LabelledDrive(
         name,

@@ -8,6 +8,7 @@ import numpy as np
 from dyncity_sim.domain.frames import Pose, inverse
 from dyncity_sim.domain.ground_truth import Box3D, LabelledDrive, LabelledFrame
 from dyncity_sim.domain.sensors import LidarSensor
+from dyncity_sim.groundtruth.base_frame import pose_ego_from_base
 from dyncity_sim.groundtruth.formats.describe import sensors
 from dyncity_sim.groundtruth.formats.nuscenes_classes import (
     ATTRIBUTES,
@@ -22,7 +23,6 @@ from dyncity_sim.groundtruth.formats.nuscenes_classes import (
 from dyncity_sim.groundtruth.formats.nuscenes_layout import (
     DriveMap,
     Tokens,
-    pose_ego_from_base,
     pose_ego_from_channel,
     quaternion_wxyz,
     rounded,

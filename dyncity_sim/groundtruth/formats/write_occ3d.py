@@ -34,11 +34,12 @@ from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
+from dyncity_sim.groundtruth.base_frame import pose_ego_from_base
 from dyncity_sim.groundtruth.bev import bev_map
 from dyncity_sim.groundtruth.flow import occupancy_flow
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole
 from dyncity_sim.groundtruth.formats.metadata import check_merged, json_bytes, stored_grid, write_metadata
-from dyncity_sim.groundtruth.formats.nuscenes_layout import Tokens, pose_ego_from_base, sample_frames
+from dyncity_sim.groundtruth.formats.nuscenes_layout import Tokens, sample_frames
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
 from dyncity_sim.groundtruth.free_space import free_space
 from dyncity_sim.groundtruth.resample import Resampling, own_cells

@@ -19,6 +19,7 @@ from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import SemanticClass, Taxonomy
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.base_frame import pose_ego_from_base
 from dyncity_sim.groundtruth.formats.nuscenes_classes import (
     CATEGORIES,
     CATEGORY_OF_CLASS,
@@ -26,7 +27,7 @@ from dyncity_sim.groundtruth.formats.nuscenes_classes import (
     attribute,
     visibility_token,
 )
-from dyncity_sim.groundtruth.formats.nuscenes_layout import pose_ego_from_base, sample_frames
+from dyncity_sim.groundtruth.formats.nuscenes_layout import sample_frames
 from dyncity_sim.groundtruth.formats.write_nuscenes import open_nuscenes
 
 DEVKIT = "nuscenes-devkit==1.2.0"
