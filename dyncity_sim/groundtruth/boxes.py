@@ -15,6 +15,9 @@ from dyncity_sim.domain.taxonomy import Taxonomy
 CELL_REACH_M = 0.6
 """Cells whose centre lies this far outside a box may still belong to it: half a cell's diagonal, and box error."""
 
+MOVING_SPEED_MPS = 0.5
+"""From this speed on an actor moves, for formats that tell moving from standing ones."""
+
 TWO_WHEELERS = (ActorKind.MOTORCYCLE, ActorKind.BICYCLE)
 
 

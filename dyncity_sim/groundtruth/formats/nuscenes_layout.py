@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.frames import Pose, Poses
 from dyncity_sim.domain.grid import Grid
@@ -69,11 +68,6 @@ def sample_frames(times_us: Int64[np.ndarray, " T"]) -> Int64[np.ndarray, " S"]:
 def pose_ego_from_channel(lidar: LidarSensor) -> Pose:
     """Mount of a LiDAR's frame as nuScenes has it, x right and y forward, in our ego frame."""
     return lidar.pose_ego_from_sensor @ LIDAR_FROM_SENSOR.T
-
-
-def quaternion_wxyz(pose: Pose) -> list[float]:
-    """Orientation as nuScenes writes it."""
-    return rounded(Rotation.from_matrix(pose[:3, :3]).as_quat(canonical=True)[[3, 0, 1, 2]])
 
 
 def rounded(values: object) -> list[float]:

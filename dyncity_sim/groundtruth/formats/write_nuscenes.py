@@ -30,7 +30,7 @@ from dyncity_sim.domain.ground_truth import CameraImages, LabelledDrive, Labelle
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
-from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, sensors
+from dyncity_sim.groundtruth.formats.describe import check_next, check_whole
 from dyncity_sim.groundtruth.formats.metadata import json_bytes, write_metadata
 from dyncity_sim.groundtruth.formats.nuscenes_classes import MAPPED_CLASSES, PALETTE, category_indices, category_table
 from dyncity_sim.groundtruth.formats.nuscenes_layout import DriveMap, pose_ego_from_channel, sample_frames
@@ -69,7 +69,7 @@ def sensor_channels(rig: SensorRig) -> dict[str, str]:
         InvalidInputError: two sensors would share one.
     """
     channels = {rig.lidars[0].name: LIDAR_TOP}
-    for sensor in sensors(rig)[1:]:
+    for sensor in rig.sensors[1:]:
         channel = sensor.name.upper()
         if channel in channels.values():
             raise InvalidInputError(

@@ -6,9 +6,11 @@ import pytest
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Provenance, Track
+from dyncity_sim.domain.sensors import Dropout, LidarSensor, Scan, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
+from dyncity_sim.groundtruth.formats.describe import described
 
 PROVENANCE = Provenance(None, (), "", CARLASC.id)
 
@@ -32,3 +34,15 @@ def test_a_negative_seed_is_refused(build_street, rig):
     street = build_street(frames=1)
     with pytest.raises(InvalidInputError, match=r"seed: got -1, expected 0 or more"):
         next(labelled_frames(street, labelled_drive(street, (), PROVENANCE, rig), seed=-1))
+
+
+def test_what_is_said_of_a_lidar_is_all_that_it_was_simulated_with(build_street):
+    lidar = LidarSensor(
+        (0.1, -0.2), 90, scan=Scan.ROLLING, period_s=0.05, falloff_m=20.0, range_noise_m=0.02, dropout=Dropout(0.1)
+    )
+    drive = labelled_drive(build_street(frames=1), (), PROVENANCE, SensorRig("noisy", (lidar,)))
+    said = described(drive)["rig"]["lidars"][0]
+    assert (said["scan"], said["period_s"], said["falloff_m"], said["range_noise_m"]) == ("rolling", 0.05, 20.0, 0.02)
+    assert said["dropout"] == {"always": 0.1, "at_max_range": 0.0, "at_grazing": 0.0, "at_dark": 0.0}
+    assert said["reflectivity"]["vehicle"] == lidar.reflectivity["vehicle"]
+    assert len(said) == len(vars(lidar))
