@@ -19,9 +19,6 @@ try:
 except ImportError as error:
     raise MissingExtraError("foxglove-sdk", "export", "Writing MCAP") from error
 
-WORLD, EGO = "world", "ego"
-"""Frames of reference; those of sensors have the sensors' names."""
-
 PATH_WIDTH_M = 0.3
 PATH_COLOUR = (0.97, 0.58, 0.12)
 BOX_OPACITY = 0.45
@@ -33,6 +30,9 @@ _NUMERIC = {
     "i4": messages.PackedElementFieldNumericType.Int32,
     "f4": messages.PackedElementFieldNumericType.Float32,
 }
+
+WORLD, EGO = "world", "ego"
+"""Frames of reference; those of sensors have the sensors' names."""
 
 Message = Any
 
