@@ -165,7 +165,7 @@ def _files(args: argparse.Namespace) -> dict[str, Path]:
     if not files:
         files["out"] = Path(f"{args.path.resolve().name}.html")
     for option, file in files.items():
-        if file.suffix.lower() != SUFFIXES[option]:
+        if file.suffix != SUFFIXES[option]:
             raise InvalidInputError(f"--{option}", str(file), f"a name ending in {SUFFIXES[option]}")
         if file.is_dir() or (file.exists() and not args.force):
             mend = "Name another file, or replace it with --force."
@@ -230,7 +230,7 @@ def _sweeping(rig: str) -> SensorRig:
     """The LiDARs of a rig with fewer firings."""
     lidars = read_rig(rig).lidars
     return SensorRig(
-        "page", tuple(replace(lidar, azimuth_steps=lidar.azimuth_steps // EVERY_FIRING) for lidar in lidars)
+        "page", tuple(replace(lidar, azimuth_steps=max(1, lidar.azimuth_steps // EVERY_FIRING)) for lidar in lidars)
     )
 
 
