@@ -47,16 +47,21 @@ def find_tracks(occupancy: OccupancySequence, inflation_cells: float = 0.0) -> t
             lies in the thing (the embedded world), 1 where any touch counts (LiDAR points put into cells).
     """
     cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
-    instances = [
-        join_fragments(find_instances(labels, pose, occupancy.grid, occupancy.taxonomy, inflation_cells), cell_m)
-        for labels, pose in zip(occupancy.labels, occupancy.poses_world_from_ego, strict=True)
-    ]
+    instances = [instances_of(occupancy, frame, inflation_cells) for frame in range(len(occupancy))]
     tracklets = associate(instances, occupancy.times_us)
     inflation_m = inflation_cells * cell_m
     return tuple(
         track_of(number, tracklet, occupancy.times_us[tracklet.frames], cell_m, inflation_m)
         for number, tracklet in enumerate(tracklets, start=1)
     )
+
+
+def instances_of(occupancy: OccupancySequence, frame: int, inflation_cells: float = 0.0) -> list[Instance]:
+    """The things of one frame as ``find_tracks`` takes them, fragments joined; unobserved cells hold none."""
+    cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
+    pose = occupancy.poses_world_from_ego[frame]
+    found = find_instances(occupancy.known_labels(frame), pose, occupancy.grid, occupancy.taxonomy, inflation_cells)
+    return join_fragments(found, cell_m)
 
 
 def track_of(
