@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.frames import planar_from_poses, wrap_angle
 from dyncity_sim.domain.occupancy import OccupancySequence
@@ -158,6 +159,18 @@ def test_noisy_cells_in_fragments_make_one_car_that_moves_as_a_car_can(build_str
     assert_a_vehicle_can(track)
     off_m = planar_from_poses(track.poses_world_from_actor)[:, :2] - planar[track.times_us // 100_000, :2]
     assert np.median(np.linalg.norm(off_m, axis=1)) < 0.25
+
+
+def test_a_car_that_climbs_has_the_velocity_of_its_slope(build_street, street_actor):
+    drive = build_street(frames=24, actors=[street_actor(8, -1.7, 0, 8)])
+    slope_rad = np.deg2rad(5)
+    pitch = np.eye(4)
+    pitch[:3, :3] = Rotation.from_euler("y", -slope_rad).as_matrix()
+    (track,) = find_tracks(replace(drive, poses_world_from_ego=pitch @ drive.poses_world_from_ego))
+    climbed_m = track.poses_world_from_actor[-1, 2, 3] - track.poses_world_from_actor[0, 2, 3]
+    seconds = (track.times_us[-1] - track.times_us[0]) * 1e-6
+    assert climbed_m == pytest.approx(8 * np.sin(slope_rad) * seconds, abs=0.4)
+    assert np.median(track.velocities_world_mps[:, 2]) == pytest.approx(8 * np.sin(slope_rad), abs=0.1)
 
 
 def test_a_parked_car_stands_still_while_the_ego_passes(build_street, street_actor):
