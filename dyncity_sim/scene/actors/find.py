@@ -1,5 +1,7 @@
 """Actors: tracks with oriented boxes of constant size, out of the moving classes of a whole drive."""
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float64, Int64
 
@@ -11,6 +13,7 @@ from dyncity_sim.scene.actors.headings import headings
 from dyncity_sim.scene.actors.instances import Instance, find_instances, join_fragments
 from dyncity_sim.scene.actors.kinds import Size, kind_of, typical_size_m
 from dyncity_sim.scene.actors.motion import CENTRE_NOISE_M, smooth
+from dyncity_sim.scene.actors.one_place import in_one_place
 from dyncity_sim.scene.actors.tracking import Tracklet, associate
 
 HEIGHT_SMOOTHING_S = 0.5
@@ -51,12 +54,12 @@ def find_tracks(occupancy: OccupancySequence, inflation_cells: float = 0.0) -> t
     """
     cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
     instances = [instances_of(occupancy, frame, inflation_cells) for frame in range(len(occupancy))]
-    tracklets = associate(instances, occupancy.times_us)
-    inflation_m = inflation_cells * cell_m
-    return tuple(
-        track_of(number, tracklet, occupancy.times_us[tracklet.frames], cell_m, inflation_m)
-        for number, tracklet in enumerate(tracklets, start=1)
-    )
+
+    def made(tracklet: Tracklet) -> Track:
+        return track_of(1, tracklet, occupancy.times_us[tracklet.frames], cell_m, inflation_cells * cell_m)
+
+    found = in_one_place(associate(instances, occupancy.times_us), made)
+    return tuple(replace(track, id=number) for number, track in enumerate(found, start=1))
 
 
 def instances_of(occupancy: OccupancySequence, frame: int, inflation_cells: float = 0.0) -> list[Instance]:
