@@ -1,14 +1,24 @@
 #!/usr/bin/env bash
 # Autoencoders at equal, small budgets, on the same recordings: both families, and `anchored` with one thing changed.
-# Usage: configs/ablation.sh RECORDINGS OUT [MINUTES [ABLATION_MINUTES [JOBS]]]
-#   RECORDINGS  folder with {grid,random,spider,town01,berlin}-seen and town02-val, see docs/training.md
-#   OUT         folder for the runs; a run whose export is there is not done again
-#   MINUTES     of one core for each family (25), and for each ablation (8); JOBS run side by side (2)
+# Usage: configs/ablation.sh CARLA_TOWNS CAPTURES RECORDINGS OUT [MINUTES [ABLATION_MINUTES [JOBS]]]
+#   CARLA_TOWNS  folder with Town02.xodr of CARLA
+#   CAPTURES     what configs/anchored/gpu/captures.sh made
+#   RECORDINGS   folder for recordings; those that are there are not made again
+#   OUT          folder for the runs; a run whose export is there is not done again
+#   MINUTES      of one core for each family (20), and for each ablation (6); JOBS run side by side (2)
 # benchmarks/autoencoders.py makes the table and the curves of what is in OUT.
 set -euo pipefail
-recordings=$1 out=$2 minutes=${3:-25} short=${4:-8} jobs=${5:-2}
+towns=$1 captures=$2 recordings=$3 out=$4 minutes=${5:-20} short=${6:-6} jobs=${7:-2}
 dyncity=${DYNCITY:-dyncity}
 export OMP_NUM_THREADS=1
+
+render() { # name drives
+  [ -d "$recordings/$1" ] || $dyncity render "$captures/$1" --first "$2" --out "$recordings/$1"
+}
+for map in grid spider random; do render "$map-seen" 24; done
+for map in berlin town01; do render "$map-seen" 18; done
+[ -d "$recordings/town02-val" ] || $dyncity record --map "$towns/Town02.xodr" --minutes 2 --seed 200 --egos 20 \
+  --town-minutes 3 --burst 33 --out "$recordings/town02-val"
 
 train() { # name config minutes [overrides]
   local name=$1 config=$2 limit=$3

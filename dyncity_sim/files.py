@@ -41,6 +41,16 @@ def write_text(content: str, file: Path) -> None:
     write_bytes(content.encode("utf-8"), file)
 
 
+def check_free(folder: Path) -> None:
+    """Raise InvalidInputError where ``whole_folder`` would, for those who look before long work."""
+    if not folder.name:
+        raise InvalidInputError("folder", str(folder), "a folder with a name", "It takes the place of what is there.")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InvalidInputError(
+            "folder", str(folder), "a name that is free, or an empty folder", "Remove it or name another."
+        )
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary sibling of ``folder`` to fill; it takes the final name when the block succeeds.
@@ -49,10 +59,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         InvalidInputError: something is under the final name already; nothing is ever overwritten.
         StorageError: the disk is full, or the parent folder may not be written to.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InvalidInputError(
-            "folder", str(folder), "a name that is free, or an empty folder", "Remove it or name another."
-        )
+    check_free(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         temporary.mkdir(parents=True)

@@ -15,11 +15,12 @@ from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cosim.report import road_extent
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.files import check_free
 from dyncity_sim.scene.build import build_scene
 from dyncity_sim.scene.package.findings import Check, Outcome
-from dyncity_sim.scene.package.read import read_scene
+from dyncity_sim.scene.package.read import read_provenance, read_scene
 from dyncity_sim.scene.package.validate import is_valid, validate_scene
-from dyncity_sim.scene.package.write import PROVENANCE, write_scene
+from dyncity_sim.scene.package.write import write_scene
 
 EPILOG = """\
 examples:
@@ -69,6 +70,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
 
 def run_build(args: argparse.Namespace) -> int:
     """Open, make, write, show."""
+    check_free(args.out)
     console = Console()
     with console.status("reading the drive") as status:
         drive = open_drive(args.drive, args.sequence, args.start, args.frames)
@@ -121,8 +123,7 @@ def _shown(folder: Path) -> Table:
 
 def facts(folder: Path) -> list[tuple[str, str]]:
     """Name and value of what is worth knowing of a scene."""
-    scene = read_scene(folder)
-    made = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    scene, made = read_scene(folder), read_provenance(folder)
     steps_m = np.linalg.norm(np.diff(scene.ego_poses_world_from_ego[:, :3, 3], axis=0), axis=1)
     kinds = Counter(track.kind.value for track in scene.tracks)
     length_m, lanes, _ = road_extent(scene)
@@ -135,7 +136,7 @@ def facts(folder: Path) -> list[tuple[str, str]]:
         ("road", f"{length_m:.0f} m, {lanes} driving lanes"),
         ("static", ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "nothing"),
         ("grid", f"{' x '.join(map(str, static.labels.shape))} cells"),
-        ("made by", made["model_id"] or "a recording"),
-        ("seeds", ", ".join(str(chunk["seed"]) for chunk in made["chunks"]) or "none"),
-        ("attribution", made["attribution"] or "none due"),
+        ("made by", made.model_id or "a recording"),
+        ("seeds", ", ".join(map(str, made.seeds)) or "none"),
+        ("attribution", made.attribution or "none due"),
     ]

@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -124,11 +125,11 @@ def _chunks(folder: Path, described: dict[str, Any]) -> tuple[OccupancySequence,
     def read() -> tuple[OccupancySequence, OccupancySequence | None]:
         grid = Grid(*(tuple(described["grid"][key]) for key in ("shape", "lower_m", "voxel_size_m")))
         taxonomy = TAXONOMIES[described["taxonomy"]["id"]]
-        chunks = [
-            _chunk(folder / chunk.get("file", f"chunk_{number:04d}.npz"), grid, taxonomy)
-            for number, chunk in enumerate(described["chunks"])
-        ]
+        files = [folder / chunk.get("file", f"chunk_{n:04d}.npz") for n, chunk in enumerate(described["chunks"])]
+        chunks = [_laid_to(file, partial(_chunk, file, grid, taxonomy)) for file in files]
         recorded = [recorded for _, recorded in chunks if recorded is not None]
+        if 0 < len(recorded) < len(chunks):
+            raise ValueError(f"{len(recorded)} of {len(chunks)} chunks hold what was recorded")
         return concatenate([generated for generated, _ in chunks]), concatenate(recorded) if recorded else None
 
     return _laid_to(folder, read)

@@ -61,6 +61,11 @@ class OccupancySequence:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def known_labels(self, frame: int) -> UInt8[np.ndarray, "X Y Z"]:
+        """Labels of one frame, free where nothing was observed."""
+        labels: UInt8[np.ndarray, "X Y Z"] = self.labels[frame]
+        return labels if self.observed is None else np.where(self.observed[frame], labels, np.uint8(0))
+
     def __getitem__(self, frames: slice) -> "OccupancySequence":
         """A shorter sequence of consecutive frames."""
         return OccupancySequence(

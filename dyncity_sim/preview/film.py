@@ -23,12 +23,6 @@ PLAN_FRAMES = 16
 TEXT_COLOUR = (52, 58, 66)
 
 
-def shown_labels(occupancy: OccupancySequence, frame: int) -> np.ndarray:
-    """Labels ``(X, Y, Z)`` of one frame, with what no sensor saw left free."""
-    labels = occupancy.labels[frame]
-    return labels if occupancy.observed is None else np.where(occupancy.observed[frame], labels, np.uint8(0))
-
-
 def render_frame(
     occupancy: OccupancySequence, frame: int, width: int = 1000, caption: str = "", credit: str = ""
 ) -> Image:
@@ -36,7 +30,7 @@ def render_frame(
     poses = occupancy.poses_world_from_ego
     ahead = inverse(poses[frame]) @ poses[frame : frame + PLAN_FRAMES]
     picture = render_oblique(
-        shown_labels(occupancy, frame),
+        occupancy.known_labels(frame),
         occupancy.grid,
         occupancy.taxonomy,
         width,

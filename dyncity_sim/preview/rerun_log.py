@@ -23,7 +23,6 @@ from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.taxonomy import CARLASC, Taxonomy
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
 from dyncity_sim.files import whole_file
-from dyncity_sim.preview.film import shown_labels
 from dyncity_sim.preview.lanes import lane_borders
 from dyncity_sim.preview.pack import PointCloud
 from dyncity_sim.preview.scene_frames import class_name
@@ -135,7 +134,7 @@ def _log_pose(rr: ModuleType, stream: Any, pose: Pose) -> None:
 
 def _voxels(rr: ModuleType, occupancy: OccupancySequence, frame: int, beside_m: float) -> Any:
     """Cells with a free neighbour as solid boxes, moved to the left by ``beside_m``."""
-    grid, labels = occupancy.grid, shown_labels(occupancy, frame)
+    grid, labels = occupancy.grid, occupancy.known_labels(frame)
     cells = _surface_cells(labels)
     size = np.asarray(grid.voxel_size_m)
     centres = np.asarray(grid.lower_m) + (cells + 0.5) * size + [0.0, beside_m, 0.0]

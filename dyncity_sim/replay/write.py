@@ -12,7 +12,7 @@ from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.files import whole_folder
 from dyncity_sim.preview.bev import render_bev
-from dyncity_sim.preview.film import shown_labels, with_text, write_png
+from dyncity_sim.preview.film import with_text, write_png
 from dyncity_sim.preview.oblique import Image
 from dyncity_sim.preview.page import PageText, build_page, write_page
 from dyncity_sim.replay.drive import ReplayedChunk, border_agreement
@@ -97,7 +97,7 @@ def picture(chunks: Sequence[ReplayedChunk], title: str, credit: str) -> Image:
 
 def _above(occupancy: OccupancySequence, frame: int) -> Image:
     unseen = None if occupancy.observed is None else ~occupancy.observed[frame].any(axis=-1)
-    return render_bev(shown_labels(occupancy, frame), occupancy.grid, occupancy.taxonomy, 2, unseen=unseen)
+    return render_bev(occupancy.known_labels(frame), occupancy.grid, occupancy.taxonomy, 2, unseen=unseen)
 
 
 def _row(pictures: Sequence[Image]) -> Image:

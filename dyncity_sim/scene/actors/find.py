@@ -1,5 +1,7 @@
 """Actors: tracks with oriented boxes of constant size, out of the moving classes of a whole drive."""
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float64, Int64
 
@@ -11,10 +13,14 @@ from dyncity_sim.scene.actors.headings import headings
 from dyncity_sim.scene.actors.instances import Instance, find_instances, join_fragments
 from dyncity_sim.scene.actors.kinds import Size, kind_of, typical_size_m
 from dyncity_sim.scene.actors.motion import CENTRE_NOISE_M, smooth
+from dyncity_sim.scene.actors.one_place import in_one_place
 from dyncity_sim.scene.actors.tracking import Tracklet, associate
 
 HEIGHT_SMOOTHING_S = 0.5
-"""Standard deviation of the Gaussian over time that heights are averaged with; one layer is 0.375 m thick."""
+"""Standard deviation of the Gaussian over time that lines through heights are fitted with; a layer is 0.375 m thick."""
+
+HEIGHT_RIDGE_S2 = 0.02
+"""Added to the variance of times: a climb that few sightings show is drawn towards level."""
 
 STAYING_M = 5.0
 """What moves less than this is taken to stand on one height."""
@@ -47,16 +53,21 @@ def find_tracks(occupancy: OccupancySequence, inflation_cells: float = 0.0) -> t
             lies in the thing (the embedded world), 1 where any touch counts (LiDAR points put into cells).
     """
     cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
-    instances = [
-        join_fragments(find_instances(labels, pose, occupancy.grid, occupancy.taxonomy, inflation_cells), cell_m)
-        for labels, pose in zip(occupancy.labels, occupancy.poses_world_from_ego, strict=True)
-    ]
-    tracklets = associate(instances, occupancy.times_us)
-    inflation_m = inflation_cells * cell_m
-    return tuple(
-        track_of(number, tracklet, occupancy.times_us[tracklet.frames], cell_m, inflation_m)
-        for number, tracklet in enumerate(tracklets, start=1)
-    )
+    instances = [instances_of(occupancy, frame, inflation_cells) for frame in range(len(occupancy))]
+
+    def made(tracklet: Tracklet) -> Track:
+        return track_of(1, tracklet, occupancy.times_us[tracklet.frames], cell_m, inflation_cells * cell_m)
+
+    found = in_one_place(associate(instances, occupancy.times_us), made)
+    return tuple(replace(track, id=number) for number, track in enumerate(found, start=1))
+
+
+def instances_of(occupancy: OccupancySequence, frame: int, inflation_cells: float = 0.0) -> list[Instance]:
+    """The things of one frame as ``find_tracks`` takes them, fragments joined; unobserved cells hold none."""
+    cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
+    pose = occupancy.poses_world_from_ego[frame]
+    found = find_instances(occupancy.known_labels(frame), pose, occupancy.grid, occupancy.taxonomy, inflation_cells)
+    return join_fragments(found, cell_m)
 
 
 def track_of(
@@ -87,7 +98,8 @@ def track_of(
         noise_m = CENTRE_NOISE_M + MISSING_NOISE * np.maximum(np.array(size_m[:2]) - sides_m, 0.0).max(axis=1)
     path_m, velocities = _path(centres_m, times_us, vehicle, noise_m)
     poses = poses_from_planar(np.column_stack([path_m, yaws]))
-    poses[:, 2, 3] = _bottoms(np.array([i.bottom_world_m for i in seen]), path_m, times_us) + size_m[2] / 2
+    bottoms_m, climbing_mps = _bottoms(np.array([i.bottom_world_m for i in seen]), path_m, times_us)
+    poses[:, 2, 3] = bottoms_m + size_m[2] / 2
     speed_mps = float(np.percentile(np.linalg.norm(velocities, axis=1), 90))
     whole = not all(i.truncated for i in seen)
     kind, confidence = kind_of(vehicle, size_m, whole, _ridden(seen), speed_mps)
@@ -97,7 +109,7 @@ def track_of(
         size_m=size_m,
         poses_world_from_actor=poses,
         times_us=times_us,
-        velocities_world_mps=np.column_stack([velocities, np.zeros(len(velocities))]),
+        velocities_world_mps=np.column_stack([velocities, climbing_mps]),
         kind_confidence=confidence,
     )
 
@@ -122,13 +134,22 @@ def _ridden(seen: list[Instance]) -> bool:
 
 def _bottoms(
     seen_m: Float64[np.ndarray, " N"], centres_m: Float64[np.ndarray, "N 2"], times_us: Int64[np.ndarray, " N"]
-) -> Float64[np.ndarray, " N"]:
-    """Height of the ground under a track: constant where it stays, averaged over time where it travels."""
+) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
+    """Height of the ground under a track and how fast it rises: level where the thing stays, else by lines.
+
+    A line through the heights around each time, weighted by a Gaussian, is not drawn to one side at the ends of a slope
+    (as in ``scene.surfaces.ground``).
+    """
+    level_m = float(np.median(seen_m))
     if np.ptp(centres_m, axis=0).max() < STAYING_M:
-        return np.full(len(seen_m), np.median(seen_m))
-    apart_s = (times_us[:, None] - times_us[None, :]) * 1e-6
-    weights = np.exp(-0.5 * (apart_s / HEIGHT_SMOOTHING_S) ** 2)
-    return weights @ seen_m / weights.sum(axis=1)
+        return np.full(len(seen_m), level_m), np.zeros(len(seen_m))
+    times_s, above_m = (times_us - times_us[0]) * 1e-6, seen_m - level_m
+    weights = np.exp(-0.5 * ((times_s[:, None] - times_s[None, :]) / HEIGHT_SMOOTHING_S) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    middle_s, middle_m = weights @ times_s, weights @ above_m
+    spread_s2 = weights @ times_s**2 - middle_s**2 + HEIGHT_RIDGE_S2
+    rising_mps = (weights @ (times_s * above_m) - middle_s * middle_m) / spread_s2
+    return level_m + middle_m + rising_mps * (times_s - middle_s), rising_mps
 
 
 def _constant_size(seen: list[Instance], sides_m: Float64[np.ndarray, "N 2"], vehicle: bool) -> Size:

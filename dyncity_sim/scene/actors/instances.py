@@ -231,7 +231,9 @@ def _instance(
     floor = below if stands_on_layer_below else blob.lowest
     # The top lies, on average, on the upper side of the highest cell where centres decide, and in its
     # middle where any touch does; the ground lies in the middle of its own layer.
-    bottom_m, tops_m = grid.centres(2)[floor], grid.centres(2)[np.maximum(blob.tops, floor + 1)] + raised_m
+    # What fills the highest layer alone, with no ground under it, reaches half a layer out of the grid.
+    tops_m = grid.lower_m[2] + (np.maximum(blob.tops, floor + 1) + 0.5) * grid.voxel_size_m[2] + raised_m
+    bottom_m = grid.centres(2)[floor]
     columns = transform_points(pose_world_from_ego, np.stack([x, y, np.full_like(x, bottom_m)], axis=-1))
     ego_yaw_rad = float(np.arctan2(pose_world_from_ego[1, 0], pose_world_from_ego[0, 0]))
     cut_yaw_rad = _cut_yaw(blob, grid)

@@ -12,8 +12,7 @@ import numpy as np
 
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Track
-from dyncity_sim.scene.actors.find import track_of
-from dyncity_sim.scene.actors.instances import find_instances, join_fragments
+from dyncity_sim.scene.actors.find import instances_of, track_of
 from dyncity_sim.scene.actors.tracking import Association, Tracklet
 
 WINDOW_FRAMES = 48
@@ -51,11 +50,8 @@ class LiveTracks:
         """
         first = len(self._association.times_us)
         cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
-        for labels, pose, time_us in zip(
-            occupancy.labels, occupancy.poses_world_from_ego, occupancy.times_us, strict=True
-        ):
-            found = find_instances(labels, pose, occupancy.grid, occupancy.taxonomy, self._inflation_cells)
-            self._association.add(join_fragments(found, cell_m), int(time_us))
+        for frame, time_us in enumerate(occupancy.times_us):
+            self._association.add(instances_of(occupancy, frame, self._inflation_cells), int(time_us))
         seen = [tracklet for tracklet in self._association.tracklets() if tracklet.frames[-1] >= first]
         tracks = [self._track(tracklet, first, cell_m) for tracklet in seen]
         self._association.forget_closed()

@@ -17,10 +17,10 @@ from dyncity_sim.scene.actors.instances import Instance, joined
 from dyncity_sim.scene.actors.motion import CENTRE_NOISE_M, State, first_state, predicted, smooth, updated
 
 MAX_GAP_S = 0.55
-"""A thing that is not seen for longer than this is lost; it may return."""
+"""A thing that frames show no more and that is not seen for longer than this is lost; it may return."""
 
 RETURN_S = 3.0
-"""A thing that is lost for longer than this comes back under a new id."""
+"""A thing that is lost for longer than this, or between two frames, comes back under a new id."""
 
 RETURN_NEAR_M = 1.0
 RETURN_STRAY_MPS = 0.5
@@ -38,7 +38,7 @@ ALIKE_SHARE = 0.5
 """A thing that returns fills, at least by this ratio, as many columns as it did when it was lost."""
 
 MIN_OBSERVATIONS = 3
-"""Shorter tracks are flicker of the generator and are dropped."""
+"""Shorter tracks are flicker of the generator and are dropped, unless the whole drive is shorter."""
 
 GATE = 13.8
 """Largest accepted squared Mahalanobis distance of the centre: 99.9 % of a two-dimensional Gaussian."""
@@ -95,9 +95,9 @@ class Association:
             self._open.extend(_assign(tracks, seen, frame, self.times_us))
         self._take_back()
 
-    def tracklets(self) -> list[Tracklet]:
+    def tracklets(self, min_observations: int = MIN_OBSERVATIONS) -> list[Tracklet]:
         """What was found so far, sorted by first sight; flicker is left out."""
-        kept = [t for t in self._closed + self._lost + self._open if len(t.frames) >= MIN_OBSERVATIONS]
+        kept = [t for t in self._closed + self._lost + self._open if len(t.frames) >= min_observations]
         return sorted(kept, key=lambda t: (t.frames[0], *t.instances[0].centre_world_m))
 
     def forget_closed(self) -> None:
@@ -107,8 +107,10 @@ class Association:
     def _retire(self, frame: int) -> None:
         """Move what was not seen for too long from the open to the lost, and from these to the closed."""
         unseen_s = {t: (self.times_us[frame] - self.times_us[t.frames[-1]]) * 1e-6 for t in self._open + self._lost}
-        gone = [t for t in self._open if unseen_s[t] > MAX_GAP_S]
-        self._open = [t for t in self._open if unseen_s[t] <= MAX_GAP_S]
+        # Of frames that are far apart in time, the last one shows what is still there.
+        most_s = {t: RETURN_S if t.frames[-1] == frame - 1 else MAX_GAP_S for t in self._open}
+        gone = [t for t in self._open if unseen_s[t] > most_s[t]]
+        self._open = [t for t in self._open if unseen_s[t] <= most_s[t]]
         waiting = self._lost + [t for t in gone if len(t.frames) >= MIN_OBSERVATIONS]
         self._lost = [t for t in waiting if unseen_s[t] <= RETURN_S]
         self._closed += [t for t in waiting if unseen_s[t] > RETURN_S]
@@ -132,7 +134,7 @@ def associate(instances: Sequence[Sequence[Instance]], times_us: Int64[np.ndarra
     association = Association()
     for found, time_us in zip(instances, times_us, strict=True):
         association.add(found, int(time_us))
-    return association.tracklets()
+    return association.tracklets(min(MIN_OBSERVATIONS, len(times_us)))
 
 
 def _return_cost(old: Tracklet, new: Tracklet, times_us: Sequence[int]) -> float:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dyncity_sim.domain.scene import Scene, StaticMap
+from dyncity_sim.domain.scene import Provenance, Scene, StaticMap
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.package.tables import EGO_COLUMNS, TRACK_COLUMNS, poses_of, read_columns, tracks_of
-from dyncity_sim.scene.package.write import EGO, FORMAT, MANIFEST, ROAD, STATIC_CELLS, TRACKS, VERSION
+from dyncity_sim.scene.package.write import EGO, FORMAT, MANIFEST, PROVENANCE, ROAD, STATIC_CELLS, TRACKS, VERSION
 
 
 def read_scene(folder: Path) -> Scene:
@@ -37,6 +37,22 @@ def read_scene(folder: Path) -> Scene:
         )
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidInputError("scene", f"{folder}: {type(error).__name__}: {error}", "a whole scene") from error
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """Who made the scene in a folder, with which seeds, on whose map; how it was sampled stays in the file.
+
+    Raises:
+        InvalidInputError: no provenance in the folder, or a damaged one.
+    """
+    try:
+        told = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        seeds = tuple(chunk["seed"] for chunk in told["chunks"])
+        return Provenance(told["model_id"], seeds, told["attribution"], told["taxonomy"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(
+            str(folder / PROVENANCE), f"{type(error).__name__}: {error}", "the provenance of a scene"
+        ) from error
 
 
 def check_version(described: dict[str, object], manifest: Path) -> None:

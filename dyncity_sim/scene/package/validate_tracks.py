@@ -1,12 +1,16 @@
 """Checks of ``tracks.parquet`` and ``ego.parquet``."""
 
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dyncity_sim.domain.frames import RIGID_TOLERANCE, check_times
+from dyncity_sim.domain.overlap import overlap_shares
 from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.domain.scene import Track
 from dyncity_sim.scene.package.findings import Findings
 from dyncity_sim.scene.package.tables import (
     EGO_COLUMNS,
@@ -26,19 +30,23 @@ FASTEST_MPS = {ActorKind.PEDESTRIAN: 5.0, ActorKind.BICYCLE: 17.0}
 
 FASTEST_VEHICLE_MPS = 60.0
 
+OVERLAP_SHARE = 0.1
+"""Boxes that lie in each other by more of the smaller are not in one place by rounding."""
+
 
 def check_tracks(folder: Path, manifest: dict[str, Any]) -> Findings:
-    """Columns and types; rigid poses, increasing times within the drive, what is constant; speeds as warnings."""
+    """Columns and types; rigid poses, times within the drive, what is constant; speeds and overlaps as warnings."""
     columns = read_columns(folder / TRACKS, TRACK_COLUMNS)
     problems = [*_unfit_numbers(columns), *_unfit_order(columns), *_inconstant(columns)]
     problems += _outside_drive(columns["time_us"], manifest)
     ids = np.unique(columns["id"])
     if len(ids) != manifest["tracks"]:
         problems.append(f"{len(ids)} tracks, but scene.json says {manifest['tracks']}")
+    warnings: tuple[str, ...] = ()
     if not problems:
-        tracks_of(columns)
+        warnings = (*_unlikely_speeds(columns), *_in_one_place(tracks_of(columns)))
     summary = f"{len(ids)} tracks, {len(columns['id'])} rows, rigid poses, increasing times"
-    return Findings(tuple(problems), () if problems else _unlikely_speeds(columns), summary)
+    return Findings(tuple(problems), warnings, summary)
 
 
 def check_ego(folder: Path, manifest: dict[str, Any]) -> Findings:
@@ -110,6 +118,19 @@ def _unlikely_speeds(columns: Columns) -> tuple[str, ...]:
     for number in np.unique(ids[fastest_mps > limits_mps]):
         row = int(np.flatnonzero(ids == number)[fastest_mps[ids == number].argmax()])
         warnings.append(f"track {number}, a {columns['kind'][row]}, moves at {fastest_mps[row]:.0f} m/s")
+    return tuple(warnings)
+
+
+def _in_one_place(tracks: Sequence[Track]) -> tuple[str, ...]:
+    """Tracks whose boxes lie in each other, which a simulator cannot both spawn."""
+    warnings = []
+    for first, second in combinations(tracks, 2):
+        shares = overlap_shares(first, second)
+        if (shares > OVERLAP_SHARE).any():
+            warnings.append(
+                f"tracks {first.id} and {second.id}, a {first.kind.value} and a {second.kind.value}, overlap at "
+                f"{(shares > OVERLAP_SHARE).sum()} times by up to {shares.max():.0%} of the smaller"
+            )
     return tuple(warnings)
 
 

@@ -19,8 +19,10 @@ def gltf_bytes(static_map: StaticMap, smooth: bool = False) -> bytes:
     """A binary glTF 2.0 file: one node, mesh and material per class, named after it, in metres, y up.
 
     The frame is the world frame turned by GLTF_FROM_WORLD; ``asset.extras`` states unit and frame, each mesh's extras
-    state its class and label. A map without any surface gives a file with an empty scene. The same map gives the same
-    bytes.
+    state its class and label. Vertices, which glTF holds in single precision, count from the map's corner, and each
+    node's matrix takes them to their place: a world may lie millions of metres from its origin. Colours are those of
+    the taxonomy (sRGB) as the linear factors that glTF asks for (specification 2.0, section 3.9.2). A map without any
+    surface gives a file with an empty scene. The same map gives the same bytes.
 
     Args:
         static_map: what to write the surface of.
@@ -34,15 +36,14 @@ def gltf_bytes(static_map: StaticMap, smooth: bool = False) -> bytes:
     if not found:
         return _empty_glb()
     scene = trimesh.Scene(base_frame="world")
+    corner = np.eye(4)
+    corner[:3, 3] = GLTF_FROM_WORLD @ static_map.origin_world_m
     for surface in found:
         semantic_class = CARLASC.classes[surface.label]
-        vertices = surface.vertices_world_m.astype(np.float64) @ GLTF_FROM_WORLD.T
+        vertices = (surface.vertices_world_m - static_map.origin_world_m) @ GLTF_FROM_WORLD.T
         triangles = surface.quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)
         material = trimesh.visual.material.PBRMaterial(
-            name=semantic_class.name,
-            baseColorFactor=[*semantic_class.colour, 255],
-            metallicFactor=0.0,
-            roughnessFactor=1.0,
+            name=semantic_class.name, metallicFactor=0.0, roughnessFactor=1.0
         )
         mesh = trimesh.Trimesh(
             vertices,
@@ -51,13 +52,18 @@ def gltf_bytes(static_map: StaticMap, smooth: bool = False) -> bytes:
             process=False,
             metadata={"class": semantic_class.name, "label": surface.label, "unit": "m"},
         )
-        scene.add_geometry(mesh, node_name=semantic_class.name, geom_name=semantic_class.name)
-    content: bytes = trimesh.exchange.gltf.export_glb(scene, tree_postprocessor=_state_units, include_normals=False)
+        scene.add_geometry(mesh, node_name=semantic_class.name, geom_name=semantic_class.name, transform=corner)
+    content: bytes = trimesh.exchange.gltf.export_glb(scene, tree_postprocessor=_complete, include_normals=False)
     return content
 
 
-def _state_units(tree: dict[str, Any]) -> None:
+def _complete(tree: dict[str, Any]) -> None:
+    """State units, and colours in full precision, which trimesh rounds to bytes."""
     tree["asset"]["extras"] = _asset_extras()
+    for material in tree["materials"]:
+        srgb = np.array(CARLASC.classes[CARLASC.index(material["name"])].colour) / 255
+        linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+        material["pbrMetallicRoughness"]["baseColorFactor"] = [*np.round(linear, 6).tolist(), 1.0]
 
 
 def _asset_extras() -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 
 from dyncity_sim.domain.scene import StaticMap
 
@@ -20,7 +20,7 @@ class Surface:
     """
 
     label: int
-    vertices_world_m: Float32[np.ndarray, "V 3"]
+    vertices_world_m: Float64[np.ndarray, "V 3"]
     quads: Int64[np.ndarray, "Q 4"]
 
 
@@ -35,7 +35,7 @@ def surfaces(static_map: StaticMap) -> tuple[Surface, ...]:
     for label, corners in quads_by_label(static_map.labels, merged=True):
         vertices, index = np.unique(corners.reshape(-1, 3), axis=0, return_inverse=True)
         quads = index.reshape(-1, 4).astype(np.int64)
-        found.append(Surface(label, (vertices * size + origin).astype(np.float32), quads))
+        found.append(Surface(label, vertices * size + origin, quads))
     return tuple(found)
 
 

@@ -29,7 +29,7 @@ def smooth_surfaces(static_map: StaticMap) -> tuple[Surface, ...]:
     stops = np.cumsum([len(quads_of_label) for _, quads_of_label in found])
     for (label, _), own in zip(found, np.split(quads, stops[:-1]), strict=True):
         used, own_index = np.unique(own, return_inverse=True)
-        surfaces.append(Surface(label, world[used].astype(np.float32), own_index.reshape(-1, 4).astype(np.int64)))
+        surfaces.append(Surface(label, world[used], own_index.reshape(-1, 4).astype(np.int64)))
     return tuple(surfaces)
 
 

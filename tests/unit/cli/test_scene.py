@@ -60,6 +60,24 @@ def test_show_says_what_is_in_it(scene: Path, capsys: pytest.CaptureFixture[str]
         assert words in out
 
 
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_a_damaged_provenance_is_named(scene: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    (scene / "provenance.json").write_text(content)
+    assert main(["scene", "show", str(scene)]) == 2
+    assert "provenance.json: got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_place_that_is_not_free_is_refused_before_the_drive_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("hello")
+    assert main(["scene", "build", "no such drive", "--out", "taken" if taken else "."]) == 2
+    assert "dyncity: error: folder: got" in capsys.readouterr().err
+
+
 def test_what_is_no_scene_is_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scene", "validate", str(tmp_path / "nothing")]) == 2
     assert main(["scene", "show", str(tmp_path)]) == 2

@@ -114,11 +114,21 @@ def test_a_generation_keeps_seeds_model_and_captions(tmp_path):
 def test_a_damaged_chunk_and_another_version_are_laid_to_their_file(tmp_path):
     folder = generation(tmp_path / "dream")
     (folder / "chunk_0001.npz").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(InvalidInputError, match="dream: got BadZipFile"):
+    with pytest.raises(InvalidInputError, match=r"chunk_0001.npz: got BadZipFile"):
         open_drive(folder)
     described = json.loads((folder / "generation.json").read_text())
     (folder / "generation.json").write_text(json.dumps(described | {"version": 9}))
     with pytest.raises(InvalidInputError, match="version 9, expected dyncity-generation version 1"):
+        open_drive(folder)
+
+
+def test_a_recording_beside_some_of_the_chunks_is_refused(tmp_path):
+    folder = generation(tmp_path / "dream")
+    with np.load(folder / "chunk_0001.npz") as arrays:
+        labels = arrays["labels"]
+        observed = np.packbits(np.ones(labels.shape, np.bool_))
+        np.savez(folder / "chunk_0001.npz", recorded_labels=labels, recorded_observed=observed, **arrays)
+    with pytest.raises(InvalidInputError, match="1 of 2 chunks hold what was recorded"):
         open_drive(folder)
 
 

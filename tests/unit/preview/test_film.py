@@ -15,7 +15,6 @@ from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageErro
 from dyncity_sim.preview.film import (
     film_frames,
     render_frame,
-    shown_labels,
     write_animation,
     write_png,
     write_video,
@@ -35,8 +34,8 @@ def test_cells_that_no_sensor_saw_are_shown_free(street: OccupancySequence) -> N
     seen = OccupancySequence(
         street.labels, street.poses_world_from_ego, street.times_us, street.grid, street.taxonomy, observed
     )
-    assert (shown_labels(seen, 0)[10:] == 0).all()
-    np.testing.assert_array_equal(shown_labels(seen, 0)[:10], street.labels[0, :10])
+    assert (seen.known_labels(0)[10:] == 0).all()
+    np.testing.assert_array_equal(seen.known_labels(0)[:10], street.labels[0, :10])
 
 
 def test_a_recording_stands_beside_what_was_generated(street: OccupancySequence) -> None:

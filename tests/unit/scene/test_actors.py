@@ -1,7 +1,10 @@
 """Actors out of voxels, on streets whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.frames import planar_from_poses, wrap_angle
 from dyncity_sim.domain.occupancy import OccupancySequence
@@ -158,6 +161,18 @@ def test_noisy_cells_in_fragments_make_one_car_that_moves_as_a_car_can(build_str
     assert np.median(np.linalg.norm(off_m, axis=1)) < 0.25
 
 
+def test_a_car_that_climbs_has_the_velocity_of_its_slope(build_street, street_actor):
+    drive = build_street(frames=24, actors=[street_actor(8, -1.7, 0, 8)])
+    slope_rad = np.deg2rad(5)
+    pitch = np.eye(4)
+    pitch[:3, :3] = Rotation.from_euler("y", -slope_rad).as_matrix()
+    (track,) = find_tracks(replace(drive, poses_world_from_ego=pitch @ drive.poses_world_from_ego))
+    climbed_m = track.poses_world_from_actor[-1, 2, 3] - track.poses_world_from_actor[0, 2, 3]
+    seconds = (track.times_us[-1] - track.times_us[0]) * 1e-6
+    assert climbed_m == pytest.approx(8 * np.sin(slope_rad) * seconds, abs=0.4)
+    assert np.median(track.velocities_world_mps[:, 2]) == pytest.approx(8 * np.sin(slope_rad), abs=0.1)
+
+
 def test_a_parked_car_stands_still_while_the_ego_passes(build_street, street_actor):
     car = street_actor(10, -7, 0.2, 0)
     (track,) = find_tracks(build_street(frames=48, ego_speed_mps=4, actors=[car]))
@@ -198,6 +213,35 @@ def test_a_car_whose_end_alone_is_ever_seen_has_the_length_of_a_car(build_street
 def test_flicker_of_two_frames_is_no_actor(build_street, street_actor):
     ghost = street_actor(8, -1.7, absent=frozenset(range(16)) - {5, 6})
     assert find_tracks(build_street(frames=16, actors=[ghost])) == ()
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_drive_shorter_than_flicker_has_the_actors_that_it_shows(build_street, street_actor, frames):
+    car = street_actor(8, -1.7)
+    (track,) = find_tracks(build_street(frames=frames, actors=[car]))
+    assert len(track) == frames
+    assert errors(track, car)[0] < 0.3
+
+
+@pytest.mark.parametrize("step_s", [0.6, 1.0, 2.5])
+def test_actors_are_followed_from_frame_to_frame_however_far_apart_these_are(build_street, street_actor, step_s):
+    drive = build_street(frames=8, actors=[street_actor(x, -4.2, 0, 0) for x in (8.0, 16.0)])
+    slow = replace(drive, times_us=drive.times_us * round(step_s * 10))
+    assert [len(track) for track in find_tracks(slow)] == [8, 8]
+
+
+def test_cells_that_nobody_observed_hold_no_actor_whatever_their_label(build_street, street_actor):
+    drive = build_street(frames=4, actors=[street_actor(8, -1.7)])
+    assert find_tracks(replace(drive, observed=np.zeros(drive.labels.shape, dtype=np.bool_))) == ()
+
+
+def test_what_fills_the_highest_layer_alone_is_a_box_there(build_street):
+    drive = build_street(frames=4, empty=True, ego_speed_mps=0.0)
+    drive.labels[:, 80:90, 60:65, -1] = CARLASC.index("vehicle")
+    (track,) = find_tracks(drive)
+    top_m = track.poses_world_from_actor[0, 2, 3] + track.size_m[2] / 2
+    layer_m = drive.grid.voxel_size_m[2]
+    assert top_m == pytest.approx(drive.poses_world_from_ego[0, 2, 3] + drive.grid.upper_m[2], abs=layer_m + 1e-9)
 
 
 def test_a_pedestrian_walks_and_looks_where_it_walks(build_street, street_actor):

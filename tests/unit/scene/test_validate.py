@@ -218,6 +218,15 @@ def test_a_walker_that_flies_is_worth_a_warning_and_no_more(folder):
     assert is_valid([check])
 
 
+def test_actors_in_one_place_are_worth_a_warning_and_no_more(folder):
+    column("x_m", lambda values: [8.0] * len(values))(folder)
+    column("y_m", lambda values: [-1.7] * len(values))(folder)
+    check = one_check(folder, "tracks.parquet")
+    assert check.outcome is Outcome.WARNED
+    assert "a pedestrian and a car, overlap at 12 times by up to 100% of the smaller" in check.detail
+    assert is_valid([check])
+
+
 def test_a_road_that_netconvert_makes_nothing_of_is_found(folder):
     document = '<OpenDRIVE><header revMajor="1" revMinor="7"/></OpenDRIVE>'
     (folder / "map.xodr").write_text(document)
