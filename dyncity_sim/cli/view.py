@@ -20,6 +20,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.base_frame import mounted
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig, rig_names
 from dyncity_sim.preview.film import film_frames, render_beside, write_animation, write_png, write_video
@@ -164,7 +165,7 @@ def _files(args: argparse.Namespace) -> dict[str, Path]:
     if not files:
         files["out"] = Path(f"{args.path.resolve().name}.html")
     for option, file in files.items():
-        if file.suffix.lower() != SUFFIXES[option]:
+        if file.suffix != SUFFIXES[option]:
             raise InvalidInputError(f"--{option}", str(file), f"a name ending in {SUFFIXES[option]}")
         if file.is_dir() or (file.exists() and not args.force):
             mend = "Name another file, or replace it with --force."
@@ -229,14 +230,14 @@ def _sweeping(rig: str) -> SensorRig:
     """The LiDARs of a rig with fewer firings."""
     lidars = read_rig(rig).lidars
     return SensorRig(
-        "page", tuple(replace(lidar, azimuth_steps=lidar.azimuth_steps // EVERY_FIRING) for lidar in lidars)
+        "page", tuple(replace(lidar, azimuth_steps=max(1, lidar.azimuth_steps // EVERY_FIRING)) for lidar in lidars)
     )
 
 
 def _clouds(shown: Shown, rig: SensorRig, tell: _Tell) -> tuple[PointCloud, ...]:
     drive = shown.drive
     assert drive is not None
-    labelled = labelled_drive(drive.occupancy, shown.tracks, drive.provenance, rig)
+    labelled = labelled_drive(drive.occupancy, shown.tracks, drive.provenance, mounted(rig, drive.occupancy.grid))
     frames = tell.each("LiDAR", len(drive.occupancy), labelled_frames(drive.occupancy, labelled))
     return tuple(
         PointCloud(

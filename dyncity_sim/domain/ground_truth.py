@@ -13,6 +13,9 @@ from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
 
+MAX_TRACK_ID = 2**16 - 1
+"""Greatest id of an actor that cells, points and pixels can carry."""
+
 
 @dataclass(frozen=True, eq=False)
 class LidarSweep:
@@ -140,8 +143,11 @@ class LabelledDrive:
         rig: the sensors.
         poses_world_from_ego: ``(T, 4, 4)``.
         times_us: ``(T,)`` microseconds.
-        tracks: the actors of the whole drive, sorted by id.
+        tracks: the actors of the whole drive, sorted by id; ids fit the 16 bits that cells, points and pixels hold.
         provenance: where the drive comes from.
+
+    Raises:
+        InvalidInputError: poses, times or a track's id that cannot be.
     """
 
     name: str
@@ -157,6 +163,11 @@ class LabelledDrive:
         poses = check_poses(self.poses_world_from_ego, "drive.poses_world_from_ego")
         object.__setattr__(self, "poses_world_from_ego", poses)
         object.__setattr__(self, "times_us", check_times(self.times_us, "drive.times_us", len(poses)))
+        highest = max((track.id for track in self.tracks), default=0)
+        if highest > MAX_TRACK_ID:
+            raise InvalidInputError(
+                "drive.tracks", f"id {highest}", f"ids of at most {MAX_TRACK_ID}", "Number them anew from 1 on."
+            )
 
     def __len__(self) -> int:
         return len(self.times_us)

@@ -207,9 +207,12 @@ class SensorRig:
     def __post_init__(self) -> None:
         if not self.lidars:
             raise InvalidInputError("rig.lidars", "none", "at least one LiDAR")
-        names = [lidar.name for lidar in self.lidars] + [camera.name for camera in self.cameras]
-        if len(set(names)) != len(names):
-            raise InvalidInputError("rig", f"sensors named {', '.join(sorted(names))}", "a name of its own for each")
+        names = [sensor.name for sensor in self.sensors]
+        # Channels of nuScenes are in capitals, WebDataset's readers make small letters of all endings.
+        if len({name.lower() for name in names}) != len(names):
+            raise InvalidInputError(
+                "rig", f"sensors named {', '.join(sorted(names))}", "a name of its own for each, in capitals and small"
+            )
         for name in names:
             if not SENSOR_NAME.fullmatch(name):
                 raise InvalidInputError("sensor.name", repr(name), "letters, digits, dots, dashes and underscores")

@@ -16,6 +16,7 @@ from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError, StorageError
+from dyncity_sim.groundtruth.base_frame import mounted
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.formats.table import LabelFormat, formats_named
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
@@ -31,7 +32,7 @@ class ExportPlan:
     Attributes:
         formats: names, see ``dyncity_sim.groundtruth.formats.table``.
         resample: formats that are published with a grid of their own take it, by nearest neighbour.
-        rig: the sensors.
+        rig: the sensors, as ``read_rig`` gives them.
         seed: of all that is random in what sensors measure.
     """
 
@@ -109,7 +110,8 @@ def export_drive(
     openers = [form.open_writer(plan.resample and form.own_grid is not None) for form in formats]
     places = [form.place(out, loaded.name) for form in formats]
     with clocks[TRACKING].running():
-        drive = labelled_drive(loaded.occupancy, _tracks(loaded), loaded.provenance, plan.rig, loaded.name)
+        rig = mounted(plan.rig, loaded.occupancy.grid)
+        drive = labelled_drive(loaded.occupancy, _tracks(loaded), loaded.provenance, rig, loaded.name)
     points = boxes = 0
     with _staged(out, places) as staging, ExitStack() as stack:
         writers = [

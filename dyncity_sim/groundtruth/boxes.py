@@ -11,10 +11,12 @@ from dyncity_sim.domain.ground_truth import Box3D
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.taxonomy import Taxonomy
-from dyncity_sim.errors import InvalidInputError
 
 CELL_REACH_M = 0.6
 """Cells whose centre lies this far outside a box may still belong to it: half a cell's diagonal, and box error."""
+
+MOVING_SPEED_MPS = 0.5
+"""From this speed on an actor moves, for formats that tell moving from standing ones."""
 
 TWO_WHEELERS = (ActorKind.MOTORCYCLE, ActorKind.BICYCLE)
 
@@ -44,9 +46,6 @@ def instance_cells(
 
     A cell belongs to the box it lies deepest in, or failing that to the nearest within CELL_REACH_M.
     Pedestrian cells belong to pedestrians or to riders' two-wheelers, vehicle cells to vehicles.
-
-    Raises:
-        InvalidInputError: a track id that does not fit 16 bits.
     """
     instances = np.zeros(labels.shape, dtype=np.uint16)
     for name in ("vehicle", "pedestrian"):
@@ -58,8 +57,6 @@ def instance_cells(
         outside_m = np.stack([_distance_outside(b, centres) for b in candidates])
         nearest = outside_m.argmin(axis=0)
         ids = np.array([b.track_id for b in candidates])
-        if ids.max() >= 2**16:
-            raise InvalidInputError("track.id", int(ids.max()), "at most 65535", "Export a long drive in parts.")
         owned = outside_m[nearest, np.arange(len(cells))] <= CELL_REACH_M
         instances[tuple(cells[owned].T)] = ids[nearest[owned]]
     return instances

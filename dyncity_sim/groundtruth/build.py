@@ -12,6 +12,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance, Track
 from dyncity_sim.domain.sensors import LidarSensor, Scan, SensorRig
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.base_frame import mounted
 from dyncity_sim.groundtruth.boxes import boxes_in_frame, instance_cells
 from dyncity_sim.groundtruth.sensors.camera import camera_images
 from dyncity_sim.groundtruth.sensors.lidar import lidar_sweep
@@ -28,12 +29,12 @@ def labelled_drive(
     rig: SensorRig | None = None,
     name: str = "drive",
 ) -> LabelledDrive:
-    """What writers know of a drive before its first frame; without a rig, one LiDAR at the ego frame's origin.
+    """What writers know of a drive before its first frame; without a rig, one LiDAR 1.8 m above the road.
 
     Raises:
         InvalidInputError: a sensor stands outside the grid.
     """
-    rig = read_rig(DEFAULT_RIG) if rig is None else rig
+    rig = mounted(read_rig(DEFAULT_RIG), occupancy.grid) if rig is None else rig
     check_rig(rig, occupancy.grid)
     return LabelledDrive(
         name,
@@ -60,13 +61,15 @@ def labelled_frames(
             of what comes out.
 
     Raises:
-        InvalidInputError: ``drive`` was not made from this occupancy, or a sensor has no free place.
+        InvalidInputError: ``drive`` was not made from this occupancy, a sensor has no free place, or a negative seed.
         MissingExtraError: numba is not installed.
     """
     if not np.array_equal(drive.times_us, occupancy.times_us):
         raise InvalidInputError(
             "drive.times_us", f"{len(drive)} other times", f"those of the {len(occupancy)} frames of occupancy"
         )
+    if seed < 0:
+        raise InvalidInputError("seed", seed, "0 or more")
     with ThreadPoolExecutor(os.cpu_count() if threads is None else threads) as pool:
         for number in range(len(occupancy)):
             yield _labelled_frame(occupancy, drive, number, seed, pool)

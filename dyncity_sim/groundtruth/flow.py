@@ -18,7 +18,8 @@ def occupancy_flow(
     """Velocity over ground of what fills each cell, metres per second along the axes of the ego frame.
 
     A track's cells move with its box as a rigid body, ``v + w x (p - c)`` at each cell's centre ``p``, and not with
-    the ego. Free and static cells have velocity 0. Cells of moving classes without a track are NaN: nobody knows.
+    the ego. Free and static cells have velocity 0. Cells of moving classes without a track are NaN, and those that the
+    source does not know: nobody knows.
 
     Args:
         frame: one frame of a drive.
@@ -33,4 +34,6 @@ def occupancy_flow(
         centres = np.asarray(grid.lower_m) + (cells + 0.5) * np.asarray(grid.voxel_size_m)
         motion = motion_of(tracks[box.track_id], frame.time_us, frame.pose_world_from_ego)
         flow[tuple(cells.T)] = motion.velocities(centres)
+    if frame.observed is not None:
+        flow[~frame.observed] = np.nan
     return flow

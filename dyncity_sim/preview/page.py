@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -185,11 +186,8 @@ def _filled(drive: dict[str, Any], text: PageText, taxonomy: Taxonomy, rate_hz: 
         "viewer": _asset("viewer.js"),
         "licence": f"three.js\n{_asset(f'{THREE}.LICENSE.txt')}",
     }
-    template = _asset("page.html")
-    for name, part in parts.items():
-        before, after = template.split(f"@{name}@")
-        template = before + part + after
-    return template
+    # In one pass: what is filled in may hold such a word itself, as the name of a folder may.
+    return re.sub("@([a-z]+)@", lambda place: parts[place[1]], _asset("page.html"))
 
 
 def _asset(name: str) -> str:

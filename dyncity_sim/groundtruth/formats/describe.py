@@ -1,12 +1,16 @@
 """What files say of a drive beside its frames, and what a frame must be to be the drive's next."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
+from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.frames import Pose
+from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.ground_truth import Box3D, LabelledDrive, LabelledFrame
-from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
+from dyncity_sim.domain.sensors import CameraSensor, LidarSensor
 from dyncity_sim.errors import InvalidInputError
 
 
@@ -15,11 +19,7 @@ def described(drive: LabelledDrive) -> dict[str, Any]:
     return {
         "name": drive.name,
         "frames": len(drive),
-        "grid": {
-            "shape": list(drive.grid.shape),
-            "lower_m": list(drive.grid.lower_m),
-            "voxel_size_m": list(drive.grid.voxel_size_m),
-        },
+        "grid": grid_json(drive.grid),
         "taxonomy": {
             "id": drive.taxonomy.id,
             "classes": [
@@ -55,14 +55,19 @@ def described_box(box: Box3D) -> dict[str, Any]:
     }
 
 
-def sensors(rig: SensorRig) -> tuple[LidarSensor | CameraSensor, ...]:
-    """All sensors of a rig, LiDARs first."""
-    return (*rig.lidars, *rig.cameras)
+def grid_json(grid: Grid) -> dict[str, Any]:
+    """A grid as plain JSON values."""
+    return {"shape": list(grid.shape), "lower_m": list(grid.lower_m), "voxel_size_m": list(grid.voxel_size_m)}
 
 
 def rows(matrix: Pose) -> list[list[float]]:
     """A matrix as lists."""
     return [[float(v) for v in row] for row in matrix]
+
+
+def quaternion_wxyz(pose: Pose) -> Float64[np.ndarray, " 4"]:
+    """Rotation of a pose as a unit quaternion (w, x, y, z), w not negative."""
+    return np.asarray(Rotation.from_matrix(pose[:3, :3]).as_quat(canonical=True)[[3, 0, 1, 2]])
 
 
 def check_next(frame: LabelledFrame, drive: LabelledDrive, number: int) -> None:
@@ -99,6 +104,12 @@ def _lidar(lidar: LidarSensor) -> dict[str, Any]:
         "pose_ego_from_sensor": rows(lidar.pose_ego_from_sensor),
         "min_range_m": lidar.min_range_m,
         "max_range_m": lidar.max_range_m,
+        "scan": lidar.scan.value,
+        "period_s": lidar.period_s,
+        "reflectivity": dict(lidar.reflectivity),
+        "falloff_m": lidar.falloff_m,
+        "range_noise_m": lidar.range_noise_m,
+        "dropout": asdict(lidar.dropout),
     }
 
 

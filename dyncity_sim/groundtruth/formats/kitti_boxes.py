@@ -9,6 +9,7 @@ from dyncity_sim.domain.frames import inverse, wrap_angle
 from dyncity_sim.domain.ground_truth import Box3D
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.sensors import CameraSensor
+from dyncity_sim.groundtruth.formats.pictures import opencv_intrinsics
 
 TYPE_OF_KIND = {
     ActorKind.CAR: "Car",
@@ -29,9 +30,6 @@ TRUNCATION_LEVELS = (0.01, 0.5)
 
 NEAR_M = 0.1
 """What lies nearer to the camera's plane than this, or behind it, is cut off before projection."""
-
-HALF_PIXEL = 0.5
-"""KITTI counts from the middle of the upper left pixel, cameras here from its corner."""
 
 _CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-1.0, 0.0) for z in (-0.5, 0.5)])
 _EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if (np.abs(_CORNERS[a] - _CORNERS[b]) > 0).sum() == 1]
@@ -94,11 +92,8 @@ def kitti_box(box: Box3D, camera: CameraSensor) -> KittiBox | None:
 
 
 def projection(camera: CameraSensor) -> Float64[np.ndarray, "3 4"]:
-    """KITTI's matrix P, which takes points of the camera's frame to pixels."""
-    matrix = np.zeros((3, 4))
-    matrix[:, :3] = camera.intrinsics
-    matrix[:2, 2] -= HALF_PIXEL
-    return matrix
+    """KITTI's matrix P, which takes points of the camera's frame to pixels; those are counted as OpenCV does."""
+    return np.column_stack([opencv_intrinsics(camera), np.zeros(3)])
 
 
 def corners(

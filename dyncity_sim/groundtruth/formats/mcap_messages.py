@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.frames import Pose, Poses
 from dyncity_sim.domain.grid import Grid
@@ -12,16 +11,13 @@ from dyncity_sim.domain.ground_truth import Box3D, CameraImages, LabelledFrame, 
 from dyncity_sim.domain.sensors import CameraSensor, SensorRig
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import MissingExtraError
-from dyncity_sim.groundtruth.formats.describe import sensors
+from dyncity_sim.groundtruth.formats.describe import quaternion_wxyz
 from dyncity_sim.groundtruth.formats.pictures import label_png, opencv_intrinsics
 
 try:
     from foxglove import messages
 except ImportError as error:
     raise MissingExtraError("foxglove-sdk", "export", "Writing MCAP") from error
-
-WORLD, EGO = "world", "ego"
-"""Frames of reference; those of sensors have the sensors' names."""
 
 PATH_WIDTH_M = 0.3
 PATH_COLOUR = (0.97, 0.58, 0.12)
@@ -34,6 +30,9 @@ _NUMERIC = {
     "i4": messages.PackedElementFieldNumericType.Int32,
     "f4": messages.PackedElementFieldNumericType.Float32,
 }
+
+WORLD, EGO = "world", "ego"
+"""Frames of reference; those of sensors have the sensors' names."""
 
 Message = Any
 
@@ -125,7 +124,7 @@ def ego_path(poses_world_from_ego: Poses, time_us: int) -> Message:
 
 def frame_transforms(pose_world_from_ego: Pose, time_us: int, rig: SensorRig) -> Message:
     """Where the ego stands in the world and the sensors on the ego."""
-    mounts = [(sensor.name, sensor.pose_ego_from_sensor) for sensor in sensors(rig)]
+    mounts = [(sensor.name, sensor.pose_ego_from_sensor) for sensor in rig.sensors]
     frames = [(WORLD, EGO, pose_world_from_ego), *((EGO, name, pose) for name, pose in mounts)]
     return messages.FrameTransforms(
         transforms=[
@@ -261,5 +260,5 @@ def _vector(values: Any) -> Message:
 
 
 def _quaternion(pose: Pose) -> Message:
-    x, y, z, w = (float(v) for v in Rotation.from_matrix(pose[:3, :3]).as_quat(canonical=True))
+    w, x, y, z = (float(v) for v in quaternion_wxyz(pose))
     return messages.Quaternion(x=x, y=y, z=z, w=w)

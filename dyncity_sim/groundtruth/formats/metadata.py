@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.ground_truth import LabelledDrive
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.formats.describe import described, rows
+from dyncity_sim.groundtruth.formats.describe import described, grid_json, rows
 from dyncity_sim.groundtruth.resample import Resampling
 
 METADATA = "dyncity.json"
@@ -29,11 +28,6 @@ def stored_grid(drive: LabelledDrive, resampling: Resampling | None) -> dict[str
         "stored_frame": rows(resampling.pose_source_from_target),
         "resampled": {"from": grid_json(resampling.source), "method": "nearest"},
     }
-
-
-def grid_json(grid: Grid) -> dict[str, Any]:
-    """A grid as plain JSON values."""
-    return {"shape": list(grid.shape), "lower_m": list(grid.lower_m), "voxel_size_m": list(grid.voxel_size_m)}
 
 
 def json_bytes(content: Any) -> bytes:

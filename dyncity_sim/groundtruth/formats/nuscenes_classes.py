@@ -9,6 +9,7 @@ from dyncity_sim.domain.ground_truth import Box3D
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.boxes import MOVING_SPEED_MPS, TWO_WHEELERS
 
 CATEGORIES: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("noise", (0, 0, 0)),
@@ -106,11 +107,6 @@ ATTRIBUTES = {
 
 VISIBILITY_LEVELS = {"1": ("v0-40", 0.4), "2": ("v40-60", 0.6), "3": ("v60-80", 0.8), "4": ("v80-100", 1.0)}
 """Level and highest visible share of each visibility token."""
-
-MOVING_SPEED_MPS = 0.5
-"""From this speed on an actor moves."""
-
-TWO_WHEELERS = (ActorKind.MOTORCYCLE, ActorKind.BICYCLE)
 
 
 def category_table(taxonomy: Taxonomy) -> UInt8[np.ndarray, " K"]:

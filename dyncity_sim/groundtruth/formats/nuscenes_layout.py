@@ -1,9 +1,8 @@
 """Frames of reference, times, tokens and the map of a drive as nuScenes has them.
 
-nuScenes' ego frame stands on the road below the middle of the rear axle; ours stands at the LiDAR, LIDAR_HEIGHT_M
-above the road, except in drives of Occ3D, which have nuScenes'. Its global frame is ours moved so that the map's
-corner is its origin: pictures of maps have no other. Its LiDAR frame is x right, y forward, z up; cameras have one
-frame in both.
+nuScenes' ego frame is that of ``groundtruth.base_frame``. Its global frame is our world moved so that the map's corner
+is its origin: pictures of maps have no other. Its LiDAR frame is x right, y forward, z up; cameras have one frame in
+both.
 """
 
 import hashlib
@@ -13,19 +12,12 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.frames import Pose, Poses
-from dyncity_sim.domain.grid import EGO_LOWER_M, LIDAR_HEIGHT_M, OCC3D_GRID, Grid
+from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.ground_truth import LabelledDrive
 from dyncity_sim.domain.sensors import LidarSensor
 from dyncity_sim.errors import InvalidInputError
-
-REAR_OVERHANG_M = 1.0
-"""From the end of the ego's body to its rear axle: a mid-size car's."""
-
-BASE_POSITION_EGO_M = (EGO_LOWER_M[0] + REAR_OVERHANG_M, 0.0, -LIDAR_HEIGHT_M)
-"""Origin of nuScenes' ego frame in ours: of a drive that does not come from Occ3D."""
 
 SAMPLE_PERIOD_US = 500_000
 """Samples are annotated at 2 Hz; what lies between are sweeps."""
@@ -73,22 +65,9 @@ def sample_frames(times_us: Int64[np.ndarray, " T"]) -> Int64[np.ndarray, " S"]:
     return np.nonzero(np.diff(slots, prepend=-1))[0]
 
 
-def pose_ego_from_base(grid: Grid) -> Pose:
-    """Where nuScenes' ego frame stands in that of a drive: in Occ3D's grid they are one."""
-    pose = np.eye(4)
-    if grid != OCC3D_GRID:
-        pose[:3, 3] = BASE_POSITION_EGO_M
-    return pose
-
-
 def pose_ego_from_channel(lidar: LidarSensor) -> Pose:
     """Mount of a LiDAR's frame as nuScenes has it, x right and y forward, in our ego frame."""
     return lidar.pose_ego_from_sensor @ LIDAR_FROM_SENSOR.T
-
-
-def quaternion_wxyz(pose: Pose) -> list[float]:
-    """Orientation as nuScenes writes it."""
-    return rounded(Rotation.from_matrix(pose[:3, :3]).as_quat(canonical=True)[[3, 0, 1, 2]])
 
 
 def rounded(values: object) -> list[float]:

@@ -8,13 +8,13 @@ import numpy as np
 from dyncity_sim.domain.frames import Pose, inverse
 from dyncity_sim.domain.ground_truth import Box3D, LabelledDrive, LabelledFrame
 from dyncity_sim.domain.sensors import LidarSensor
-from dyncity_sim.groundtruth.formats.describe import sensors
+from dyncity_sim.groundtruth.base_frame import pose_ego_from_base
+from dyncity_sim.groundtruth.boxes import MOVING_SPEED_MPS, TWO_WHEELERS
+from dyncity_sim.groundtruth.formats.describe import quaternion_wxyz
 from dyncity_sim.groundtruth.formats.nuscenes_classes import (
     ATTRIBUTES,
     CATEGORIES,
     CATEGORY_OF_KIND,
-    MOVING_SPEED_MPS,
-    TWO_WHEELERS,
     VISIBILITY_LEVELS,
     attribute,
     visibility_token,
@@ -22,9 +22,7 @@ from dyncity_sim.groundtruth.formats.nuscenes_classes import (
 from dyncity_sim.groundtruth.formats.nuscenes_layout import (
     DriveMap,
     Tokens,
-    pose_ego_from_base,
     pose_ego_from_channel,
-    quaternion_wxyz,
     rounded,
     sample_frames,
     shared_token,
@@ -157,7 +155,7 @@ class Tables:
 
     def _calibrations(self) -> list[Record]:
         records = []
-        for sensor in sensors(self._drive.rig):
+        for sensor in self._drive.rig.sensors:
             channel = self._channels[sensor.name]
             if isinstance(sensor, LidarSensor):
                 pose, intrinsic = pose_ego_from_channel(sensor), []
@@ -267,4 +265,4 @@ def _constant_tables() -> dict[str, list[Record]]:
 
 
 def _placed(pose: Pose) -> Record:
-    return {"translation": rounded(pose[:3, 3]), "rotation": quaternion_wxyz(pose)}
+    return {"translation": rounded(pose[:3, 3]), "rotation": rounded(quaternion_wxyz(pose))}

@@ -46,7 +46,7 @@ def check_depth(camera: CameraSensor) -> None:
 
 
 def opencv_intrinsics(camera: CameraSensor) -> Float64[np.ndarray, "3 3"]:
-    """K where the middle of the upper left pixel is (0, 0), as OpenCV, ROS and nuScenes-devkit count."""
+    """K where the middle of the upper left pixel is (0, 0), as OpenCV, ROS, KITTI and nuScenes-devkit count."""
     intrinsics = camera.intrinsics
     intrinsics[:2, 2] -= 0.5
     return intrinsics

@@ -8,9 +8,7 @@ from jaxtyping import UInt8, UInt16
 from dyncity_sim.domain.ground_truth import Box3D
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import CARLASC
-
-MOVING_SPEED_MPS = 0.5
-"""From this speed on an actor's points carry the id of the moving form of their class."""
+from dyncity_sim.groundtruth.boxes import MOVING_SPEED_MPS
 
 STATIC_IDS = {
     "free": 0,

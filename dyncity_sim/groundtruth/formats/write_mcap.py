@@ -17,12 +17,15 @@ Times of messages are those of the drive. Metadata records ``dyncity.drive``, ``
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
+from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
 from dyncity_sim.files import whole_file
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, described
@@ -30,13 +33,16 @@ from dyncity_sim.groundtruth.formats.writer import FrameWriter
 
 NANOSECONDS = 1_000
 
+T = TypeVar("T")
+
 
 @contextmanager
 def open_mcap(file: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
     """Write a drive as one MCAP file. An OpenWriter.
 
     Raises:
-        InvalidInputError: times before 0, which MCAP cannot hold, other frames than the drive's, or the file is there.
+        InvalidInputError: times before 0, which MCAP cannot hold, a sensor named as another frame of reference, other
+            frames than the drive's, or the file is there.
         StorageError: the disk is full, or the place may not be written to.
         MissingExtraError: foxglove-sdk is not installed.
     """
@@ -49,21 +55,24 @@ def open_mcap(file: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
         raise InvalidInputError("file", str(file), "a name that is free", "Remove it or name another.")
     if drive.times_us[0] < 0:
         raise InvalidInputError("drive.times_us", f"{drive.times_us[0]} us", "0 or later: MCAP has no earlier times")
-    with whole_file(file) as temporary, temporary.open("wb") as raw:
-        stream = _Stream(raw)
-        context = foxglove.Context()
+    _check_names(drive.rig)
+    with whole_file(file) as temporary, temporary.open("wb") as raw, ThreadPoolExecutor(1) as pool:
+        stream, context = _Stream(raw), foxglove.Context()
+        aside = _Aside(pool, stream)
+        opening = partial(foxglove.open_mcap, stream, context=context, writer_options=MCAPWriteOptions())
+        container = aside.run(opening)
         try:
-            with foxglove.open_mcap(stream, context=context, writer_options=MCAPWriteOptions()) as container:
-                for name, content in metadata(drive).items():
-                    container.write_metadata(name, content)
-                writer = _McapWriter(drive, context, stream)
-                yield writer
-                check_whole(drive, writer.frames)
-        except RuntimeError:
-            # What the SDK raises of a file that it cannot finish does not say why.
-            stream.check()
+            for name, content in metadata(drive).items():
+                aside.run(partial(container.write_metadata, name, content))
+            writer = _McapWriter(drive, context, aside)
+            yield writer
+            check_whole(drive, writer.frames)
+        except BaseException:
+            # The file is thrown away: why it cannot be closed, in a panic of the SDK too, is no news.
+            with suppress(BaseException):
+                aside.run(container.close)
             raise
-        stream.check()
+        aside.run(container.close)
 
 
 def metadata(drive: LabelledDrive) -> dict[str, dict[str, str]]:
@@ -76,6 +85,16 @@ def metadata(drive: LabelledDrive) -> dict[str, dict[str, str]]:
         "dyncity.grid": {key: _text(value) for key, value in about["grid"].items()},
         "dyncity.rig": {key: _text(value) for key, value in about["rig"].items()},
     }
+
+
+def _check_names(rig: SensorRig) -> None:
+    from dyncity_sim.groundtruth.formats.mcap_messages import EGO, WORLD
+
+    for sensor in rig.sensors:
+        if sensor.name in (WORLD, EGO):
+            raise InvalidInputError(
+                "sensor.name", repr(sensor.name), f"another than {WORLD} and {EGO}, MCAP's frames of reference"
+            )
 
 
 class _Stream:
@@ -112,13 +131,34 @@ class _Stream:
             raise self._error
 
 
+class _Aside:
+    """Calls of the SDK, one after another in a thread of their own.
+
+    What Ctrl-C raises while the SDK writes would be lost in it as an error of the file; it is raised in the main thread
+    alone, which only waits here.
+    """
+
+    def __init__(self, pool: Executor, stream: _Stream) -> None:
+        self._pool, self._stream = pool, stream
+
+    def run(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns. The file's error goes before the SDK's, which does not say why."""
+        try:
+            done = self._pool.submit(work).result()
+        except BaseException:
+            self._stream.check()
+            raise
+        self._stream.check()
+        return done
+
+
 class _McapWriter:
-    def __init__(self, drive: LabelledDrive, context: Any, stream: _Stream) -> None:
+    def __init__(self, drive: LabelledDrive, context: Any, aside: _Aside) -> None:
         from foxglove import channels
 
         rig = drive.rig
         self._drive = drive
-        self._stream = stream
+        self._aside = aside
         self.frames = 0
         self._transforms = channels.FrameTransformsChannel("/tf", context=context)
         self._occupancy = channels.VoxelGridChannel("/occupancy", context=context)
@@ -136,10 +176,14 @@ class _McapWriter:
         ]
 
     def add(self, frame: LabelledFrame) -> None:
+        check_next(frame, self._drive, self.frames)
+        self._aside.run(partial(self._log, frame))
+        self.frames += 1
+
+    def _log(self, frame: LabelledFrame) -> None:
         from dyncity_sim.groundtruth.formats import mcap_messages as build
 
         drive, taxonomy, time_us = self._drive, self._drive.taxonomy, frame.time_us
-        check_next(frame, drive, self.frames)
         at = time_us * NANOSECONDS
         if self.frames == 0:
             self._path.log(build.ego_path(drive.poses_world_from_ego, time_us), log_time=at)
@@ -154,8 +198,6 @@ class _McapWriter:
             labels.log(build.label_image(images, camera, time_us, taxonomy), log_time=at)
             depth.log(build.depth_image(images, camera, time_us), log_time=at)
             instances.log(build.instance_image(images, camera, time_us), log_time=at)
-        self._stream.check()
-        self.frames += 1
 
 
 def _text(value: Any) -> str:

@@ -30,13 +30,14 @@ from dyncity_sim.domain.ground_truth import CameraImages, LabelledDrive, Labelle
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
-from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, sensors
+from dyncity_sim.groundtruth.formats.describe import check_next, check_whole
 from dyncity_sim.groundtruth.formats.metadata import json_bytes, write_metadata
 from dyncity_sim.groundtruth.formats.nuscenes_classes import MAPPED_CLASSES, PALETTE, category_indices, category_table
 from dyncity_sim.groundtruth.formats.nuscenes_layout import DriveMap, pose_ego_from_channel, sample_frames
 from dyncity_sim.groundtruth.formats.nuscenes_tables import LIDARSEG, VERSION, Annotations, Tables
 from dyncity_sim.groundtruth.formats.pictures import check_depth, depth_png, id_png, label_png
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
+from dyncity_sim.groundtruth.resample import own_cells
 
 LIDAR_TOP = "LIDAR_TOP"
 
@@ -68,7 +69,7 @@ def sensor_channels(rig: SensorRig) -> dict[str, str]:
         InvalidInputError: two sensors would share one.
     """
     channels = {rig.lidars[0].name: LIDAR_TOP}
-    for sensor in sensors(rig)[1:]:
+    for sensor in rig.sensors[1:]:
         channel = sensor.name.upper()
         if channel in channels.values():
             raise InvalidInputError(
@@ -105,7 +106,8 @@ class _NuscenesWriter:
             self._add_images(number, frame, camera, images)
         if number in self._samples:
             self._annotations.add(number, frame)
-        self._map.add(self._mapped[frame.labels].any(axis=2), frame.pose_world_from_ego)
+        cells = own_cells(frame, self._drive.grid)
+        self._map.add(self._mapped[cells.labels].any(axis=2), frame.pose_world_from_ego)
         self._frames += 1
 
     def finish(self) -> None:

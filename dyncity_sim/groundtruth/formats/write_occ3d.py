@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.frames import Pose, inverse
 from dyncity_sim.domain.grid import CARLASC_GRID, OCC3D_GRID, Grid
@@ -34,11 +33,12 @@ from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
+from dyncity_sim.groundtruth.base_frame import pose_ego_from_base
 from dyncity_sim.groundtruth.bev import bev_map
 from dyncity_sim.groundtruth.flow import occupancy_flow
-from dyncity_sim.groundtruth.formats.describe import check_next, check_whole
+from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, quaternion_wxyz
 from dyncity_sim.groundtruth.formats.metadata import check_merged, json_bytes, stored_grid, write_metadata
-from dyncity_sim.groundtruth.formats.nuscenes_layout import Tokens, pose_ego_from_base, sample_frames
+from dyncity_sim.groundtruth.formats.nuscenes_layout import Tokens, sample_frames
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
 from dyncity_sim.groundtruth.free_space import free_space
 from dyncity_sim.groundtruth.resample import Resampling, own_cells
@@ -177,13 +177,12 @@ class _Occ3dWriter:
 
     def _info(self, number: int, pose_world_from_base: Pose) -> dict[str, Any]:
         tokens = self._tokens
-        quaternion = Rotation.from_matrix(pose_world_from_base[:3, :3]).as_quat(canonical=True)[[3, 0, 1, 2]]
         return {
             "timestamp": str(int(self._drive.times_us[number])),
             "camera_sensor": {},
             "ego_pose": {
                 "translation": [float(v) for v in pose_world_from_base[:3, 3]],
-                "rotation": [float(v) for v in quaternion],
+                "rotation": [float(v) for v in quaternion_wxyz(pose_world_from_base)],
             },
             "gt_path": f"gts/{self._drive.name}/{tokens[number]}/labels.npz",
             "prev": tokens[number - 1] if number else "EOF",

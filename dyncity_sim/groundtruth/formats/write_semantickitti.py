@@ -32,13 +32,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt32
-from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.frames import Pose, inverse, transform_points
 from dyncity_sim.domain.grid import SEMANTICKITTI_GRID
 from dyncity_sim.domain.ground_truth import Box3D, LabelledDrive, LabelledFrame, LidarSweep
 from dyncity_sim.files import whole_folder
-from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, rows
+from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, quaternion_wxyz, rows
 from dyncity_sim.groundtruth.formats.metadata import check_merged, json_bytes, stored_grid, write_metadata
 from dyncity_sim.groundtruth.formats.semantickitti_classes import ACTOR_IDS, NAMES, STATIC_IDS, semantickitti_ids
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
@@ -157,12 +156,11 @@ def _bits(cells: Bool[np.ndarray, "X Y Z"]) -> bytes:
 
 def _box(box: Box3D, pose_lidar_from_ego: Pose) -> dict[str, Any]:
     pose = pose_lidar_from_ego @ box.pose_ego_from_actor
-    quaternion = Rotation.from_matrix(pose[:3, :3]).as_quat(canonical=True)[[3, 0, 1, 2]]
     return {
         "track_id": box.track_id,
         "kind": box.kind.value,
         "centre_m": _numbers(pose[:3, 3]),
-        "orientation_wxyz": _numbers(quaternion),
+        "orientation_wxyz": _numbers(quaternion_wxyz(pose)),
         "size_m": _numbers(box.size_m),
         "velocity_mps": _numbers(pose_lidar_from_ego[:3, :3] @ np.asarray(box.velocity_ego_mps)),
         "lidar_points": box.lidar_points,

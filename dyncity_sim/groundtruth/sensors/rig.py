@@ -21,9 +21,9 @@ from dyncity_sim.errors import ConfigError, InvalidInputError
 DEFAULT_RIG = "hdl64"
 """One LiDAR at the ego frame's origin, no camera."""
 
-CAMERA_FROM_BODY_AXES: Float64[np.ndarray, "3 3"] = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-"""Axes of a camera (x right, y down, z along its view) in a body that looks along x (x forward, y left, z up)."""
-CAMERA_FROM_BODY_AXES.flags.writeable = False
+ROTATION_BODY_FROM_CAMERA: Float64[np.ndarray, "3 3"] = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""From a camera's axes (x right, y down, z along its view) to those of a body that looks along x (y left, z up)."""
+ROTATION_BODY_FROM_CAMERA.flags.writeable = False
 
 UNIT_TOLERANCE = 1e-3
 
@@ -169,7 +169,7 @@ def _camera(entry: CameraEntry) -> CameraSensor:
         focal_px=(fx, fy),
         centre_px=(cx, cy),
         name=entry.name,
-        pose_ego_from_sensor=_pose(entry.mount, CAMERA_FROM_BODY_AXES),
+        pose_ego_from_sensor=_pose(entry.mount, ROTATION_BODY_FROM_CAMERA),
         **({} if entry.max_range_m is None else {"max_range_m": entry.max_range_m}),
     )
 

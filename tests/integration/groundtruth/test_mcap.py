@@ -14,6 +14,7 @@ from mcap.reader import make_reader
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
 from dyncity_sim.groundtruth.formats.write_mcap import open_mcap
 
@@ -252,6 +253,25 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, limit_bytes):
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"{StorageError.__module__}.StorageError: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_while_the_sdk_writes_ends_the_writing(tmp_path):
+    # The kernel sends the signal from within a write of the SDK.
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.default_int_handler);"
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))\n"
+    command = [sys.executable, "-c", limit + WRITE, str(tmp_path / "cut.mcap")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["ego", "world"])
+def test_sensors_are_not_named_as_the_frames_of_the_drive(labelled, tmp_path, name):
+    rig = SensorRig("odd", (replace(labelled.drive.rig.lidars[0], name=name),))
+    drive = replace(labelled.drive, rig=rig)
+    with pytest.raises(InvalidInputError, match=f"'{name}'"), open_mcap(tmp_path / "out.mcap", drive):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 

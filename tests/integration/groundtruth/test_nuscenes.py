@@ -19,6 +19,7 @@ from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import SemanticClass, Taxonomy
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.base_frame import pose_ego_from_base
 from dyncity_sim.groundtruth.formats.nuscenes_classes import (
     CATEGORIES,
     CATEGORY_OF_CLASS,
@@ -26,7 +27,7 @@ from dyncity_sim.groundtruth.formats.nuscenes_classes import (
     attribute,
     visibility_token,
 )
-from dyncity_sim.groundtruth.formats.nuscenes_layout import pose_ego_from_base, sample_frames
+from dyncity_sim.groundtruth.formats.nuscenes_layout import sample_frames
 from dyncity_sim.groundtruth.formats.write_nuscenes import open_nuscenes
 
 DEVKIT = "nuscenes-devkit==1.2.0"
@@ -228,9 +229,18 @@ def test_the_map_shows_road_and_sidewalk_and_nothing_else(read, labelled, datase
         ego[:, 2] = labelled.drive.grid.lower_m[2] + 0.1
         cells = labelled.drive.grid.indices(ego)
         inside = labelled.drive.grid.contains(cells)
-        expected[inside] |= np.isin(frame.labels[tuple(cells[inside].T)], flat)
+        seen = np.where(frame.observed, frame.labels, 0)
+        expected[inside] |= np.isin(seen[tuple(cells[inside].T)], flat)
     assert expected.mean() > 0.02
     assert (arrays["on_map"] == expected).mean() > 0.9999
+
+
+def test_cells_that_nobody_saw_are_not_on_the_map(labelled, tmp_path):
+    unseen = tuple(replace(frame, observed=np.zeros_like(frame.observed)) for frame in labelled.frames)
+    data = replace(labelled, frames=unseen).write(open_nuscenes, tmp_path / "data")
+    (file,) = (data / "maps").iterdir()
+    with Image.open(file) as picture:
+        assert not np.asarray(picture).any()
 
 
 @pytest.mark.slow

@@ -72,6 +72,12 @@ def test_a_part_of_a_sequence_is_shown_with_lidar(recording: Path, tmp_path: Pat
     assert [count > 1000 for count in data["points"]["counts"]] == [True]
 
 
+def test_a_lidar_of_one_firing_is_shown(recording: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("lidars: [{elevations_deg: [-10], azimuth_steps: 1}]")
+    assert main(["view", str(recording), "--frames", "1", "--lidar", "r.yaml", "--out", "a.html"]) == 0
+    assert page_data(tmp_path / "a.html")["points"]["counts"] == [1]
+
+
 def test_all_formats_come_from_one_call(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     imageio_ffmpeg, rerun = pytest.importorskip("imageio_ffmpeg"), pytest.importorskip("rerun")
     suffixes = {"png": "png", "gif": "gif", "webp": "webp", "mp4": "mp4", "rerun": "rrd"}
@@ -124,6 +130,7 @@ def test_a_file_that_exists_is_kept_unless_forced(
     ("words", "message"),
     [
         (["{rec}", "--png", "x.jpg"], "--png: got x.jpg, expected a name ending in .png"),
+        (["{rec}", "--gif", "x.GIF"], "--gif: got x.GIF, expected a name ending in .gif"),
         (["{rec}", "--out", "x"], "--out: got x, expected a name ending in .html"),
         (["{rec}", "--frame", "1"], "--png FILE with it"),
         (["{rec}", "--png", "x.png", "--frame", "5"], "--frame: got 5, expected 0 to 4"),

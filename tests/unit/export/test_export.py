@@ -163,6 +163,20 @@ def test_resampling_is_for_formats_with_a_grid_of_their_own(loaded, tmp_path):
     assert described["occ3d"]["resampled"]["method"] == "nearest"
 
 
+def test_drives_of_occ3d_are_seen_from_the_same_place_over_the_road(loaded, tmp_path):
+    export_drive(loaded, ExportPlan(("occ3d",), resample=True, rig=RIG), tmp_path / "out")
+    again = open_drive(tmp_path / "out" / "occ3d")
+    export_drive(again, ExportPlan(("semantickitti",), rig=RIG), tmp_path / "again")
+    rig = json.loads((tmp_path / "again" / "semantickitti" / "dyncity.json").read_text())["rig"]
+    for sensor, described in zip(RIG.sensors, (*rig["lidars"], *rig["cameras"]), strict=True):
+        moved = np.array(described["pose_ego_from_sensor"]) - sensor.pose_ego_from_sensor
+        np.testing.assert_allclose(moved, [[0, 0, 0, 0.9], [0] * 4, [0, 0, 0, 1.8], [0] * 4], atol=1e-9)
+    points = np.fromfile(tmp_path / "again/semantickitti/sequences/00/velodyne/000000.bin", np.float32).reshape(-1, 4)
+    # Points lie on what a level road 1.8 m below the LiDAR is made of: cells of 0.4 m.
+    assert len(points) > 100
+    assert np.percentile(points[:, 2], 10) == pytest.approx(-1.8, abs=0.25)
+
+
 def test_the_command_exports_a_part_of_a_recordings_sequence(recording, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["export", str(recording), "--to", "carlasc, semantickitti", "--out", str(out), "--start", "1"]

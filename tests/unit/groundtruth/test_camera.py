@@ -13,14 +13,14 @@ from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.groundtruth.sensors.camera import camera_images, camera_rays
 from dyncity_sim.groundtruth.sensors.lidar import lidar_sweep
 from dyncity_sim.groundtruth.sensors.rays import Surroundings
-from dyncity_sim.groundtruth.sensors.rig import CAMERA_FROM_BODY_AXES, read_rig
+from dyncity_sim.groundtruth.sensors.rig import ROTATION_BODY_FROM_CAMERA, read_rig
 
 VEHICLE, BUILDING = CARLASC.index("vehicle"), CARLASC.index("building")
 
 
 def looking_ahead(width=201, height=101, focal=100.0, position=(0.0, 0.0, 0.0), max_range_m=120.0):
     pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = CAMERA_FROM_BODY_AXES, position
+    pose[:3, :3], pose[:3, 3] = ROTATION_BODY_FROM_CAMERA, position
     return CameraSensor(
         width, height, (focal, focal), (width / 2, height / 2), pose_ego_from_sensor=pose, max_range_m=max_range_m
     )

@@ -1,5 +1,7 @@
 """Flow against the motion it describes: where cells are a moment later."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,18 @@ def test_static_and_free_cells_stand_still_and_nobody_knows_of_cells_without_a_t
     assert np.isnan(flow[10, 10, 3]).all()
     assert int(np.isnan(flow).any(axis=-1).sum()) == 1
     assert (flow[(frame.labels != VEHICLE)] == 0).all()
+
+
+def test_nobody_knows_how_cells_move_that_nobody_saw():
+    track = turning_track(0.2)
+    whole = frame_of(track, 1, poses_from_planar(np.array([0.0, 0.0, 0.0]), 1.8))
+    observed = np.ones(whole.labels.shape, np.bool_)
+    unseen = (whole.instances == 5) | (np.arange(8) == 7)
+    observed[unseen] = False
+    flow = occupancy_flow(replace(whole, observed=observed), {5: track}, CARLASC_GRID, CARLASC)
+    assert np.isnan(flow[unseen]).all()
+    expected = occupancy_flow(whole, {5: track}, CARLASC_GRID, CARLASC)
+    np.testing.assert_array_equal(flow[observed], expected[observed])
 
 
 def test_points_of_a_lidar_move_as_the_cells_that_they_lie_in(street):

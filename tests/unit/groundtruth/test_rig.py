@@ -128,6 +128,7 @@ def test_angles_and_quaternions_say_the_same(rig_of):
         ("lidars: [{azimuth_steps: 4}]", r"lidars\[0\]: lidar: got no elevations_deg.*Models: hdl32e"),
         ("lidars: [{model: vlp16, name: a/b}]", r"mine\.yaml: sensor\.name: got 'a/b'"),
         ("lidars: [{model: vlp16}, {model: vlp16}]", r"mine\.yaml: rig.*a name of its own"),
+        ("lidars: [{model: vlp16, name: top}, {model: vlp16, name: TOP}]", r"mine\.yaml: rig.*a name of its own"),
         ("lidars: [3]", r"mine\.yaml: lidars\[0\]: got 3, expected keys and values"),
         ("lidars: []", r"mine\.yaml: rig\.lidars: got none"),
         (

@@ -64,6 +64,11 @@ class Scripts(HTMLParser):
             self.found[self._name] = self.found.get(self._name, "") + data
 
 
+def test_names_may_look_like_places_of_the_template(street: OccupancySequence) -> None:
+    title = "@viewer@ @licence@"
+    assert json.loads(Scripts(build_page(street, PageText(title))).found["drive"])["title"] == title
+
+
 def test_the_page_carries_the_labels_exactly(street: OccupancySequence) -> None:
     drive = json.loads(Scripts(build_page(street, TEXT, street)).found["drive"])
     assert [s["name"] for s in drive["sequences"]] == ["generated", "simulator"]

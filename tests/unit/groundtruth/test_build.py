@@ -1,0 +1,48 @@
+"""What a drive must be to be labelled."""
+
+import numpy as np
+import pytest
+
+from dyncity_sim.domain.frames import poses_from_planar
+from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.domain.scene import Provenance, Track
+from dyncity_sim.domain.sensors import Dropout, LidarSensor, Scan, SensorRig
+from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
+from dyncity_sim.groundtruth.formats.describe import described
+
+PROVENANCE = Provenance(None, (), "", CARLASC.id)
+
+
+def unseen_car(number: int) -> Track:
+    """A car over the grid of the first frame that no cell belongs to."""
+    pose = poses_from_planar(np.array([[10.0, 0.0, 0.0]]))
+    return Track(number, ActorKind.CAR, (4.0, 2.0, 1.5), pose, np.array([0]), np.zeros((1, 3)))
+
+
+def test_ids_fit_16_bits_also_of_actors_that_no_cell_belongs_to(build_street, rig):
+    street = build_street(frames=1)
+    drive = labelled_drive(street, (unseen_car(65_535),), PROVENANCE, rig)
+    (frame,) = labelled_frames(street, drive)
+    assert [(box.track_id, box.lidar_points) for box in frame.boxes] == [(65_535, 0)]
+    with pytest.raises(InvalidInputError, match=r"id 65536.*at most 65535"):
+        labelled_drive(street, (unseen_car(65_536),), PROVENANCE, rig)
+
+
+def test_a_negative_seed_is_refused(build_street, rig):
+    street = build_street(frames=1)
+    with pytest.raises(InvalidInputError, match=r"seed: got -1, expected 0 or more"):
+        next(labelled_frames(street, labelled_drive(street, (), PROVENANCE, rig), seed=-1))
+
+
+def test_what_is_said_of_a_lidar_is_all_that_it_was_simulated_with(build_street):
+    lidar = LidarSensor(
+        (0.1, -0.2), 90, scan=Scan.ROLLING, period_s=0.05, falloff_m=20.0, range_noise_m=0.02, dropout=Dropout(0.1)
+    )
+    drive = labelled_drive(build_street(frames=1), (), PROVENANCE, SensorRig("noisy", (lidar,)))
+    said = described(drive)["rig"]["lidars"][0]
+    assert (said["scan"], said["period_s"], said["falloff_m"], said["range_noise_m"]) == ("rolling", 0.05, 20.0, 0.02)
+    assert said["dropout"] == {"always": 0.1, "at_max_range": 0.0, "at_grazing": 0.0, "at_dark": 0.0}
+    assert said["reflectivity"]["vehicle"] == lidar.reflectivity["vehicle"]
+    assert len(said) == len(vars(lidar))
