@@ -4,6 +4,7 @@ Run: ``python benchmarks/autoencoders.py RUNS RECORDING [--clips 20] [--picture 
 with the runs that ``configs/ablation.sh`` makes and a recording of a town that none of them saw.
 
   samples   chunks that the run learnt from; seconds it learnt, validation left out
+  at 400    mIoU of validation after 400 chunks, between the nearest two: what a run that was held up can be judged by
   common    mIoU of the cells that both families reconstruct: observed ones of the middle 64 x 64 x 8 of the grid, over
             the first 8 frames of each chunk
   seen      mIoU of all observed cells of whole chunks; unseen: of those that no sensor saw, against the dense truth
@@ -50,6 +51,7 @@ from dyncity_sim.domain.taxonomy import CARLASC
 
 FRAMES = 16
 COMMON_FRAMES, COMMON = 8, slice(32, 96)
+EARLY_SAMPLES = 400
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Scores:
     name: str
     samples: int
     seconds: float
+    at_400: float
     common: float
     seen: float
     unseen: float
@@ -137,12 +140,13 @@ def scores_of(run: Path, curve: Curve, recording: Path, clips: int) -> Scores:
             seen = seen + counted(chunk.labels, found, observed)
             unseen = unseen + counted(chunk.labels, found, ~observed)
     nan = float("nan")
+    early = float(np.interp(EARLY_SAMPLES, curve.samples, curve.miou))
     if isinstance(model, Reference):
-        return Scores(run.name, curve.samples[-1], curve.seconds[-1], 100 * mean_iou(common), *[nan] * 5)
+        return Scores(run.name, curve.samples[-1], curve.seconds[-1], early, 100 * mean_iou(common), *[nan] * 5)
     vehicle, pedestrian = (100 * float(class_iou(seen)[CARLASC.index(n)]) for n in ("vehicle", "pedestrian"))
     noise = float(np.mean(list(posterior_noise_share(model.latents).values())))  # type: ignore[arg-type]
     means = [100 * mean_iou(confusion) for confusion in (common, seen, unseen)]
-    return Scores(run.name, curve.samples[-1], curve.seconds[-1], *means, vehicle, pedestrian, noise)
+    return Scores(run.name, curve.samples[-1], curve.seconds[-1], early, *means, vehicle, pedestrian, noise)
 
 
 def curve_of(run: Path) -> Curve:
@@ -158,9 +162,10 @@ def curve_of(run: Path) -> Curve:
 
 
 def table_of(rows: list[Scores]) -> Table:
-    table = Table("run", title="autoencoders on a town they never saw")
+    table = Table(title="autoencoders on a town they never saw")
+    table.add_column("run", no_wrap=True)
     for name in list(asdict(rows[0]))[1:]:
-        table.add_column(name, justify="right")
+        table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
         name, samples, seconds, *rest = asdict(row).values()
         shown = ["-" if np.isnan(value) else f"{value:.1f}" for value in rest[:-1]]
