@@ -1,4 +1,5 @@
-// Visible faces of a labelled voxel grid, lit, and how they are drawn: one instanced quad to a face.
+// Visible faces of a labelled voxel grid, lit, and how they are drawn: four vertices to a face. Instances of one quad
+// would take less memory, and far longer: graphics cards and software alike work in batches of vertices.
 import * as THREE from 'three';
 
 // Faces: axis of the normal, its sign, the two axes in the plane, light.
@@ -54,10 +55,11 @@ export class Mesher {
     }
   }
 
-  // Write the faces of what was taken: x, y, z, 8 * label + face, and the light at four corners. Returns how many
+  // Write the faces of what was taken: x, y, z, 8 * label + face for each of four vertices, and the light at the four
+  // corners for the third, which is the last of both triangles and so speaks for the face. Returns how many faces
   // there are, which may be more than there was room for.
   fill(cell, light) {
-    const { nx, ny, nz, px, py, padded, sun } = this, room = cell.length / 4;
+    const { nx, ny, nz, px, py, padded, sun } = this, room = cell.length / 16;
     let faces = 0;
     for (let x = 0; x < nx; x++) for (let y = 0; y < ny; y++) {
       const row = (x + 1) * px + (y + 1) * py + 1;
@@ -68,8 +70,10 @@ export class Mesher {
           const front = at + this.front[f];
           if (padded[front]) continue;
           if (faces < room) {
-            const o = 4 * faces, own = sun[front];
-            cell[o] = x; cell[o + 1] = y; cell[o + 2] = z; cell[o + 3] = 8 * k + f;
+            const o = 16 * faces + 8, own = sun[front];
+            for (let w = o - 8; w < o + 8; w += 4) {
+              cell[w] = x; cell[w + 1] = y; cell[w + 2] = z; cell[w + 3] = 8 * k + f;
+            }
             for (let corner = 0; corner < 4; corner++) {
               // Ambient occlusion by the three cells around a corner, and the sun in the cells before it.
               const u = front + (corner & 1 ? this.u[f] : -this.u[f]), dv = corner & 2 ? this.v[f] : -this.v[f];
@@ -88,7 +92,7 @@ export class Mesher {
 
 export class VoxelMesh extends THREE.Mesh {
   constructor(grid, material) {
-    super(new THREE.InstancedBufferGeometry(), material);
+    super(new THREE.BufferGeometry(), material);
     this.mesher = new Mesher(grid.shape);
     this.frustumCulled = false;
     this.scale.set(...grid.voxel_size_m);
@@ -97,11 +101,11 @@ export class VoxelMesh extends THREE.Mesh {
   }
 
   allocate(room) {
-    const geometry = new THREE.InstancedBufferGeometry();
-    geometry.setAttribute('position', new THREE.Float32BufferAttribute([0, 0, 0, 1, 0, 0, 1, 1, 0, 0, 1, 0], 3));
-    geometry.setIndex([0, 1, 2, 0, 2, 3]);
-    geometry.setAttribute('cell', new THREE.InstancedBufferAttribute(new Uint16Array(4 * room), 4));
-    geometry.setAttribute('light', new THREE.InstancedBufferAttribute(new Uint8Array(4 * room), 4, true));
+    const geometry = new THREE.BufferGeometry(), index = new Uint32Array(6 * room);
+    for (let face = 0; face < room; face++) index.set([0, 1, 2, 3, 0, 2].map(corner => 4 * face + corner), 6 * face);
+    geometry.setIndex(new THREE.BufferAttribute(index, 1));
+    geometry.setAttribute('cell', new THREE.BufferAttribute(new Uint16Array(16 * room), 4));
+    geometry.setAttribute('light', new THREE.BufferAttribute(new Uint8Array(16 * room), 4, true));
     for (const name of ['cell', 'light']) geometry.attributes[name].setUsage(THREE.DynamicDrawUsage);
     this.geometry.dispose();
     this.geometry = geometry;
@@ -114,15 +118,15 @@ export class VoxelMesh extends THREE.Mesh {
       return this.mesher.fill(cell.array, light.array);
     };
     let faces = fill();
-    if (4 * faces > this.geometry.attributes.cell.array.length) {
+    if (16 * faces > this.geometry.attributes.cell.array.length) {
       this.allocate(faces + (faces >> 2));
       faces = fill();
     }
-    this.geometry.instanceCount = faces;
+    this.geometry.setDrawRange(0, 6 * faces);
     for (const name of ['cell', 'light']) {
       const attribute = this.geometry.attributes[name];
       attribute.clearUpdateRanges();
-      attribute.addUpdateRange(0, 4 * faces);
+      attribute.addUpdateRange(0, 16 * faces);
       attribute.needsUpdate = true;
     }
     return { counts, faces };
@@ -147,7 +151,8 @@ export function voxelMaterial(classes, layers) {
       }
       void main() {
         int code = int(cell.w + .5), f = code & 7, k = code >> 3;
-        vec3 at = cell.xyz; vec2 c = position.xy;
+        vec3 at = cell.xyz; int corner = gl_VertexID & 3;
+        vec2 c = vec2(corner == 1 || corner == 2, corner >= 2);
         if (f == 0) at += vec3(c, 1.);
         else if (f == 1) at += vec3(0., c); else if (f == 3) at += vec3(1., c);
         else if (f == 2) at += vec3(c.x, 0., c.y); else at += vec3(c.x, 1., c.y);
