@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -12,6 +12,8 @@ GROUND_CLASSES = ("road", "ground", "sidewalk")
 SMOOTHING_M = 1.2
 """Standard deviation of the Gaussian that takes the steps of voxels out of the height."""
 
+REACH = 2.0
+"""Columns so many standard deviations away bound the height."""
 
 RIDGE = 1.0
 """Added to the variances, in cells squared: a slope that few columns show is drawn towards level."""
@@ -29,7 +31,8 @@ def ground_height_m(static_map: StaticMap) -> Float64[np.ndarray, "X Y"]:
     voxels in a column (a slope, two frames that disagree) the mean counts. The steps between voxels are taken out by
     a plane through the seen columns around, weighted by a Gaussian (normalised convolution of first order, Knutsson
     and Westin 1993): it is not drawn to one side at the border of what was seen. The result stays within the ground
-    voxels of its column.
+    voxels of its column, and goes neither under nor over what columns around it say: beyond the last step, a plane
+    through it would.
     """
     ground = ground_layers(static_map)
     count = ground.sum(axis=2)
@@ -47,7 +50,7 @@ def ground_height_m(static_map: StaticMap) -> Float64[np.ndarray, "X Y"]:
 def _fitted(
     values: Float64[np.ndarray, "X Y"], seen: Bool[np.ndarray, "X Y"], deviation: float
 ) -> Float64[np.ndarray, "X Y"]:
-    """At each cell, the value of the weighted plane through the seen cells around it."""
+    """At each cell, the value of the weighted plane through the seen cells around it, within their values."""
     weight = seen.astype(np.float64)
     x, y = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in seen.shape), indexing="ij")
 
@@ -62,7 +65,10 @@ def _fitted(
     determinant = xx * yy - xy * xy
     slope_x, slope_y = (xz * yy - yz * xy) / determinant, (yz * xx - xz * xy) / determinant
     fitted: Float64[np.ndarray, "X Y"] = mz + slope_x * (x - mx) + slope_y * (y - my)
-    return fitted
+    window = 2 * round(REACH * deviation) + 1
+    lowest = minimum_filter(np.where(seen, values, np.inf), window, mode="nearest")
+    highest = maximum_filter(np.where(seen, values, -np.inf), window, mode="nearest")
+    return np.clip(fitted, lowest, highest)
 
 
 def height_at_m(
