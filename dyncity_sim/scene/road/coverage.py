@@ -1,7 +1,7 @@
 """How well the lanes of an OpenDRIVE document cover the road that was seen."""
 
 from dataclasses import dataclass
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.scene.road.opendrive import cubic, reference_line, roads_of
 
 NEAR_M = 15.0
 """Cells at most this far from the ego's path count."""
@@ -42,13 +42,12 @@ def road_coverage(
     """Compare the driving lanes of a document, as written, with the road of a static map.
 
     A column is road when any of its voxels is; one that is empty from top to bottom is what the nearest that is not is,
-    up to UNSEEN_M away, because sensors leave columns between their rays unseen.
-    It is near when its centre is at most ``near_m`` from the ego's path, in
-    a straight line in the plane, whatever lies between. Lanes count with all ways through junctions; those over
-    other empty columns and off the map count as outside.
+    up to UNSEEN_M away, because sensors leave columns between their rays unseen. It is near when its centre is at most
+    ``near_m`` from the ego's path, in a straight line in the plane, whatever lies between. Lanes count with all ways
+    through junctions; those over other empty columns and off the map count as outside.
 
     Raises:
-        InvalidInputError: not OpenDRIVE, or its lines are others than ``line`` and ``paramPoly3``.
+        InvalidInputError: not OpenDRIVE, or a line that ``reference_line`` does not know.
     """
     road = _seen_road(static_map)
     origin, size = np.asarray(static_map.origin_world_m[:2]), np.asarray(static_map.voxel_size_m[:2])
@@ -81,20 +80,19 @@ def on_driving_lanes(opendrive: str, points_world_m: Float64[np.ndarray, "N 2"])
     """Whether each point lies on a driving lane of a document, read by the rules of OpenDRIVE 1.7 (sections 7, 9).
 
     Raises:
-        InvalidInputError: not OpenDRIVE, or its lines are others than ``line`` and ``paramPoly3``.
+        InvalidInputError: not OpenDRIVE, or a line that ``reference_line`` does not know.
     """
-    try:
-        roads = ElementTree.fromstring(opendrive).findall("road")
-    except ElementTree.ParseError as error:
-        raise InvalidInputError("opendrive", str(error), "an OpenDRIVE document") from error
     found = np.zeros(len(points_world_m), dtype=np.bool_)
-    for road in roads:
+    for road in roads_of(opendrive):
         found |= _on_road(road, points_world_m)
     return found
 
 
-def _on_road(road: ElementTree.Element, points: Float64[np.ndarray, "N 2"]) -> Bool[np.ndarray, " N"]:
-    s, line, headings = _reference_line(road)
+def _on_road(road: Element, points: Float64[np.ndarray, "N 2"]) -> Bool[np.ndarray, " N"]:
+    length_m = float(road.get("length", 0))
+    s = np.linspace(0.0, length_m, max(2, round(length_m / SAMPLE_M) + 1))
+    placed = reference_line(road, s)
+    line, headings = placed[:, :2], placed[:, 2]
     lower, upper = _driving(road, s)
     distance, nearest = cKDTree(line).query(points, distance_upper_bound=float(np.abs([lower, upper]).max()) + 1.0)
     near = np.isfinite(distance)
@@ -105,41 +103,11 @@ def _on_road(road: ElementTree.Element, points: Float64[np.ndarray, "N 2"]) -> B
     return np.asarray(near & (np.abs(along) <= SAMPLE_M) & (t >= lower[nearest]) & (t <= upper[nearest]))
 
 
-def _reference_line(
-    road: ElementTree.Element,
-) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, "N 2"], Float64[np.ndarray, " N"]]:
-    """s, position and heading of the reference line about every SAMPLE_M."""
-    parts = []
-    for geometry in road.iterfind("planView/geometry"):
-        length, heading = float(geometry.get("length", 0)), float(geometry.get("hdg", 0))
-        share = np.linspace(0.0, 1.0, max(2, round(length / SAMPLE_M) + 1))
-        curve = geometry.find("paramPoly3")
-        if curve is not None:
-            p = share if curve.get("pRange") == "normalized" else share * length
-            u, v = (
-                np.polynomial.Polynomial([float(curve.get(f"{letter}{axis}", 0)) for letter in "abcd"]) for axis in "UV"
-            )
-            local, tangent = np.stack([u(p), v(p)], axis=-1), np.stack([u.deriv()(p), v.deriv()(p)], axis=-1)
-        elif geometry.find("line") is not None:
-            local = np.stack([share * length, 0 * share], axis=-1)
-            tangent = np.stack([1 + 0 * share, 0 * share], axis=-1)
-        else:
-            kind = next(iter(geometry), geometry).tag
-            raise InvalidInputError("opendrive geometry", repr(kind), "'line' or 'paramPoly3'")
-        rotation = np.array([[np.cos(heading), np.sin(heading)], [-np.sin(heading), np.cos(heading)]])
-        start = np.array([float(geometry.get("x", 0)), float(geometry.get("y", 0))])
-        direction = heading + np.arctan2(tangent[:, 1], tangent[:, 0])
-        parts.append((float(geometry.get("s", 0)) + share * length, start + local @ rotation, direction))
-    if not parts:
-        raise InvalidInputError("opendrive", f"road {road.get('id')} without a line", "an OpenDRIVE document")
-    return tuple(np.concatenate(values) for values in zip(*parts, strict=True))  # type: ignore[return-value]
-
-
 def _driving(
-    road: ElementTree.Element, s: Float64[np.ndarray, " N"]
+    road: Element, s: Float64[np.ndarray, " N"]
 ) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
     """Offsets to the left of the reference line between which all lanes are driving lanes."""
-    centre = _piecewise(road.findall("lanes/laneOffset"), s, "s")
+    centre = cubic(road.findall("lanes/laneOffset"), s)
     sections = road.findall("lanes/laneSection")
     starts = [float(section.get("s", 0)) for section in sections]
     lower, upper = centre.copy(), centre.copy()
@@ -147,21 +115,12 @@ def _driving(
         here = (s >= start) & (s < stop)
         for lane in section.iterfind("*/lane"):
             if lane.get("type") == "driving":
-                width = _piecewise(lane.findall("width"), s[here] - start, "sOffset")
+                width = cubic(lane.findall("width"), s[here] - start, "sOffset")
                 if int(lane.get("id", 0)) > 0:
                     upper[here] += width
                 else:
                     lower[here] -= width
     return lower, upper
-
-
-def _piecewise(records: list[ElementTree.Element], s: Float64[np.ndarray, " N"], key: str) -> Float64[np.ndarray, " N"]:
-    value = np.zeros(len(s))
-    for record in sorted(records, key=lambda r: float(r.get(key, 0))):
-        start = float(record.get(key, 0))
-        polynomial = np.polynomial.Polynomial([float(record.get(letter, 0)) for letter in "abcd"])
-        value = np.where(s >= start - 1e-9, polynomial(s - start), value)
-    return value
 
 
 def _dense(path: Float64[np.ndarray, "N 2"]) -> Float64[np.ndarray, "M 2"]:
