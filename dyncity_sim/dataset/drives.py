@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.dataset.recorded_tracks import recorded_tracks
 from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.conditions import Command
-from dyncity_sim.domain.grid import FRAME_RATE_HZ, FRAMES_PER_CHUNK, Grid
+from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.domain.scene import Provenance, Track
 from dyncity_sim.domain.taxonomy import CARLASC, TAXONOMIES, Taxonomy
@@ -78,18 +78,6 @@ def open_drive(path: Path, sequence: int = 0, start: int = 0, frames: int | None
     return _of_dataset(open_dataset(path), path, sequence, start, frames)
 
 
-def read_generated(folder: Path) -> tuple[OccupancySequence, OccupancySequence | None]:
-    """All generated frames of a folder, and the simulator's where the folder holds them.
-
-    Raises:
-        InvalidInputError: no generated drive in the folder, of another version, or a damaged file.
-    """
-    for name, form in DESCRIPTIONS.items():
-        if (folder / name).is_file():
-            return _chunks(folder, _description(folder / name, form))
-    raise InvalidInputError(str(folder), "no drive", f"a folder with {' or '.join(DESCRIPTIONS)}")
-
-
 def _description(file: Path, form: str) -> dict[str, Any]:
     try:
         described: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -103,34 +91,41 @@ def _description(file: Path, form: str) -> dict[str, Any]:
 
 def _generated(folder: Path, name: str, form: str, start: int, frames: int | None) -> LoadedDrive:
     described = _description(folder / name, form)
-    occupancy, recorded = _chunks(folder, described)
-    chosen = _range(start, frames, len(occupancy), str(folder))
+    chunks = _chunks(folder, described)
+    lengths = [len(generated) for generated, _ in chunks]
+    chosen = _range(start, frames, sum(lengths), str(folder))
     part = slice(chosen.start, chosen.stop)
-    provenance, captions, lengths = _laid_to(
-        folder / name, lambda: (_provenance(described), _captions(described, len(occupancy)), _lengths(described))
+    # The chunk of each frame.
+    numbers = np.repeat(np.arange(len(chunks)), lengths)[part].tolist()
+    told = [described["chunks"][number] for number in range(numbers[0], numbers[-1] + 1)]
+    recorded = [recorded for _, recorded in chunks if recorded is not None]
+    provenance, captions = _laid_to(
+        folder / name, lambda: (_provenance(described, told), _captions(described["chunks"], numbers))
     )
     return LoadedDrive(
         name=(folder.parent if folder.name == "occupancy" else folder).resolve().name,
-        occupancy=occupancy[part],
-        recorded=None if recorded is None else recorded[part],
+        occupancy=concatenate([generated for generated, _ in chunks])[part],
+        recorded=concatenate(recorded)[part] if recorded else None,
         tracks=None,
         provenance=provenance,
-        captions=captions[part],
-        frames_per_chunk=lengths[0] if lengths else FRAMES_PER_CHUNK,
+        captions=captions,
+        frames_per_chunk=lengths[0],
         rate_hz=float(described.get("rate_hz", FRAME_RATE_HZ)),
     )
 
 
-def _chunks(folder: Path, described: dict[str, Any]) -> tuple[OccupancySequence, OccupancySequence | None]:
-    def read() -> tuple[OccupancySequence, OccupancySequence | None]:
+def _chunks(folder: Path, described: dict[str, Any]) -> list[tuple[OccupancySequence, OccupancySequence | None]]:
+    """Generated frames of each chunk, and the simulator's where the folder holds them."""
+
+    def read() -> list[tuple[OccupancySequence, OccupancySequence | None]]:
         grid = Grid(*(tuple(described["grid"][key]) for key in ("shape", "lower_m", "voxel_size_m")))
         taxonomy = TAXONOMIES[described["taxonomy"]["id"]]
         files = [folder / chunk.get("file", f"chunk_{n:04d}.npz") for n, chunk in enumerate(described["chunks"])]
         chunks = [_laid_to(file, partial(_chunk, file, grid, taxonomy)) for file in files]
         recorded = [recorded for _, recorded in chunks if recorded is not None]
-        if 0 < len(recorded) < len(chunks):
+        if not chunks or 0 < len(recorded) < len(chunks):
             raise ValueError(f"{len(recorded)} of {len(chunks)} chunks hold what was recorded")
-        return concatenate([generated for generated, _ in chunks]), concatenate(recorded) if recorded else None
+        return chunks
 
     return _laid_to(folder, read)
 
@@ -155,8 +150,8 @@ def _laid_to(file: Path, read: Callable[[], T]) -> T:
         raise InvalidInputError(str(file), f"{type(error).__name__}: {error}", "a drive as it was written") from error
 
 
-def _provenance(described: dict[str, Any]) -> Provenance:
-    chunks = described["chunks"]
+def _provenance(described: dict[str, Any], chunks: Sequence[dict[str, Any]]) -> Provenance:
+    """Where a part of a drive comes from that these of its chunks hold."""
     told = all("conditions" in chunk for chunk in chunks)
     return Provenance(
         model_id=described["model"]["id"],
@@ -168,18 +163,10 @@ def _provenance(described: dict[str, Any]) -> Provenance:
     )
 
 
-def _lengths(described: dict[str, Any]) -> list[int]:
-    return [int(chunk["frames"]) for chunk in described["chunks"] if "frames" in chunk]
-
-
-def _captions(described: dict[str, Any], frames: int) -> tuple[str, ...]:
-    chunks = described["chunks"]
-    each = frames // len(chunks)
-    return tuple(
-        f"chunk {number + 1}" + (f", {chunk['command']}" if chunk.get("command") else "")
-        for number, chunk in enumerate(chunks)
-        for _ in range(int(chunk.get("frames", each)))
-    )
+def _captions(chunks: Sequence[dict[str, Any]], numbers: Sequence[int]) -> tuple[str, ...]:
+    """Chunk and command of each frame, whose chunks have these numbers."""
+    commands = [chunk.get("command") for chunk in chunks]
+    return tuple(f"chunk {n + 1}" + (f", {commands[n]}" if commands[n] else "") for n in numbers)
 
 
 def _of_dataset(dataset: OccupancyDataset, path: Path, sequence: int, start: int, frames: int | None) -> LoadedDrive:

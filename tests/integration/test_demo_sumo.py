@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dyncity_sim.dataset.drives import read_generated
+from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.domain.agreement import agreement_between_frames
 
 pytestmark = [
@@ -30,7 +30,8 @@ def test_a_demo_over_sumo_drives_and_writes_consistent_data(tmp_path: Path) -> N
         timeout=540,
     )
     assert done.returncode == 0, done.stderr
-    generated, recorded = read_generated(out / "occupancy")
+    drive = open_drive(out)
+    generated, recorded = drive.occupancy, drive.recorded
     assert len(generated) == 48
     assert (np.diff(generated.times_us) == 100_000).all()
     np.testing.assert_array_equal(generated.poses_world_from_ego, recorded.poses_world_from_ego)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dyncity_sim.cli.main import main
 from dyncity_sim.cosim import server_process
-from dyncity_sim.dataset.drives import read_generated
+from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.engine.null import NullBackend
 from dyncity_sim.server.background import serving
 
@@ -58,7 +58,8 @@ def test_the_demo_serves_drives_and_writes_everything(
     assert "SERVING" in (out / "server.log").read_text()
     description = json.loads((out / "occupancy" / "drive.json").read_text())
     assert [chunk["seed"] for chunk in description["chunks"]] == [5, 6]
-    generated, recorded = read_generated(out / "occupancy")
+    drive = open_drive(out)
+    generated, recorded = drive.occupancy, drive.recorded
     assert len(generated) == len(recorded) == 32
     np.testing.assert_array_equal(generated.times_us, recorded.times_us)
     assert json.loads((out / "scene" / "scene.json").read_text())["frames"] == 32
@@ -83,7 +84,7 @@ def test_cosim_drives_against_the_first_of_its_servers_that_is_there(arguments: 
     with serving(NullBackend) as there:
         servers = [argument.format(nobody="127.0.0.1:1", there=there) for argument in arguments]
         assert main(["cosim", *servers, "--chunks", "1", "--start", "plan", "--out", str(out)]) == 0
-    generated, _ = read_generated(out / "occupancy")
+    generated = open_drive(out / "occupancy").occupancy
     assert len(generated) == 16
 
 

@@ -9,7 +9,7 @@ import pytest
 from dyncity_sim.cosim.drive import Drive, Start
 from dyncity_sim.cosim.loop import run_drive
 from dyncity_sim.cosim.write import clear_folder, provenance, write_occupancy
-from dyncity_sim.dataset.drives import read_generated
+from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.domain.conditions import Command, SamplingOptions
 from dyncity_sim.errors import InvalidInputError
 
@@ -23,7 +23,8 @@ def drive(scripted_street: Build, in_process_generator: Build) -> Drive:
 
 def test_what_is_written_reads_back_the_same(drive: Drive, tmp_path: Path) -> None:
     write_occupancy(drive, tmp_path / "occupancy")
-    generated, recorded = read_generated(tmp_path / "occupancy")
+    loaded = open_drive(tmp_path / "occupancy")
+    generated, recorded = loaded.occupancy, loaded.recorded
     for read, made in ((generated, drive.generated), (recorded, drive.recorded)):
         np.testing.assert_array_equal(read.labels, made.labels)
         np.testing.assert_array_equal(read.poses_world_from_ego, made.poses_world_from_ego)
@@ -75,7 +76,7 @@ def test_a_damaged_chunk_is_an_error_and_not_a_shorter_drive(drive: Drive, tmp_p
     chunk = tmp_path / "chunk_0001.npz"
     chunk.write_bytes(chunk.read_bytes()[:2000])
     with pytest.raises(InvalidInputError, match="drive as it was written"):
-        read_generated(tmp_path)
+        open_drive(tmp_path)
 
 
 def test_a_folder_with_foreign_files_is_left_alone(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_a_generation_keeps_seeds_model_and_captions(tmp_path):
     drive = open_drive(generation(tmp_path / "dream"), start=3, frames=2)
     assert drive.name == "dream"
     assert drive.provenance.seeds == (0, 1)
+    assert open_drive(tmp_path / "dream", start=4).provenance.seeds == (1,)
     assert drive.provenance.model_id == "model-1"
     assert drive.provenance.commands == (None, Command.LEFT)
     assert drive.provenance.conditions == (("plan", "command"),) * 2
