@@ -145,9 +145,10 @@ class LabelledDrive:
         times_us: ``(T,)`` microseconds.
         tracks: the actors of the whole drive, sorted by id; ids fit the 16 bits that cells, points and pixels hold.
         provenance: where the drive comes from.
+        seed: of drop-out and noise; what a sensor draws in a frame depends on it, the frame and the sensor alone.
 
     Raises:
-        InvalidInputError: poses, times or a track's id that cannot be.
+        InvalidInputError: poses, times or a track's id that cannot be, or a negative seed.
     """
 
     name: str
@@ -158,8 +159,11 @@ class LabelledDrive:
     times_us: Int64[np.ndarray, " T"]
     tracks: tuple[Track, ...]
     provenance: Provenance
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InvalidInputError("seed", self.seed, "0 or more")
         poses = check_poses(self.poses_world_from_ego, "drive.poses_world_from_ego")
         object.__setattr__(self, "poses_world_from_ego", poses)
         object.__setattr__(self, "times_us", check_times(self.times_us, "drive.times_us", len(poses)))

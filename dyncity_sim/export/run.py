@@ -111,14 +111,14 @@ def export_drive(
     places = [form.place(out, loaded.name) for form in formats]
     with clocks[TRACKING].running():
         rig = mounted(plan.rig, loaded.occupancy.grid)
-        drive = labelled_drive(loaded.occupancy, _tracks(loaded), loaded.provenance, rig, loaded.name)
+        drive = labelled_drive(loaded.occupancy, _tracks(loaded), loaded.provenance, rig, loaded.name, plan.seed)
     points = boxes = 0
     with _staged(out, places) as staging, ExitStack() as stack:
         writers = [
             stack.enter_context(_Timed(opener(form.place(staging, drive.name), drive), clocks[form.name]))
             for form, opener in zip(formats, openers, strict=True)
         ]
-        frames = labelled_frames(loaded.occupancy, drive, plan.seed)
+        frames = labelled_frames(loaded.occupancy, drive)
         for number, frame in enumerate(clocks[LABELLING].each(frames), start=1):
             for writer in writers:
                 writer.add(frame)

@@ -28,11 +28,12 @@ def labelled_drive(
     provenance: Provenance,
     rig: SensorRig | None = None,
     name: str = "drive",
+    seed: int = 0,
 ) -> LabelledDrive:
     """What writers know of a drive before its first frame; without a rig, one LiDAR 1.8 m above the road.
 
     Raises:
-        InvalidInputError: a sensor stands outside the grid.
+        InvalidInputError: a sensor stands outside the grid, or as LabelledDrive.
     """
     rig = mounted(read_rig(DEFAULT_RIG), occupancy.grid) if rig is None else rig
     check_rig(rig, occupancy.grid)
@@ -45,39 +46,35 @@ def labelled_drive(
         occupancy.times_us,
         tracks,
         provenance,
+        seed,
     )
 
 
 def labelled_frames(
-    occupancy: OccupancySequence, drive: LabelledDrive, seed: int = 0, threads: int | None = None
+    occupancy: OccupancySequence, drive: LabelledDrive, threads: int | None = None
 ) -> Iterator[LabelledFrame]:
     """Ground truth of each frame, one at a time.
 
     Args:
         occupancy: what the drive was made from.
         drive: what is the same for all its frames.
-        seed: of drop-out and noise; what a sensor draws in a frame depends on it, the frame and the sensor alone.
         threads: how many sensors are computed at once; None for as many as there are processors. They change nothing
             of what comes out.
 
     Raises:
-        InvalidInputError: ``drive`` was not made from this occupancy, a sensor has no free place, or a negative seed.
+        InvalidInputError: ``drive`` was not made from this occupancy, or a sensor has no free place.
         MissingExtraError: numba is not installed.
     """
     if not np.array_equal(drive.times_us, occupancy.times_us):
         raise InvalidInputError(
             "drive.times_us", f"{len(drive)} other times", f"those of the {len(occupancy)} frames of occupancy"
         )
-    if seed < 0:
-        raise InvalidInputError("seed", seed, "0 or more")
     with ThreadPoolExecutor(os.cpu_count() if threads is None else threads) as pool:
         for number in range(len(occupancy)):
-            yield _labelled_frame(occupancy, drive, number, seed, pool)
+            yield _labelled_frame(occupancy, drive, number, pool)
 
 
-def _labelled_frame(
-    occupancy: OccupancySequence, drive: LabelledDrive, number: int, seed: int, pool: Executor
-) -> LabelledFrame:
+def _labelled_frame(occupancy: OccupancySequence, drive: LabelledDrive, number: int, pool: Executor) -> LabelledFrame:
     labels, time_us = occupancy.labels[number], int(occupancy.times_us[number])
     pose = occupancy.poses_world_from_ego[number]
     boxes = boxes_in_frame(drive.tracks, pose, time_us, occupancy.grid)
@@ -88,7 +85,7 @@ def _labelled_frame(
     motions = {track.id: motion_of(track, time_us, pose) for track in tracks}
 
     def sweep(sensor_number: int, sensor: LidarSensor) -> tuple[LidarSweep, Seen]:
-        rng = np.random.default_rng([seed, number, sensor_number])
+        rng = np.random.default_rng([drive.seed, number, sensor_number])
         rolling = sensor.scan is Scan.ROLLING
         turn = turn_of(sensor, time_us, drive.poses_world_from_ego, drive.times_us, tracks) if rolling else None
         return lidar_sweep(around, sensor, motions, rng, turn)

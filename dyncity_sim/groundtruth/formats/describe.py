@@ -29,6 +29,7 @@ def described(drive: LabelledDrive) -> dict[str, Any]:
         },
         "rig": {
             "name": drive.rig.name,
+            "seed": drive.seed,
             "lidars": [_lidar(lidar) for lidar in drive.rig.lidars],
             "cameras": [_camera(camera) for camera in drive.rig.cameras],
         },

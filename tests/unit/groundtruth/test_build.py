@@ -33,14 +33,15 @@ def test_ids_fit_16_bits_also_of_actors_that_no_cell_belongs_to(build_street, ri
 def test_a_negative_seed_is_refused(build_street, rig):
     street = build_street(frames=1)
     with pytest.raises(InvalidInputError, match=r"seed: got -1, expected 0 or more"):
-        next(labelled_frames(street, labelled_drive(street, (), PROVENANCE, rig), seed=-1))
+        labelled_drive(street, (), PROVENANCE, rig, seed=-1)
 
 
 def test_what_is_said_of_a_lidar_is_all_that_it_was_simulated_with(build_street):
     lidar = LidarSensor(
         (0.1, -0.2), 90, scan=Scan.ROLLING, period_s=0.05, falloff_m=20.0, range_noise_m=0.02, dropout=Dropout(0.1)
     )
-    drive = labelled_drive(build_street(frames=1), (), PROVENANCE, SensorRig("noisy", (lidar,)))
+    drive = labelled_drive(build_street(frames=1), (), PROVENANCE, SensorRig("noisy", (lidar,)), seed=5)
+    assert described(drive)["rig"]["seed"] == 5
     said = described(drive)["rig"]["lidars"][0]
     assert (said["scan"], said["period_s"], said["falloff_m"], said["range_noise_m"]) == ("rolling", 0.05, 20.0, 0.02)
     assert said["dropout"] == {"always": 0.1, "at_max_range": 0.0, "at_grazing": 0.0, "at_dark": 0.0}

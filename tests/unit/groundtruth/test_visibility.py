@@ -26,9 +26,10 @@ def track_of(occupancy, actor, number, kind):
     return Track(number, kind, actor.size_m, poses, occupancy.times_us, np.zeros((len(occupancy), 3)))
 
 
-def label(occupancy, tracks=(), rig="nuscenes", **options):
+def label(occupancy, tracks=(), rig="nuscenes", seed=0, threads=None):
     rig = read_rig(rig) if isinstance(rig, str) else rig
-    return list(labelled_frames(occupancy, labelled_drive(occupancy, tuple(tracks), PROVENANCE, rig), **options))
+    drive = labelled_drive(occupancy, tuple(tracks), PROVENANCE, rig, seed=seed)
+    return list(labelled_frames(occupancy, drive, threads))
 
 
 def behind_a_bus(build_street, street_actor, walker_x):
