@@ -35,7 +35,7 @@ from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.evaluation.reconstruction import posterior_noise_share
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
 from dyncity_models.family import family_of
-from dyncity_models.hexplane import canvas_poses
+from dyncity_models.hexplane import Planes, canvas_poses
 from dyncity_models.reference.conventions import convention_named
 from dyncity_models.reference_checkpoint import load_reference
 from matplotlib import pyplot as plt
@@ -89,7 +89,7 @@ class Anchored:
     def __init__(self, export: Path) -> None:
         model = load_model(export)
         self.autoencoder, self.config = model.autoencoder.eval(), model.config.autoencoder
-        self.latents: list[tuple[object, object]] = []
+        self.latents: list[tuple[Planes, Planes]] = []
 
     @torch.inference_mode()
     def __call__(self, chunk: OccupancySequence, observed: np.ndarray) -> np.ndarray:
@@ -144,7 +144,7 @@ def scores_of(run: Path, curve: Curve, recording: Path, clips: int) -> Scores:
     if isinstance(model, Reference):
         return Scores(run.name, curve.samples[-1], curve.seconds[-1], early, 100 * mean_iou(common), *[nan] * 5)
     vehicle, pedestrian = (100 * float(class_iou(seen)[CARLASC.index(n)]) for n in ("vehicle", "pedestrian"))
-    noise = float(np.mean(list(posterior_noise_share(model.latents).values())))  # type: ignore[arg-type]
+    noise = float(np.mean(list(posterior_noise_share(model.latents).values())))
     means = [100 * mean_iou(confusion) for confusion in (common, seen, unseen)]
     return Scores(run.name, curve.samples[-1], curve.seconds[-1], early, *means, vehicle, pedestrian, noise)
 

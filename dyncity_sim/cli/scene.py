@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dyncity_sim.cli.plugins import Subparsers
+from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.cosim.report import road_extent
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -72,7 +73,7 @@ def run_build(args: argparse.Namespace) -> int:
     """Open, make, write, show."""
     check_free(args.out)
     console = Console()
-    with console.status("reading the drive") as status:
+    with terminated_like_interrupted(), console.status("reading the drive") as status:
         drive = open_drive(args.drive, args.sequence, args.start, args.frames)
         status.update("making the scene")
         scene = build_scene(drive.occupancy, tracks=drive.tracks)

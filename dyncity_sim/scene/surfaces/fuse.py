@@ -38,7 +38,8 @@ def fuse_static(occupancy: OccupancySequence) -> StaticMap:
     number = np.full(shape[:2], -1, dtype=np.int64)
     number[seen] = np.arange(seen.sum())
     # One slot per class and column that any frame may cover: a drive is a thin band in its bounding box.
-    votes = np.zeros((int(seen.sum()) * shape[2], len(taxonomy)), dtype=np.uint16)
+    counted = np.promote_types(np.uint16, np.min_scalar_type(len(occupancy)))
+    votes = np.zeros((int(seen.sum()) * shape[2], len(taxonomy)), dtype=counted)
     for frame, window in enumerate(windows):
         cells, labels = _look_up(occupancy, frame, origin, window, shape, number)
         votes.reshape(-1)[cells * len(taxonomy) + labels] += 1

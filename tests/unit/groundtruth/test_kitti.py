@@ -38,11 +38,11 @@ def calibration(folder: Path) -> dict[str, np.ndarray]:
 
 def devkit_corners(line: list[str]) -> np.ndarray:
     """Corners of a label's box in the camera's frame (KITTI's devkit, ``computeBox3D.m``)."""
-    h, w, l, x, y, z, ry = (float(v) for v in line[10:17])  # noqa: E741
+    height, width, length, x, y, z, ry = (float(v) for v in line[10:17])
     turn = np.array([[np.cos(ry), 0, np.sin(ry)], [0, 1, 0], [-np.sin(ry), 0, np.cos(ry)]])
-    xs = np.array([l, l, -l, -l, l, l, -l, -l]) / 2
-    ys = np.array([0, 0, 0, 0, -h, -h, -h, -h])
-    zs = np.array([w, -w, -w, w, w, -w, -w, w]) / 2
+    xs = np.array([1, 1, -1, -1, 1, 1, -1, -1]) * length / 2
+    ys = np.array([0, 0, 0, 0, -1, -1, -1, -1]) * height
+    zs = np.array([1, -1, -1, 1, 1, -1, -1, 1]) * width / 2
     return (turn @ np.array([xs, ys, zs])).T + np.array([x, y, z])
 
 
