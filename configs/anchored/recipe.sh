@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to weights on two CPU cores: record, train the autoencoder, encode, train the transformer, evaluate.
+# From nothing to weights on two CPU cores: record, train the autoencoder, encode, train the transformer
+# and its guide, evaluate.
 # Usage: configs/anchored/recipe.sh CARLA_TOWNS OUT
 #   CARLA_TOWNS  folder with Town01.xodr, Town02.xodr and Town04.xodr of CARLA
 #   OUT          folder for recordings, latents, runs; a step whose result is there is not done again
@@ -54,6 +55,8 @@ fi
   --autoencoder "$out/vae/export" --out "$out/latents/train"
 [ -d "$out/dit/export" ] || dyncity train dit --config configs/anchored/dit.yaml autoencoder="$out/vae/export" \
   latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$out/dit"
+[ -d "$out/guide/export" ] || dyncity train dit --config configs/anchored/guide.yaml guides="$out/dit/export" \
+  autoencoder="$out/vae/export" latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$out/guide"
 
 dyncity evaluate "$recordings/town02-val" "$recordings/town02-long" --plans-from "$recordings"/{grid,spider,random,berlin,town01}-a \
-  --weights "$out/dit/export" --clips 40 --json "$out/evaluation.json" --picture "$out/evaluation.png"
+  --weights "$out/guide/export" --clips 40 --json "$out/evaluation.json" --picture "$out/evaluation.png"

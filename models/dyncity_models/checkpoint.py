@@ -32,6 +32,7 @@ class AnchoredModel:
     Attributes:
         model_id: family and a hash of configuration and weights.
         transformer: None in a folder that holds an autoencoder only.
+        guide: what autoguidance leads the transformer away from; None in a folder that holds none.
     """
 
     model_id: str
@@ -39,6 +40,7 @@ class AnchoredModel:
     autoencoder: Autoencoder
     transformer: DiffusionTransformer | None
     normalisation: Normalisation
+    guide: DiffusionTransformer | None = None
 
 
 def save_model(
@@ -47,6 +49,7 @@ def save_model(
     autoencoder: Autoencoder,
     transformer: DiffusionTransformer | None = None,
     normalisation: Normalisation | None = None,
+    guide: DiffusionTransformer | None = None,
 ) -> None:
     """Write weights in half precision; each file appears under its name only when whole."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +58,8 @@ def save_model(
         assert normalisation is not None
         _write_tensors(folder / "transformer.safetensors", transformer)
         _write_tensors(folder / "normalisation.safetensors", normalisation, torch.float32)
+    if guide is not None:
+        _write_tensors(folder / "guide.safetensors", guide)
     described = {"format": FORMAT, "family": "anchored", "config": dataclasses.asdict(config)}
     partial = folder / "model.json.partial"
     partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
@@ -78,8 +83,13 @@ def load_model(folder: Path) -> AnchoredModel:
         _read_tensors(folder / "transformer.safetensors", transformer, digest)
         _read_tensors(folder / "normalisation.safetensors", normalisation, digest)
         transformer = transformer.eval()
+    guide = None
+    if config.guide is not None:
+        guide = DiffusionTransformer(config.guide, config.autoencoder)
+        _read_tensors(folder / "guide.safetensors", guide, digest)
+        guide = guide.eval()
     model_id = f"anchored-{digest.hexdigest()[:16]}"
-    return AnchoredModel(model_id, config, autoencoder.eval(), transformer, normalisation)
+    return AnchoredModel(model_id, config, autoencoder.eval(), transformer, normalisation, guide)
 
 
 def _config(values: object, source: Path) -> AnchoredConfig:

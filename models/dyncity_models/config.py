@@ -112,6 +112,9 @@ class SamplingConfig:
         guidance_scale: of plan, layout and command; 1 is no guidance.
         candidates: chunks drawn at once, of which the one with most road under the ego path is kept.
         resamples: how often each interval is walked to fit what is generated to a known region.
+        autoguidance: of weights that hold a guide: how far the plane xy is led away from what the guide predicts
+            (Karras et al. 2024); 1 does not ask it.
+        autoguidance_time: the same for the planes tx and ty.
     """
 
     sampler: str = "euler"
@@ -120,12 +123,27 @@ class SamplingConfig:
     guidance_scale: float = 1.0
     candidates: int = 1
     resamples: int = 1
+    autoguidance: float = 1.0
+    autoguidance_time: float = 1.0
 
 
 @dataclass(frozen=True)
 class AnchoredConfig:
-    """The whole family: one autoencoder, one diffusion transformer, sampling defaults."""
+    """The whole family: one autoencoder, one diffusion transformer, sampling defaults.
+
+    Attributes:
+        autoencoder: between labels and planes.
+        transformer: generates planes.
+        sampling: defaults of the sampler.
+        guide: a smaller transformer that learned less of the same, which autoguidance leads away from; None without.
+    """
 
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     transformer: DiffusionTransformerConfig = field(default_factory=DiffusionTransformerConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    guide: DiffusionTransformerConfig | None = None
+
+    def __post_init__(self) -> None:
+        scales = self.sampling.autoguidance, self.sampling.autoguidance_time
+        if self.guide is None and scales != (1.0, 1.0):
+            raise ConfigError("sampling.autoguidance", scales, "1 for weights without a guide")

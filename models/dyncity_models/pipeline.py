@@ -44,6 +44,7 @@ class AnchoredPipeline:
         self.autoencoder = execution.prepare(model.autoencoder, device)
         self.transformer = execution.prepare(model.transformer, device)
         self._transform = torch.compile(self.transformer) if execution.compile else self.transformer
+        self._ask_guide = self._guide_of(model)
         self.normalisation = model.normalisation.to(device)
 
     @torch.inference_mode()
@@ -110,7 +111,11 @@ class AnchoredPipeline:
         scales: Mapping[str, float],
         shapes: Planes,
     ) -> Predict:
-        """The guided velocity of planes that lie flat."""
+        """The guided velocity of planes that lie flat.
+
+        What the conditions guide to is led away from what the guide predicts (Karras et al. 2024, *Guiding a Diffusion
+        Model with a Bad Version of Itself*, equation 3).
+        """
         names = conditions.given() if region_alone is None else ("known_region", *conditions.given())
         chain = GuidanceChain.of(names, scales)
 
@@ -124,9 +129,26 @@ class AnchoredPipeline:
         def predict(noisy_BN: Tensor, time_B: Tensor) -> Tensor:
             with self._autocast():
                 planes = self._transform(shapes.shaped(chain.repeated(noisy_BN)), chain.repeated(time_B), stacked)
-            return chain.weighed(planes.flat())
+                velocity = chain.weighed(planes.flat())
+                if self._ask_guide is None:
+                    return velocity
+                weak = self._ask_guide(shapes.shaped(noisy_BN), time_B, conditions)
+            return self._led_away(shapes.shaped(velocity), weak).flat()
 
         return predict
+
+    def _guide_of(self, model: AnchoredModel) -> Callable[..., Planes] | None:
+        """The guide, ready to run, where weights hold one and it is asked for."""
+        sampling = model.config.sampling
+        if model.guide is None or sampling.autoguidance == sampling.autoguidance_time == 1.0:
+            return None
+        guide = self.execution.prepare(model.guide, self.device)
+        return torch.compile(guide) if self.execution.compile else guide
+
+    def _led_away(self, planes: Planes, weak: Planes) -> Planes:
+        sampling = self.model.config.sampling
+        scales = sampling.autoguidance, sampling.autoguidance_time, sampling.autoguidance_time
+        return Planes(*(w + scale * (p - w) for p, w, scale in zip(planes, weak, scales, strict=True)))
 
     def _road_under_path(self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"]) -> Float[Tensor, " B"]:
         """Share of the path's columns that are road, from one decoded frame per candidate."""

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A slice of training on a GPU: render, train the autoencoder, encode, train the transformer until the time is up.
+# A slice of training on a GPU: render, train the autoencoder, encode, train the transformer until the time is up, and
+# a guide for it.
 # Each stage is skipped or goes on from what OUT holds, so slices can follow each other on machines lent for minutes.
 # Usage: configs/anchored/gpu/slice.sh CAPTURES OUT MINUTES [VAE_MINUTES]
 #   CAPTURES     folder of captures: *-seen are rendered with sensors for the autoencoder, *-dense without for the
@@ -48,7 +49,12 @@ say "rendered the rest"
 [ -f "$out/latents/train/latents.json" ] || $dyncity encode $(recorded seen dense) \
   --autoencoder "$out/vae/export" --out "$out/latents/train" --chunks-per-drive 3
 say "encoded"
-left=$(awk "BEGIN { left = $minutes - $SECONDS / 60 - 0.3; print (left > 0.1 ? left : 0.1) }")
+left=$(awk "BEGIN { left = $minutes - $SECONDS / 60 - 0.9; print (left > 0.1 ? left : 0.1) }")
 $dyncity train dit --config "$here/dit.yaml" autoencoder="$out/vae/export" latents="$out/latents/train" \
   validation_latents="$out/latents/validation" run.out="$out/dit" run.most_minutes="$left" ${WEIGHTS:+initial="$WEIGHTS"}
 say "trained the transformer"
+# Anew each time: it has to have learned little of what the transformer now knows.
+rm -rf "$out/guide"
+$dyncity train dit --config "$here/../guide.yaml" guides="$out/dit/export" autoencoder="$out/vae/export" \
+  latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$out/guide" run.most_minutes=0.4
+say "trained its guide"

@@ -168,6 +168,8 @@ class TransformerTrainingConfig:
         sampling: sampler defaults that are exported with the weights.
         initial: folder of weights whose transformer is trained on; empty to start from nothing. Conditions that these
             weights do not know enter with weights of zero.
+        guides: folder of weights that this transformer is to be the guide of; empty for one that stands alone. Their
+            normalisation is used, and they are exported whole, with this transformer beside theirs.
     """
 
     model: DiffusionTransformerConfig = field(default_factory=DiffusionTransformerConfig)
@@ -183,4 +185,5 @@ class TransformerTrainingConfig:
     run: RunConfig = field(default_factory=RunConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     initial: str = ""
+    guides: str = ""
     family: str = "anchored"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.checkpoint import AnchoredModel, load_model, save_model
 from dyncity_models.config import AnchoredConfig
 from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
 from dyncity_models.data.clips import ClipSource, FrameStore
@@ -75,7 +75,7 @@ def encode_recordings(
 
 
 def train_transformer(config: TransformerTrainingConfig) -> Path:
-    """Train the transformer on encoded chunks and export both halves of the model.
+    """Train the transformer on encoded chunks and export the whole model: as its generator, or as another's guide.
 
     Returns:
         The folder of exported weights.
@@ -93,12 +93,36 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     task = TransformerTask(config, base.config.autoencoder, latents.statistics)
     if config.initial:
         start_from(task, Path(config.initial), config)
+    guided = load_guided(Path(config.guides), config, base) if config.guides else None
+    complete = AnchoredConfig(
+        base.config.autoencoder,
+        config.model if guided is None else guided.config.transformer,
+        config.sampling,
+        None if guided is None else config.model,
+    )
+    if guided is not None:
+        task.normalisation.load_state_dict(guided.normalisation.state_dict())
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
-    complete = AnchoredConfig(base.config.autoencoder, config.model, config.sampling)
     if is_first_process():
-        save_model(export, complete, base.autoencoder, task.transformer, task.normalisation)
+        generator, guide = (task.transformer, None) if guided is None else (guided.transformer, task.transformer)
+        save_model(export, complete, base.autoencoder, generator, task.normalisation, guide)
     return export
+
+
+def load_guided(folder: Path, config: TransformerTrainingConfig, base: AnchoredModel) -> AnchoredModel:
+    """Whole weights that a guide is trained for; both have to know the same planes and conditions.
+
+    Raises:
+        InvalidInputError: they do not.
+    """
+    guided = load_model(folder)
+    got = guided.config.autoencoder, guided.transformer and guided.config.transformer.conditions
+    if got != (base.config.autoencoder, config.model.conditions):
+        raise InvalidInputError(
+            "guides", f"{folder} with {got}", f"a transformer with {base.config.autoencoder}, {config.model.conditions}"
+        )
+    return guided
 
 
 def start_from(task: TransformerTask, folder: Path, config: TransformerTrainingConfig) -> None:

@@ -164,6 +164,20 @@ def layout_weights(tiny, build_autoencoder, build_transformer, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
+def build_guided_weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Callable[..., Path]:
+    """A function that writes random weights with a guide, which has other weights than the transformer."""
+
+    def build(**sampling: float) -> Path:
+        config = replace(tiny, guide=tiny.transformer, sampling=replace(tiny.sampling, **sampling))
+        folder = tmp_path_factory.mktemp("weights") / "guided"
+        networks = build_transformer(), Normalisation(8, STATISTICS), build_transformer(seed=1)
+        save_model(folder, config, build_autoencoder(), *networks)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def backend(weights) -> TorchBackend:
     """The torch backend with random weights, on the CPU."""
     return TorchBackend(AnchoredPipeline(load_model(weights), torch.device("cpu")))

@@ -49,6 +49,28 @@ def test_the_same_weights_have_the_same_model_id_and_one_changed_weight_another(
     assert other.startswith("anchored-")
 
 
+def test_a_guide_travels_with_the_weights_and_is_part_of_their_model_id(
+    weights, build_guided_weights, build_transformer
+):
+    folder = build_guided_weights()
+    loaded = load_model(folder)
+    assert not loaded.guide.training
+    saved = build_transformer(seed=1).state_dict()
+    assert all(torch.equal(value, saved[name].half().float()) for name, value in loaded.guide.state_dict().items())
+    assert load_model(weights).guide is None
+    assert loaded.model_id != load_model(weights).model_id
+    (folder / "guide.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"guide\.safetensors"):
+        load_model(folder)
+
+
+def test_autoguidance_without_a_guide_is_refused(copied):
+    config = change(copied)
+    change(copied, config=config | {"sampling": config["sampling"] | {"autoguidance": 2.0}})
+    with pytest.raises(CheckpointError, match=r"sampling\.autoguidance.*without a guide"):
+        load_model(copied)
+
+
 def test_an_autoencoder_alone_loads_but_cannot_generate(tiny, build_autoencoder, tmp_path):
     save_model(tmp_path, tiny, build_autoencoder())
     loaded = load_model(tmp_path)

@@ -2,9 +2,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from dyncity_models.checkpoint import load_model
 from dyncity_models.diffusion.flow import noise_like
 from dyncity_models.diffusion.sampling import make_sampler
+from dyncity_models.execution import Execution
 from dyncity_models.hexplane import Planes
+from dyncity_models.pipeline import AnchoredPipeline
 
 
 @pytest.fixture
@@ -83,6 +86,31 @@ def test_one_step_of_guidance_is_the_chain_of_pushes(pipeline, build_conditions)
     off = found - (noise.flat() - full - pushed)
     # Half precision rounds differently in a batch of another size.
     assert float(off.square().mean().sqrt()) < 0.05 * float(pushed.square().mean().sqrt())
+
+
+def one_step(folder, conditions):
+    pipeline = AnchoredPipeline(load_model(folder), torch.device("cpu"), Execution())
+    found = generated(pipeline, conditions, make_sampler("euler", "flow", 1), {})
+    return pipeline, pipeline._shapes(1).shaped(found)
+
+
+def test_autoguidance_leads_each_plane_away_from_the_guide_by_its_scale(build_guided_weights, build_conditions):
+    conditions = build_conditions(1)
+    pipeline, found = one_step(build_guided_weights(autoguidance=2.5, autoguidance_time=0.5), conditions)
+    noise = noise_like(pipeline._shapes(1), torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        good, weak = (net(noise, torch.ones(1), conditions) for net in (pipeline.transformer, pipeline.model.guide))
+    for plane, start, g, w, scale in zip(found, noise, good, weak, (2.5, 0.5, 0.5), strict=True):
+        assert not torch.allclose(g, w, atol=1e-2)
+        torch.testing.assert_close(plane, start - (w + scale * (g - w)), rtol=0, atol=1e-5)
+
+
+def test_autoguidance_of_one_asks_no_guide(weights, build_guided_weights, build_conditions):
+    conditions = build_conditions(1)
+    (guided, found), (_, plain) = one_step(build_guided_weights(), conditions), one_step(weights, conditions)
+    guided.model.guide.forward = None
+    assert torch.equal(found.flat(), plain.flat())
+    generated(guided, conditions, make_sampler("euler", "flow", 1), {})
 
 
 def test_planes_of_a_sample_have_the_shapes_of_the_family(pipeline, build_conditions, build_planes):

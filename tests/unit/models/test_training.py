@@ -8,6 +8,7 @@ import pytest
 import torch
 from dyncity_models.backend import load
 from dyncity_models.checkpoint import load_model
+from dyncity_models.config import SamplingConfig
 from dyncity_models.data.latents import LatentSample
 from dyncity_models.training.averaging import warmed_up_average
 from dyncity_models.training.config import (
@@ -162,6 +163,20 @@ class TestStages:
         with pytest.raises(InvalidInputError, match="initial"):
             train_transformer(replace(onward, model=replace(tiny.transformer, depth=4)))
 
+        small = replace(tiny.transformer, width=16)
+        guide = replace(config, guides=str(weights), model=small, run=replace(brief, out=str(tmp_path / "guide")))
+        guided = load_model(train_transformer(replace(guide, sampling=SamplingConfig(steps=2, autoguidance=1.5))))
+        assert (guided.config.guide, guided.config.transformer) == (small, tiny.transformer)
+        assert guided.guide is not None
+        assert all(
+            torch.equal(model.transformer.state_dict()[n], v) for n, v in guided.transformer.state_dict().items()
+        )
+        load(tmp_path / "guide" / "export").generate(
+            Conditions(plan_along()), SamplingOptions(seed=0), lambda step: None
+        )
+        with pytest.raises(InvalidInputError, match="guides"):
+            train_transformer(replace(guide, model=replace(small, conditions=WITH_LAYOUT)))
+
         taught = replace(onward, model=replace(tiny.transformer, conditions=WITH_LAYOUT))
         taught = replace(taught, run=replace(brief, out=str(tmp_path / "taught")))
         with_layout = load_model(train_transformer(taught))
@@ -191,6 +206,15 @@ def test_the_shipped_configurations_fit(stage, schema, pytestconfig):
         config = load_config(schema, pytestconfig.rootpath / "configs" / folder / f"{stage}.yaml")
         assert config.run.out == f"out/train/{stage}"
         assert stage == "vae" or config.model.takes_layout
+
+
+def test_the_shipped_guide_fits_the_shipped_transformer(pytestconfig):
+    folder = pytestconfig.rootpath / "configs" / "anchored"
+    guide, guided = (load_config(TransformerTrainingConfig, folder / f"{name}.yaml") for name in ("guide", "dit"))
+    assert guide.guides == f"{guided.run.out}/export"
+    assert guide.model.conditions == guided.model.conditions
+    assert guide.model.width < guided.model.width
+    assert guide.model.depth < guided.model.depth
 
 
 def test_every_batch_of_every_step_draws_its_own_numbers():
