@@ -53,7 +53,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="option of the backend, may be repeated; of torch: precision, channels_last, compile, cuda_graphs,"
-        " attention",
+        " attention, and sampling.KEY for what model.json says under sampling",
     )
     parser.add_argument(
         "--max-queue",

@@ -41,21 +41,31 @@ from dyncity_sim.errors import InvalidInputError
 EVIDENCE_RADIUS_CELLS = 3
 """Columns this near to an observed one count as known after encoding; farther ones are left to generation."""
 
+SAMPLING = "sampling."
+"""What options of sampling begin with."""
+
 
 def load(weights: Path | None, options: Sequence[str] = ()) -> "TorchBackend | ReferenceBackend":
     """Build the backend of a weights folder's family (the bundled one when None), on the GPU if there is one.
 
+    Args:
+        weights: the folder.
+        options: ``key=value`` of ``Execution``, and ``sampling.key=value`` of the sampling defaults of the weights.
+
     Raises:
         CheckpointError: the weights are missing, truncated or of another model.
-        ConfigError: an option that is none of ``Execution``, or that the family or the device cannot run with.
+        ConfigError: an option that is none of these, or that the family or the device cannot run with.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    reference = family_of(weights or BUNDLED) == "reference"
+    folder = weights or BUNDLED
+    reference = family_of(folder) == "reference"
+    sampling = [option.removeprefix(SAMPLING) for option in options if option.startswith(SAMPLING)]
+    running = [option for option in options if not option.startswith(SAMPLING)]
     defaults = Execution() if reference else BF16
-    execution = load_config(Execution, None, [*(f"{key}={value}" for key, value in asdict(defaults).items()), *options])
+    execution = load_config(Execution, None, [*(f"{key}={value}" for key, value in asdict(defaults).items()), *running])
     if reference:
-        return ReferenceBackend(ReferencePipeline(load_reference(weights or BUNDLED), device, execution))
-    return TorchBackend(AnchoredPipeline(load_model(weights or BUNDLED), device, execution))
+        return ReferenceBackend(ReferencePipeline(load_reference(folder, sampling), device, execution))
+    return TorchBackend(AnchoredPipeline(load_model(folder, sampling), device, execution))
 
 
 class TorchBackend:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torch import nn
 from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.anchored.transformer import DiffusionTransformer
 from dyncity_models.config import AnchoredConfig
-from dyncity_models.family import described_as
+from dyncity_models.family import described_as, sampled_with
 from dyncity_models.normalisation import Normalisation
 from dyncity_sim.errors import CheckpointError, ConfigError
 
@@ -66,16 +67,22 @@ def save_model(
     os.replace(partial, folder / "model.json")
 
 
-def load_model(folder: Path) -> AnchoredModel:
+def load_model(folder: Path, sampling: Sequence[str] = ()) -> AnchoredModel:
     """Load weights.
+
+    Args:
+        folder: written by ``save_model``.
+        sampling: changes of ``SamplingConfig``, ``key=value``.
 
     Raises:
         CheckpointError: the folder, a file or a tensor is missing, truncated, or of another model.
+        ConfigError: a change that is none.
     """
     described = described_as(folder, "anchored", FORMAT)
     config = _config(described.get("config"), folder / "model.json")
-    autoencoder = Autoencoder(config.autoencoder)
     digest = hashlib.sha256(json.dumps(described["config"], sort_keys=True).encode())
+    config = dataclasses.replace(config, sampling=sampled_with(config.sampling, sampling, digest))
+    autoencoder = Autoencoder(config.autoencoder)
     _read_tensors(folder / "autoencoder.safetensors", autoencoder, digest)
     transformer, normalisation = None, Normalisation(config.autoencoder.latent_channels)
     if (folder / "transformer.safetensors").exists():

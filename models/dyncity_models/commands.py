@@ -78,6 +78,13 @@ def register_evaluate(subparsers: "Subparsers") -> None:
     parser.add_argument("--clips", type=int, default=60, help="chunks to reconstruct (default: 60)")
     parser.add_argument("--drives", type=int, default=4, help="drives of eight chunks (default: 4)")
     parser.add_argument("--steps", type=int, help="network evaluations per chunk (default: the model's)")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of the backend, as of dyncity serve, e.g. sampling.autoguidance=1.5; may be repeated",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep generated chunks here, to go on from when stopped"

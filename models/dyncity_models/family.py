@@ -1,12 +1,20 @@
 """What ``model.json`` says of a folder of weights."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from dyncity_sim.config import load_config
 from dyncity_sim.errors import CheckpointError
 
+if TYPE_CHECKING:
+    import hashlib
+
 FAMILIES = ("anchored", "reference")
+
+Sampling = TypeVar("Sampling")
 
 
 def family_of(weights: Path) -> str:
@@ -37,6 +45,20 @@ def described_as(weights: Path, family: str, version: int) -> dict[str, Any]:
             f"format {version} of family {family!r}",
         )
     return found
+
+
+def sampled_with(sampling: Sampling, changes: Sequence[str], digest: "hashlib._Hash") -> Sampling:
+    """Sampling defaults of weights with some of them changed, ``key=value``; weights that sample otherwise have another
+    digest.
+
+    Raises:
+        ConfigError: an unknown key, or a value of another type.
+    """
+    shipped = asdict(sampling)  # type: ignore[call-overload]
+    changed = load_config(type(sampling), None, [*(f"{key}={value}" for key, value in shipped.items()), *changes])
+    if changed != sampling:
+        digest.update(json.dumps(asdict(changed), sort_keys=True).encode())  # type: ignore[call-overload]
+    return changed
 
 
 def _read(weights: Path) -> dict[str, Any]:

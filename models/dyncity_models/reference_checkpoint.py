@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from dyncity_models.family import described_as
+from dyncity_models.family import described_as, sampled_with
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import (
     ReferenceAutoencoderConfig,
@@ -79,11 +79,16 @@ def save_reference(
     write_text(json.dumps(described, indent=2) + "\n", folder / "model.json")
 
 
-def load_reference(folder: Path) -> ReferenceModel:
+def load_reference(folder: Path, sampling: Sequence[str] = ()) -> ReferenceModel:
     """Load weights.
+
+    Args:
+        folder: written by ``save_reference``.
+        sampling: changes of ``ReferenceSampling``, ``key=value``.
 
     Raises:
         CheckpointError: the folder, a file or a tensor is missing, truncated, or of another model.
+        ConfigError: a change that is none.
     """
     file, found = folder / "model.json", described_as(folder, FAMILY, FORMAT)
     config = _config(found.get("config"), file)
@@ -92,6 +97,7 @@ def load_reference(folder: Path) -> ReferenceModel:
     except ConfigError as error:
         raise CheckpointError("weights", f"{file}: convention {error.got}", error.expected) from error
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
+    config = dataclasses.replace(config, sampling=sampled_with(config.sampling, sampling, digest))
     autoencoder = ReferenceAutoencoder(config.autoencoder)
     _read(folder / "autoencoder.safetensors", autoencoder, digest)
     transformer = None

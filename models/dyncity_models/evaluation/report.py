@@ -49,7 +49,7 @@ TRAINING_CHUNKS = 8
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
-    model = load(arguments.weights)
+    model = load(arguments.weights, arguments.option)
     model.warm_up()
     backend: Backend = KeptBackend(model, arguments.keep) if arguments.keep else model
     rng = np.random.default_rng(arguments.seed)

@@ -73,9 +73,29 @@ def test_options_say_how_networks_run_and_change_rounding_alone(weights, build_s
     assert 0 < (half - whole).abs().max() < 0.05 * whole.abs().max()
 
 
+def test_options_of_sampling_stand_in_for_those_of_the_weights_under_another_model_id(weights, plan_along):
+    shipped, same, other = (
+        load_backend("torch", weights, options)
+        for options in ([], ["sampling.steps=2"], ["sampling.steps=3", "sampling.sampler=unipc"])
+    )
+    assert same.info == shipped.info
+    assert (other.info.default_steps, other.info.samplers[0]) == (3, "unipc")
+    assert other.info.model_id != shipped.info.model_id
+    asked = []
+    other.generate(Conditions(plan_along()), SamplingOptions(seed=0), asked.append)
+    assert asked == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
-    [("speed=9", "speed"), ("precision=fp8", "fp32, bf16, fp16"), ("cuda_graphs=true", "execution.cuda_graphs")],
+    [
+        ("speed=9", "speed"),
+        ("precision=fp8", "fp32, bf16, fp16"),
+        ("cuda_graphs=true", "execution.cuda_graphs"),
+        ("sampling.speed=9", "speed"),
+        ("sampling.steps=many", "steps"),
+        ("sampling.autoguidance=2", "without a guide"),
+    ],
 )
 def test_an_option_that_is_unknown_or_cannot_be_run_is_refused(weights, option, message):
     with pytest.raises(ConfigError, match=message):
