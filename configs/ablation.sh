@@ -40,6 +40,7 @@ cat <<JOBS | xargs -P "$jobs" -I{} bash -euo pipefail -c '{}'
 train reference configs/reference/small/vae.yaml $minutes
 anchored anchored $minutes
 anchored base $short
+anchored own-frames $short model.canvas.common=false
 anchored no-lovasz $short loss.lovasz=0
 anchored movers-as-others $short loss.moved=1
 anchored unseen-not-learned $short loss.unobserved=0

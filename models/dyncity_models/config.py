@@ -17,11 +17,14 @@ class CanvasConfig:
         anchor_frame: frame of the chunk whose ego frame the canvas is.
         half_extent_m: the canvas covers ``[-half_extent_m, half_extent_m]`` in x and y.
         cells: feature cells along x and along y.
+        common: False leaves every frame in its own ego view, where what stands still slides by. It shows what the
+            common frame is worth; an autoencoder without it cannot be generated with.
     """
 
     anchor_frame: int = 8
     half_extent_m: float = 32.0
     cells: int = 64
+    common: bool = True
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,14 @@ class Autoencoder(nn.Module):
         self, labels_BTXYZ: UInt8[Tensor, "B T X Y Z"], canvas_from_ego: Float[Tensor, "B T 3"]
     ) -> tuple[Planes, Planes]:
         """Means and log-variances of the planes; label ``config.classes`` is "never observed"."""
-        means, log_variances = self.encoder(labels_BTXYZ, canvas_from_ego)
+        means, log_variances = self.encoder(labels_BTXYZ, self._on_canvas(canvas_from_ego))
         return means, log_variances
 
     def decode(
         self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"], frames: Int64[Tensor, "B F"]
     ) -> Float[Tensor, "B F X Y Z K"]:
         """Class logits of the frames asked for."""
-        return self.decoder(planes, canvas_from_ego, frames)
+        return self.decoder(planes, self._on_canvas(canvas_from_ego), frames)
 
     def decode_labels(
         self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"], frames_at_once: int = 4
@@ -43,6 +43,9 @@ class Autoencoder(nn.Module):
         for frames in everything.split(frames_at_once):
             logits = self.decode(planes, canvas_from_ego, frames.expand(len(canvas_from_ego), -1))
             yield logits.argmax(dim=-1).to(torch.uint8)
+
+    def _on_canvas(self, canvas_from_ego: Float[Tensor, "B T 3"]) -> Float[Tensor, "B T 3"]:
+        return canvas_from_ego if self.config.canvas.common else torch.zeros_like(canvas_from_ego)
 
 
 def sample_posterior(

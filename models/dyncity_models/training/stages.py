@@ -83,6 +83,8 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
     base = load_model(Path(config.autoencoder))
+    if not base.config.autoencoder.canvas.common:
+        raise InvalidInputError("autoencoder", "canvas.common: false", "planes in a common frame, to be generated")
     options, device = config.optimiser, training_device(config.run)
     latents, held_out = (
         Latents(Path(folder), device, config.model.takes_layout)

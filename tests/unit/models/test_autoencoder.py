@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from dyncity_models.anchored.autoencoder import sample_posterior
+from dyncity_models.anchored.autoencoder import Autoencoder, sample_posterior
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.hexplane import canvas_poses
 
@@ -151,3 +153,17 @@ def test_turning_the_plan_left_turns_the_decoded_world_right(autoencoder, build_
     straight, left = seen[0][0], seen[1][0]
     assert np.allclose(left, straight.rot90(-1, (1, 2)), atol=1e-4)
     assert not np.allclose(left, straight.rot90(1, (1, 2)), atol=1e-2)
+
+
+def test_without_a_common_frame_the_plan_changes_nothing(autoencoder, build_street, build_planes):
+    config = replace(autoencoder.config, canvas=replace(autoencoder.config.canvas, common=False))
+    alone = Autoencoder(config).eval()
+    alone.load_state_dict(autoencoder.state_dict())
+    labels, poses = tensors(build_street())
+    planes, frames = build_planes(1), torch.tensor([[0, 15]])
+    with torch.inference_mode():
+        for net, same in ((alone, True), (autoencoder, False)):
+            encoded = [net.encode(labels, p)[0].flat() for p in (poses, torch.zeros_like(poses))]
+            decoded = [net.decode(planes, p, frames) for p in (poses, torch.zeros_like(poses))]
+            assert torch.equal(*encoded) is same
+            assert torch.equal(*decoded) is same

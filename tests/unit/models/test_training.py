@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.backend import load
-from dyncity_models.checkpoint import load_model
+from dyncity_models.checkpoint import load_model, save_model
 from dyncity_models.config import SamplingConfig
 from dyncity_models.data.latents import LatentSample
 from dyncity_models.training.averaging import warmed_up_average
@@ -162,6 +162,11 @@ class TestStages:
         assert all(torch.equal(unchanged[name], value) for name, value in model.transformer.state_dict().items())
         with pytest.raises(InvalidInputError, match="initial"):
             train_transformer(replace(onward, model=replace(tiny.transformer, depth=4)))
+
+        apart = replace(tiny.autoencoder, canvas=replace(tiny.autoencoder.canvas, common=False))
+        save_model(tmp_path / "apart", replace(tiny, autoencoder=apart), load_model(autoencoder).autoencoder)
+        with pytest.raises(InvalidInputError, match="common frame"):
+            train_transformer(replace(config, autoencoder=str(tmp_path / "apart")))
 
         small = replace(tiny.transformer, width=16)
         guide = replace(config, guides=str(weights), model=small, run=replace(brief, out=str(tmp_path / "guide")))
