@@ -12,7 +12,7 @@ from dyncity_models.training.averaging import warmed_up_average
 from dyncity_models.training.callbacks import Deadline, StepCheckpoint, TrainedSeconds
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_models.training.launch import is_first_process, launch_of
-from dyncity_models.training.loggers import log_config, loggers_of
+from dyncity_models.training.loggers import end_log, log_config, loggers_of
 from dyncity_models.training.progress import Pace, Progress
 from dyncity_models.training.provenance import BesideCheckpoints, provenance_of
 from dyncity_sim.config import save_config
@@ -122,4 +122,5 @@ def fit(
     log_config(trainer.loggers, config)
     trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=False)
     trainer.save_checkpoint(final)
+    end_log(trainer.loggers)
     return final

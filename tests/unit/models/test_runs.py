@@ -175,11 +175,17 @@ def test_tensorboard_gets_the_losses_and_the_configuration(config, tmp_path):
     assert len(read.Scalars("loss")) == 3
 
 
-def test_wandb_logs_without_a_network(config, tmp_path, monkeypatch):
-    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+def test_wandb_gets_the_losses_and_the_configuration_of_each_run_without_a_network(config, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    trained(replace(config, run=replace(config.run, loggers=["wandb"])))
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    for name in ("first", "second"):
+        run = replace(config.run, out=str(tmp_path / name), loggers=["wandb"])
+        trained(replace(config, run=run, optimiser=replace(config.optimiser, lr=0.25)))
+        assert wandb.run is None
+        (file,) = (tmp_path / name / "wandb").glob("offline-run-*/*.wandb")
+        content = file.read_bytes()
+        assert content.count(b"loss") >= 3
+        assert b'"lr":0.25' in content.replace(b" ", b"")
 
 
 def test_the_time_left_is_that_to_the_last_batch_or_to_the_deadline_whichever_comes_first():
