@@ -1,20 +1,19 @@
 """The first losses of tiny runs of every stage of both families, as fixed numbers, and as two processes have them."""
 
 import csv
-import json
 import subprocess
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from dyncity_models.checkpoint import save_model
 from dyncity_models.config import AnchoredConfig
 from dyncity_models.data.chunks import ChunkSource
 from dyncity_models.data.clips import ClipSource
-from dyncity_models.data.encoding import encoded_chunks, statistics
-from dyncity_models.data.reference_latents import encoded_rows
+from dyncity_models.data.encode_shards import encode_shards
+from dyncity_models.data.encoding import encoding_of, statistics
+from dyncity_models.data.reference_latents import reference_encoding_of
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import CONDITIONS, ReferenceClasses, ReferenceConfig
 from dyncity_models.reference.conventions import convention_named
@@ -78,9 +77,8 @@ def anchored_dit(tiny, build_autoencoder, recording, optimiser, run, tmp_path):
     autoencoder = build_autoencoder()
     save_model(tmp_path / "vae", AnchoredConfig(autoencoder=tiny.autoencoder), autoencoder)
     source = ClipSource([recording], least_frames=32)
-    with torch.inference_mode():
-        parts = list(encoded_chunks(autoencoder, source, 0, 1, CPU, 1, threads=1))
-    rows = write_rows(tmp_path / "latents", parts, lambda rows: statistics(rows, tiny.autoencoder))
+    encoding = encoding_of(autoencoder, source, "tiny", 0, 1, CPU, 1)
+    rows = in_shards(tmp_path / "latents", encoding, lambda rows: statistics(rows, tiny.autoencoder))
     model = replace(tiny.transformer, conditions=CONDITIONS_OF_ANCHORED)
     return TransformerTrainingConfig(model, str(tmp_path / "vae"), rows, rows, optimiser, run=run)
 
@@ -99,10 +97,10 @@ def reference_dit(recording, optimiser, run, tmp_path):
     classes = ReferenceClasses(CARLASC.names, tuple(range(len(CARLASC))), (1.0,) * len(CARLASC))
     save_reference(tmp_path / "vae", ReferenceConfig(config, classes=classes), autoencoder, None, convention)
     source = ChunkSource.open([recording], config.frames, "merged", convention, config.grid)
-    with torch.inference_mode():
-        parts = list(encoded_rows(autoencoder, source, 0, 2, CPU))
-    description = {"family": "reference", "autoencoder": load_reference(tmp_path / "vae").model_id, "convention": "ego"}
-    rows = write_rows(tmp_path / "latents", parts, lambda rows: description)
+    model_id = load_reference(tmp_path / "vae").model_id
+    description = {"family": "reference", "autoencoder": model_id, "convention": "ego"}
+    encoding = reference_encoding_of(autoencoder, source, model_id, 0, 2, CPU)
+    rows = in_shards(tmp_path / "latents", encoding, lambda rows: description)
     return ReferenceTransformerTrainingConfig(
         model={"size": "small", "depth": 1, "width": 32, "heads": 2, "conditions": list(CONDITIONS)},
         autoencoder=str(tmp_path / "vae"),
@@ -113,12 +111,10 @@ def reference_dit(recording, optimiser, run, tmp_path):
     )
 
 
-def write_rows(folder, parts, describe):
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    folder.mkdir()
-    for name, array in rows.items():
-        np.save(folder / f"{name}.npy", array)
-    (folder / "latents.json").write_text(json.dumps(describe(rows)))
+def in_shards(folder, encoding, describe):
+    with torch.inference_mode():
+        encoded = encode_shards(folder, encoding, describe, samples=4)
+    assert len(encoded.rows.shards) == 2
     return str(folder)
 
 
