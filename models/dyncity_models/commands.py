@@ -40,8 +40,10 @@ def register_encode(subparsers: "Subparsers") -> None:
         "encode",
         help="encode recordings into latents for training the transformer",
         description="What is encoded depends on the family of the autoencoder: anchored reads recordings, reference "
-        "anything that dyncity inspect reads.",
-        epilog="example:\n  dyncity encode rec/a rec/b --autoencoder out/train/vae/export --out out/latents/train",
+        "anything that dyncity inspect reads. Killed, it goes on with the shards that are missing when started again.",
+        epilog="examples:\n"
+        "  dyncity encode rec/a rec/b --autoencoder out/train/vae/export --out out/latents/train\n"
+        "  dyncity encode rec/a rec/b ... --part 1/2 & dyncity encode rec/a rec/b ... --part 2/2; wait",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recordings", nargs="+", type=Path, help="folders written by dyncity record, or data sets")
@@ -49,6 +51,12 @@ def register_encode(subparsers: "Subparsers") -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chunks-per-drive", type=int, default=1, help="random chunks of each drive (default: 1)")
+    parser.add_argument(
+        "--samples-per-shard", type=int, default=1024, help="most chunks of a shard, mirror images too (default: 1024)"
+    )
+    parser.add_argument(
+        "--part", default="1/1", metavar="I/N", help="make every Nth shard alone, from the Ith on (default: 1/1)"
+    )
     parser.set_defaults(run=_encode)
 
 
@@ -105,10 +113,17 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _encode(arguments: argparse.Namespace) -> int:
+    from dyncity_models.data.encode_shards import Part
     from dyncity_models.training.families import encode
 
     counts = encode(
-        arguments.recordings, arguments.autoencoder, arguments.out, arguments.seed, arguments.chunks_per_drive
+        arguments.recordings,
+        arguments.autoencoder,
+        arguments.out,
+        arguments.seed,
+        arguments.chunks_per_drive,
+        arguments.samples_per_shard,
+        Part.named(arguments.part),
     )
     print("encoded chunks: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     return 0

@@ -166,6 +166,11 @@ class ChunkSource:
         """Number of sequences."""
         return len(self.sequences)
 
+    @property
+    def names(self) -> list[str]:
+        """Of each sequence, with its data set and how many frames it has."""
+        return [f"{dataset.name}/{sequence.name}: {len(sequence)}" for dataset, sequence in self.sequences]
+
     def length(self, number: int) -> int:
         """Frames of a sequence."""
         return len(self.sequences[number][1])

@@ -83,6 +83,11 @@ class ClipSource:
     def __len__(self) -> int:
         return len(self.drives)
 
+    @property
+    def names(self) -> list[str]:
+        """Of each drive, with its recording and how many frames it has."""
+        return [f"{drive.file.parent.name}/{drive.file.name}: {len(drive)}" for drive in self.drives]
+
     def length(self, drive: int) -> int:
         """Frames of a drive."""
         return len(self.drives[drive])

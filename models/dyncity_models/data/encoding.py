@@ -1,8 +1,5 @@
 """Drives to the latents of chunks and of what the frames before each chunk make known."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +10,9 @@ from torch import Tensor
 from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.clips import ClipSource, merged_on
+from dyncity_models.data.encode_shards import Encoding
 from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
+from dyncity_models.data.shards import EncodedSet
 from dyncity_models.data.views import (
     column_points,
     covered,
@@ -128,30 +127,24 @@ def encode_excerpts(autoencoder: Autoencoder, excerpts: list[Excerpt], device: t
     }
 
 
-def encoded_chunks(
+def encoding_of(
     autoencoder: Autoencoder,
     source: ClipSource,
+    model_id: str,
     seed: int,
     chunks_per_drive: int,
     device: torch.device,
-    excerpts_at_once: int,
-    threads: int,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Encode chunks at random starts of each drive, every one plain and mirrored; rows in the order of the drives.
-
-    Drives are read by ``threads`` threads ahead of the device.
-    """
-    reading = (drive for drive in range(len(source)))
-    with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
-        futures = (pool.submit(read_excerpts, source, drive, chunks_per_drive, seed) for drive in reading)
-        waiting: list[Excerpt] = []
-        for excerpts in _ahead(futures, 4 * max(threads, 1)):
-            waiting += excerpts
-            while len(waiting) >= excerpts_at_once:
-                yield encode_excerpts(autoencoder, waiting[:excerpts_at_once], device)
-                waiting = waiting[excerpts_at_once:]
-        if waiting:
-            yield encode_excerpts(autoencoder, waiting, device)
+    at_once: int,
+) -> Encoding[Excerpt]:
+    """Chunks at random starts of each drive, every one plain and mirrored; rows in the order of the drives."""
+    return Encoding(
+        names=source.names,
+        rows_per_drive=2 * chunks_per_drive,
+        read=lambda drive: read_excerpts(source, drive, chunks_per_drive, seed),
+        encode=lambda excerpts: encode_excerpts(autoencoder, excerpts, device),
+        at_once=at_once,
+        made_with={"autoencoder": model_id, "seed": seed, "chunks_per_drive": chunks_per_drive},
+    )
 
 
 def command_of(planar: Float64[np.ndarray, "T 3"]) -> Command:
@@ -160,11 +153,11 @@ def command_of(planar: Float64[np.ndarray, "T 3"]) -> Command:
     return EgoPlan(poses_from_planar(planar), times_us).command
 
 
-def statistics(rows: dict[str, np.ndarray], config: AutoencoderConfig) -> dict[str, list[float]]:
-    """Mean and standard deviation of each channel of each plane."""
+def statistics(encoded: EncodedSet, config: AutoencoderConfig) -> dict[str, list[float]]:
+    """Mean and standard deviation of each channel of each plane, over some 2,000 rows spread evenly."""
     result: dict[str, list[float]] = {}
     for name in ("xy", "tx", "ty"):
-        flat = rows[name][:: max(1, len(rows[name]) // 2000)].astype(np.float64)
+        flat = encoded.every(name, max(1, len(encoded) // 2000)).astype(np.float64)
         result[f"{name}_mean"] = flat.mean(axis=(0, 2, 3)).tolist()
         result[f"{name}_std"] = flat.std(axis=(0, 2, 3)).tolist()
     assert len(result["xy_mean"]) == config.latent_channels
@@ -189,14 +182,3 @@ def _relative_to_anchor(planar: Float64[np.ndarray, "N T2 3"], anchor_frame: int
 
 def _mirrored(command: Command) -> Command:
     return {Command.LEFT: Command.RIGHT, Command.RIGHT: Command.LEFT}.get(command, command)
-
-
-def _ahead(futures: "Iterable[Future[list[Excerpt]]]", count: int) -> Iterator[list[Excerpt]]:
-    """Results in order, with at most ``count`` futures started ahead."""
-    started: deque[Future[list[Excerpt]]] = deque()
-    for future in futures:
-        started.append(future)
-        if len(started) >= count:
-            yield started.popleft().result()
-    while started:
-        yield started.popleft().result()

@@ -1,6 +1,5 @@
-"""Chunks as the diffusion transformer sees them: encoded once, kept as flat arrays on disk, trained on in memory."""
+"""Chunks as the diffusion transformer sees them: encoded once, kept in shards on disk, trained on in memory."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic, NotRequired, Protocol, TypedDict, TypeVar, cast
@@ -11,6 +10,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from dyncity_models.data.numbered import NumberedBatches
+from dyncity_models.data.shards import EncodedSet
 from dyncity_models.processes import own_share
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.errors import InvalidInputError
@@ -55,10 +55,9 @@ class Latents:
     """
 
     def __init__(self, folder: Path, device: torch.device, layout: bool = False) -> None:
-        if not (folder / "latents.json").is_file():
-            raise InvalidInputError("latents", str(folder), "a folder written by dyncity encode", "Run dyncity encode.")
-        self.statistics: dict[str, list[float]] = json.loads((folder / "latents.json").read_text())
-        if layout and not (folder / "layout.npy").is_file():
+        encoded = EncodedSet.open(folder)
+        self.statistics: dict[str, list[float]] = encoded.described
+        if layout and "layout" not in encoded:
             raise InvalidInputError(
                 "latents",
                 f"{folder} without layout.npy",
@@ -66,7 +65,7 @@ class Latents:
                 "Run dyncity encode again, or leave layout out of model.conditions.",
             )
         names = LatentSample.__required_keys__ | ({"layout"} if layout else set())
-        self._arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy")).to(device) for name in names}
+        self._arrays = {name: encoded.tensor(name, device) for name in names}
         self.commands: np.ndarray = self._arrays["command"].cpu().numpy()
 
     def __len__(self) -> int:

@@ -1,21 +1,22 @@
-"""Chunks as the transformer of the family ``reference`` sees them: encoded once, kept as flat arrays on disk."""
+"""Chunks as the transformer of the family ``reference`` sees them: encoded once, kept in shards on disk."""
 
-import json
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from dyncity_models.data.chunks import ChunkSource
-from dyncity_models.data.rows import DESCRIPTION
+from dyncity_models.data.encode_shards import Encoding
+from dyncity_models.data.shards import EncodedSet
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.labels import layout_of
 from dyncity_models.reference.planes import pack
 from dyncity_sim.domain.conditions import LAYOUT_COLUMNS
+from dyncity_sim.domain.frames import Poses
 from dyncity_sim.errors import InvalidInputError
 
 
@@ -33,36 +34,77 @@ class ReferenceSample(TypedDict):
     layout: Bool[Tensor, "B T X4 Y4"]
 
 
-def encoded_rows(
-    autoencoder: ReferenceAutoencoder, source: ChunkSource, seed: int, chunks: int, device: torch.device
-) -> Iterator[dict[str, np.ndarray]]:
-    """Encode ``chunks`` random chunks of each sequence; what is drawn depends on the seed and its number alone.
+@dataclass(frozen=True, eq=False)
+class ReadChunk:
+    """A chunk of a sequence with the one before it.
 
-    A chunk's latents are the means. The chunk before it is encoded, too, unless the sequence is shorter than two.
+    Attributes:
+        labels: ``(T, X, Y, Z)``.
+        before: the same of the frames before; None where the sequence is too short for two chunks.
+        poses: of the chunk's frames in the sequence's world, ``(T, 4, 4)``.
+        times_us: of its frames.
+    """
+
+    labels: UInt8[np.ndarray, "T X Y Z"]
+    before: UInt8[np.ndarray, "T X Y Z"] | None
+    poses: Poses
+    times_us: Int64[np.ndarray, " T"]
+
+
+def read_chunks(source: ChunkSource, number: int, frames: int, seed: int, count: int) -> list[ReadChunk]:
+    """Random chunks of a sequence; what is drawn depends on the seed and its number alone.
 
     Raises:
         InvalidInputError: a sequence without poses and times, which conditions are made of.
     """
-    frames = autoencoder.config.frames
-    for number in range(len(source)):
-        poses, times_us = source.track(number)
-        rng = np.random.default_rng((seed, number))
-        first = frames if len(poses) >= 2 * frames else 0
-        for start in rng.integers(first, len(poses) - frames + 1, size=chunks).tolist():
-            chunk = slice(start, start + frames)
-            before = source.read(number, start - frames, start).labels if first else None
-            labels = source.read(number, start, start + frames).labels
-            shown = labels[None] if before is None else np.stack([labels, before])
-            rollouts = pack(autoencoder.encode(torch.from_numpy(shown).to(device))[0]).half().cpu().numpy()
-            is_vehicle = np.isin(labels, source.vehicles).astype(np.uint8)
-            yield {
-                "rollout": rollouts[:1],
-                "hexplane": np.zeros_like(rollouts) if before is None else rollouts[1:],
-                "has_previous": np.array([before is not None]),
-                "trajectory": source.convention.trajectory(poses[chunk])[None].astype(np.float32),
-                "command": np.array([source.convention.command_of(poses[chunk], times_us[chunk])], dtype=np.int64),
-                "layout": layout_of(is_vehicle, LAYOUT_COLUMNS, vehicle=1)[None].astype(np.bool_),
-            }
+    poses, times_us = source.track(number)
+    first = frames if len(poses) >= 2 * frames else 0
+    starts = np.random.default_rng((seed, number)).integers(first, len(poses) - frames + 1, size=count)
+    return [
+        ReadChunk(
+            source.read(number, start, start + frames).labels,
+            source.read(number, start - frames, start).labels if first else None,
+            poses[start : start + frames],
+            times_us[start : start + frames],
+        )
+        for start in starts.tolist()
+    ]
+
+
+def encode_chunk(
+    autoencoder: ReferenceAutoencoder, source: ChunkSource, chunk: ReadChunk, device: torch.device
+) -> dict[str, np.ndarray]:
+    """The row of a chunk of ``source``; its latents are the means."""
+    shown = chunk.labels[None] if chunk.before is None else np.stack([chunk.labels, chunk.before])
+    rollouts = pack(autoencoder.encode(torch.from_numpy(shown).to(device))[0]).half().cpu().numpy()
+    is_vehicle = np.isin(chunk.labels, source.vehicles).astype(np.uint8)
+    return {
+        "rollout": rollouts[:1],
+        "hexplane": np.zeros_like(rollouts) if chunk.before is None else rollouts[1:],
+        "has_previous": np.array([chunk.before is not None]),
+        "trajectory": source.convention.trajectory(chunk.poses)[None].astype(np.float32),
+        "command": np.array([source.convention.command_of(chunk.poses, chunk.times_us)], dtype=np.int64),
+        "layout": layout_of(is_vehicle, LAYOUT_COLUMNS, vehicle=1)[None].astype(np.bool_),
+    }
+
+
+def reference_encoding_of(
+    autoencoder: ReferenceAutoencoder,
+    source: ChunkSource,
+    model_id: str,
+    seed: int,
+    chunks: int,
+    device: torch.device,
+) -> Encoding[ReadChunk]:
+    """``chunks`` random chunks of each sequence, encoded one by one."""
+    return Encoding(
+        names=source.names,
+        rows_per_drive=chunks,
+        read=lambda number: read_chunks(source, number, autoencoder.config.frames, seed, chunks),
+        encode=lambda some: encode_chunk(autoencoder, source, some[0], device),
+        at_once=1,
+        made_with={"autoencoder": model_id, "seed": seed, "chunks_per_drive": chunks},
+    )
 
 
 class ReferenceLatents:
@@ -77,18 +119,17 @@ class ReferenceLatents:
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        file = folder / DESCRIPTION
-        described = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if described.get("family") != "reference":
+        encoded = EncodedSet.open(folder)
+        if encoded.described.get("family") != "reference":
             raise InvalidInputError(
                 "latents",
-                f"{folder}" + (" of another family" if described else ""),
+                f"{folder} of another family",
                 "a folder written by dyncity encode with an autoencoder of the family reference",
                 "Run dyncity encode.",
             )
-        self.described: dict[str, Any] = described
+        self.described: dict[str, Any] = encoded.described
         names = ReferenceSample.__annotations__
-        self._arrays = {name: torch.from_numpy(np.load(folder / f"{name}.npy")).to(device) for name in names}
+        self._arrays = {name: encoded.tensor(name, device) for name in names}
         self.commands: np.ndarray = self._arrays["command"].cpu().numpy()
 
     def __len__(self) -> int:

@@ -3,7 +3,7 @@
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from dyncity_models.anchored.autoencoder import Autoencoder, kl_divergence, sample_posterior
 from dyncity_models.data.autoencoder_batches import AutoencoderSample
@@ -31,6 +31,11 @@ class AutoencoderTask(ScoredTask):
         self.autoencoder = Autoencoder(config.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         weights = (class_shares.max() / class_shares.clamp(min=1e-9)) ** (1 / 3)
         self.register_buffer("class_weights", weights.clamp(max=config.loss.class_weight_cap))
+
+    @property
+    def shards(self) -> list[nn.Module]:
+        """Both halves."""
+        return [self.autoencoder.encoder, self.autoencoder.decoder]
 
     def training_step(self, batch: AutoencoderSample, index: int) -> Tensor:
         """Loss of a batch of chunks."""

@@ -93,7 +93,7 @@ class RunConfig:
         loggers: some of ``csv``, ``tensorboard`` and ``wandb``; the last two need the extra of that name.
         log_every: steps between logged losses.
         devices: processes on this machine, one for each GPU (or part of the CPU); under torchrun its own number holds.
-        strategy: ``auto`` or ``ddp``: a copy of the weights in every process.
+        strategy: ``ddp``, a copy of the weights in every process; ``fsdp``, a part of them; ``auto``, the first.
     """
 
     out: str = "out/train"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part
 from dyncity_models.family import family_of
 from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
 from dyncity_models.training.feature_stage import FeatureTrainingConfig, train_features
@@ -48,11 +49,20 @@ def train(stage: str, file: Path | None, overrides: Sequence[str]) -> Path:
     return train_transformer(dit)
 
 
-def encode(folders: list[Path], autoencoder: Path, out: Path, seed: int, chunks_per_drive: int) -> dict[str, int]:
+def encode(
+    folders: list[Path],
+    autoencoder: Path,
+    out: Path,
+    seed: int,
+    chunks_per_drive: int,
+    samples_per_shard: int = SAMPLES_PER_SHARD,
+    part: Part = WHOLE,
+) -> dict[str, int]:
     """Encode data for the transformer of the autoencoder's family.
 
     Returns:
         Counts of chunks by name.
     """
     encoders = {"anchored": encode_recordings, "reference": encode_for_reference}
-    return encoders[family_of(autoencoder)](folders, autoencoder, out, seed, chunks_per_drive)
+    encoder = encoders[family_of(autoencoder)]
+    return encoder(folders, autoencoder, out, seed, chunks_per_drive, samples_per_shard, part)

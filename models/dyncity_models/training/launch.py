@@ -10,7 +10,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_sim.errors import ConfigError
 
-STRATEGIES = ("auto", "ddp")
+STRATEGIES = ("auto", "ddp", "fsdp")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Launch:
     Attributes:
         devices: processes on this machine.
         nodes: machines.
-        strategy: lightning's name of how they work together.
+        strategy: how they work together, one of ``STRATEGIES``.
     """
 
     devices: int
@@ -40,8 +40,7 @@ def launch_of(run: RunConfig, optimiser: OptimiserConfig) -> Launch:
         ConfigError: a strategy or number that cannot be, or a batch that cannot be shared out evenly.
     """
     if run.strategy not in STRATEGIES:
-        reason = "Averaged weights and Muon need whole matrices in every process." if run.strategy == "fsdp" else ""
-        raise ConfigError("run.strategy", run.strategy, f"one of {', '.join(STRATEGIES)}", reason)
+        raise ConfigError("run.strategy", run.strategy, f"one of {', '.join(STRATEGIES)}")
     if run.devices < 1:
         raise ConfigError("run.devices", run.devices, "at least 1")
     devices, nodes = run.devices, 1
@@ -50,7 +49,8 @@ def launch_of(run: RunConfig, optimiser: OptimiserConfig) -> Launch:
         nodes = int(os.environ["WORLD_SIZE"]) // devices
         if run.devices not in (1, devices):
             raise ConfigError("run.devices", run.devices, f"{devices}, as torchrun was told, or nothing")
-    launch = Launch(devices, nodes, "ddp" if devices * nodes > 1 else run.strategy)
+    strategy = "ddp" if run.strategy == "auto" and devices * nodes > 1 else run.strategy
+    launch = Launch(devices, nodes, strategy)
     if optimiser.batch % launch.processes:
         raise ConfigError("optimiser.batch", optimiser.batch, f"a multiple of the {launch.processes} processes")
     return launch

@@ -35,6 +35,13 @@ def log_config(loggers: Iterable[Logger], config: Any) -> None:
             logger.log_hyperparams(asdict(config))
 
 
+def end_log(loggers: Iterable[Logger]) -> None:
+    """End what else would take in the next run of this process, too: a run of Weights & Biases."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
 def _logger(name: str, out: Path) -> Logger:
     if name == "csv":
         return CSVLogger(out, name="log")

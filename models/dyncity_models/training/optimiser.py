@@ -4,7 +4,45 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+class WholeMuon(torch.optim.Muon):
+    """Muon on matrices that may be shared out over processes.
+
+    Orthogonalisation needs a whole matrix, so each is gathered with its gradient and momentum, one after the other,
+    stepped in every process alike, and shared out again.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step."""
+        if not any(isinstance(p, DTensor) for group in self.param_groups for p in group["params"]):
+            return super().step(closure)  # type: ignore[no-untyped-call]
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            options = {name: value for name, value in group.items() if name in self.defaults}
+            for shared in group["params"]:
+                self._step_whole(shared, options)
+        return loss
+
+    def _step_whole(self, shared: DTensor, options: dict[str, Any]) -> None:
+        assert isinstance(shared.grad, DTensor)
+        whole = nn.Parameter(shared.full_tensor())
+        whole.grad = shared.grad.full_tensor()
+        muon = torch.optim.Muon([whole], **options)
+        if kept := self.state[shared]:
+            muon.state[whole]["momentum_buffer"] = kept["momentum_buffer"].full_tensor()
+        muon.step()
+        shared.copy_(shared_like(shared, whole))
+        kept["momentum_buffer"] = shared_like(shared, muon.state[whole]["momentum_buffer"])
+
+
+def shared_like(shared: Tensor, whole: Tensor) -> DTensor:
+    """A tensor that every process has whole, shared out as another one of its shape is."""
+    assert isinstance(shared, DTensor)
+    return distribute_tensor(whole, shared.device_mesh, shared.placements, src_data_rank=None)
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -17,7 +55,7 @@ class MuonAdamW(torch.optim.Optimizer):
     def __init__(
         self, matrices: list[nn.Parameter], others: list[nn.Parameter], lr: float, weight_decay: float
     ) -> None:
-        self.muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        self.muon = WholeMuon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         self.adamw = torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)
         super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {"lr": lr})
         self._share_groups()

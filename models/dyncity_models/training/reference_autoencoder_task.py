@@ -3,7 +3,7 @@
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from dyncity_models.data.chunks import ChunkSample
 from dyncity_models.processes import own_share
@@ -35,6 +35,11 @@ class ReferenceAutoencoderTask(ScoredTask):
         self.config = config
         self.autoencoder = ReferenceAutoencoder(model)
         self.register_buffer("class_weights", class_weights)
+
+    @property
+    def shards(self) -> list[nn.Module]:
+        """Both halves, and the layers between them."""
+        return [self.autoencoder.encoder, *self.autoencoder.moments.values(), self.autoencoder.decoder]
 
     def training_step(self, batch: ChunkSample, index: int) -> Tensor:
         """Loss of a batch of chunks."""

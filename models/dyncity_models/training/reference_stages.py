@@ -4,7 +4,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -16,9 +15,9 @@ from dyncity_models.data.chunks import (
     SpreadChunks,
     labels_named,
 )
+from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part, encode_shards
 from dyncity_models.data.latents import LatentBatches, SpreadLatents
-from dyncity_models.data.reference_latents import ReferenceLatents, encoded_rows
-from dyncity_models.data.rows import check_free, write_description, write_rows
+from dyncity_models.data.reference_latents import ReferenceLatents, reference_encoding_of
 from dyncity_models.reference.classes import taxonomy_of
 from dyncity_models.reference.config import ReferenceClasses, ReferenceConfig, ReferenceSpace
 from dyncity_models.reference.conventions import convention_named
@@ -81,29 +80,36 @@ def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> P
 
 
 def encode_for_reference(
-    folders: list[Path], autoencoder_folder: Path, out: Path, seed: int, chunks_per_drive: int
+    folders: list[Path],
+    autoencoder_folder: Path,
+    out: Path,
+    seed: int,
+    chunks_per_drive: int,
+    samples_per_shard: int = SAMPLES_PER_SHARD,
+    part: Part = WHOLE,
 ) -> dict[str, int]:
-    """Encode random chunks of every sequence of some data sets into flat arrays that the transformer trains on.
+    """Encode random chunks of every sequence of some data sets into shards that the transformer trains on.
 
     Returns:
-        Chunks by command, ``first`` for those without a chunk before them, and ``left out`` for sequences that are
-        shorter than a chunk.
+        Chunks by command, ``first`` for those without a chunk before them, ``left out`` for sequences that are
+        shorter than a chunk, and ``shards to come`` from other parts.
 
     Raises:
-        InvalidInputError: the data sets are not of the weights' grid and classes, or have no poses.
+        InvalidInputError: the data sets are not of the weights' grid and classes, or have no poses; and as
+            ``encode_shards``.
     """
-    check_free(out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_reference(autoencoder_folder)
     autoencoder = model.autoencoder.to(device)
     source = source_for(model, folders)
-    parts = encoded_rows(autoencoder, source, seed, chunks_per_drive, device)
+    encoding = reference_encoding_of(autoencoder, source, model.model_id, seed, chunks_per_drive, device)
+    described = {"family": FAMILY, "autoencoder": model.model_id, "convention": model.convention.name}
     with torch.inference_mode():
-        arrays = write_rows(out, chunks_per_drive * len(source), parts)
-    write_description(out, {"family": FAMILY, "autoencoder": model.model_id, "convention": model.convention.name})
-    counts = np.bincount(arrays["command"], minlength=4)
-    by_command = dict(zip(("static", "forward", "left", "right"), counts.tolist(), strict=True))
-    return by_command | {"first": int((~arrays["has_previous"]).sum()), "left out": source.too_short}
+        encoded = encode_shards(
+            out, encoding, lambda whole: described, samples_per_shard, part, threads=os.cpu_count() or 1
+        )
+    first = sum(int((~has_previous).sum()) for has_previous in encoded.rows.arrays("has_previous"))
+    return encoded.counts | {"first": first, "left out": source.too_short}
 
 
 def source_for(model: ReferenceModel, folders: list[Path]) -> ChunkSource:

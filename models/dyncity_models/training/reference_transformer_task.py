@@ -6,7 +6,7 @@ import lightning
 import torch
 from jaxtyping import Bool, Float, Int64
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from dyncity_models.data.reference_latents import ReferenceSample
 from dyncity_models.diffusion.gaussian import STEPS, GaussianDiffusion
@@ -43,6 +43,11 @@ class ReferenceTransformerTask(lightning.LightningModule):
         if config.run.compile:
             self.transformer.compile()
         self.validation_sums: dict[str, list[float]] = {}
+
+    @property
+    def shards(self) -> list[nn.Module]:
+        """Blocks, and all else."""
+        return [*self.transformer.blocks, self.transformer]
 
     def training_step(self, batch: ReferenceSample, index: int) -> Tensor:
         """Loss of a batch of encoded chunks."""

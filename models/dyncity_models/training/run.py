@@ -6,15 +6,15 @@ from pathlib import Path
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import WeightAveraging
 
-from dyncity_models.training.averaging import warmed_up_average
+from dyncity_models.training.averaging import Averaging
 from dyncity_models.training.callbacks import Deadline, StepCheckpoint, TrainedSeconds
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_models.training.launch import is_first_process, launch_of
-from dyncity_models.training.loggers import log_config, loggers_of
+from dyncity_models.training.loggers import end_log, log_config, loggers_of
 from dyncity_models.training.progress import Pace, Progress
 from dyncity_models.training.provenance import BesideCheckpoints, provenance_of
+from dyncity_models.training.sharding import Shardable, ShardedStrategy
 from dyncity_sim.config import save_config
 from dyncity_sim.errors import ConfigError
 from dyncity_sim.files import whole_file
@@ -75,6 +75,9 @@ def fit(
     """
     launch = launch_of(run, optimiser)
     _check_accumulate(run)
+    sharded = launch.strategy == "fsdp"
+    if sharded and not isinstance(task, Shardable):
+        raise ConfigError("run.strategy", "fsdp", "auto or ddp in this stage")
     out = Path(run.out)
     out.mkdir(parents=True, exist_ok=True)
     if is_first_process():
@@ -91,7 +94,7 @@ def fit(
         accelerator=run.accelerator,
         devices=launch.devices,
         num_nodes=launch.nodes,
-        strategy=launch.strategy,
+        strategy=ShardedStrategy() if sharded else launch.strategy,
         use_distributed_sampler=False,
         precision=run.precision,  # type: ignore[arg-type]
         accumulate_grad_batches=run.accumulate,
@@ -103,9 +106,11 @@ def fit(
         val_check_interval=run.accumulate * run.validate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
+        # What is gathered in inference mode could not be used in training.
+        inference_mode=not sharded,
         enable_model_summary=False,
         callbacks=[
-            WeightAveraging(use_buffers=False, multi_avg_fn=warmed_up_average(optimiser.ema_decay)),
+            Averaging(optimiser.ema_decay),
             StepCheckpoint(
                 out / "checkpoints",
                 every_n_train_steps=run.checkpoint_every,
@@ -122,4 +127,5 @@ def fit(
     log_config(trainer.loggers, config)
     trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=False)
     trainer.save_checkpoint(final)
+    end_log(trainer.loggers)
     return final

@@ -4,7 +4,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -12,9 +11,9 @@ from dyncity_models.checkpoint import AnchoredModel, load_model, save_model
 from dyncity_models.config import AnchoredConfig
 from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
 from dyncity_models.data.clips import ClipSource, FrameStore
-from dyncity_models.data.encoding import encoded_chunks, statistics
+from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part, encode_shards
+from dyncity_models.data.encoding import encoding_of, statistics
 from dyncity_models.data.latents import LatentBatches, Latents, SpreadLatents
-from dyncity_models.data.rows import check_free, write_description, write_rows
 from dyncity_models.training.autoencoder_task import AutoencoderTask
 from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
 from dyncity_models.training.launch import is_first_process, launch_of, training_device
@@ -51,27 +50,38 @@ def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
 
 
 def encode_recordings(
-    recordings: list[Path], autoencoder_folder: Path, out: Path, seed: int, chunks_per_drive: int
+    recordings: list[Path],
+    autoencoder_folder: Path,
+    out: Path,
+    seed: int,
+    chunks_per_drive: int,
+    samples_per_shard: int = SAMPLES_PER_SHARD,
+    part: Part = WHOLE,
 ) -> dict[str, int]:
-    """Encode every drive of some recordings into flat arrays that the transformer trains on.
+    """Encode every drive of some recordings into shards that the transformer trains on; see ``encode_shards``.
 
     Drives of under two chunks have no past to condition on and are left out.
 
     Returns:
-        Chunks by command, and ``left out`` for drives that are too short.
+        Chunks by command, ``left out`` for drives that are too short, and ``shards to come`` from other parts.
     """
-    check_free(out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    autoencoder = load_model(autoencoder_folder).autoencoder.to(device)
+    model = load_model(autoencoder_folder)
+    autoencoder = model.autoencoder.to(device)
     source = ClipSource(recordings, least_frames=2 * FRAMES_PER_CHUNK)
-    at_once = EXCERPTS_AT_ONCE[device.type]
-    parts = encoded_chunks(autoencoder, source, seed, chunks_per_drive, device, at_once, os.cpu_count() or 1)
+    encoding = encoding_of(
+        autoencoder, source, model.model_id, seed, chunks_per_drive, device, EXCERPTS_AT_ONCE[device.type]
+    )
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-        arrays = write_rows(out, 2 * chunks_per_drive * len(source), parts)
-    write_description(out, statistics(arrays, autoencoder.config))
-    counts = np.bincount(arrays["command"], minlength=4)
-    by_command = dict(zip(("static", "forward", "left", "right"), counts.tolist(), strict=True))
-    return by_command | {"left out": source.too_short}
+        encoded = encode_shards(
+            out,
+            encoding,
+            lambda whole: statistics(whole, autoencoder.config),
+            samples_per_shard,
+            part,
+            os.cpu_count() or 1,
+        )
+    return encoded.counts | {"left out": source.too_short}
 
 
 def train_transformer(config: TransformerTrainingConfig) -> Path:

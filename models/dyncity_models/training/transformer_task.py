@@ -6,7 +6,7 @@ import lightning
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from dyncity_models.anchored.transformer import DiffusionTransformer
 from dyncity_models.conditioning import COMMAND_NONE, CanvasConditions, layout_on_canvas
@@ -36,6 +36,11 @@ class TransformerTask(lightning.LightningModule):
             self.transformer.compile()
         self.normalisation = Normalisation(planes.latent_channels, statistics)
         self.validation_sums: dict[str, list[float]] = {}
+
+    @property
+    def shards(self) -> list[nn.Module]:
+        """Blocks, and all else."""
+        return [*self.transformer.blocks, self.transformer]
 
     def training_step(self, batch: LatentSample, index: int) -> Tensor:
         """Loss of a batch of encoded chunks."""

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import shutil
 
 import numpy as np
@@ -7,8 +6,9 @@ import pytest
 import torch
 from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
 from dyncity_models.data.clips import SEEN, UNOBSERVED, Clip, ClipSource, FrameStore
-from dyncity_models.data.encoding import command_of, encode_excerpts, encoded_chunks, read_excerpts, statistics
+from dyncity_models.data.encoding import command_of, encode_excerpts, encoding_of, read_excerpts, statistics
 from dyncity_models.data.latents import COMMANDS, LatentBatches, Latents, LatentSample, SpreadLatents
+from dyncity_models.data.shards import EncodedSet, shard_folder, write_index, write_shard
 from dyncity_models.data.views import (
     behind_line,
     column_points,
@@ -278,9 +278,9 @@ def test_class_shares_are_those_of_the_dense_truth(store, source):
 @pytest.fixture(scope="module")
 def encode(source, build_autoencoder):
     def run(at_once):
+        encoding = encoding_of(build_autoencoder(), source, "tiny", 0, 1, torch.device("cpu"), at_once)
         with torch.inference_mode():
-            parts = list(encoded_chunks(build_autoencoder(), source, 0, 1, torch.device("cpu"), at_once, threads=2))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            return encoding.rows(map(encoding.read, range(len(source))))
 
     return run
 
@@ -293,9 +293,11 @@ def rows(encode):
 @pytest.fixture(scope="module")
 def latents(rows, tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("latents")
-    for name, array in rows.items():
-        np.save(folder / f"{name}.npy", array)
-    (folder / "latents.json").write_text(json.dumps(statistics(rows, tiny.autoencoder)))
+    shards = [{name: array[part] for name, array in rows.items()} for part in (slice(4), slice(4, 6))]
+    for number, shard in enumerate(shards):
+        write_shard(folder, number, shard)
+    made = EncodedSet(folder, (shard_folder(folder, 0), shard_folder(folder, 1)), {})
+    write_index(dataclasses.replace(made, described=statistics(made, tiny.autoencoder)))
     return folder
 
 
@@ -366,8 +368,8 @@ def test_gaps_hide_part_of_what_was_covered(source, build_autoencoder):
     assert mirrored[middle, middle].all()
 
 
-def test_statistics_are_those_of_each_channel(rows, tiny):
-    found = statistics(rows, tiny.autoencoder)
+def test_statistics_are_those_of_each_channel(rows, latents, tiny):
+    found = statistics(EncodedSet.open(latents), tiny.autoencoder)
     assert found["tx_mean"][3] == pytest.approx(rows["tx"][:, 3].astype(float).mean())
     assert found["xy_std"][5] == pytest.approx(rows["xy"][:, 5].astype(float).std())
 

@@ -8,8 +8,8 @@ import torch
 from dyncity_models.data.chunks import ChunkBatches, ChunkSource, FrameCells, SpreadChunks, cropped
 from dyncity_models.data.clips import SEEN
 from dyncity_models.data.latents import LatentBatches
-from dyncity_models.data.reference_latents import ReferenceLatents, encoded_rows
-from dyncity_models.data.rows import write_description, write_rows
+from dyncity_models.data.reference_latents import ReferenceLatents, reference_encoding_of
+from dyncity_models.data.shards import EncodedSet, shard_folder, write_index, write_shard
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.classes import taxonomy_of
 from dyncity_models.reference.config import AUTOENCODERS, ReferenceClasses, ReferenceConfig, ReferenceSpace, with_values
@@ -186,15 +186,15 @@ def autoencoder():
 
 
 def rows_of(autoencoder, source, count=2, seed=0):
+    encoding = reference_encoding_of(autoencoder, source, "tiny", seed, count, torch.device("cpu"))
     with torch.inference_mode():
-        parts = list(encoded_rows(autoencoder, source, seed, count, torch.device("cpu")))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, parts
+        return encoding.rows(map(encoding.read, range(len(source))))
 
 
 def test_a_chunk_is_encoded_with_the_one_before_it_and_its_conditions(autoencoder, build_source):
     source = build_source(cells=(32, 32, 8))
-    rows, parts = rows_of(autoencoder, source)
-    assert len(parts) == len(rows["command"]) == 6
+    rows = rows_of(autoencoder, source)
+    assert len(rows["command"]) == 6
     assert rows["has_previous"].all()
     everywhere = source.sequences[0][1].poses_world_from_ego
     first = int(np.random.default_rng((0, 0)).integers(8, 33, size=2)[0])
@@ -211,22 +211,24 @@ def test_a_chunk_is_encoded_with_the_one_before_it_and_its_conditions(autoencode
 
 def test_a_sequence_shorter_than_two_chunks_gives_chunks_that_begin_a_drive(autoencoder, build_source):
     longer = ReferenceAutoencoder(dataclasses.replace(autoencoder.config, frames=24)).eval()
-    rows, _ = rows_of(longer, build_source(cells=(32, 32, 8), least=24), count=1)
+    rows = rows_of(longer, build_source(cells=(32, 32, 8), least=24), count=1)
     assert not rows["has_previous"].any()
     assert not rows["hexplane"].any()
 
 
 def test_what_is_encoded_depends_on_the_seed_alone(autoencoder, build_source):
     source = build_source(cells=(32, 32, 8))
-    (first, _), (same, _), (other, _) = (rows_of(autoencoder, source, 1, seed) for seed in (0, 0, 1))
+    first, same, other = (rows_of(autoencoder, source, 1, seed) for seed in (0, 0, 1))
     assert all(np.array_equal(first[name], same[name]) for name in first)
     assert not np.array_equal(first["trajectory"], other["trajectory"])
 
 
 def test_encoded_chunks_come_back_from_disk_as_batches(autoencoder, build_source, tmp_path):
-    rows, parts = rows_of(autoencoder, build_source(cells=(32, 32, 8)))
-    write_rows(tmp_path, 6, parts)
-    write_description(tmp_path, {"family": "reference", "autoencoder": "a"})
+    rows = rows_of(autoencoder, build_source(cells=(32, 32, 8)))
+    for number in range(3):
+        write_shard(tmp_path, number, {name: array[2 * number : 2 * number + 2] for name, array in rows.items()})
+    shards = tuple(shard_folder(tmp_path, number) for number in range(3))
+    write_index(EncodedSet(tmp_path, shards, {"family": "reference", "autoencoder": "a"}))
     latents = ReferenceLatents(tmp_path, torch.device("cpu"))
     batch = latents.rows(np.array([4, 1]))
     assert {name: value.dtype for name, value in batch.items()} == {

@@ -1,0 +1,211 @@
+"""Encoded chunks in shards: the same rows however many there are, whoever makes them and whenever they are stopped."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from dyncity_models.checkpoint import load_model
+from dyncity_models.data.encode_shards import Encoding, Part, encode_shards
+from dyncity_models.data.latents import LatentBatches, Latents
+from dyncity_models.data.shards import INDEX, EncodedSet, shard_folder, write_shard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dyncity_sim.cli.main import main
+from dyncity_sim.errors import InvalidInputError
+
+CPU = torch.device("cpu")
+DRIVES, ROWS_PER_DRIVE = 7, 2
+PATIENCE_S = 120.0
+
+
+class StoppedError(Exception):
+    pass
+
+
+def squares(seed=0, stop_at=None):
+    """Two rows a drive, which depend on its number and the seed; encoding stops at one of them if asked to."""
+
+    def read(drive):
+        return [100 * seed + ROWS_PER_DRIVE * drive + row for row in range(ROWS_PER_DRIVE)]
+
+    def encode(numbers):
+        if stop_at in numbers:
+            raise StoppedError
+        values = np.array(numbers)
+        return {"xy": (values[:, None] ** 2).astype(np.float16), "command": values % 4}
+
+    return Encoding([f"drive {n}" for n in range(DRIVES)], ROWS_PER_DRIVE, read, encode, 3, {"seed": seed})
+
+
+def said(encoded):
+    return {"total": int(encoded.every("xy", 1).sum()), "some": encoded.every("xy", 3)[:, 0].tolist()}
+
+
+def made(folder, encoding=None, **options):
+    return encode_shards(folder, encoding or squares(), said, threads=2, **options)
+
+
+def content(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture
+def whole(tmp_path):
+    made(tmp_path / "whole", samples=4)
+    return tmp_path / "whole"
+
+
+@settings(max_examples=20, deadline=None)
+@given(samples=st.integers(1, 20), stride=st.integers(1, 20))
+def test_rows_and_what_is_said_of_them_do_not_depend_on_the_size_of_shards(samples, stride, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("latents")
+    made(folder, samples=samples)
+    encoded = EncodedSet.open(folder)
+    numbers = torch.arange(DRIVES * ROWS_PER_DRIVE)
+    assert torch.equal(encoded.tensor("xy", CPU)[:, 0], (numbers**2).half())
+    assert torch.equal(encoded.tensor("command", CPU), numbers % 4)
+    assert encoded.every("command", stride).tolist() == (numbers % 4)[::stride].tolist()
+    assert encoded.described == {"total": 819, "some": [0.0, 9.0, 36.0, 81.0, 144.0]}
+    assert max(encoded.rows) <= max(samples, ROWS_PER_DRIVE)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("stop_at", [0, 3, 4, 9, 13])
+def test_a_call_that_was_stopped_goes_on_with_the_shards_that_are_missing(whole, tmp_path, stop_at):
+    folder = tmp_path / "stopped"
+    with pytest.raises(StoppedError):
+        made(folder, squares(stop_at=stop_at), samples=4)
+    there = sorted(folder.glob("shard-*"))
+    assert len(there) == stop_at // 4
+    with pytest.raises(InvalidInputError, match="dyncity encode"):
+        EncodedSet.open(folder)
+    before = [shard.stat().st_ino for shard in there]
+    made(folder, samples=4)
+    assert [shard.stat().st_ino for shard in there] == before
+    assert content(folder) == content(whole)
+
+
+def test_parts_make_what_one_call_makes_and_the_last_of_them_the_index(whole, tmp_path):
+    folder = tmp_path / "parts"
+    to_come = []
+    for name in ("2/3", "3/3", "1/3"):
+        assert not (folder / INDEX).exists()
+        to_come.append(made(folder, samples=4, part=Part.named(name)).to_come)
+    assert to_come == [3, 2, 0]
+    assert content(folder) == content(whole)
+
+
+def test_a_part_without_shards_has_nothing_to_do(tmp_path):
+    encoded = made(tmp_path, part=Part.named("2/2"))
+    assert encoded.counts == {"static": 0, "forward": 0, "left": 0, "right": 0, "shards to come": 1}
+
+
+def test_what_a_killed_process_left_unfinished_goes_when_the_set_is_whole(whole, tmp_path):
+    folder = tmp_path / "killed"
+    (folder / ".shard-00001.1.part").mkdir(parents=True)
+    made(folder, samples=4)
+    assert {file.name for file in folder.iterdir()} == {file.name for file in whole.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "samples", "field"),
+    [
+        (squares(seed=1), 4, "seed: got 1, expected 0"),
+        (squares(), 6, "drives_per_shard"),
+        (replace(squares(), names=["a", "b", "c"]), 4, "drives: got others"),
+        (squares(), 0, "samples-per-shard"),
+    ],
+)
+def test_a_set_is_not_gone_on_with_in_another_way(tmp_path, encoding, samples, field):
+    made(tmp_path, samples=4, part=Part(0, 2))
+    with pytest.raises(InvalidInputError, match=field):
+        made(tmp_path, encoding, samples=samples)
+
+
+def test_a_whole_set_is_not_encoded_again(whole):
+    with pytest.raises(InvalidInputError, match="without an encoded data set"):
+        made(whole, samples=4)
+
+
+def test_a_set_that_has_lost_rows_is_refused(whole):
+    file = shard_folder(whole, 1) / "command.npy"
+    stored = file.read_bytes()
+    file.write_bytes(stored[:-1])
+    with pytest.raises(InvalidInputError, match=r"command\.npy"):
+        EncodedSet.open(whole)
+    shutil.rmtree(shard_folder(whole, 1))
+    with pytest.raises(InvalidInputError, match="shard-00001"):
+        EncodedSet.open(whole)
+    write_shard(whole, 1, {"command": np.zeros(3, np.int64)})
+    with pytest.raises(InvalidInputError, match=r"\[4, 3, 4, 2\] rows"):
+        EncodedSet.open(whole)
+
+
+@pytest.mark.parametrize("name", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", ""])
+def test_parts_that_cannot_be_are_refused(name):
+    with pytest.raises(InvalidInputError, match="part"):
+        Part.named(name)
+
+
+def encode(weights, recording, out, *options):
+    return [str(word) for word in ("encode", recording, "--autoencoder", weights, "--out", out, *options)]
+
+
+@pytest.fixture(scope="module")
+def latents(weights, recording, tmp_path_factory):
+    """What ``dyncity encode`` makes: three shards of four rows."""
+    out = tmp_path_factory.mktemp("latents") / "train"
+    options = ("--chunks-per-drive", 2, "--samples-per-shard", 4)
+    assert main(encode(weights, recording, out, *options)) == 0
+    assert len(list(out.glob("shard-*"))) == 3
+    return out
+
+
+def test_the_command_makes_a_set_by_parts_and_says_what_is_left(weights, recording, latents, tmp_path, capsys):
+    options = ("--chunks-per-drive", 2, "--samples-per-shard", 4, "--part")
+    assert main(encode(weights, recording, tmp_path, *options, "3/2")) == 2
+    assert "I/N" in capsys.readouterr().err
+    assert main(encode(weights, recording, tmp_path, *options, "1/2")) == 0
+    assert "1 shards to come" in capsys.readouterr().out
+    assert main(encode(weights, recording, tmp_path, *options, "2/2")) == 0
+    assert "shards to come" not in capsys.readouterr().out
+    assert content(tmp_path) == content(latents)
+
+
+def test_training_draws_from_shards_what_it_drew_from_the_flat_arrays_of_before(latents, tmp_path):
+    encoded = EncodedSet.open(latents)
+    for file in shard_folder(latents, 0).iterdir():
+        np.save(tmp_path / file.name, encoded.every(file.stem, 1))
+    (tmp_path / INDEX).write_text((latents / INDEX).read_text().replace('"rows"', '"unread"'))
+    flat, sharded = (
+        LatentBatches(Latents(folder, CPU, True), batch=5, seed=3, stop=4) for folder in (tmp_path, latents)
+    )
+    for before, now in zip(flat, sharded, strict=True):
+        assert before.keys() == now.keys()
+        assert all(torch.equal(before[name], now[name]) for name in now)
+
+
+@pytest.mark.slow
+def test_an_encoding_process_that_was_killed_goes_on_to_the_same_bytes(weights, recording, tmp_path):
+    options = ("--chunks-per-drive", 6, "--samples-per-shard", 12)
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    command = [sys.executable, "-m", "dyncity_sim.cli.main", *encode(weights, recording, killed, *options)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not shard_folder(killed, 0).is_dir():
+            assert process.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert not (killed / INDEX).exists()
+    for out in (killed, undisturbed):
+        assert main(encode(weights, recording, out, *options)) == 0
+    assert content(killed) == content(undisturbed)
+    assert load_model(weights).model_id in (killed / "encoding.json").read_text()
