@@ -34,6 +34,8 @@ class OptimiserConfig:
         weight_decay: decoupled weight decay.
         ema_decay: decay of the averaged weights that are evaluated and exported; 0 for the weights themselves.
         gradient_clip: largest norm of the gradients; 0 for no limit.
+        muon: whether Muon trains the matrices of the blocks of the transformer of ``anchored``; else AdamW trains
+            everything, as it does all other networks.
     """
 
     steps: int = 8000
@@ -45,6 +47,7 @@ class OptimiserConfig:
     weight_decay: float = 0.01
     ema_decay: float = 0.995
     gradient_clip: float = 1.0
+    muon: bool = True
 
 
 @dataclass

@@ -138,8 +138,14 @@ class TransformerTask(lightning.LightningModule):
         self.validation_sums.clear()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Muon on the blocks' matrices, AdamW on the rest."""
+        """Muon on the blocks' matrices, AdamW on the rest, or on all."""
         options = self.config.optimiser
-        matrices, others = split_parameters(self.transformer.blocks, self.transformer)
-        optimiser = MuonAdamW(matrices, others, options.lr, options.weight_decay)
+        optimiser: torch.optim.Optimizer
+        if options.muon:
+            matrices, others = split_parameters(self.transformer.blocks, self.transformer)
+            optimiser = MuonAdamW(matrices, others, options.lr, options.weight_decay)
+        else:
+            optimiser = torch.optim.AdamW(
+                self.transformer.parameters(), options.lr, betas=(0.9, 0.98), weight_decay=options.weight_decay
+            )
         return scheduled(optimiser, options, self.config.run)

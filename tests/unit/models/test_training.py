@@ -356,6 +356,14 @@ def task(tiny):
     return TransformerTask(TransformerTrainingConfig(tiny.transformer), tiny.autoencoder, STATISTICS).eval()
 
 
+def test_without_muon_one_optimiser_trains_every_parameter(task):
+    task.config = replace(task.config, optimiser=OptimiserConfig(muon=False))
+    optimiser = task.configure_optimizers()["optimizer"]
+    assert type(optimiser) is torch.optim.AdamW
+    trained = {id(p) for group in optimiser.param_groups for p in group["params"]}
+    assert trained == {id(p) for p in task.transformer.parameters()}
+
+
 def test_at_initialisation_the_loss_is_that_of_a_velocity_of_zero(task, build_planes, build_conditions):
     """Noise minus data of independent unit normals has variance two."""
     with torch.inference_mode():
