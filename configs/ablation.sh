@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Autoencoders at equal, small budgets, on the same recordings: both families, and `anchored` with one thing changed.
+# Autoencoders at equal, small budgets, on the same recordings: both families, and `anchored` with one thing changed; then
+# transformers on the latents of `anchored`, with one thing changed.
 # Usage: configs/ablation.sh CARLA_TOWNS CAPTURES RECORDINGS OUT [MINUTES [ABLATION_MINUTES [JOBS]]]
 #   CARLA_TOWNS  folder with Town02.xodr of CARLA
 #   CAPTURES     what configs/anchored/gpu/captures.sh made
 #   RECORDINGS   folder for recordings; those that are there are not made again
 #   OUT          folder for the runs; a run whose export is there is not done again
 #   MINUTES      of one core for each family (20), and for each ablation (6); JOBS run side by side (2)
-# benchmarks/autoencoders.py makes the table and the curves of what is in OUT.
+# benchmarks/autoencoders.py makes the table and the curves of what is in OUT, benchmarks/transformers.py the table of
+# what is in OUT/transformers.
 set -euo pipefail
 towns=$1 captures=$2 recordings=$3 out=$4 minutes=${5:-20} short=${6:-6} jobs=${7:-2}
 dyncity=${DYNCITY:-dyncity}
@@ -48,4 +50,29 @@ anchored unseen-as-seen $short loss.unobserved=1
 anchored channels-4 $short model.latent_channels=4
 anchored channels-16 $short model.latent_channels=16
 anchored kl-tenfold $short loss.kl=6e-2 loss.kl_time=6e-2
+JOBS
+
+seen=$recordings/grid-seen,$recordings/random-seen,$recordings/spider-seen,$recordings/town01-seen,$recordings/berlin-seen
+encode() { # name recordings [options]
+  [ -f "$out/latents/$1/latents.json" ] || $dyncity encode ${2//,/ } --autoencoder "$out/anchored/export" \
+    --out "$out/latents/$1" --seed 1 "${@:3}"
+}
+encode train "$seen" --chunks-per-drive 8
+encode validation "$recordings/town02-val"
+
+transformer() { # name [overrides]
+  local run=$out/transformers/$1
+  [ -d "$run/export" ] || $dyncity train dit --config configs/anchored/dit.yaml autoencoder="$out/anchored/export" \
+    latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$run" run.threads=1 \
+    run.most_minutes="$short" optimiser.warm_up=50 optimiser.ema_decay=0.98 run.validate_every=100 "${@:2}" > "$run.log" 2>&1
+  [ -f "$run/evaluation.json" ] || $dyncity evaluate "$recordings/town02-val" --plans-from ${seen//,/ } \
+    --weights "$run/export" --plans 40 --turns 0 --clips 2 --drives 0 --json "$run/evaluation.json" >> "$run.log" 2>&1
+}
+mkdir -p "$out/transformers"
+export -f transformer
+export seen short
+cat <<JOBS | xargs -P "$jobs" -I{} bash -euo pipefail -c '{}'
+transformer base
+transformer adamw optimiser.muon=false
+transformer path-as-others loss.path_factor=1
 JOBS
