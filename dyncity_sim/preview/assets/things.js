@@ -149,6 +149,7 @@ export class Points extends THREE.Points {
     this.packed = packed;
     this.halves = new Int16Array(geometry.attributes.point.array.buffer);
     this.to = new Int32Array(8);
+    this.shown = this.sent = 0;
     this.starts = counts.map((_, frame) => 7 * counts.slice(0, frame).reduce((a, b) => a + b, 0));
   }
 
@@ -171,7 +172,8 @@ export class Points extends THREE.Points {
     return n;
   }
 
-  // Draw a share of them, each pixels wide at a distance of one, of which finest make one of the screen's.
+  // Draw a share of them. Something one unit long at a distance of one unit is so many pixels long; points are from two to
+  // nine of the pixels of which finest make one of the screen's.
   draw(share, pixels, finest) {
     const count = Math.ceil(share * this.shown), { point } = this.geometry.attributes;
     if (count > this.sent) {

@@ -99,7 +99,7 @@ camera.up.set(0, 0, 1);
 const controls = new OrbitControls(camera, renderer.domElement);
 Object.assign(controls, { enableDamping: false, maxPolarAngle: 1.5, minDistance: 6, maxDistance: Math.max(260, 2 * reach) });
 
-const state = { frame: 0, playing: false, speed: 1, since: 0, stale: true, turned: -Infinity, turning: false, ticked: 0 };
+const state = { frame: 0, playing: false, speed: 1, since: 0, stale: true, touched: -Infinity, turning: false, ticked: 0 };
 const pace = new Pace();
 const views = [], shares = [];
 let tracks, points = null;
@@ -163,7 +163,7 @@ function show(frame) {
   state.stale = true;
 }
 
-// Finely, or as finely as keeps up with a motion.
+// In full, or as finely as keeps up with a motion.
 function draw(moving) {
   const detail = moving ? pace.detail : 1, ratio = detail * fullRatio(innerWidth, innerHeight, devicePixelRatio);
   if (renderer.getPixelRatio() !== ratio) renderer.setPixelRatio(ratio);
@@ -178,7 +178,7 @@ function draw(moving) {
     camera.updateProjectionMatrix();
     const pixel = 2 * Math.tan(camera.fov * Math.PI / 360) / h;
     tracks.scaleTags(18 * pixel);
-    if (points?.shown) points.draw(moving ? pace.points : 1, ratio / pixel, ratio / Math.min(devicePixelRatio, 2));
+    points?.draw(moving ? pace.points : 1, ratio / pixel, ratio / Math.min(devicePixelRatio, 2));
     renderer.setViewport(x, y, w, h);
     renderer.setScissor(x, y, w, h);
     renderer.render(views[i].scene, camera);
@@ -219,7 +219,7 @@ function tick(now) {
     show((state.frame + steps) % frames);
     pace.moved(due - 1);
   }
-  const turning = !state.playing && now - state.turned < REST_MS, moving = state.playing || turning;
+  const turning = !state.playing && now - state.touched < REST_MS, moving = state.playing || turning;
   if (turning && state.turning) pace.moved(Math.max(Math.round((now - state.ticked) / TURN_MS) - 1, 0));
   state.turning = turning && state.stale;
   state.ticked = now;
@@ -280,14 +280,14 @@ function listen() {
     ...Object.fromEntries([...document.querySelectorAll('#classes input')].slice(0, 9).map((box, i) => [`${i + 1}`, () => box.click()])),
   };
   element('play').addEventListener('click', () => play(!state.playing));
-  element('scrub').addEventListener('input', event => { play(false); show(+event.target.value); });
+  element('scrub').addEventListener('input', event => { play(false); show(+event.target.value); state.touched = performance.now(); });
   element('speed').addEventListener('change', () => turn(0));
   element('home').addEventListener('click', home);
   element('above').addEventListener('click', above);
   element('menu').addEventListener('click', menu);
   element('ask').addEventListener('click', ask);
   help.addEventListener('click', () => help.close());
-  controls.addEventListener('change', () => { state.stale = true; state.turned = performance.now(); });
+  controls.addEventListener('change', () => { state.stale = true; state.touched = performance.now(); });
   addEventListener('resize', resize);
   addEventListener('keydown', event => {
     const key = event.key.toLowerCase();
@@ -295,6 +295,7 @@ function listen() {
     // Space presses the button and ticks the box that has the focus; a choice of speed takes the arrows.
     if (key === ' ' && event.target.matches('button, input[type=checkbox], select') || event.target.matches('select') && key.startsWith('arrow')) return;
     keys[key]();
+    if (event.repeat) state.touched = performance.now();
     event.preventDefault();
   });
 }

@@ -106,7 +106,7 @@ export class Mesher {
     const code = this.code[run], light = this.light[run], y = this.first[run], long = this.after[run] - y;
     if (!code) return;
     this.code[run] = 0;
-    const place = this.latest.length / this.ny * y + run, upper = (run / 5 | 0) | code << 16, before = 4 * this.latest[place];
+    const place = 5 * this.nz * y + run, upper = (run / 5 | 0) | code << 16, before = 4 * this.latest[place];
     let { words } = this;
     if (before >= 0 && !(code & 1) && evenAlongU(light) && words[before + 1] === upper && words[before + 3] === light
       && words[before + 2] >>> 16 === long && (words[before] & 0xffff) + (words[before + 2] & 0xffff) === x) {
