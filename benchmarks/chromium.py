@@ -24,6 +24,12 @@ FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --use-angle=swiftshader --enable-unsafe-swiftshader "
     "--disable-background-networking --disable-sync --no-first-run --hide-scrollbars --remote-debugging-pipe"
 )
+# All is drawn in full, or it plays: then it is drawn as finely as keeps up.
+DRAWN = """new Promise(drawn => {
+  const plays = () => document.getElementById('play').ariaLabel === 'pause';
+  const look = () => document.documentElement.dataset.detail === '1' || plays() ? drawn() : requestAnimationFrame(look);
+  requestAnimationFrame(() => requestAnimationFrame(look));
+})"""
 STATE = "document.documentElement ? document.documentElement.dataset.state || '' : ''"
 
 
@@ -103,7 +109,7 @@ class Tab:
 
     def screenshot(self) -> bytes:
         """The window as PNG, when all that was asked for is drawn."""
-        self.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        self.evaluate(DRAWN)
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def script_s(self) -> float:

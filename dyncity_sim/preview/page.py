@@ -178,6 +178,7 @@ def _filled(drive: dict[str, Any], text: PageText, taxonomy: Taxonomy, rate_hz: 
         "orbit-controls": _module_url(_asset(f"{THREE}.OrbitControls.js")),
         "voxels": _module_url(_asset("voxels.js")),
         "things": _module_url(_asset("things.js")),
+        "pace": _module_url(_asset("pace.js")),
     }
     parts = {
         "style": _asset("page.css"),

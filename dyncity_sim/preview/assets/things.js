@@ -13,7 +13,10 @@ export function litBox(size, centre, colour) {
 
 export function plate(grid) {
   const size = grid.shape.map((n, i) => n * grid.voxel_size_m[i]), lower = grid.lower_m;
-  return litBox([size[0], size[1], .3], [lower[0] + size[0] / 2, lower[1] + size[1] / 2, lower[2] - .16], 0xe8e7e3);
+  const box = litBox([size[0], size[1], .3], [lower[0] + size[0] / 2, lower[1] + size[1] / 2, lower[2] - .16], 0xe8e7e3);
+  // Most of it is hidden: what lies before it comes first.
+  box.renderOrder = 1;
+  return box;
 }
 
 export function egoCar(height) {
@@ -129,34 +132,59 @@ export class Ribbons extends THREE.Mesh {
   }
 }
 
+const EIGHTHS = [0, 4, 2, 6, 1, 5, 3, 7];
+
 // LiDAR points of one frame after another. Packed: for each frame the low and then the high bytes of x, of y and of z
-// as differences from point to point, and then the labels.
+// as differences from point to point, and then the labels. In the buffer, every eighth point comes first, then those
+// in the middle between them, and so on: so a beginning of the buffer is a sweep with fewer points. A point is two
+// words, of four halves: x, y, z, label. Whole words go to any card as they are.
 export class Points extends THREE.Points {
   constructor({ counts, unit_m }, packed, classes, visible) {
     const most = Math.max(...counts, 1), geometry = new THREE.BufferGeometry();
-    geometry.setAttribute('position', new THREE.BufferAttribute(new Int16Array(3 * most), 3));
-    geometry.setAttribute('label', new THREE.BufferAttribute(new Uint8Array(most), 1));
+    geometry.setAttribute('point', new THREE.BufferAttribute(new Int32Array(2 * most), 2).setUsage(THREE.DynamicDrawUsage));
     super(geometry, pointMaterial(classes, visible));
     this.frustumCulled = false;
     this.scale.setScalar(unit_m);
     this.counts = counts;
     this.packed = packed;
+    this.halves = new Int16Array(geometry.attributes.point.array.buffer);
+    this.to = new Int32Array(8);
+    this.shown = this.sent = 0;
     this.starts = counts.map((_, frame) => 7 * counts.slice(0, frame).reduce((a, b) => a + b, 0));
   }
 
   build(frame) {
-    const n = this.counts[frame], start = this.starts[frame], { position, label } = this.geometry.attributes;
+    const { to, packed, halves } = this, n = this.counts[frame], start = this.starts[frame], labels = start + 6 * n;
+    for (let turn = 0, first = 0; turn < 8; turn++) {
+      to[EIGHTHS[turn]] = first;
+      first += n + 7 - EIGHTHS[turn] >> 3;
+    }
     for (let axis = 0; axis < 3; axis++) {
       const low = start + 2 * axis * n, high = low + n;
       for (let i = 0, value = 0; i < n; i++) {
-        value = value + this.packed[low + i] + (this.packed[high + i] << 8) & 0xffff;
-        position.array[3 * i + axis] = value;
+        value = value + packed[low + i] + (packed[high + i] << 8) & 0xffff;
+        halves[4 * (to[i & 7] + (i >> 3)) + axis] = value;
       }
     }
-    label.array.set(this.packed.subarray(start + 6 * n, start + 7 * n));
-    position.needsUpdate = label.needsUpdate = true;
-    this.geometry.setDrawRange(0, n);
+    for (let i = 0; i < n; i++) halves[4 * (to[i & 7] + (i >> 3)) + 3] = packed[labels + i];
+    this.shown = n;
+    this.sent = 0;
     return n;
+  }
+
+  // Draw a share of them. Something one unit long at a distance of one unit is so many pixels long; points are from two to
+  // nine of the pixels of which finest make one of the screen's.
+  draw(share, pixels, finest) {
+    const count = Math.ceil(share * this.shown), { point } = this.geometry.attributes;
+    if (count > this.sent) {
+      point.clearUpdateRanges();
+      point.addUpdateRange(0, 2 * count);
+      point.needsUpdate = true;
+      this.sent = count;
+    }
+    this.geometry.setDrawRange(0, count);
+    this.material.uniforms.pixels.value = pixels;
+    this.material.uniforms.finest.value = finest;
   }
 }
 
@@ -164,20 +192,20 @@ export class Points extends THREE.Points {
 function pointMaterial(classes, visible) {
   const palette = classes.map(c => new THREE.Vector3(...c.colour).divideScalar(255));
   return new THREE.ShaderMaterial({
-    uniforms: { palette: { value: palette }, visible: { value: visible }, pixels: { value: 1 }, pale: { value: 0 } },
+    uniforms: { palette: { value: palette }, visible: { value: visible }, pixels: { value: 1 }, finest: { value: 1 }, pale: { value: 0 } },
     vertexShader: `
-      uniform vec3 palette[${classes.length}]; uniform float visible[${classes.length}]; uniform float pixels; uniform float pale;
-      attribute float label;
+      uniform vec3 palette[${classes.length}]; uniform float visible[${classes.length}]; uniform float pixels; uniform float finest; uniform float pale;
+      attribute ivec2 point;
       varying vec3 vTint; varying float vRim;
       void main() {
-        int k = int(label + .5);
-        vec4 at = modelViewMatrix * vec4(position, 1.);
+        int k = point.y >> 16;
+        vec4 at = modelViewMatrix * vec4(point.x << 16 >> 16, point.x >> 16, point.y << 16 >> 16, 1.);
         float away = length(at.xyz);
         at.xyz *= 1. - min(.15, .5 * away) / away;
         gl_Position = visible[k] > .5 ? projectionMatrix * at : vec4(2., 2., 2., 1.);
-        gl_PointSize = clamp(.13 * pixels / away, 2., 9.);
+        gl_PointSize = clamp(.13 * pixels / away, 2. * finest, 9. * finest);
         vTint = mix(palette[k], vec3(1.), pale);
-        vRim = gl_PointSize < 4. ? 1. : .4;
+        vRim = gl_PointSize < 4. * finest ? 1. : .4;
       }`,
     fragmentShader: `
       varying vec3 vTint; varying float vRim;

@@ -4,6 +4,7 @@ import * as THREE from 'three';
 import { OrbitControls } from 'orbit-controls';
 import { VoxelMesh, voxelMaterial } from 'voxels';
 import { egoCar, plate, Points, Ribbons, Tracks } from 'things';
+import { fullRatio, Pace } from 'pace';
 
 THREE.ColorManagement.enabled = false;
 const drive = JSON.parse(document.getElementById('drive').textContent);
@@ -12,6 +13,7 @@ const cells = drive.grid.shape.reduce((a, b) => a * b), frames = drive.times_us.
 const names = drive.sequences.map(sequence => sequence.name);
 const asked = new URLSearchParams(location.hash.slice(1));
 const WAY = new THREE.Color(0xffb52e), LANE = new THREE.Color(0xf4f4ee), TRAIL_S = 3;
+const TURN_MS = 1000 / 30, REST_MS = 200;
 
 // What can be switched: name, key, words, on at first, whether this drive has it.
 const SWITCHES = [
@@ -80,7 +82,7 @@ class View {
 
 let renderer;
 try {
-  renderer = new THREE.WebGLRenderer({ canvas: element('view'), antialias: true });
+  renderer = new THREE.WebGLRenderer({ canvas: element('view'), antialias: false, powerPreference: 'high-performance' });
 } catch (error) {
   element('failure').hidden = false;
   element('failure').textContent = 'This page needs WebGL 2, which this browser does not offer.';
@@ -97,7 +99,8 @@ camera.up.set(0, 0, 1);
 const controls = new OrbitControls(camera, renderer.domElement);
 Object.assign(controls, { enableDamping: false, maxPolarAngle: 1.5, minDistance: 6, maxDistance: Math.max(260, 2 * reach) });
 
-const state = { frame: 0, playing: false, speed: 1, since: 0, stale: true };
+const state = { frame: 0, playing: false, speed: 1, since: 0, stale: true, touched: -Infinity, turning: false, ticked: 0 };
+const pace = new Pace();
 const views = [], shares = [];
 let tracks, points = null;
 
@@ -160,7 +163,11 @@ function show(frame) {
   state.stale = true;
 }
 
-function draw() {
+// In full, or as finely as keeps up with a motion.
+function draw(moving) {
+  const detail = moving ? pace.detail : 1, ratio = detail * fullRatio(innerWidth, innerHeight, devicePixelRatio);
+  if (renderer.getPixelRatio() !== ratio) renderer.setPixelRatio(ratio);
+  root.dataset.detail = detail;
   state.stale = false;
   renderer.setScissorTest(false);
   renderer.setViewport(0, 0, innerWidth, innerHeight);
@@ -171,7 +178,7 @@ function draw() {
     camera.updateProjectionMatrix();
     const pixel = 2 * Math.tan(camera.fov * Math.PI / 360) / h;
     tracks.scaleTags(18 * pixel);
-    if (points) points.material.uniforms.pixels.value = renderer.getPixelRatio() / pixel;
+    points?.draw(moving ? pace.points : 1, ratio / pixel, ratio / Math.min(devicePixelRatio, 2));
     renderer.setViewport(x, y, w, h);
     renderer.setScissor(x, y, w, h);
     renderer.render(views[i].scene, camera);
@@ -179,7 +186,6 @@ function draw() {
 }
 
 function resize() {
-  renderer.setPixelRatio(Math.min(devicePixelRatio, 2));
   renderer.setSize(innerWidth, innerHeight, false);
   const shown = panes(), bottom = innerHeight - document.querySelector('footer').getBoundingClientRect().top;
   ['left-name', 'right-name'].forEach((id, i) => {
@@ -211,8 +217,13 @@ function tick(now) {
     const due = Math.floor((now - state.since) / each), steps = Math.min(due, 3);
     state.since = steps < due ? now : state.since + steps * each;
     show((state.frame + steps) % frames);
+    pace.moved(due - 1);
   }
-  if (state.stale) draw();
+  const turning = !state.playing && now - state.touched < REST_MS, moving = state.playing || turning;
+  if (turning && state.turning) pace.moved(Math.max(Math.round((now - state.ticked) / TURN_MS) - 1, 0));
+  state.turning = turning && state.stale;
+  state.ticked = now;
+  if (state.stale || !moving && root.dataset.detail !== '1') draw(moving);
   requestAnimationFrame(tick);
 }
 
@@ -269,14 +280,14 @@ function listen() {
     ...Object.fromEntries([...document.querySelectorAll('#classes input')].slice(0, 9).map((box, i) => [`${i + 1}`, () => box.click()])),
   };
   element('play').addEventListener('click', () => play(!state.playing));
-  element('scrub').addEventListener('input', event => { play(false); show(+event.target.value); });
+  element('scrub').addEventListener('input', event => { play(false); show(+event.target.value); state.touched = performance.now(); });
   element('speed').addEventListener('change', () => turn(0));
   element('home').addEventListener('click', home);
   element('above').addEventListener('click', above);
   element('menu').addEventListener('click', menu);
   element('ask').addEventListener('click', ask);
   help.addEventListener('click', () => help.close());
-  controls.addEventListener('change', () => { state.stale = true; });
+  controls.addEventListener('change', () => { state.stale = true; state.touched = performance.now(); });
   addEventListener('resize', resize);
   addEventListener('keydown', event => {
     const key = event.key.toLowerCase();
@@ -284,6 +295,7 @@ function listen() {
     // Space presses the button and ticks the box that has the focus; a choice of speed takes the arrows.
     if (key === ' ' && event.target.matches('button, input[type=checkbox], select') || event.target.matches('select') && key.startsWith('arrow')) return;
     keys[key]();
+    if (event.repeat) state.touched = performance.now();
     event.preventDefault();
   });
 }
@@ -305,7 +317,7 @@ state.speed = +element('speed').value || 1;
 show(state.frame);
 resize();
 (asked.get('camera') === 'above' ? above : home)();
-draw();
+draw(false);
 play(asked.get('play') !== '0');
 root.dataset.state = 'ready';
 requestAnimationFrame(tick);

@@ -197,6 +197,20 @@ def test_the_keyboard_steps_plays_and_explains_itself(tab: Any, page: Path) -> N
     assert not tab.evaluate("document.getElementById('help').open")
 
 
+def test_what_plays_too_slowly_is_drawn_coarser_and_in_full_again_when_it_rests(tab: Any, page: Path) -> None:
+    tab.open(page, "play=1&speed=3")
+    tab.evaluate(
+        "window.busy = setInterval(() => { const since = performance.now(); while (performance.now() < since + 150); })"
+    )
+    until(tab, "+document.documentElement.dataset.detail <= .5")
+    assert tab.evaluate("document.getElementById('view').width < 2 * innerWidth")
+    tab.press(" ")
+    tab.evaluate("clearInterval(window.busy)")
+    until(tab, "document.documentElement.dataset.detail === '1'")
+    assert tab.evaluate("document.getElementById('view').width === 2 * innerWidth")
+    assert near(picture(tab), ROAD).sum() > 5_000
+
+
 def test_space_ticks_the_box_that_has_the_focus_and_does_not_play(tab: Any, page: Path) -> None:
     tab.open(page, "play=0")
     tab.evaluate("document.getElementById('boxes').focus()")
