@@ -121,13 +121,17 @@ class ObservedPipeline(AnchoredPipeline):
         return self.labels
 
 
+UNGUIDED = ("autoguidance=1", "autoguidance_time=1")
+"""Samplers are compared on what the network alone says."""
+
+
 class Anchored:
     """The family ``anchored`` behind its backend; labels are those of the planes, before known ones replace them."""
 
     process: Process = "flow"
 
     def __init__(self, weights: Path, device: torch.device) -> None:
-        self.pipeline = ObservedPipeline(load_model(weights), device)
+        self.pipeline = ObservedPipeline(load_model(weights, UNGUIDED), device)
         self.backend = TorchBackend(self.pipeline)
         self.name = self.backend.info.model_id
         self.conditions: dict[Case, Conditions] = {}
