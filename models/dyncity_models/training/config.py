@@ -202,6 +202,20 @@ class TransformerTrainingConfig:
 
 
 @dataclass
+class DistilLossConfig(PlanesLossConfig):
+    """The loss of a student.
+
+    Attributes:
+        drop_plan: as of the transformer; 0, because every request has a plan and a student is not guided without one.
+        at_start: share of samples that are learned where their window begins, where the student's own steps ask; the
+            others anywhere on the straight line to its end, for samplers of other steps.
+    """
+
+    drop_plan: float = 0.0
+    at_start: float = 1.0
+
+
+@dataclass
 class DistilTrainingConfig:
     """``dyncity train distil``.
 
@@ -215,7 +229,6 @@ class DistilTrainingConfig:
             guidance.
         evaluations: of the teacher in each window, to follow its path from the one end to the other.
         limit_steps: evaluations of the teacher's samples that validation compares with.
-        loss: as of the transformer; the plan is never withheld, because every request has one.
     """
 
     teacher: str = "out/train/guide/export"
@@ -227,5 +240,5 @@ class DistilTrainingConfig:
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(steps=4000, batch=16, lr=3e-4, decay_from=0.5, ema_decay=0.998)
     )
-    loss: PlanesLossConfig = field(default_factory=lambda: PlanesLossConfig(drop_plan=0.0))
+    loss: DistilLossConfig = field(default_factory=DistilLossConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(out="out/train/distil"))

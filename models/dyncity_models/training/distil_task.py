@@ -47,7 +47,8 @@ class DistilTask(PlanesTask):
         conditions = self.withheld(conditions, generator, share)
         windows = self.windows.count
         numbers = share.drawn(lambda rows: torch.randint(windows, (rows,), generator=generator, device=device), count)
-        passed = share.drawn(lambda rows: torch.rand(rows, generator=generator, device=device), count)
+        drawn = share.drawn(lambda rows: torch.rand(rows, 2, generator=generator, device=device), count)
+        passed = drawn[:, 0] * (drawn[:, 1] >= self.config.loss.at_start)
         noise = Planes(*(randn_rows(plane, generator, share) for plane in data))
         return self.weighed(self.losses(data, noise, numbers, passed, conditions, share))
 

@@ -15,9 +15,9 @@ from dyncity_models.data.shards import EncodedSet, write_index, write_shard
 from dyncity_models.diffusion.flow import noise_like
 from dyncity_models.normalisation import Normalisation
 from dyncity_models.training.config import (
+    DistilLossConfig,
     DistilTrainingConfig,
     OptimiserConfig,
-    PlanesLossConfig,
     RunConfig,
     TransformerTrainingConfig,
 )
@@ -141,6 +141,23 @@ def test_the_teachers_weights_are_no_part_of_the_student(taught_by, build_guided
     )
 
 
+@pytest.mark.parametrize(("at_start", "least", "most"), [(1.0, 64, 64), (0.5, 16, 48), (0.0, 0, 0)])
+def test_a_share_of_the_samples_is_learned_where_a_step_of_the_student_begins(
+    taught_by, weights, latents, at_start, least, most
+):
+    seen = []
+    task = taught_by(weights, loss=DistilLossConfig(at_start=at_start))
+    task.losses = lambda *lesson: seen.append(lesson) or dict.fromkeys(("xy", "tx", "ty"), torch.zeros(()))
+    task.log_dict = lambda *arguments, **options: None
+    task.training_step(Latents(Path(latents), CPU).rows(np.zeros(64)), 0)
+    ((_, _, numbers, passed, conditions, _),) = seen
+    assert least <= int((passed == 0.0).sum()) <= most
+    assert 0.0 <= float(passed.min()) <= float(passed.max()) < 1.0
+    assert set(numbers.tolist()) == {0, 1, 2, 3}
+    assert conditions.plan_given.all()
+    assert 0 < int((conditions.command == 4).sum()) < 64
+
+
 def test_a_student_samples_with_steps_of_euler_and_no_guidance(taught_by, weights, lesson):
     _, noise, _, _, conditions = lesson
     task = taught_by(weights)
@@ -152,7 +169,7 @@ def test_a_student_samples_with_steps_of_euler_and_no_guidance(taught_by, weight
 def test_validation_says_how_far_student_and_teacher_are_from_many_steps(
     taught_by, weights, latents, build_planes, build_conditions
 ):
-    task = taught_by(weights, limit_steps=12, loss=PlanesLossConfig(drop_plan=0.0, drop_command=0.0, drop_known=0.0))
+    task = taught_by(weights, limit_steps=12, loss=DistilLossConfig(drop_command=0.0, drop_known=0.0))
     with torch.no_grad():
         task.transformer.unpatch_tx.bias += 1.0
     batches = [Latents(Path(latents), CPU).rows(rows) for rows in (np.arange(4), np.arange(4, 6))]

@@ -21,6 +21,7 @@ from dyncity_models.reference_checkpoint import load_reference, save_reference
 from dyncity_models.training.config import (
     AutoencoderTrainingConfig,
     DataConfig,
+    DistilLossConfig,
     DistilTrainingConfig,
     OptimiserConfig,
     RunConfig,
@@ -52,7 +53,7 @@ SMALL = {"size": "small", "grid": [16, 16, 8], "frames": 4, "plane_channels": 8,
 GOLDEN = {
     "anchored_vae": [3.318265, 3.315536, 3.314029],
     "anchored_dit": [2.012844, 1.989357, 2.084400],
-    "anchored_distil": [0.023877, 0.023398, 0.018551],
+    "anchored_distil": [0.0248404, 0.0221042, 0.0197692],
     "reference_vae": [3.475771, 3.466260, 3.447873],
     "reference_dit": [1.042341, 0.997281, 0.996747],
 }
@@ -91,9 +92,8 @@ def anchored_dit(tiny, build_autoencoder, recording, optimiser, run, tmp_path):
 def anchored_distil(anchored_dit, build_guided_weights, optimiser, run):
     teacher = str(build_guided_weights(autoguidance=1.5))
     rows = anchored_dit.latents
-    return DistilTrainingConfig(
-        teacher, rows, rows, SamplingConfig(steps=2), evaluations=2, limit_steps=3, optimiser=optimiser, run=run
-    )
+    sampling, loss = SamplingConfig(steps=2), DistilLossConfig(at_start=0.5)
+    return DistilTrainingConfig(teacher, rows, rows, sampling, 2, 3, optimiser, loss, run)
 
 
 @pytest.fixture
@@ -163,7 +163,8 @@ def test_two_processes_have_the_losses_and_the_weights_of_one(stage, request, tm
     launch = own_launcher if stage.endswith("vae") else [*TORCHRUN, *command]
     done = subprocess.run([*launch, f"run.out={two}"], check=False, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert losses_of(two) == pytest.approx(losses_of(tmp_path / "run"), rel=1e-5)
+    # A loss that is a small difference of velocities rounds as these do.
+    assert losses_of(two) == pytest.approx(losses_of(tmp_path / "run"), rel=1e-5, abs=1e-6)
     assert [file.name for file in (two / "log").iterdir()] == ["version_0"]
     assert distance(one.parent, two) < 1e-5
     assert {file.name for file in (two / "export").iterdir()} == {file.name for file in one.iterdir()}
@@ -218,7 +219,7 @@ def test_two_processes_that_share_out_the_weights_go_on_to_the_bit_and_have_the_
     # One process goes on with what the two have left, and takes all steps by itself.
     for out in (resumed, alone):
         train(named(stage), tmp_path / "run.yaml", [f"run.out={out}", "optimiser.steps=4"])
-    assert losses_of(unbroken) == pytest.approx(losses_of(alone)[:3], rel=1e-5)
+    assert losses_of(unbroken) == pytest.approx(losses_of(alone)[:3], rel=1e-5, abs=1e-6)
     # Weights that are shared out lie in another memory format, in which convolutions round otherwise.
     assert distance(alone, resumed) < 2e-4
 
