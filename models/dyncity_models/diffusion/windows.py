@@ -75,10 +75,13 @@ def followed(
     Equations I*, section III.5), one evaluation a step, Euler's method in the first. Solvers of diffusers have one time
     for all rows.
     """
-    before_BN, stride_B = None, torch.ones_like(times_BM[:, 0])
+    before: tuple[Tensor, Tensor] | None = None
     for now_B, next_B in pairwise(times_BM.unbind(1)):
         slope_BN, step_B = predict(latents_BN, now_B), next_B - now_B
-        turn_BN = torch.zeros_like(slope_BN) if before_BN is None else slope_BN - before_BN
-        latents_BN = latents_BN + step_B[:, None] * (slope_BN + (step_B / (2 * stride_B))[:, None] * turn_BN)
-        before_BN, stride_B = slope_BN, step_B
+        ahead_BN = slope_BN
+        if before is not None:
+            slope_before_BN, step_before_B = before
+            ahead_BN = slope_BN + (step_B / (2 * step_before_B))[:, None] * (slope_BN - slope_before_BN)
+        latents_BN = latents_BN + step_B[:, None] * ahead_BN
+        before = slope_BN, step_B
     return latents_BN

@@ -238,7 +238,7 @@ class DistilTrainingConfig:
     evaluations: int = 4
     limit_steps: int = 50
     optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(steps=4000, batch=16, lr=3e-4, decay_from=0.5, ema_decay=0.998)
+        default_factory=lambda: OptimiserConfig(steps=4000, batch=16, lr=1e-4, decay_from=0.5, ema_decay=0.998)
     )
     loss: DistilLossConfig = field(default_factory=DistilLossConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(out="out/train/distil"))

@@ -12,7 +12,7 @@ from dyncity_models.hexplane import Planes
 from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_models.training.config import RunConfig
 
-PRECISIONS = {"bf16": "bf16", "16": "fp16"}
+EXECUTED_IN = {"bf16": "bf16", "16": "fp16"}
 """Of networks that only answer, by what lightning's precision begins with; else single precision."""
 
 
@@ -28,7 +28,7 @@ class Teacher:
     """
 
     def __init__(self, model: AnchoredModel, device: torch.device, run: RunConfig) -> None:
-        precision = PRECISIONS.get(run.precision.split("-")[0], "fp32")
+        precision = EXECUTED_IN.get(run.precision.split("-")[0], "fp32")
         execution = Execution(precision, channels_last=True, compile=run.compile)
         self.model, self.pipeline = model, AnchoredPipeline(model, device, execution)
 

@@ -166,7 +166,8 @@ def test_two_processes_have_the_losses_and_the_weights_of_one(stage, request, tm
     # A loss that is a small difference of velocities rounds as these do.
     assert losses_of(two) == pytest.approx(losses_of(tmp_path / "run"), rel=1e-5, abs=1e-6)
     assert [file.name for file in (two / "log").iterdir()] == ["version_0"]
-    assert distance(one.parent, two) < 1e-5
+    # The optimiser brings gradients to one size, and those of a student that begins as its teacher are small.
+    assert distance(one.parent, two) < (1e-4 if stage == "anchored_distil" else 1e-5)
     assert {file.name for file in (two / "export").iterdir()} == {file.name for file in one.iterdir()}
 
 
