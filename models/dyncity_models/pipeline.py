@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dyncity_models.checkpoint import AnchoredModel
-from dyncity_models.conditioning import CanvasConditions
+from dyncity_models.conditioning import PUSHED, CanvasConditions
 from dyncity_models.diffusion.flow import noise_like
 from dyncity_models.diffusion.guidance import GuidanceChain
 from dyncity_models.diffusion.inpainting import KnownLatents
@@ -114,7 +114,8 @@ class AnchoredPipeline:
         """The guided velocity of planes that lie flat.
 
         What the conditions guide to is led away from what the guide predicts (Karras et al. 2024, *Guiding a Diffusion
-        Model with a Bad Version of Itself*, equation 3).
+        Model with a Bad Version of Itself*, equation 3), which is told of the known world alone: told of the plan, too,
+        it takes road from under the path.
 
         Args:
             conditions: of as many chunks as ``predict`` is asked for.
@@ -131,6 +132,7 @@ class AnchoredPipeline:
             return conditions.without(*set(names).difference(prefix))
 
         stacked = CanvasConditions.stacked([shown(prefix) for prefix in chain.prefixes])
+        unpushed = conditions.without(*PUSHED)
 
         def predict(noisy_BN: Tensor, time_B: Tensor) -> Tensor:
             with self._autocast():
@@ -138,7 +140,7 @@ class AnchoredPipeline:
                 velocity = chain.weighed(planes.flat())
                 if self._ask_guide is None:
                     return velocity
-                weak = self._ask_guide(shapes.shaped(noisy_BN), time_B, conditions)
+                weak = self._ask_guide(shapes.shaped(noisy_BN), time_B, unpushed)
             return self._led_away(shapes.shaped(velocity), weak).flat()
 
         return predict
