@@ -38,7 +38,8 @@ spelling: $(VENV)/ready
 	$(BIN)/codespell
 
 # What a machine with a GPU is for: the tests that need one, how long chunks and training steps take there, and a slice
-# of training that goes on from the bundled weights (CAPTURES: what configs/anchored/gpu/captures.sh made).
+# of training that goes on from the bundled weights (CAPTURES: what configs/anchored/gpu/captures.sh made); with
+# DISTIL_MINUTES=3, that many of the slice's MINUTES make few-step weights.
 CAPTURES ?= out/captures
 SLICE ?= out/slice
 MINUTES ?= 8

@@ -9,23 +9,27 @@ if TYPE_CHECKING:
 
 
 def register_train(subparsers: "Subparsers") -> None:
-    """Add ``dyncity train vae|dit|features``."""
+    """Add ``dyncity train vae|dit|distil|features``."""
     parser = subparsers.add_parser(
         "train",
-        help="train the autoencoder (vae), the transformer (dit), or encoders for evaluation (features)",
-        description="Train one half of a model, or an encoder that evaluation measures distances with. The key "
+        help="train the autoencoder (vae), the transformer (dit), one that samples in few steps (distil), or encoders "
+        "for evaluation (features)",
+        description="Train one half of a model, weights that sample in few steps from ones that take many, or an "
+        "encoder that evaluation measures distances with. The key "
         "family of the configuration says which kind of model: anchored (the default) or reference. A killed run goes "
         "on from its newest checkpoint when started again.",
         epilog="examples:\n"
         "  dyncity train vae --config configs/anchored/vae.yaml data.train='[rec/a,rec/b]' data.validation='[rec/c]'\n"
         "  dyncity train dit --config configs/anchored/dit.yaml latents=out/latents/train optimiser.steps=2000\n"
+        "  dyncity train distil --config configs/anchored/distil.yaml teacher=out/train/guide/export\n"
         "  dyncity train vae --config configs/reference/small/vae.yaml data.train='[CarlaSC/Train]'",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="vae|dit|features")
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="vae|dit|distil|features")
     for stage, what in (
         ("vae", "the autoencoder"),
         ("dit", "the diffusion transformer"),
+        ("distil", "a transformer of the family anchored that samples in few steps, from whole weights"),
         ("features", "an encoder of frames for evaluation: kind=voxels or kind=bev"),
     ):
         stage_parser = stages.add_parser(stage, help=f"train {what}")

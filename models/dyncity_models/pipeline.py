@@ -88,7 +88,7 @@ class AnchoredPipeline:
         shapes = self._shapes(candidates)
         noise = noise_like(shapes, generator).flat()
         alone = None if region_alone is None else region_alone.repeated(candidates)
-        predict = self._velocity(repeated, alone, scales, shapes)
+        predict = self.velocity(repeated, scales, shapes, alone)
         planes = shapes.shaped(sampler.sample(predict, noise, noise_from(generator, noise), checkpoint, known))
         if candidates == 1:
             return planes
@@ -104,18 +104,24 @@ class AnchoredPipeline:
             )
             return torch.cat(list(parts), dim=1)
 
-    def _velocity(
+    def velocity(
         self,
         conditions: CanvasConditions,
-        region_alone: CanvasConditions | None,
         scales: Mapping[str, float],
         shapes: Planes,
+        region_alone: CanvasConditions | None = None,
     ) -> Predict:
         """The guided velocity of planes that lie flat.
 
         What the conditions guide to is led away from what the guide predicts (Karras et al. 2024, *Guiding a Diffusion
         Model with a Bad Version of Itself*, equation 3), which is told of the known world alone: told of the plan, too,
         it takes road from under the path.
+
+        Args:
+            conditions: of as many chunks as ``predict`` is asked for.
+            scales: of guidance, by condition; 1 for those that are not in it.
+            shapes: planes of the shapes that rows of latents stand for.
+            region_alone: as of ``generate``.
         """
         names = conditions.given() if region_alone is None else ("known_region", *conditions.given())
         chain = GuidanceChain.of(names, scales)

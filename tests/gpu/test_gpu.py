@@ -6,7 +6,7 @@ import torch
 from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.anchored.transformer import DiffusionTransformer
 from dyncity_models.backend import TorchBackend
-from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.checkpoint import AnchoredModel, load_model, save_model
 from dyncity_models.config import (
     AnchoredConfig,
     AutoencoderConfig,
@@ -17,9 +17,14 @@ from dyncity_models.config import (
 from dyncity_models.data.autoencoder_batches import AutoencoderBatches
 from dyncity_models.data.clips import FrameStore
 from dyncity_models.data.encoding import MOST_GAPS, Excerpt, encode_excerpts
+from dyncity_models.data.latents import LatentSample
+from dyncity_models.hexplane import Planes
 from dyncity_models.normalisation import Normalisation
 from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_models.training.config import DistilTrainingConfig, RunConfig
+from dyncity_models.training.distil_task import DistilTask
 from dyncity_models.training.losses import lovasz_on_observed, moved_cells, sampled_cross_entropy
+from dyncity_models.training.teacher import Teacher
 
 from dyncity_sim.domain.conditions import Command, Conditions, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import poses_from_planar
@@ -125,6 +130,47 @@ def test_a_step_of_training_lowers_the_loss_on_the_gpu():
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_student_on_the_gpu_learns_of_a_guided_teacher_what_it_does_on_the_cpu():
+    batch, cells, pairs = 4, PLANES.latent_cells, PLANES.pairs
+    torch.manual_seed(0)
+    planes = [torch.randn(batch, PLANES.latent_channels, *rows, cells) for rows in ((cells,), (pairs,), (pairs,))]
+    mask = (torch.rand(batch, 1, cells, cells) < 0.5).float()
+    movers = torch.zeros(batch, 4, 2 * cells, 2 * cells)
+    poses = torch.linspace(-1, 1, 16)[None, :, None].expand(batch, -1, 3)
+    sample = LatentSample(
+        **dict(zip(("xy", "tx", "ty"), planes, strict=True)),
+        known_xy=planes[0] * mask,
+        known_mask=mask,
+        movers=movers,
+        canvas_from_ego=poses,
+        command=torch.arange(batch),
+    )
+
+    def losses_on(device):
+        torch.manual_seed(0)
+        small = DiffusionTransformerConfig(width=64, depth=2, heads=2, stem_channels=16)
+        networks = [DiffusionTransformer(small, PLANES).eval() for _ in range(2)]
+        with torch.no_grad():
+            for parameter in (p for network in networks for p in network.parameters()):
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        config = AnchoredConfig(PLANES, small, SamplingConfig(autoguidance=2.0), small)
+        model = AnchoredModel("", config, Autoencoder(PLANES), networks[0], Normalisation(8), networks[1])
+        training = DistilTrainingConfig(run=RunConfig(precision="32-true"))
+        task = DistilTask(training, Teacher(model, torch.device(device), training.run)).to(device)
+        data, conditions = task.unpack({name: value.to(device) for name, value in sample.items()})
+        noise = Planes(*(plane.flip(0) for plane in data))
+        windows, passed = torch.arange(4, device=device), torch.linspace(0, 0.9, 4, device=device)
+        losses = task.losses(data, noise, windows, passed, conditions)
+        sum(losses.values()).backward()
+        assert all(parameter.grad is not None for parameter in task.transformer.blocks.parameters())
+        with torch.no_grad():
+            distance = task.sample(conditions, noise) - task.teacher.sample(conditions, noise, "unipc", 8, 3.0)
+        return [float(value.detach()) for value in (*losses.values(), distance.norm())]
+
+    # In single precision convolutions may run in TF32.
+    assert losses_on("cuda") == pytest.approx(losses_on("cpu"), rel=5e-2)
 
 
 def test_encoding_on_the_gpu_gives_what_the_cpu_gives():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A slice of training on a GPU: render, train the autoencoder, encode, train the transformer until the time is up, and
-# a guide for it.
+# a guide for it; where they are asked for, few-step weights that learn from both.
 # Each stage is skipped or goes on from what OUT holds, so slices can follow each other on machines lent for minutes.
 # Usage: configs/anchored/gpu/slice.sh CAPTURES OUT MINUTES [VAE_MINUTES]
 #   CAPTURES     folder of captures: *-seen are rendered with sensors for the autoencoder, *-dense without for the
@@ -8,8 +8,9 @@
 #   MINUTES      for all of it; the weights are whole by then
 #   VAE_MINUTES  of them for the autoencoder (default: 3), once
 # WEIGHTS in the environment: a folder of whole weights to start from; its autoencoder stays, its transformer learns on.
+# DISTIL_MINUTES in the environment: of MINUTES, for few-step weights (default: 0, none)
 set -euo pipefail
-captures=$1 out=$2 minutes=$3 vae_minutes=${4:-3}
+captures=$1 out=$2 minutes=$3 vae_minutes=${4:-3} distil_minutes=${DISTIL_MINUTES:-0}
 here=$(dirname "$0")
 dyncity=${DYNCITY:-dyncity}
 recordings=$out/recordings
@@ -49,7 +50,7 @@ say "rendered the rest"
 [ -f "$out/latents/train/latents.json" ] || $dyncity encode $(recorded seen dense) \
   --autoencoder "$out/vae/export" --out "$out/latents/train" --chunks-per-drive 3
 say "encoded"
-left=$(awk "BEGIN { left = $minutes - $SECONDS / 60 - 0.9; print (left > 0.1 ? left : 0.1) }")
+left=$(awk "BEGIN { left = $minutes - $SECONDS / 60 - 0.9 - $distil_minutes; print (left > 0.1 ? left : 0.1) }")
 $dyncity train dit --config "$here/dit.yaml" autoencoder="$out/vae/export" latents="$out/latents/train" \
   validation_latents="$out/latents/validation" run.out="$out/dit" run.most_minutes="$left" ${WEIGHTS:+initial="$WEIGHTS"}
 say "trained the transformer"
@@ -58,3 +59,10 @@ rm -rf "$out/guide"
 $dyncity train dit --config "$here/../guide.yaml" guides="$out/dit/export" autoencoder="$out/vae/export" \
   latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$out/guide" run.most_minutes=0.4
 say "trained its guide"
+if [ "$distil_minutes" != 0 ]; then
+  # What it takes to start, and to end, is taken from its own time.
+  left=$(awk "BEGIN { left = $minutes - $SECONDS / 60 - 0.3; print (left > 0.1 ? left : 0.1) }")
+  $dyncity train distil --config "$here/distil.yaml" teacher="$out/guide/export" latents="$out/latents/train" \
+    validation_latents="$out/latents/validation" run.out="$out/distil" run.most_minutes="$left"
+  say "trained few-step weights"
+fi

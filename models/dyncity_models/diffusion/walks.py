@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from dyncity_models.diffusion.gaussian import STEPS, GaussianDiffusion, respaced
@@ -58,18 +59,24 @@ def gaussian_walk(name: str, steps: int) -> Walk:
     return Walk(process.timesteps[::-1].tolist(), levels, 1, _gaussian_solver(name, process, levels))
 
 
-def flow_walk(name: str, steps: int, shift: float = 1.0) -> Walk:
-    """Samplers of flow matching, in steps that are even in time but for the shift (Esser et al. 2024, equation 23).
+def flow_times(intervals: int, shift: float) -> Float64[np.ndarray, " I1"]:
+    """From 1 to 0 in intervals that are even but for the shift (Esser et al. 2024, equation 23).
 
-    A shift above 1 spends more of the evaluations where there is mostly noise, and what stands where is decided.
+    A shift above 1 makes those shorter where there is mostly noise, and what stands where is decided.
+    """
+    times = np.linspace(1.0, 0.0, intervals + 1)
+    return shift * times / (1.0 + (shift - 1.0) * times)
+
+
+def flow_walk(name: str, steps: int, shift: float = 1.0) -> Walk:
+    """Samplers of flow matching, in the steps of ``flow_times``.
 
     Heun's method asks twice per interval but once on the last, which ends at time 0, where a network learned least;
     so an even number of steps leaves one unspent.
     """
     order = 2 if name == "heun" else 1
     intervals = (steps + order - 1) // order
-    times = np.linspace(1.0, 0.0, intervals + 1)
-    times = shift * times / (1.0 + (shift - 1.0) * times)
+    times = flow_times(intervals, shift)
     levels = [Level(1.0 - time, time) for time in times.tolist()]
     told = times.repeat(order)[order - 1 : -order].tolist()
     return Walk(told, levels, order, _flow_solver(name, intervals, levels))

@@ -133,15 +133,14 @@ class AutoencoderTrainingConfig:
 
 
 @dataclass
-class TransformerLossConfig:
-    """Weights of the flow-matching loss.
+class PlanesLossConfig:
+    """Weights of the errors of a velocity, and how often conditions are withheld.
 
     Attributes:
         xy: share of the static plane.
         tx: share of each time plane.
         path_factor: factor on static-plane cells within ``path_radius_m`` of the ego path.
         path_radius_m: see ``path_factor``.
-        time_mean: mean of the logit-normal that times are drawn from.
         drop_plan: share of samples whose plan is withheld.
         drop_command: share of samples whose command is withheld.
         drop_known: share of samples that start a drive, with nothing known.
@@ -152,11 +151,21 @@ class TransformerLossConfig:
     tx: float = 0.2
     path_factor: float = 3.0
     path_radius_m: float = 3.0
-    time_mean: float = 0.3
     drop_plan: float = 0.08
     drop_command: float = 0.3
     drop_known: float = 0.5
     drop_layout: float = 0.5
+
+
+@dataclass
+class TransformerLossConfig(PlanesLossConfig):
+    """The flow-matching loss.
+
+    Attributes:
+        time_mean: mean of the logit-normal that times are drawn from.
+    """
+
+    time_mean: float = 0.3
 
 
 @dataclass
@@ -190,3 +199,46 @@ class TransformerTrainingConfig:
     initial: str = ""
     guides: str = ""
     family: str = "anchored"
+
+
+@dataclass
+class DistilLossConfig(PlanesLossConfig):
+    """The loss of a student.
+
+    Attributes:
+        drop_plan: as of the transformer; 0, because every request has a plan and a student is not guided without one.
+        at_start: share of samples that are learned where their window begins, where the student's own steps ask; the
+            others anywhere on the straight line to its end, for samplers of other steps.
+    """
+
+    drop_plan: float = 0.0
+    at_start: float = 1.0
+
+
+@dataclass
+class DistilTrainingConfig:
+    """``dyncity train distil``.
+
+    Attributes:
+        teacher: folder of whole weights of the family ``anchored``, whose paths the student learns as it would sample
+            with them, guidance and autoguidance included; it gives the student its architecture, first weights,
+            normalisation and autoencoder.
+        latents: folder written by ``dyncity encode`` from the training recordings, with the teacher's autoencoder.
+        validation_latents: the same from recordings of other towns.
+        sampling: how the student samples, exported with it: ``euler`` in so many steps, one for each window, without
+            guidance.
+        evaluations: of the teacher in each window, to follow its path from the one end to the other.
+        limit_steps: evaluations of the teacher's samples that validation compares with.
+    """
+
+    teacher: str = "out/train/guide/export"
+    latents: str = "out/latents/train"
+    validation_latents: str = "out/latents/validation"
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(sampler="euler", steps=4, shift=3.0))
+    evaluations: int = 4
+    limit_steps: int = 50
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(steps=4000, batch=16, lr=1e-4, decay_from=0.5, ema_decay=0.998)
+    )
+    loss: DistilLossConfig = field(default_factory=DistilLossConfig)
+    run: RunConfig = field(default_factory=lambda: RunConfig(out="out/train/distil"))

@@ -5,7 +5,12 @@ from pathlib import Path
 
 from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part
 from dyncity_models.family import family_of
-from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
+from dyncity_models.training.config import (
+    AutoencoderTrainingConfig,
+    DistilTrainingConfig,
+    TransformerTrainingConfig,
+)
+from dyncity_models.training.distil_stage import train_distil
 from dyncity_models.training.feature_stage import FeatureTrainingConfig, train_features
 from dyncity_models.training.reference_config import (
     ReferenceAutoencoderTrainingConfig,
@@ -31,13 +36,16 @@ TRANSFORMERS: dict[str, type[TransformerTrainingConfig | ReferenceTransformerTra
 
 def train(stage: str, file: Path | None, overrides: Sequence[str]) -> Path:
     """Train the half of a model that ``stage`` (``vae`` or ``dit``) names, of the family that the configuration names;
-    or the encoders that evaluation measures with (``features``).
+    few-step weights from whole ones of ``anchored`` (``distil``); or the encoders that evaluation measures with
+    (``features``).
 
     Returns:
         The folder of exported weights.
     """
     if stage == "features":
         return train_features(load_config(FeatureTrainingConfig, file, overrides))
+    if stage == "distil":
+        return train_distil(load_config(DistilTrainingConfig, file, overrides))
     if stage == "vae":
         vae = load_variant("family", AUTOENCODERS, file, overrides)
         if isinstance(vae, ReferenceAutoencoderTrainingConfig):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from dyncity_models.checkpoint import save_model
-from dyncity_models.config import AnchoredConfig
+from dyncity_models.config import AnchoredConfig, SamplingConfig
 from dyncity_models.data.chunks import ChunkSource
 from dyncity_models.data.clips import ClipSource
 from dyncity_models.data.encode_shards import encode_shards
@@ -21,6 +21,8 @@ from dyncity_models.reference_checkpoint import load_reference, save_reference
 from dyncity_models.training.config import (
     AutoencoderTrainingConfig,
     DataConfig,
+    DistilLossConfig,
+    DistilTrainingConfig,
     OptimiserConfig,
     RunConfig,
     TransformerTrainingConfig,
@@ -51,6 +53,7 @@ SMALL = {"size": "small", "grid": [16, 16, 8], "frames": 4, "plane_channels": 8,
 GOLDEN = {
     "anchored_vae": [3.318265, 3.315536, 3.314029],
     "anchored_dit": [2.012844, 1.989357, 2.084400],
+    "anchored_distil": [0.02514, 0.0225068, 0.0197058],
     "reference_vae": [3.475771, 3.466260, 3.447873],
     "reference_dit": [1.042341, 0.997281, 0.996747],
 }
@@ -83,6 +86,14 @@ def anchored_dit(tiny, build_autoencoder, recording, optimiser, run, tmp_path):
     rows = in_shards(tmp_path / "latents", encoding, lambda rows: statistics(rows, tiny.autoencoder))
     model = replace(tiny.transformer, conditions=CONDITIONS_OF_ANCHORED)
     return TransformerTrainingConfig(model, str(tmp_path / "vae"), rows, rows, optimiser, run=run)
+
+
+@pytest.fixture
+def anchored_distil(anchored_dit, build_guided_weights, optimiser, run):
+    teacher = str(build_guided_weights(autoguidance=1.5))
+    rows = anchored_dit.latents
+    sampling, loss = SamplingConfig(steps=2), DistilLossConfig(at_start=0.5)
+    return DistilTrainingConfig(teacher, rows, rows, sampling, 2, 3, optimiser, loss, run)
 
 
 @pytest.fixture
@@ -120,6 +131,11 @@ def in_shards(folder, encoding, describe):
     return str(folder)
 
 
+def named(stage):
+    """The stage as the command calls it."""
+    return stage.split("_")[1]
+
+
 def losses_of(folder):
     (log,) = (folder / "log").rglob("metrics.csv")
     with log.open() as file:
@@ -129,7 +145,7 @@ def losses_of(folder):
 @pytest.mark.parametrize("stage", GOLDEN)
 def test_the_first_losses_are_those_they_have_always_been(stage, request, tmp_path):
     save_config(request.getfixturevalue(stage), tmp_path / "run.yaml")
-    train(stage[-3:], tmp_path / "run.yaml", [])
+    train(named(stage), tmp_path / "run.yaml", [])
     found = losses_of(tmp_path / "run")
     assert found == pytest.approx(GOLDEN[stage], rel=1e-4)
 
@@ -140,16 +156,18 @@ def test_two_processes_have_the_losses_and_the_weights_of_one(stage, request, tm
     config = request.getfixturevalue(stage)
     config = replace(config, run=replace(config.run, accumulate=2, most_minutes=1000.0))
     save_config(config, tmp_path / "run.yaml")
-    one = train(stage[-3:], tmp_path / "run.yaml", [])
+    one = train(named(stage), tmp_path / "run.yaml", [])
     two = tmp_path / "two"
-    command = ["-m", "dyncity_sim.cli.main", "train", stage[-3:], "--config", str(tmp_path / "run.yaml")]
+    command = ["-m", "dyncity_sim.cli.main", "train", named(stage), "--config", str(tmp_path / "run.yaml")]
     own_launcher = [sys.executable, *command, "run.devices=2"]
     launch = own_launcher if stage.endswith("vae") else [*TORCHRUN, *command]
     done = subprocess.run([*launch, f"run.out={two}"], check=False, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert losses_of(two) == pytest.approx(losses_of(tmp_path / "run"), rel=1e-5)
+    # A loss that is a small difference of velocities rounds as these do.
+    assert losses_of(two) == pytest.approx(losses_of(tmp_path / "run"), rel=1e-5, abs=1e-6)
     assert [file.name for file in (two / "log").iterdir()] == ["version_0"]
-    assert distance(one.parent, two) < 1e-5
+    # The optimiser brings gradients to one size, and those of a student that begins as its teacher are small.
+    assert distance(one.parent, two) < (1e-4 if stage == "anchored_distil" else 1e-5)
     assert {file.name for file in (two / "export").iterdir()} == {file.name for file in one.iterdir()}
 
 
@@ -188,7 +206,7 @@ def test_two_processes_that_share_out_the_weights_go_on_to_the_bit_and_have_the_
     run = replace(config.run, accumulate=accumulate, checkpoint_every=1, validate_every=2)
     save_config(replace(config, optimiser=optimiser, run=run), tmp_path / "run.yaml")
     (tmp_path / "sharded.py").write_text(SHARDED)
-    command = [*TORCHRUN, str(tmp_path / "sharded.py"), stage[-3:], str(tmp_path)]
+    command = [*TORCHRUN, str(tmp_path / "sharded.py"), named(stage), str(tmp_path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     resumed, unbroken, alone = (tmp_path / name for name in ("resumed", "unbroken", "alone"))
@@ -201,8 +219,8 @@ def test_two_processes_that_share_out_the_weights_go_on_to_the_bit_and_have_the_
 
     # One process goes on with what the two have left, and takes all steps by itself.
     for out in (resumed, alone):
-        train(stage[-3:], tmp_path / "run.yaml", [f"run.out={out}", "optimiser.steps=4"])
-    assert losses_of(unbroken) == pytest.approx(losses_of(alone)[:3], rel=1e-5)
+        train(named(stage), tmp_path / "run.yaml", [f"run.out={out}", "optimiser.steps=4"])
+    assert losses_of(unbroken) == pytest.approx(losses_of(alone)[:3], rel=1e-5, abs=1e-6)
     # Weights that are shared out lie in another memory format, in which convolutions round otherwise.
     assert distance(alone, resumed) < 2e-4
 

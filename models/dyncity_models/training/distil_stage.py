@@ -1,0 +1,92 @@
+"""The stage from whole weights to weights that sample in few steps."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dyncity_models.checkpoint import AnchoredModel, load_model, save_model
+from dyncity_models.config import AnchoredConfig, AutoencoderConfig
+from dyncity_models.data.latents import LatentBatches, Latents, SpreadLatents
+from dyncity_models.diffusion.gaussian import STEPS
+from dyncity_models.training.config import DistilTrainingConfig
+from dyncity_models.training.distil_task import DistilTask
+from dyncity_models.training.launch import is_first_process, launch_of, training_device
+from dyncity_models.training.run import batch_numbers, fit
+from dyncity_models.training.teacher import Teacher
+from dyncity_sim.errors import ConfigError, InvalidInputError
+
+
+def train_distil(config: DistilTrainingConfig) -> Path:
+    """Distil whole weights into ones that sample in few steps, and export these whole.
+
+    Returns:
+        The folder of exported weights.
+
+    Raises:
+        ConfigError: numbers of steps or evaluations that cannot be, or sampling that needs more than the student.
+        InvalidInputError: a teacher without a transformer, or latents of another shape than its planes.
+        CheckpointError: a teacher that is no folder of weights of the family.
+    """
+    _check(config)
+    launch_of(config.run, config.optimiser)
+    torch.manual_seed(config.run.seed)
+    base, options, device = _teaching(Path(config.teacher)), config.optimiser, training_device(config.run)
+    complete = AnchoredConfig(base.config.autoencoder, base.config.transformer, config.sampling)
+    latents, held_out = (
+        latents_of(Path(folder), device, base.config) for folder in (config.latents, config.validation_latents)
+    )
+    train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
+    validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
+    task = DistilTask(config, Teacher(base, device, config.run))
+    fit(task, train, validation, config, config.run, options)
+    export = Path(config.run.out) / "export"
+    if is_first_process():
+        save_model(export, complete, base.autoencoder, task.transformer, task.normalisation)
+    return export
+
+
+def latents_of(folder: Path, device: torch.device, config: AnchoredConfig) -> Latents:
+    """Encoded chunks for a transformer of the configuration.
+
+    Raises:
+        InvalidInputError: they are none, have no layouts where it takes them, or have other shapes than its planes.
+    """
+    latents = Latents(folder, device, config.transformer.takes_layout)
+    first = latents.rows(np.arange(1))
+    found = {name: tuple(first[name].shape[1:]) for name in ("xy", "tx", "ty")}
+    expected = _plane_shapes(config.autoencoder)
+    if found != expected:
+        raise InvalidInputError(
+            "latents",
+            f"{folder} with planes of {found}",
+            f"{expected}, as the teacher has them",
+            "Run dyncity encode with the teacher's weights.",
+        )
+    return latents
+
+
+def _plane_shapes(config: AutoencoderConfig) -> dict[str, tuple[int, ...]]:
+    channels, cells, pairs = config.latent_channels, config.latent_cells, config.pairs
+    return {"xy": (channels, cells, cells), "tx": (channels, pairs, cells), "ty": (channels, pairs, cells)}
+
+
+def _teaching(folder: Path) -> AnchoredModel:
+    model = load_model(folder)
+    if model.transformer is None:
+        raise InvalidInputError(
+            "teacher", f"{folder}, an autoencoder without a transformer", "whole weights, of dyncity train dit"
+        )
+    return model
+
+
+def _check(config: DistilTrainingConfig) -> None:
+    sampling = config.sampling
+    counts = {"sampling.steps": sampling.steps, "evaluations": config.evaluations, "limit_steps": config.limit_steps}
+    for name, count in counts.items():
+        if not 1 <= count <= STEPS:
+            raise ConfigError(name, count, f"an integer in [1, {STEPS}]")
+    if sampling.sampler != "euler":
+        raise ConfigError("sampling.sampler", sampling.sampler, "euler, whose steps the student learns")
+    if sampling.guidance_scale != 1.0:
+        raise ConfigError("sampling.guidance_scale", sampling.guidance_scale, "1: the student learns the teacher's")
