@@ -270,6 +270,7 @@ def test_layouts_are_scored_over_the_chunks_with_vehicles_with_and_without_them(
 def brief(recording, weights, **outputs):
     counts = {"plans": 2, "turns": 2, "clips": 1, "drives": 1, "steps": 1, "seed": 0}
     inputs = {"recordings": [recording], "plans_from": None, "training": None, "keep": None, "weights": weights}
+    inputs |= {"option": []}
     return Namespace(**(inputs | counts | outputs))
 
 

@@ -59,6 +59,7 @@ def test_writes_figures_and_a_picture(weights, recording, tmp_path, capsys):
         turns=2,
         clips=1,
         drives=1,
+        option=[],
         steps=1,
         seed=0,
         json=tmp_path / "evaluation.json",
