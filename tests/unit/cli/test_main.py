@@ -1,4 +1,5 @@
 import argparse
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -149,3 +150,14 @@ def test_help_loads_nothing_heavy():
     code += "print('LOADED', [m for m in ('torch', 'carla', 'libsumo', 'scipy', 'grpc') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("LOADED []\n")
+
+
+@pytest.mark.parametrize("chosen", [None, "7"])
+def test_threads_that_wait_spin_briefly_unless_the_user_chose(chosen, monkeypatch, capsys):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("GOMP_SPINCOUNT", chosen)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert os.environ["GOMP_SPINCOUNT"] == (chosen or "10000")
+    monkeypatch.delenv("GOMP_SPINCOUNT")
