@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     # Read once, when grpc is first imported: its log would say in its own words what our errors say.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Read once, when OpenMP is first used: how long its threads spin while they wait for each other. By default it is so
-    # long that, where a simulator wants the cores, too, they spin away the time of the one that they wait for.
+    # Read once, when OpenMP is first used: how long its threads spin while they wait for each other. By default it is
+    # so long that, where a simulator wants the cores, too, they spin away the time of the one that they wait for.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:

@@ -158,6 +158,6 @@ def test_threads_that_wait_spin_briefly_unless_the_user_chose(chosen, monkeypatc
     if chosen is not None:
         monkeypatch.setenv("GOMP_SPINCOUNT", chosen)
     with pytest.raises(SystemExit):
-        main(["--version"])
+        cli.main(["--version"])
     assert os.environ["GOMP_SPINCOUNT"] == (chosen or "10000")
     monkeypatch.delenv("GOMP_SPINCOUNT")
