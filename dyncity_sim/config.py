@@ -24,11 +24,16 @@ def load_config(schema: type[Schema], file: Path | None, overrides: Sequence[str
         if not file.is_file():
             raise ConfigError("config", str(file), "a YAML file that exists")
         config = _merge(config, lambda: OmegaConf.load(file), str(file))
-    for override in overrides:
-        if "=" not in override:
-            raise ConfigError("config override", repr(override), "key=value", "For example training.steps=100.")
-        config = _merge(config, lambda o=override: OmegaConf.from_dotlist([o]), repr(override))
-    return _built(config, schema)
+    return _built(_overridden(config, overrides), schema)
+
+
+def overridden(config: Schema, overrides: Sequence[str]) -> Schema:
+    """A configuration with some of its values changed, ``key=value``.
+
+    Raises:
+        ConfigError: a key is unknown, or a value has the wrong type.
+    """
+    return _built(_overridden(OmegaConf.structured(config), overrides), type(config))
 
 
 def parse_config(schema: type[Schema], values: Any, source: str) -> Schema:
@@ -73,6 +78,14 @@ def _built(config: Any, schema: type[Schema]) -> Schema:
         raise ConfigError(error.full_key or "config", error.msg or str(error), "a complete configuration") from error
     assert isinstance(built, schema)
     return built
+
+
+def _overridden(config: Any, overrides: Sequence[str]) -> Any:
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError("config override", repr(override), "key=value", "For example training.steps=100.")
+        config = _merge(config, lambda o=override: OmegaConf.from_dotlist([o]), repr(override))
+    return config
 
 
 def _merge(config: Any, load: Any, source: str) -> Any:

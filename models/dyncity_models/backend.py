@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from dyncity_models.reference_backend import ReferenceBackend
 from dyncity_models.reference_checkpoint import load_reference
 from dyncity_models.reference_pipeline import ReferencePipeline
 from dyncity_models.region import known_latents, settled, standing_vehicles, taught, with_region
-from dyncity_sim.config import load_config
+from dyncity_sim.config import overridden
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
@@ -61,8 +61,7 @@ def load(weights: Path | None, options: Sequence[str] = ()) -> "TorchBackend | R
     reference = family_of(folder) == "reference"
     sampling = [option.removeprefix(SAMPLING) for option in options if option.startswith(SAMPLING)]
     running = [option for option in options if not option.startswith(SAMPLING)]
-    defaults = Execution() if reference else BF16
-    execution = load_config(Execution, None, [*(f"{key}={value}" for key, value in asdict(defaults).items()), *running])
+    execution = overridden(Execution() if reference else BF16, running)
     if reference:
         return ReferenceBackend(ReferencePipeline(load_reference(folder, sampling), device, execution))
     return TorchBackend(AnchoredPipeline(load_model(folder, sampling), device, execution))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dyncity_sim.config import load_config
+from dyncity_sim.config import overridden
 from dyncity_sim.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def sampled_with(sampling: Sampling, changes: Sequence[str], digest: "hashlib._H
     Raises:
         ConfigError: an unknown key, or a value of another type.
     """
-    shipped = asdict(sampling)  # type: ignore[call-overload]
-    changed = load_config(type(sampling), None, [*(f"{key}={value}" for key, value in shipped.items()), *changes])
+    changed = overridden(sampling, changes)
     if changed != sampling:
         digest.update(json.dumps(asdict(changed), sort_keys=True).encode())  # type: ignore[call-overload]
     return changed
