@@ -12,6 +12,7 @@ from dyncity_carla.loopback.calls import CallLog
 from dyncity_carla.loopback.faults import Faults
 from dyncity_carla.loopback.methods import Answer, Host, Method
 from dyncity_carla.loopback.shapes import ShapeError, check_arguments
+from dyncity_carla.loopback.streams import WORLD_STREAM, StreamServer
 from dyncity_carla.loopback.world import RefusedError
 
 REQUEST, RESPONSE = 0, 1
@@ -27,13 +28,22 @@ class RpcServer:
         methods: by name.
         calls: log of every call.
         faults: slowness on demand.
+        streams: what clients subscribe to, which ticks wait for.
         tell: takes each violation as it happens.
     """
 
     def __init__(
-        self, host: Host, methods: Mapping[str, Method], calls: CallLog, faults: Faults, tell: Callable[[str], None]
+        self,
+        host: Host,
+        methods: Mapping[str, Method],
+        calls: CallLog,
+        faults: Faults,
+        streams: StreamServer,
+        tell: Callable[[str], None],
     ) -> None:
         self._host, self._methods, self._calls, self._faults, self._tell = host, methods, calls, faults, tell
+        self._streams = streams
+        self._told_of_the_world: set[int] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._clients = 0
         self.port = 0
@@ -84,6 +94,8 @@ class RpcServer:
             raise ValueError("a request is [0, id, method, arguments]")
         _, number, name, arguments = message
         await self._faults.hold_up(name)
+        if name == "tick_cue":
+            await self._streams.until_subscribed()
         refused = violation = None
         result: object = None
         method = self._methods.get(name)
@@ -93,6 +105,7 @@ class RpcServer:
             check_arguments(arguments, method.arguments)
             try:
                 result = _enveloped(method.answer, method.call(self._host, *arguments[1:]))
+                self._announce(client, name, arguments)
             except RefusedError as error:
                 refused = str(error)
                 result = _refusal(method.answer, refused)
@@ -105,6 +118,14 @@ class RpcServer:
         if violation is not None:
             self._tell(violation)
         return [RESPONSE, number, violation, result]
+
+    def _announce(self, client: int, method: str, arguments: list[Any]) -> None:
+        """A client subscribes to the world once, however often it asks for the episode; to a sensor at each token."""
+        if method == "get_sensor_token":
+            self._streams.announce(arguments[1])
+        elif method == "get_episode_info" and client not in self._told_of_the_world:
+            self._told_of_the_world.add(client)
+            self._streams.announce(WORLD_STREAM)
 
     def _violated(self, violation: str) -> None:
         self._calls.note(violation)

@@ -53,7 +53,7 @@ class LoopbackServer:
         self.streams = StreamServer(self.calls)
         self.history = History(options.kept_frames)
         self.inspection = InspectionServer(self)
-        self.rpc = RpcServer(self, all_methods(), self.calls, self.faults, self._tell)
+        self.rpc = RpcServer(self, all_methods(), self.calls, self.faults, self.streams, self._tell)
         self._sensors = SensorSuite()
         self._ready_at = time.monotonic()
         self._hides_map = False

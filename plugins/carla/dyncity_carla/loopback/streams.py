@@ -2,6 +2,8 @@
 
 import asyncio
 import struct
+import time
+from dataclasses import dataclass
 
 from dyncity_carla.loopback.calls import CallLog
 
@@ -11,12 +13,27 @@ WORLD_STREAM = 1
 MOST_UNSENT_BYTES = 64 * 2**20
 """A subscriber that reads so much too slowly is cut off."""
 
+SUBSCRIBES_WITHIN_S = 2.0
+"""A client that was given a stream's token and has not subscribed by then is not waited for."""
+
 _STREAM_ID = struct.Struct("<I")
 _LENGTH = struct.Struct("<I")
 
 
+@dataclass(frozen=True)
+class Announced:
+    """A subscription that is to come: its client has the token."""
+
+    stream_id: int
+    until: float
+
+
 class StreamServer:
     """Sends messages to whoever subscribed.
+
+    A client of the library subscribes in a thread of its own and goes on meanwhile. A real server takes a frame's time
+    to answer its first tick, by which the subscription is there; here a tick is over at once, and waits for those that
+    are announced. Without that, a busy machine's client would wait for a frame that was sent before it listened.
 
     Attributes:
         port: that tokens name, once started.
@@ -25,6 +42,8 @@ class StreamServer:
     def __init__(self, calls: CallLog) -> None:
         self._calls = calls
         self._subscribers: dict[int, set[asyncio.StreamWriter]] = {}
+        self._announced: list[Announced] = []
+        self._subscribed = asyncio.Event()
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
@@ -39,6 +58,27 @@ class StreamServer:
     def has_subscribers(self, stream_id: int) -> bool:
         """Whether anybody listens."""
         return bool(self._subscribers.get(stream_id))
+
+    def announce(self, stream_id: int) -> None:
+        """Note that a client was given the token of a stream, and will subscribe."""
+        self._announced.append(Announced(stream_id, time.monotonic() + SUBSCRIBES_WITHIN_S))
+
+    async def until_subscribed(self) -> None:
+        """Wait until every subscription that is announced has come, or took too long."""
+        while self._announced:
+            self._subscribed.clear()
+            left = max(announced.until for announced in self._announced) - time.monotonic()
+            try:
+                await asyncio.wait_for(self._subscribed.wait(), left)
+            except TimeoutError:
+                self._announced.clear()
+
+    def _subscribe(self, stream_id: int, writer: asyncio.StreamWriter) -> None:
+        self._subscribers.setdefault(stream_id, set()).add(writer)
+        awaited = next((announced for announced in self._announced if announced.stream_id == stream_id), None)
+        if awaited is not None:
+            self._announced.remove(awaited)
+            self._subscribed.set()
 
     def send(self, stream_id: int, message: bytes) -> None:
         """Send a message to every subscriber of a stream."""
@@ -64,7 +104,7 @@ class StreamServer:
         stream_id = None
         try:
             (stream_id,) = _STREAM_ID.unpack(await reader.readexactly(_STREAM_ID.size))
-            self._subscribers.setdefault(stream_id, set()).add(writer)
+            self._subscribe(stream_id, writer)
             if said := await reader.read(1):
                 self._calls.note(f"stream {stream_id}: the subscriber sent {said!r}, and should only read")
         except asyncio.IncompleteReadError as error:
