@@ -112,7 +112,7 @@ class Crew:
         actors = self._town.traffic.actors()
         for take in self._takes:
             take.ego.prepare(actors)
-        self._town.traffic.step()
+        self._town.step()
         done = [take for take in self._takes if take.ego.is_done]
         for take in done:
             take.ego.leave()
