@@ -94,7 +94,7 @@ class _Walks:
     def __init__(self, streets: Streets) -> None:
         lanes = [lane for lane in streets.lanes_of(LaneKind.SIDEWALK) if lane.length_m > 12.0]
         self.lanes = [lane for lane in lanes if not lane.edge_id.startswith(":")]
-        self.lines = shapely.linestrings([lane.centreline_m[:, :2] for lane in self.lanes]) if self.lanes else []
+        self.lines = [shapely.linestrings(lane.centreline_m[:, :2]) for lane in self.lanes]
         self.lengths_m = shapely.length(self.lines)
         self._tree = shapely.STRtree(self.lines)
 
