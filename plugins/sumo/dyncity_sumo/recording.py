@@ -85,7 +85,7 @@ class Crew:
         egos: how many at a time; every second one is driven by us.
         rng: chooses egos, their flaws, and what is kept.
         until_us: simulated time at which the collection ends (when traffic does).
-        off_nominal: share of egos that are driven off-nominally, and largest share of bursts that show it.
+        off_nominal: share of egos that are driven off-nominally, and share of bursts that show it.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Crew:
         self._until_us = until_us
         self._takes: list[_Take] = []
         self._wayward = round(off_nominal * egos) or int(off_nominal > 0)
-        self._shares = SHARES | {"off-nominal": off_nominal}
+        self._shares = SHARES | {"off-nominal": off_nominal, "nominal": 1 - off_nominal}
         self._kept = dict.fromkeys(KEEP, 0)
 
     def bursts(self, frames: int) -> Iterator[Capture]:
@@ -160,7 +160,9 @@ class Crew:
         manoeuvre = manoeuvre_of(poses_world_from_ego)
         shown = "off-nominal" if take.kind(frames) == "off-nominal" else manoeuvre
         chance = KEEP[shown]
-        if self._kept[shown] > self._shares.get(shown, 1.0) * sum(self._kept.values()):
+        kept = sum(self._kept.values())
+        nominal = 0 if shown == "off-nominal" else kept - self._kept["off-nominal"]
+        if self._kept[shown] > self._shares.get(shown, 1.0) * kept or nominal > self._shares["nominal"] * kept:
             chance /= 20
         start_mps = float(np.linalg.norm(np.diff(poses_world_from_ego[:2, :2, 3], axis=0))) * 1e6 / STEP_US
         if manoeuvre != "standing" and start_mps < SLOW_START_MPS:

@@ -12,7 +12,7 @@ from dyncity_sumo.excursions import Excursion, displaced, drawn_excursion
 from dyncity_sumo.routes import GuideLine
 from dyncity_sumo.town import Town
 
-BETWEEN_S = (1.0, 4.0)
+BETWEEN_S = (0.5, 2.5)
 """Pause between two excursions."""
 
 SLOWEST_MPS = 2.5
@@ -33,7 +33,7 @@ ROOM_M, PEOPLE_ROOM_M = 0.3, 0.5
 KERB_M = 0.1
 """Distance to the kerb that is planned with."""
 
-BRAKING_EVERY_S = 20.0
+BRAKING_EVERY_S = 15.0
 BRAKING_MPS2 = (3.0, 6.0)
 BRAKING_S = (0.6, 3.5)
 """How often, how hard and for how long the driver brakes for nothing."""
@@ -104,7 +104,9 @@ class WaywardEgo(OwnEgo):
     def _brake(self, motion: Motion) -> None:
         """Believe to see a wall, so near that the driver model brakes as hard for it as was drawn."""
         heeded_m = STANDSTILL_M + motion.speed_mps * HEADWAY_S + motion.speed_mps**2 / (2 * ACCELERATION_MPS2)
-        self._wall_m = motion.s_m + heeded_m * float(np.sqrt(ACCELERATION_MPS2 / self._rng.uniform(*BRAKING_MPS2)))
+        drawn_mps2 = float(self._rng.uniform(*BRAKING_MPS2))
+        # The model brakes by ACCELERATION_MPS2 * (heeded / gap)^2, less what it would accelerate on a free road.
+        self._wall_m = motion.s_m + heeded_m * float(np.sqrt(ACCELERATION_MPS2 / (drawn_mps2 + ACCELERATION_MPS2)))
         self._braking_s = float(self._rng.uniform(*BRAKING_S))
 
     def _possible_excursion(self, actors: ActorTable) -> Excursion | None:
