@@ -45,8 +45,8 @@ capture() { # map minutes seed name...: seeds count up
   # People who stand, and egos off their lanes, once more in other towns of the same maps.
   options="--standing 0.3 --off-nominal 0.4"
   capture "$towns/Town02.xodr" 2 210 town02-life
-  capture generated:grid 8 1201 grid-life
-  capture generated:random 8 1202 random-life
+  capture generated:grid 8 1201 grid{,2}-life
+  capture generated:random 8 1202 random{,2}-life
   capture generated:spider 6 1203 spider-life
   capture "$towns/Town01.xodr" 5 1205 town01-life
   capture berlin 4 1204 berlin-life

@@ -37,6 +37,11 @@ class Bystanders:
         self._rng = rng
         traffic.withhold(stay.person for stay in stays)
 
+    @property
+    def standing(self) -> tuple[Stay, ...]:
+        """The stays and pauses of now."""
+        return tuple(self._held)
+
     def step(self) -> None:
         """Hold everyone who stands; before each step of traffic."""
         if not (self._coming or self._held or self._pauses_per_step):

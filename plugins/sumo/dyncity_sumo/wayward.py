@@ -33,6 +33,9 @@ ROOM_M, PEOPLE_ROOM_M = 0.3, 0.5
 KERB_M = 0.1
 """Distance to the kerb that is planned with."""
 
+OFF_ROAD_SHARE = 0.05
+"""More of a car's footprint than this may not leave the road: kerbs are known to a column, not better."""
+
 BRAKING_EVERY_S = 15.0
 BRAKING_MPS2 = (3.0, 6.0)
 BRAKING_S = (0.6, 3.5)
@@ -81,10 +84,12 @@ class WaywardEgo(OwnEgo):
         return found
 
     def is_astray(self, actors: ActorTable) -> bool:
-        """Whether the car overlaps anyone."""
+        """Whether the car overlaps anyone, or an excursion has led it off the road all the same."""
+        own = [self.driver.motion]
+        if self._way and share_on_road(own, self._size_m, 0.0, self._town.scenery.columns)[0] < 1 - OFF_ROAD_SHARE:
+            return True
         still = self._around(actors)
-        still = replace(still, speeds_mps=np.zeros(len(still)))
-        return bool(meets_others([self.driver.motion], self._size_m, 0.0, still)[0])
+        return bool(meets_others(own, self._size_m, 0.0, replace(still, speeds_mps=np.zeros(len(still))))[0])
 
     def _decide(self, actors: ActorTable) -> None:
         motion = self.driver.motion
