@@ -110,7 +110,6 @@ class OwnEgo:
     """
 
     kind = "own"
-    is_off_nominal = False
 
     def __init__(self, town: Town, vehicle_id: str, rng: np.random.Generator, attentive: bool = False) -> None:
         state = town.traffic.vehicle_state(vehicle_id)
@@ -133,6 +132,11 @@ class OwnEgo:
         self.extend(self.driver.motion)
         self._note_waiting()
         self.place(self.driver.step(self.line, self.obstacles(self.driver.motion, actors)))
+
+    @property
+    def is_off_nominal(self) -> bool:
+        """Never: this driver's flaws are small."""
+        return False
 
     @property
     def line(self) -> GuideLine:

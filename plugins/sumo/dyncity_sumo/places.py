@@ -78,14 +78,16 @@ def standing_places(streets: Streets, columns: StaticColumns, rng: np.random.Gen
             stands = _under(shelters[int(rng.integers(len(shelters)))], rng)
         else:
             stands = _on_pavement(walks, rng, talking=kind == "pair")
-        spots = [(stand, walks.spot(stand[0])) for stand in stands]
-        if not all(spot and is_free(columns, xy_m) and _is_apart(xy_m, taken) for (xy_m, _), spot in spots):
+        if not all(is_free(columns, xy_m) and _is_apart(xy_m, taken) for xy_m, _ in stands):
+            continue
+        known = [spot for xy_m, _ in stands if (spot := walks.spot(xy_m))]
+        if len(known) < len(stands):
             continue
         group += 1
-        for (xy_m, yaw_rad), spot in spots:
+        for (xy_m, yaw_rad), (edge_id, at_m) in zip(stands, known, strict=True):
             taken.append(xy_m)
             made += 1
-            yield Place(float(xy_m[0]), float(xy_m[1]), yaw_rad, *spot, group)
+            yield Place(float(xy_m[0]), float(xy_m[1]), yaw_rad, edge_id, at_m, group)
 
 
 class _Walks:
