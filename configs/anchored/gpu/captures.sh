@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The captures that the bundled weights were trained on: about 260,000 frames in 13 MB, 35 minutes of two cores.
+# The captures that the bundled weights were trained on, about 260,000 frames in 13 MB, 35 minutes of two cores; and
+# those called -life, in which people stand and egos leave their lanes, which they were not trained on.
 # Usage: configs/anchored/gpu/captures.sh CARLA_TOWNS OUT
 #   CARLA_TOWNS  folder with Town01.xodr, Town02.xodr, Town04.xodr and Town06.xodr of CARLA
 #   OUT          folder for captures; what is there is not made again
@@ -8,10 +9,11 @@ towns=$1 out=$2
 dyncity=${DYNCITY:-dyncity}
 mkdir -p "$out"
 
+options=
 capture() { # map minutes seed name...: seeds count up
   local map=$1 minutes=$2 seed=$3
   for name in "${@:4}"; do
-    [ -d "$out/$name" ] || echo "$map $minutes $seed $out/$name"
+    [ -d "$out/$name" ] || echo "$map $minutes $seed $out/$name${options:+ $options}"
     seed=$((seed + 10))
   done
 }
@@ -40,5 +42,14 @@ capture() { # map minutes seed name...: seeds count up
   capture braunschweig 5 1126 braunschweig3-dense
   capture "$towns/Town04.xodr" 3 1116 town042-dense
   capture "$towns/Town06.xodr" 3 1117 town062-dense
+  # People who stand, and egos off their lanes, once more in other towns of the same maps.
+  options="--standing 0.3 --off-nominal 0.4"
+  capture "$towns/Town02.xodr" 2 210 town02-life
+  capture generated:grid 8 1201 grid{,2}-life
+  capture generated:random 8 1202 random{,2}-life
+  capture generated:spider 6 1203 spider-life
+  capture "$towns/Town01.xodr" 5 1205 town01-life
+  capture berlin 4 1204 berlin-life
 } | OMP_NUM_THREADS=1 xargs -P "$(nproc)" -L 1 sh -c \
-  "$dyncity record --captures --map \"\$0\" --minutes \"\$1\" --seed \"\$2\" --out \"\$3\" --burst 49 --egos 20 --town-minutes 1.5"
+  'map=$0 minutes=$1 seed=$2 out=$3; shift 3; '"$dyncity"' record --captures --map "$map" --minutes "$minutes" \
+    --seed "$seed" --out "$out" --burst 49 --egos 20 --town-minutes 1.5 "$@"'

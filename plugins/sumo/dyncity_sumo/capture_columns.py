@@ -20,7 +20,7 @@ class DriveNotes:
     Attributes:
         frames: how many.
         ego_id: the ego's actor id.
-        ego: ``sumo`` or ``own``: who drives.
+        ego: ``sumo``, ``own`` or ``off-nominal``: who drives, and how.
         manoeuvre: ``turning``, ``straight`` or ``standing``.
     """
 

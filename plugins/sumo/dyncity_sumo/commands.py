@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -45,6 +46,8 @@ class RecordOptions:
         format: ``store`` or ``carlasc``.
         blind: leave the emulated sensors out.
         captures: render nothing: write captures instead of a recording.
+        standing: share of the people on foot who stand.
+        off_nominal: share of drives in which the ego leaves its line or brakes for nothing.
     """
 
     map: str
@@ -57,6 +60,8 @@ class RecordOptions:
     format: str
     blind: bool = False
     captures: bool = False
+    standing: float = 0.0
+    off_nominal: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -68,6 +73,9 @@ class RecordOptions:
         ):
             if not value >= least:
                 raise InvalidInputError(f"--{name}", value, f"at least {least:g}")
+        for name, share in (("standing", self.standing), ("off-nominal", self.off_nominal)):
+            if not 0 <= share <= 1:
+                raise InvalidInputError(f"--{name}", share, "a share in [0, 1]")
         if self.captures and self.blind:
             raise InvalidInputError(
                 "--blind", "it beside --captures", "one of them", "Captures see nothing: say it to dyncity render."
@@ -105,6 +113,8 @@ class SumoRecorder:
             args.format,
             args.blind,
             args.captures,
+            args.standing,
+            args.off_nominal,
         )
         record(options, Console(stderr=True))
         return 0
@@ -130,6 +140,22 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
         "--egos", type=int, default=16, help="egos driving in one town at a time; half are driven by us"
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes")
+    parser.add_argument(
+        "--standing",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the people on foot who stand: before crossings, under shelters, in pairs, alone; "
+        "some start and some stop walking",
+    )
+    parser.add_argument(
+        "--off-nominal",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of egos, and about of drives, that drift, swerve, leave their lane, cut corners and brake hard, "
+        "where there is room",
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--burst", type=int, default=40, help="frames of a drive; turns are kept, straight and standing ones in part"
@@ -225,7 +251,9 @@ def _visits(options: RecordOptions, workdir: Path, tally: Tally, tell: Callable[
         traffic_s = WARM_UP_S + 60 + TRAFFIC_RESERVE * wanted / FRAME_RATE_HZ / options.egos
         folder = workdir / f"town{number}"
         folder.mkdir()
-        with open_town(options.map, options.seed * TOWNS_PER_SEED + number, folder, traffic_s) as town:
+        with open_town(
+            options.map, options.seed * TOWNS_PER_SEED + number, folder, traffic_s, options.standing
+        ) as town:
             captures = _captures(options, town, round(traffic_s * 1e6), wanted)
             number += 1
             yield _Visit(town, _counted(captures, tally, partial(tell, f"town {number}")))
@@ -236,7 +264,7 @@ def _visits(options: RecordOptions, workdir: Path, tally: Tally, tell: Callable[
 
 def _captures(options: RecordOptions, town: Town, until_us: int, wanted: int) -> Iterator[Capture]:
     """Captures of at least ``wanted`` frames of a town, or what its traffic gives."""
-    crew = Crew(town, options.egos, np.random.default_rng([town.seed, 2]), until_us)
+    crew = Crew(town, options.egos, np.random.default_rng([town.seed, 2]), until_us, options.off_nominal)
     length = options.burst or max(-(-wanted // options.egos), SHORTEST_DRIVE)
     for capture in crew.bursts(length) if options.burst else crew.drives(length):
         yield capture
@@ -253,12 +281,15 @@ def _counted(captures: Iterator[Capture], tally: Tally, tell: Callable[[], None]
 
 
 def _meta(options: RecordOptions) -> RecordingMeta:
-    how = {
+    shares = {"standing": options.standing, "off_nominal": options.off_nominal}
+    how: dict[str, Any] = {
         "burst": options.burst,
         "egos": options.egos,
         "minutes": options.minutes,
         "town_minutes": options.town_minutes,
     }
+    # Left out where they are nothing, so that what was recorded before there were any is recorded again byte for byte.
+    how |= {name: share for name, share in shares.items() if share}
     return RecordingMeta(options.map, options.seed, CARLASC_GRID, attribution="", simulator="SUMO", options=how)
 
 

@@ -4,6 +4,7 @@ Moderate on purpose: more traffic than VEHICLES_PER_S_KM2 gridlocks small towns,
 nothing. Accelerations are those of calm drivers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -12,7 +13,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from dyncity_sim.domain.recording import ActorKind
-from dyncity_sumo.roads import Lane, LaneKind, RoadNetwork
+from dyncity_sumo.roads import Lane, LaneKind, Streets
+from dyncity_sumo.stays import Stay
 
 VEHICLES_PER_S_KM2 = 0.8
 """Departures per second and square kilometre of town."""
@@ -93,16 +95,32 @@ _CALM = {
 """Acceleration and comfortable braking of each kind, m/s^2."""
 
 
-def write_demand(network: RoadNetwork, rng: np.random.Generator, duration_s: float, file: Path) -> Path:
+def write_demand(
+    network: Streets,
+    rng: np.random.Generator,
+    duration_s: float,
+    file: Path,
+    walking_share: float = 1.0,
+    stays: Sequence[Stay] = (),
+) -> Path:
     """Write types, vehicle trips and walks for ``duration_s`` seconds; returns ``file``.
 
     Trips may be impossible (no way from here to there): SUMO drops those when told to ignore route errors.
+
+    Args:
+        network: where.
+        rng: decides everything.
+        duration_s: how long.
+        file: to be written.
+        walking_share: so many of PEDESTRIANS_PER_KM walk.
+        stays: who stands before they walk.
     """
     roads = _street_ends(network, LaneKind.DRIVING)
     walks = _street_ends(network, LaneKind.SIDEWALK)
     entries = _vehicles(roads, _vehicle_departures(roads, rng, duration_s), rng)
     if len(walks.ids) > 1:
-        entries += _walks(walks, _walk_departures(walks, rng, duration_s), rng)
+        entries += _walks(walks, _walk_departures(walks, rng, duration_s, walking_share), rng)
+        entries += _standing(walks, stays, rng)
     entries.sort(key=lambda entry: entry[0])
     text = "\n".join(["<routes>", *(_type_xml(t) for t in ACTOR_TYPES), *(xml for _, xml in entries), "</routes>\n"])
     file.write_text(text, encoding="utf-8")
@@ -124,7 +142,7 @@ class _Streets:
         return max(float(np.prod(high - low + 100.0)) / 1e6, 0.05)
 
 
-def _street_ends(network: RoadNetwork, kind: LaneKind) -> _Streets:
+def _street_ends(network: Streets, kind: LaneKind) -> _Streets:
     longest: dict[str, Lane] = {}
     for lane in network.lanes_of(kind):
         if lane.length_m > 12.0 and not lane.edge_id.startswith(":"):
@@ -140,8 +158,20 @@ def _vehicle_departures(roads: _Streets, rng: np.random.Generator, duration_s: f
     return np.concatenate([first, rng.uniform(0, duration_s, rng.poisson(rate_hz * duration_s))])
 
 
-def _walk_departures(walks: _Streets, rng: np.random.Generator, duration_s: float) -> Float64[np.ndarray, " N"]:
-    people = PEDESTRIANS_PER_KM * float(walks.lengths_m.sum()) / 1000
+def people_on_foot(network: Streets) -> float:
+    """How many people are on foot at any time, whether they walk or stand."""
+    walks = _street_ends(network, LaneKind.SIDEWALK)
+    return _people(walks) if len(walks.ids) > 1 else 0.0
+
+
+def _people(walks: _Streets) -> float:
+    return PEDESTRIANS_PER_KM * float(walks.lengths_m.sum()) / 1000
+
+
+def _walk_departures(
+    walks: _Streets, rng: np.random.Generator, duration_s: float, share: float
+) -> Float64[np.ndarray, " N"]:
+    people = share * _people(walks)
     first = rng.uniform(0, 4, int(people))
     return np.concatenate([first, rng.uniform(0, duration_s, rng.poisson(people * duration_s / MEAN_WALK_S))])
 
@@ -176,9 +206,28 @@ def _walks(walks: _Streets, departs_s: Float64[np.ndarray, " N"], rng: np.random
     return entries
 
 
-def _pair(streets: _Streets, rng: np.random.Generator, nearest_m: float, farthest_m: float) -> tuple[str, str]:
+def _standing(walks: _Streets, stays: Sequence[Stay], rng: np.random.Generator) -> list[tuple[float, str]]:
+    """Walks that begin where and when a stay does; whoever stands there is held back until the stay ends."""
+    shares = np.array([t.share for t in PEDESTRIAN_TYPES])
+    types = rng.choice(len(PEDESTRIAN_TYPES), len(stays), p=shares / shares.sum())
+    entries = []
+    for stay, kind in zip(stays, types, strict=True):
+        target = _pair(walks, rng, nearest_m=60.0, farthest_m=600.0, origin=walks.ids.index(stay.place.edge_id))[1]
+        xml = (
+            f'<person id="{stay.person}" type="{PEDESTRIAN_TYPES[kind].id}" depart="{stay.from_s:.2f}" '
+            f'departPos="{stay.place.at_m:.2f}"><walk from={quoteattr(stay.place.edge_id)} '
+            f"to={quoteattr(target)}/></person>"
+        )
+        entries.append((stay.from_s, xml))
+    return entries
+
+
+def _pair(
+    streets: _Streets, rng: np.random.Generator, nearest_m: float, farthest_m: float, origin: int | None = None
+) -> tuple[str, str]:
     """Two streets a fair distance apart, long ones more often; any two when the town is too small for that."""
-    origin = int(rng.choice(len(streets.ids), p=streets.lengths_m / streets.lengths_m.sum()))
+    if origin is None:
+        origin = int(rng.choice(len(streets.ids), p=streets.lengths_m / streets.lengths_m.sum()))
     apart_m = np.linalg.norm(streets.middles_m - streets.middles_m[origin], axis=1)
     targets = np.flatnonzero((apart_m >= nearest_m) & (apart_m <= farthest_m))
     if len(targets) == 0:

@@ -8,7 +8,7 @@ from dyncity_sim.domain.frames import Pose
 from dyncity_sim.errors import SimulatorError
 from dyncity_sumo.actors import ActorTable
 from dyncity_sumo.ego import WHEELBASE_SHARE, Driver, Flaws, Motion, Obstacle, ego_pose, obstacles_ahead
-from dyncity_sumo.routes import Route, Stop
+from dyncity_sumo.routes import GuideLine, Route, Stop
 from dyncity_sumo.town import Town
 
 ROUTE_AHEAD_M = 140.0
@@ -37,7 +37,7 @@ class Ego(Protocol):
 
     @property
     def kind(self) -> str:
-        """``sumo`` or ``own``: who drives."""
+        """``sumo``, ``own`` or ``off-nominal``: who drives, and how."""
         ...
 
     def prepare(self, actors: ActorTable) -> None:
@@ -46,6 +46,15 @@ class Ego(Protocol):
 
     def pose_world_from_ego(self) -> Pose:
         """The ego frame after the step."""
+        ...
+
+    @property
+    def is_off_nominal(self) -> bool:
+        """Whether it is off its line now, or brakes for nothing, on purpose."""
+        ...
+
+    def is_astray(self, actors: ActorTable) -> bool:
+        """Whether it is, against its driver's plan, where no car can be; such drives are not kept."""
         ...
 
     @property
@@ -62,6 +71,7 @@ class SumoEgo:
     """A car that SUMO drives."""
 
     kind = "sumo"
+    is_off_nominal = False
 
     def __init__(self, town: Town, vehicle_id: str) -> None:
         self.vehicle_id = vehicle_id
@@ -76,6 +86,10 @@ class SumoEgo:
         state = self._town.traffic.vehicle_state(self.vehicle_id)
         centre_m = np.array(state.xyz_m[:2])
         return ego_pose(centre_m, state.yaw_rad, self._town.scenery.ground_m(centre_m, state.xyz_m[2]))
+
+    def is_astray(self, actors: ActorTable) -> bool:
+        """Never: SUMO's driving is taken as it is."""
+        return False
 
     @property
     def is_done(self) -> bool:
@@ -117,7 +131,17 @@ class OwnEgo:
         """Drive one step and tell SUMO where the car will be."""
         self.extend(self.driver.motion)
         self._note_waiting()
-        self.place(self.driver.step(self.route.line, self.obstacles(self.driver.motion, actors)))
+        self.place(self.driver.step(self.line, self.obstacles(self.driver.motion, actors)))
+
+    @property
+    def is_off_nominal(self) -> bool:
+        """Never: this driver's flaws are small."""
+        return False
+
+    @property
+    def line(self) -> GuideLine:
+        """What the driver follows."""
+        return self.route.line
 
     @property
     def wheelbase_m(self) -> float:
@@ -153,8 +177,12 @@ class OwnEgo:
 
     def obstacles(self, motion: Motion, actors: ActorTable) -> list[Obstacle]:
         """What the driver must heed at ``motion``: actors in the way, and stop lines that are closed now."""
+        return self.obstacles_on(self.line, motion, actors)
+
+    def obstacles_on(self, line: GuideLine, motion: Motion, actors: ActorTable) -> list[Obstacle]:
+        """The same for a driver who follows ``line``."""
         own = self._town.traffic.actor_id(self.vehicle_id)
-        found = obstacles_ahead(self.route.line, motion, self._size_m, actors[actors.ids != own])
+        found = obstacles_ahead(line, motion, self._size_m, actors[actors.ids != own])
         for stop in self.route.stops:
             gap_m = stop.at_m - motion.s_m - self._size_m[0] / 2
             if -1.0 < gap_m < STOP_SIGHT_M and self._must_stop(stop, gap_m, motion.speed_mps):
@@ -165,6 +193,10 @@ class OwnEgo:
         """From our own motion, on the built ground."""
         motion = self.driver.motion
         return ego_pose(motion.xy_m, motion.yaw_rad, self._town.scenery.ground_m(motion.xy_m, self._z_m))
+
+    def is_astray(self, actors: ActorTable) -> bool:
+        """Never: a driver of this kind brakes for whatever is in its way."""
+        return False
 
     @property
     def is_done(self) -> bool:

@@ -19,6 +19,7 @@ from dyncity_sumo.scenery import reaches_in
 from dyncity_sumo.shots import Capture, Shot, held_actors, held_pose
 from dyncity_sumo.town import Town
 from dyncity_sumo.traffic import STEP_US
+from dyncity_sumo.wayward import WaywardEgo
 
 FASTEST_MPS = 25.0
 LARGEST_YAW_STEP_RAD = 0.15
@@ -34,7 +35,7 @@ SPACING_M = 45.0
 SHARES = {"straight": 0.5, "standing": 0.08}
 """Largest share of a recording's bursts that go straight or stand; the rest turn."""
 
-KEEP = {"turning": 1.0, "straight": 0.4, "standing": 0.15}
+KEEP = {"turning": 1.0, "straight": 0.4, "standing": 0.15, "off-nominal": 1.0}
 """Chance of keeping a burst while its kind is below its share; above it, a twentieth of that."""
 
 KEEP_SLOW_START = 0.15
@@ -58,7 +59,22 @@ class _Take:
 
     ego: Ego
     shots: list[Shot] = field(default_factory=list)
+    off_nominal: list[bool] = field(default_factory=list)
     settle_frames: int = SETTLE_FRAMES
+
+    def add(self, shot: Shot) -> None:
+        self.shots.append(shot)
+        self.off_nominal.append(self.ego.is_off_nominal)
+
+    def drop(self, frames: int) -> None:
+        """Forget the first frames."""
+        del self.shots[:frames], self.off_nominal[:frames]
+
+    def kind(self, frames: int) -> str:
+        """Who drives in the first frames, and how: an off-nominal ego that keeps to its lane is like the others."""
+        if any(self.off_nominal[:frames]):
+            return "off-nominal"
+        return "own" if isinstance(self.ego, OwnEgo) else self.ego.kind
 
 
 class Crew:
@@ -69,15 +85,20 @@ class Crew:
         egos: how many at a time; every second one is driven by us.
         rng: chooses egos, their flaws, and what is kept.
         until_us: simulated time at which the collection ends (when traffic does).
+        off_nominal: share of egos that are driven off-nominally, and share of bursts that show it.
     """
 
-    def __init__(self, town: Town, egos: int, rng: np.random.Generator, until_us: int) -> None:
+    def __init__(
+        self, town: Town, egos: int, rng: np.random.Generator, until_us: int, off_nominal: float = 0.0
+    ) -> None:
         self._town = town
         self._egos = egos
         self._rng = rng
         self._until_us = until_us
         self._takes: list[_Take] = []
-        self._kept = {"turning": 0, "straight": 0, "standing": 0}
+        self._wayward = round(off_nominal * egos) or int(off_nominal > 0)
+        self._shares = SHARES | {"off-nominal": off_nominal, "nominal": 1 - off_nominal}
+        self._kept = dict.fromkeys(KEEP, 0)
 
     def bursts(self, frames: int) -> Iterator[Capture]:
         """Bursts of ``frames`` frames that are worth keeping."""
@@ -86,14 +107,14 @@ class Crew:
             for take in self._takes:
                 if len(take.shots) < frames:
                     continue
-                if self._is_wanted(take.shots[:frames]):
+                if self._is_wanted(take, frames):
                     capture = self._capture(take, frames)
-                    take.shots.clear()
+                    take.drop(len(take.shots))
                     take.settle_frames = int(self._rng.integers(*PAUSE_FRAMES))
                     yield capture
                 else:
                     # The same ego a little later may be about to turn.
-                    del take.shots[:RETRY_FRAMES]
+                    take.drop(RETRY_FRAMES)
 
     def drives(self, frames: int) -> Iterator[Capture]:
         """Long drives of up to ``frames`` frames, nothing left out; an ego that arrives early makes a shorter one."""
@@ -104,7 +125,7 @@ class Crew:
             for take in self._takes:
                 if len(take.shots) >= frames:
                     yield self._capture(take, frames)
-                    take.shots.clear()
+                    take.drop(len(take.shots))
 
     def _step(self) -> list[_Take]:
         """One frame for everyone; returns the takes of egos that are done."""
@@ -112,7 +133,7 @@ class Crew:
         actors = self._town.traffic.actors()
         for take in self._takes:
             take.ego.prepare(actors)
-        self._town.traffic.step()
+        self._town.step()
         done = [take for take in self._takes if take.ego.is_done]
         for take in done:
             take.ego.leave()
@@ -126,29 +147,35 @@ class Crew:
         if take.settle_frames > 0:
             take.settle_frames -= 1
             return
+        if take.ego.is_astray(actors):
+            take.drop(len(take.shots))
+            return
         shot = Shot(held_pose(take.ego.pose_world_from_ego()), actors, self._town.traffic.time_us)
         if take.shots and not is_driving(_poses_of([*take.shots[-2:], shot])):
-            take.shots.clear()
-        take.shots.append(shot)
+            take.drop(len(take.shots))
+        take.add(shot)
 
-    def _is_wanted(self, shots: list[Shot]) -> bool:
-        poses_world_from_ego = _poses_of(shots)
+    def _is_wanted(self, take: _Take, frames: int) -> bool:
+        poses_world_from_ego = _poses_of(take.shots[:frames])
         manoeuvre = manoeuvre_of(poses_world_from_ego)
-        chance = KEEP[manoeuvre]
-        if self._kept[manoeuvre] > SHARES.get(manoeuvre, 1.0) * sum(self._kept.values()):
+        shown = "off-nominal" if take.kind(frames) == "off-nominal" else manoeuvre
+        chance = KEEP[shown]
+        kept = sum(self._kept.values())
+        nominal = 0 if shown == "off-nominal" else kept - self._kept["off-nominal"]
+        if self._kept[shown] > self._shares.get(shown, 1.0) * kept or nominal > self._shares["nominal"] * kept:
             chance /= 20
         start_mps = float(np.linalg.norm(np.diff(poses_world_from_ego[:2, :2, 3], axis=0))) * 1e6 / STEP_US
         if manoeuvre != "standing" and start_mps < SLOW_START_MPS:
             chance *= KEEP_SLOW_START
         if self._rng.random() >= chance:
             return False
-        self._kept[manoeuvre] += 1
+        self._kept[shown] += 1
         return True
 
     def _capture(self, take: _Take, frames: int) -> Capture:
         ego_id = self._town.traffic.actor_id(take.ego.vehicle_id)
         shots = tuple(_without_what_is_out_of_view(shot, ego_id) for shot in take.shots[:frames])
-        return Capture(shots, ego_id, take.ego.kind, manoeuvre_of(_poses_of(shots)))
+        return Capture(shots, ego_id, take.kind(frames), manoeuvre_of(_poses_of(shots)))
 
     def _enlist(self) -> None:
         missing = self._egos - len(self._takes)
@@ -156,18 +183,23 @@ class Crew:
             return
         taken = {take.ego.vehicle_id for take in self._takes}
         free = [car for car in self._town.traffic.cars() if car not in taken]
-        own = sum(take.ego.kind == "own" for take in self._takes)
+        own = sum(isinstance(take.ego, OwnEgo) for take in self._takes)
+        wayward = sum(isinstance(take.ego, WaywardEgo) for take in self._takes)
         for car in self._rng.permutation(free)[: 4 * missing]:
             if len(self._takes) >= self._egos:
                 return
             state = self._town.traffic.vehicle_state(str(car))
             if self._is_crowded(np.array(state.xyz_m[:2])):
                 continue
-            if own < self._egos // 2:
+            if own < max(self._egos // 2, self._wayward):
                 if state.lane_id not in self._town.lanes or state.lane_id.startswith(":"):
                     continue
                 own += 1
-                self._takes.append(_Take(OwnEgo(self._town, str(car), self._rng)))
+                if wayward < self._wayward:
+                    wayward += 1
+                    self._takes.append(_Take(WaywardEgo(self._town, str(car), self._rng)))
+                else:
+                    self._takes.append(_Take(OwnEgo(self._town, str(car), self._rng)))
             else:
                 self._takes.append(_Take(SumoEgo(self._town, str(car))))
 

@@ -46,7 +46,7 @@ class Capture:
     Attributes:
         shots: one per frame; the actors of each are those that reach into its grid, without the ego.
         ego_id: the ego's actor id.
-        ego_kind: ``sumo`` or ``own``.
+        ego_kind: ``sumo``, ``own`` or ``off-nominal``.
         manoeuvre: ``turning``, ``straight`` or ``standing``.
     """
 

@@ -100,6 +100,7 @@ class Traffic:
         self._known: dict[str, tuple[int, ActorType]] = {}
         self._next_id = first_id
         self._watched: set[str] = set()
+        self._withheld: set[str] = set()
         self._links: dict[str, tuple[Link, ...]] = {}
         self._signals = self._signal_indices()
 
@@ -132,6 +133,28 @@ class Traffic:
         vehicle = self._sumo.vehicle
         return [v for v in sorted(vehicle.getIDList()) if str(vehicle.getTypeID(v)).startswith("car_")]
 
+    def people(self) -> list[str]:
+        """People on foot in the network, sorted."""
+        return sorted(self._sumo.person.getIDList())
+
+    def person_state(self, person_id: str) -> tuple[Float64[np.ndarray, "2"], float, bool]:
+        """World x and y of a person, the direction they face, and whether they are on a street's own sidewalk."""
+        person = self._sumo.person
+        yaw_rad = float(_yaw_from_angle(np.array(person.getAngle(person_id))))
+        # Crossings and walking areas are inside of junctions.
+        on_sidewalk = not str(person.getRoadID(person_id)).startswith(":")
+        return np.array(person.getPosition(person_id)), yaw_rad, on_sidewalk
+
+    def withhold(self, person_ids: Iterable[str]) -> None:
+        """Report these people from their first ``hold`` on: SUMO lets them appear beside their places."""
+        self._withheld.update(person_ids)
+
+    def hold(self, person_id: str, xy_m: Float64[np.ndarray, "2"], yaw_rad: float) -> None:
+        """Let a person stand there in the next step; who is not held again walks on from there."""
+        self._withheld.discard(person_id)
+        angle_deg = float((90.0 - np.rad2deg(yaw_rad)) % 360.0)
+        self._sumo.person.moveToXY(person_id, "", float(xy_m[0]), float(xy_m[1]), angle_deg, keepRoute=1)
+
     def is_present(self, vehicle_id: str) -> bool:
         """Whether a vehicle is in the network."""
         return vehicle_id in self._sumo.vehicle.getIDList()
@@ -155,9 +178,9 @@ class Traffic:
         found: dict[str, Any] = {}
         for watched in sorted(self._watched):
             found.update(self._sumo.vehicle.getContextSubscriptionResults(watched))
-        if not found:
+        names = sorted(found.keys() - self._withheld)
+        if not names:
             return no_actors()
-        names = sorted(found)
         known = [self._identify(name) for name in names]
         position = np.array([found[name][self._sumo.VAR_POSITION3D] for name in names])
         yaw_rad = _yaw_from_angle(np.array([found[name][self._sumo.VAR_ANGLE] for name in names]))

@@ -198,7 +198,7 @@ class SumoSimulator:
 
     def _step(self, pose_world_from_ego: Pose | None = None) -> None:
         traffic = self._town.traffic
-        traffic.step()
+        self._town.step()
         if not traffic.is_present(self._ego.vehicle_id):
             raise SimulatorError(f"SUMO lost the ego at {traffic.time_us / 1e6:.1f} s.")
         self._actors: ActorTable = traffic.actors()
@@ -246,7 +246,7 @@ def _choose_ego(town: Town, seed: int) -> OwnEgo:
         turns_rad = [_turn_ahead(town, states[row], _walk(seed)) for row in nearest[:CANDIDATES]]
         if turns_rad and max(turns_rad) >= 0:
             return OwnEgo(town, cars[nearest[int(np.argmax(turns_rad))]], _walk(seed), attentive=True)
-        town.traffic.step()
+        town.step()
     raise SimulatorError(f"No car drives on {town.network.name} after a minute of traffic: try another seed or map.")
 
 

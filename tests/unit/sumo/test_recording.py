@@ -19,6 +19,7 @@ from dyncity_sim.domain.agreement import static_agreement
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import inverse, poses_from_planar
 from dyncity_sim.domain.grid import CARLASC_GRID, LIDAR_HEIGHT_M
+from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
 
@@ -166,6 +167,22 @@ def test_a_recording_holds_what_was_asked_for(small_net: Path, tmp_path: Path) -
         assert 0.15 < (counts > 0).mean() < 0.95
 
 
+def test_people_who_stand_and_off_nominal_egos_are_recorded_like_all_others(small_net: Path, tmp_path: Path) -> None:
+    shares = ["--standing", "0.5", "--off-nominal", "0.5"]
+    out = tmp_path / "r"
+    run_record("--map", str(small_net), "--minutes", "0.2", "--egos", "6", "--seed", "5", *shares, "--out", str(out))
+    recording = Recording.open(out)
+    assert recording.meta.options["standing"] == 0.5
+    assert recording.meta.options["off_nominal"] == 0.5
+    still: set[int] = set()
+    for drive in recording.drives:
+        assert is_driving(drive.poses_world_from_ego)
+        for frame in drive.frames(0, len(drive)):
+            pedestrians = [a for a in frame.actors if a.kind is ActorKind.PEDESTRIAN and a.speed_mps < 0.05]
+            still |= {actor.id for actor in pedestrians} & set(np.unique(frame.instances).tolist())
+    assert still
+
+
 def test_a_carlasc_recording_can_be_read_back(small_net: Path, tmp_path: Path) -> None:
     out = tmp_path / "carla"
     arguments = ["--minutes", "0.05", "--egos", "2", "--burst", "15", "--format", "carlasc", "--out", str(out)]
@@ -175,7 +192,17 @@ def test_a_carlasc_recording_can_be_read_back(small_net: Path, tmp_path: Path) -
     assert len(read_carlasc(folders[0]).occupancy) == 15
 
 
-@pytest.mark.parametrize(("option", "value"), [("--minutes", "0"), ("--egos", "0"), ("--seed", "-1"), ("--burst", "1")])
+IMPOSSIBLE = [
+    ("--minutes", "0"),
+    ("--egos", "0"),
+    ("--seed", "-1"),
+    ("--burst", "1"),
+    ("--standing", "1.5"),
+    ("--off-nominal", "-0.1"),
+]
+
+
+@pytest.mark.parametrize(("option", "value"), IMPOSSIBLE)
 def test_impossible_options_are_refused_before_anything_runs(tmp_path: Path, option: str, value: str) -> None:
     with pytest.raises(InvalidInputError, match=option.removeprefix("--")):
         run_record(option, value, "--out", str(tmp_path / "r"))

@@ -30,6 +30,8 @@ LAMP_PITCH_M = 30.0
 LAMP_HEIGHT_M = 7.0
 BENCH_PITCH_M = 27.0
 SHELTER_PITCH_M = 190.0
+SHELTER_ROOF_DM = (25, 27)
+"""Lower and upper face of a shelter's roof over the ground: nothing else is built from there to there."""
 
 
 def furnish_kerbs(canvas: Canvas, network: Streets, plan: StreetPlan, rng: np.random.Generator) -> None:
@@ -91,9 +93,10 @@ def _inward(
 
 def _stand_shelter(canvas: Canvas, frame: Frame) -> None:
     """A bus shelter: back wall away from the road, a bench, a roof."""
-    canvas.box(frame, (-2.0, 2.0), (1.4, 1.6), STATIC, (0.0, 2.5))
+    roof_m = SHELTER_ROOF_DM[0] / 10, SHELTER_ROOF_DM[1] / 10
+    canvas.box(frame, (-2.0, 2.0), (1.4, 1.6), STATIC, (0.0, roof_m[0]))
     canvas.box(frame, (-1.6, 1.6), (0.9, 1.3), OTHER, (0.0, 0.6))
-    canvas.box(frame, (-2.2, 2.2), (0.3, 1.6), STATIC, (2.5, 2.7))
+    canvas.box(frame, (-2.2, 2.2), (0.3, 1.6), STATIC, roof_m)
 
 
 def _stand_signal(canvas: Canvas, signal: Signal) -> None:
