@@ -50,6 +50,7 @@ anchored unseen-as-seen $short loss.unobserved=1
 anchored channels-4 $short model.latent_channels=4
 anchored channels-16 $short model.latent_channels=16
 anchored kl-tenfold $short loss.kl=6e-2 loss.kl_time=6e-2
+anchored height-planes $short model.height_planes=true
 JOBS
 
 seen=$recordings/grid-seen,$recordings/random-seen,$recordings/spider-seen,$recordings/town01-seen,$recordings/berlin-seen
@@ -75,4 +76,5 @@ cat <<JOBS | xargs -P "$jobs" -I{} bash -euo pipefail -c '{}'
 transformer base
 transformer adamw optimiser.muon=false
 transformer path-as-others loss.path_factor=1
+transformer rollout model.rollout=true
 JOBS

@@ -44,6 +44,8 @@ class AutoencoderConfig:
         feature_channels: width of the canvas features.
         output_channels: width at full grid resolution.
         canvas: the common frame.
+        height_planes: whether there are planes over height (xz, yz, tz) beside xy, tx and ty. It shows what they are
+            worth; an autoencoder with them cannot be generated with.
     """
 
     frames: int = 16
@@ -58,6 +60,15 @@ class AutoencoderConfig:
     feature_channels: int = 64
     output_channels: int = 32
     canvas: CanvasConfig = field(default_factory=CanvasConfig)
+    height_planes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.height_planes and self.feature_channels % self.height_cells:
+            raise ConfigError(
+                "model.feature_channels",
+                self.feature_channels,
+                f"a multiple of {self.height_cells}, as many for each height, with model.height_planes",
+            )
 
     @property
     def pairs(self) -> int:
@@ -82,6 +93,8 @@ class DiffusionTransformerConfig:
         time_patch: cells along time and along space in one token of the planes tx and ty.
         stem_channels: width of the convolutional stem and head on the plane xy.
         conditions: what the weights are trained with; only with ``layout`` do the networks have its inputs.
+        rollout: whether all planes lie in one padded image that is embedded by one patch embedding, as in DynamicCity
+            (Bian et al. 2025, section 3.3), instead of giving tokens of their own.
     """
 
     width: int = 256
@@ -91,12 +104,15 @@ class DiffusionTransformerConfig:
     time_patch: int = 2
     stem_channels: int = 96
     conditions: tuple[str, ...] = ("plan", "command", "continuation")
+    rollout: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conditions", tuple(self.conditions))
         unknown = sorted(set(self.conditions) - set(TRAINED_CONDITIONS))
         if unknown:
             raise ConfigError("model.conditions", ", ".join(unknown), f"names among {', '.join(TRAINED_CONDITIONS)}")
+        if self.rollout and self.time_patch != self.patch:
+            raise ConfigError("model.time_patch", self.time_patch, f"{self.patch}, as model.patch, with model.rollout")
 
     @property
     def takes_layout(self) -> bool:

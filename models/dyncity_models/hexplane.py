@@ -21,17 +21,26 @@ class Planes:
         xy: what stands still, ``(B, C, X, Y)`` on the canvas.
         tx: what changes, over time and canvas x, ``(B, C, P, X)`` with one P per frame pair.
         ty: what changes, over time and canvas y, ``(B, C, P, Y)``.
+        xz, yz, tz: the same over height, ``(B, C, X, Z)``, ``(B, C, Y, Z)``, ``(B, C, P, Z)``; of autoencoders with
+            ``height_planes`` alone.
     """
 
     xy: Float[Tensor, "B C X Y"]
     tx: Float[Tensor, "B C P X"]
     ty: Float[Tensor, "B C P Y"]
+    xz: Float[Tensor, "B C X Z"] | None = None
+    yz: Float[Tensor, "B C Y Z"] | None = None
+    tz: Float[Tensor, "B C P Z"] | None = None
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter((self.xy, self.tx, self.ty))
+        return iter(self.named().values())
 
     def __len__(self) -> int:
         return len(self.xy)
+
+    def named(self) -> dict[str, Tensor]:
+        """The planes that there are, by name."""
+        return {name: plane for name, plane in vars(self).items() if plane is not None}
 
     def to(self, device: torch.device | str) -> "Planes":
         """The same planes on another device."""

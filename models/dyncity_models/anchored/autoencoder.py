@@ -61,10 +61,16 @@ def sample_posterior(
 
 
 def kl_divergence(means: Planes, log_variances: Planes) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """KL to the unit normal of the plane xy and of the planes tx and ty, each summed and over the elements of all."""
-    xy, tx, ty = (
+    """KL to the unit normal of what stands still (xy, xz, yz) and of what changes (tx, ty, tz).
+
+    Each is summed and over the elements of all planes.
+    """
+    xy, tx, ty, *heights = (
         0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum()
         for mean, log_variance in zip(means, log_variances, strict=True)
     )
+    if heights:
+        xz, yz, tz = heights
+        xy, tx = xy + xz + yz, tx + tz
     count = sum(plane.numel() for plane in means)
     return xy / count, (tx + ty) / count

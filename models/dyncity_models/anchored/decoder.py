@@ -1,6 +1,7 @@
 """Planes to class logits."""
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,12 +10,16 @@ from dyncity_models.config import AutoencoderConfig
 from dyncity_models.hexplane import Planes, sampling_grid
 from dyncity_models.layers import ResidualBlock, Upsample
 
+Rows = tuple[Float[Tensor, "... C L"], Float[Tensor, "... C L"]]
+"""Gains and terms along one axis of the canvas."""
+
 
 class Decoder(nn.Module):
     """Decodes planes to the ego grids of chosen frames.
 
     The plane xy is decoded once per chunk; tx and ty modulate it per frame (a Hadamard product and one
-    product term of their own); the result is warped from the canvas to each ego frame.
+    product term of their own); the result is warped from the canvas to each ego frame. With planes over height, each
+    height has its share of the channels: xz and yz modulate it once per chunk in the same way, tz scales it per frame.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -26,21 +31,15 @@ class Decoder(nn.Module):
         )
         self.static_up = Upsample(trunk, features)
         self.static_block = ResidualBlock(features)
-        self.motion = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(latent, features, 3, padding=1),
-                nn.SiLU(),
-                nn.Conv2d(features, features, 3, padding=1),
-                nn.SiLU(),
-                nn.Conv2d(features, 2 * features, 1),
-            )
-            for _ in range(2)
-        )
+        self.motion = nn.ModuleList(_plane_net(latent, features, 2 * features) for _ in range(2))
         self.frame_stem = nn.Conv2d(features + 1, features, 3, padding=1)
         self.frame_block = ResidualBlock(features)
         self.frame_up = Upsample(features, config.output_channels)
         self.frame_conv = nn.Conv2d(config.output_channels, config.output_channels, 3, padding=1)
         self.head = nn.Conv2d(config.output_channels, config.height_cells * config.classes, 1)
+        if config.height_planes:
+            share = features // config.height_cells
+            self.height = nn.ModuleList(_plane_net(latent, features, n * share) for n in (2, 2, 1))
 
     def forward(
         self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"], frames: Int64[Tensor, "B F"]
@@ -49,10 +48,13 @@ class Decoder(nn.Module):
         config = self.config
         batch, count = frames.shape
         static = self.static_block(self.static_up(self.static_trunk(planes.xy)))
-        gain_x, term_x = self._motion_rows(self.motion[0], planes.tx, frames)
-        gain_y, term_y = self._motion_rows(self.motion[1], planes.ty, frames)
-        moved = static[:, None] * (1 + gain_x[..., :, None]) * (1 + gain_y[..., None, :])
-        moved = moved + term_x[..., :, None] * term_y[..., None, :]
+        if config.height_planes:
+            static = _modulated(static, *self._over_height(planes))
+        rows_x = self._motion_rows(self.motion[0], planes.tx, frames)
+        rows_y = self._motion_rows(self.motion[1], planes.ty, frames)
+        moved = _modulated(static[:, None], rows_x, rows_y)
+        if config.height_planes:
+            moved = moved * (1 + self._gains_over_time(planes, frames)[..., None, None])
 
         poses = torch.gather(canvas_from_ego, 1, frames[..., None].expand(-1, -1, 3)).flatten(0, 1)
         grid = sampling_grid(poses, config.grid_cells // 2, config.grid_half_extent_m, config.canvas.half_extent_m)
@@ -65,12 +67,45 @@ class Decoder(nn.Module):
         logits = self.head(hidden).permute(0, 2, 3, 1)
         return logits.unflatten(-1, (config.height_cells, config.classes)).unflatten(0, (batch, count))
 
-    def _motion_rows(
-        self, net: nn.Module, plane: Float[Tensor, "B C P X"], frames: Int64[Tensor, "B F"]
-    ) -> tuple[Float[Tensor, "B F C X"], Float[Tensor, "B F C X"]]:
+    def _motion_rows(self, net: nn.Module, plane: Float[Tensor, "B C P X"], frames: Int64[Tensor, "B F"]) -> Rows:
         size = (self.config.frames, self.config.canvas.cells)
         rows = F.interpolate(net(plane).float(), size=size, mode="bilinear", align_corners=False)
         rows = rows.transpose(1, 2)
         index = frames[..., None, None].expand(-1, -1, *rows.shape[2:])
         gain, term = torch.gather(rows, 1, index).chunk(2, dim=2)
         return gain, term
+
+    def _over_height(self, planes: Planes) -> tuple[Rows, Rows]:
+        """Of xz ``(B, C, X)`` and of yz ``(B, C, Y)``; channels are those of each height, one after the other."""
+        size = (self.config.canvas.cells, self.config.height_cells)
+
+        def rows(net: nn.Module, plane: Tensor | None) -> Rows:
+            spread = F.interpolate(net(plane).float(), size=size, mode="bilinear", align_corners=False)
+            gain, term = (rearrange(half, "b c l z -> b (z c) l") for half in spread.chunk(2, dim=1))
+            return gain, term
+
+        return rows(self.height[0], planes.xz), rows(self.height[1], planes.yz)
+
+    def _gains_over_time(self, planes: Planes, frames: Int64[Tensor, "B F"]) -> Float[Tensor, "B F C"]:
+        assert planes.tz is not None
+        size = (self.config.frames, self.config.height_cells)
+        spread = F.interpolate(self.height[2](planes.tz).float(), size=size, mode="bilinear", align_corners=False)
+        rows = rearrange(spread, "b c t z -> b t (z c)")
+        return torch.gather(rows, 1, frames[..., None].expand(-1, -1, rows.shape[-1]))
+
+
+def _plane_net(latent: int, features: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(latent, features, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(features, features, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(features, out, 1),
+    )
+
+
+def _modulated(maps: Float[Tensor, "... C X Y"], along_x: Rows, along_y: Rows) -> Float[Tensor, "... C X Y"]:
+    """Maps scaled by the gains of two planes, and the product of their terms."""
+    (gain_x, term_x), (gain_y, term_y) = along_x, along_y
+    scaled = maps * (1 + gain_x[..., :, None]) * (1 + gain_y[..., None, :])
+    return scaled + term_x[..., :, None] * term_y[..., None, :]

@@ -16,6 +16,8 @@ class Encoder(nn.Module):
 
     Frame pairs and height are folded into channels of a fixed class embedding; features of each pair
     are warped onto the canvas; what agrees over time becomes xy, what deviates becomes tx and ty.
+    Planes over height, where the configuration has them, unfold it again from the same features,
+    pooled along the other axes.
     Label ``config.classes`` means "never observed".
     """
 
@@ -36,6 +38,9 @@ class Encoder(nn.Module):
         self.motion_stem = nn.Conv2d(width, features, 3, stride=2, padding=1)
         self.motion_block = ResidualBlock(features)
         self.motion_heads = nn.ModuleList(nn.Conv2d(2 * features, 2 * latent, 1) for _ in range(2))
+        if config.height_planes:
+            cells = 2 * latent * config.height_cells
+            self.height_heads = nn.ModuleList(nn.Linear(2 * features, cells) for _ in range(3))
 
     def forward(
         self, labels_BTXYZ: UInt8[Tensor, "B T X Y Z"], canvas_from_ego: Float[Tensor, "B T 3"]
@@ -55,9 +60,21 @@ class Encoder(nn.Module):
         motion = motion.unflatten(0, (len(labels_BTXYZ), self.config.pairs))
         tx = torch.cat([motion.mean(dim=4), motion.amax(dim=4)], dim=2).transpose(1, 2)
         ty = torch.cat([motion.mean(dim=3), motion.amax(dim=3)], dim=2).transpose(1, 2)
-        heads = self.static_head(static), self.motion_heads[0](tx), self.motion_heads[1](ty)
+        heads = [self.static_head(static), self.motion_heads[0](tx), self.motion_heads[1](ty)]
+        if self.config.height_planes:
+            heads += self._over_height(static, motion)
         means, log_variances = zip(*(head.float().chunk(2, dim=1) for head in heads), strict=True)
         return Planes(*means), Planes(*(v.clamp(-10.0, 4.0) for v in log_variances))
+
+    def _over_height(
+        self, static: Float[Tensor, "B F X Y"], motion: Float[Tensor, "B P F X Y"]
+    ) -> list[Float[Tensor, "B C L Z"]]:
+        """Moments of xz, yz and tz, one row of heights for each cell of x, of y, and for each pair."""
+        along_x = torch.cat([static.mean(dim=3), static.amax(dim=3)], dim=1).transpose(1, 2)
+        along_y = torch.cat([static.mean(dim=2), static.amax(dim=2)], dim=1).transpose(1, 2)
+        along_time = torch.cat([motion.mean(dim=(3, 4)), motion.amax(dim=(3, 4))], dim=2)
+        lines = zip(self.height_heads, (along_x, along_y, along_time), strict=True)
+        return [rearrange(head(line), "b l (c z) -> b c l z", z=self.config.height_cells) for head, line in lines]
 
     def _warped_pairs(
         self, labels_BTXYZ: UInt8[Tensor, "B T X Y Z"], canvas_from_ego: Float[Tensor, "B T 3"]

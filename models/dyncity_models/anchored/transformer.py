@@ -5,6 +5,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dyncity_models.anchored.rollout import rolled_out, unrolled
 from dyncity_models.conditioning import (
     MOVER_CHANNELS,
     PATH_CHANNELS,
@@ -50,6 +51,9 @@ class DiffusionTransformer(nn.Module):
     Tokens are patches of xy (through a convolutional stem that also sees the ego path, the known
     static world and the movers before the chunk), then of tx, then of ty. With the condition ``layout``, maps of
     where vehicles stand come with each plane: as they are with xy, their maxima along y with tx and along x with ty.
+
+    With ``config.rollout`` all planes lie in one padded image (``rollout``), and stem, patches, positions and head are
+    those of the image, whose padding gives tokens, too.
     """
 
     def __init__(self, config: DiffusionTransformerConfig, planes: AutoencoderConfig) -> None:
@@ -61,12 +65,15 @@ class DiffusionTransformer(nn.Module):
         if config.takes_layout:
             map_channels += 4 * planes.pairs + 1
             time_channels += 2 + 1
+        if config.rollout:
+            map_channels += time_channels - latent
         self.fold = nn.PixelUnshuffle(2)
         self.stem = nn.Sequential(nn.Conv2d(map_channels, stem, 3, padding=1), ResidualBlock(stem))
         self.patch_xy = nn.Conv2d(stem, width, patch, stride=patch)
         time_patch = config.time_patch
-        self.patch_tx = nn.Conv2d(time_channels, width, time_patch, stride=time_patch)
-        self.patch_ty = nn.Conv2d(time_channels, width, time_patch, stride=time_patch)
+        if not config.rollout:
+            self.patch_tx = nn.Conv2d(time_channels, width, time_patch, stride=time_patch)
+            self.patch_ty = nn.Conv2d(time_channels, width, time_patch, stride=time_patch)
         self.position = nn.Parameter(self._positions())
 
         self.time = Mlp(256, width, width)
@@ -84,15 +91,20 @@ class DiffusionTransformer(nn.Module):
             nn.SiLU(),
             nn.Conv2d(stem, latent, 3, padding=1),
         )
-        self.unpatch_tx = nn.Linear(width, latent * time_patch * time_patch)
-        self.unpatch_ty = nn.Linear(width, latent * time_patch * time_patch)
-        for layer in (self.modulation[1], self.final_modulation[1], self.head_xy[-1], self.unpatch_tx, self.unpatch_ty):
+        last = [self.modulation[1], self.final_modulation[1], self.head_xy[-1]]
+        if not config.rollout:
+            self.unpatch_tx = nn.Linear(width, latent * time_patch * time_patch)
+            self.unpatch_ty = nn.Linear(width, latent * time_patch * time_patch)
+            last += [self.unpatch_tx, self.unpatch_ty]
+        for layer in last:
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
 
     def _positions(self) -> Float[Tensor, "L D"]:
         width = self.config.width
         space, (time, along) = self._cells_xy, self._cells_time
+        if self.config.rollout:
+            return position_embedding_2d(space + time, space + time, width)
         tables = [position_embedding_2d(space, space, width)]
         tables += [position_embedding_2d(time, along, width).roll(7 * (i + 1), dims=-1) for i in range(2)]
         return torch.cat(tables)
@@ -115,8 +127,7 @@ class DiffusionTransformer(nn.Module):
         if self.config.takes_layout:
             for inputs, layout in zip((xy, tx, ty), self._layout_inputs(conditions), strict=True):
                 inputs += layout
-        stem = self.stem(torch.cat(xy, dim=1))
-        patched = self.patch_xy(stem), self.patch_tx(torch.cat(tx, dim=1)), self.patch_ty(torch.cat(ty, dim=1))
+        stem, patched = self._patched(*(torch.cat(maps, dim=1) for maps in (xy, tx, ty)))
         tokens = torch.cat([rearrange(p, "b d h w -> b (h w) d") for p in patched], dim=1) + self.position
 
         embedded = self.time(sinusoidal_embedding(time_B * 1000.0, 256)) + self.condition(conditions)
@@ -132,6 +143,14 @@ class DiffusionTransformer(nn.Module):
         tokens = self.norm(tokens) * (1 + scale) + shift
         return self._unpatch(tokens, stem)
 
+    def _patched(self, xy: Tensor, tx: Tensor, ty: Tensor) -> tuple[Tensor, list[Float[Tensor, "B D H W"]]]:
+        """What the stem gives, and tokens where they lie in each image."""
+        if self.config.rollout:
+            stem = self.stem(rolled_out(xy, tx, ty, self.planes.latent_channels))
+            return stem, [self.patch_xy(stem)]
+        stem = self.stem(xy)
+        return stem, [self.patch_xy(stem), self.patch_tx(tx), self.patch_ty(ty)]
+
     def _layout_inputs(self, conditions: CanvasConditions) -> list[list[Float[Tensor, "B C H W"]]]:
         """The layout as channels for xy, tx and ty, each with a channel that says whether it is given."""
         given = conditions.layout_given.to(conditions.layout.dtype)[:, None, None, None]
@@ -141,13 +160,16 @@ class DiffusionTransformer(nn.Module):
 
     def _unpatch(self, tokens_BLD: Float[Tensor, "B L D"], stem: Float[Tensor, "B C X Y"]) -> Planes:
         space, (time, along) = self._cells_xy, self._cells_time
-        xy, tx, ty = tokens_BLD.split([space * space, time * along, time * along], dim=1)
 
         def spread(tokens: Tensor, rows: int, patch: int) -> Tensor:
             return rearrange(tokens, "b (h w) (c p q) -> b c (h p) (w q)", h=rows, p=patch, q=patch)
 
-        time_patch = self.config.time_patch
-        features = torch.cat([spread(self.unpatch_xy(xy), space, self.config.patch), stem], dim=1)
+        patch, time_patch = self.config.patch, self.config.time_patch
+        if self.config.rollout:
+            features = torch.cat([spread(self.unpatch_xy(tokens_BLD), space + time, patch), stem], dim=1)
+            return unrolled(self.head_xy(features).float(), self.planes.pairs)
+        xy, tx, ty = tokens_BLD.split([space * space, time * along, time * along], dim=1)
+        features = torch.cat([spread(self.unpatch_xy(xy), space, patch), stem], dim=1)
         return Planes(
             self.head_xy(features).float(),
             spread(self.unpatch_tx(tx), time, time_patch).float(),

@@ -133,7 +133,7 @@ def _rigidity(chunk: OccupancySequence, labels: UInt8[np.ndarray, "T X Y Z"]) ->
 def posterior_noise_share(latents: Sequence[tuple[Planes, Planes]]) -> dict[str, float]:
     """Of (means, log-variances) of chunks: the share of each plane's variance that is posterior noise."""
     shares = {}
-    for name in ("xy", "tx", "ty"):
+    for name in latents[0][0].named():
         means = torch.cat([getattr(mean, name) for mean, _ in latents]).float()
         noise = torch.cat([getattr(variance, name) for _, variance in latents]).float().exp().mean(dim=(0, 2, 3))
         signal = means.var(dim=(0, 2, 3))

@@ -56,8 +56,8 @@ class AutoencoderLossConfig:
 
     Attributes:
         frames: frames of each chunk that are decoded and scored per step.
-        kl: weight of the KL term of the plane xy after its warm-up.
-        kl_time: the same of the planes tx and ty.
+        kl: weight of the KL term of the plane xy (and xz, yz) after its warm-up.
+        kl_time: the same of the planes tx and ty (and tz).
         kl_warm_up: steps over which it rises from a tenth.
         lovasz: weight of the Lovasz term.
         lovasz_samples: observed cells it is computed on.

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dyncity_models.checkpoint import AnchoredModel, load_model, save_model
-from dyncity_models.config import AnchoredConfig
+from dyncity_models.config import AnchoredConfig, AutoencoderConfig
 from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
 from dyncity_models.data.clips import ClipSource, FrameStore
 from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part, encode_shards
@@ -64,9 +64,13 @@ def encode_recordings(
 
     Returns:
         Chunks by command, ``left out`` for drives that are too short, and ``shards to come`` from other parts.
+
+    Raises:
+        InvalidInputError: the autoencoder is one that cannot be generated with.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(autoencoder_folder)
+    _refuse_ablations(model.config.autoencoder)
     autoencoder = model.autoencoder.to(device)
     source = ClipSource(recordings, least_frames=2 * FRAMES_PER_CHUNK)
     encoding = encoding_of(
@@ -89,12 +93,14 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
 
     Returns:
         The folder of exported weights.
+
+    Raises:
+        InvalidInputError: the autoencoder is one that cannot be generated with, or weights to start from do not fit.
     """
     launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
     base = load_model(Path(config.autoencoder))
-    if not base.config.autoencoder.canvas.common:
-        raise InvalidInputError("autoencoder", "canvas.common: false", "planes in a common frame, to be generated")
+    _refuse_ablations(base.config.autoencoder)
     options, device = config.optimiser, training_device(config.run)
     latents, held_out = (
         Latents(Path(folder), device, config.model.takes_layout)
@@ -120,6 +126,13 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
         generator, guide = (task.transformer, None) if guided is None else (guided.transformer, task.transformer)
         save_model(export, complete, base.autoencoder, generator, task.normalisation, guide)
     return export
+
+
+def _refuse_ablations(autoencoder: AutoencoderConfig) -> None:
+    if not autoencoder.canvas.common:
+        raise InvalidInputError("autoencoder", "canvas.common: false", "planes in a common frame, to be generated")
+    if autoencoder.height_planes:
+        raise InvalidInputError("autoencoder", "height_planes: true", "the planes xy, tx and ty, to be generated")
 
 
 def load_guided(folder: Path, config: TransformerTrainingConfig, base: AnchoredModel) -> AnchoredModel:

@@ -86,10 +86,10 @@ def randomised(module: nn.Module, seed: int) -> nn.Module:
 def build_autoencoder(tiny) -> Callable[..., Autoencoder]:
     """A function that builds an autoencoder, at its initialisation or with random weights everywhere."""
 
-    def build(seed: int = 0, initial: bool = False) -> Autoencoder:
+    def build(seed: int = 0, initial: bool = False, height_planes: bool = False) -> Autoencoder:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            autoencoder = Autoencoder(tiny.autoencoder).eval()
+            autoencoder = Autoencoder(replace(tiny.autoencoder, height_planes=height_planes)).eval()
             return autoencoder if initial else randomised(autoencoder, seed)
 
     return build
@@ -99,8 +99,11 @@ def build_autoencoder(tiny) -> Callable[..., Autoencoder]:
 def build_transformer(tiny) -> Callable[..., DiffusionTransformer]:
     """A function that builds a transformer, at its initialisation or with random weights everywhere."""
 
-    def build(seed: int = 0, initial: bool = False, layout: bool = False) -> DiffusionTransformer:
+    def build(
+        seed: int = 0, initial: bool = False, layout: bool = False, rollout: bool = False
+    ) -> DiffusionTransformer:
         config = replace(tiny.transformer, conditions=WITH_LAYOUT) if layout else tiny.transformer
+        config = replace(config, rollout=rollout)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             transformer = DiffusionTransformer(config, tiny.autoencoder).eval()

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.anchored.autoencoder import Autoencoder, sample_posterior
+from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.hexplane import canvas_poses
+from dyncity_models.hexplane import Planes, canvas_poses
 
 from dyncity_sim.domain.frames import planar_from_poses, poses_from_planar, transform_points
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +169,63 @@ def test_without_a_common_frame_the_plan_changes_nothing(autoencoder, build_stre
             decoded = [net.decode(planes, p, frames) for p in (poses, torch.zeros_like(poses))]
             assert torch.equal(*encoded) is same
             assert torch.equal(*decoded) is same
+
+
+@pytest.fixture(scope="module")
+def tall(build_autoencoder):
+    return build_autoencoder(height_planes=True)
+
+
+class TestPlanesOverHeight:
+    def test_have_a_row_of_heights_for_each_cell_and_each_pair(self, tall, build_street):
+        labels, poses = tensors(build_street())
+        latent, cells, pairs, heights = 8, tall.config.latent_cells, tall.config.pairs, 8
+        with torch.inference_mode():
+            means, log_variances = tall.encode(labels, poses)
+            logits = tall.decode(means, poses, torch.tensor([[0, 15]]))
+        for planes in (means, log_variances):
+            assert [tuple(planes.named()[name].shape[1:]) for name in ("xz", "yz", "tz")] == [
+                (latent, cells, heights),
+                (latent, cells, heights),
+                (latent, pairs, heights),
+            ]
+        assert logits.shape == (1, 2, 128, 128, 8, tall.config.classes)
+
+    def test_each_changes_the_canvas_where_and_when_its_cells_lie(self, tall, build_planes):
+        """Rows 2 to 7 of 64 cells of 0.8 m, from -25.6 m on, look at row 3 of 16 and its neighbours, from -32 m on."""
+        still, frames = torch.zeros(1, 16, 3), torch.tensor([[0, 15]])
+        planes = build_planes(1)
+        heights = [torch.zeros(1, 8, cells, 8) for cells in (16, 16, 8)]
+        before = Planes(*planes, *heights)
+        seen = []
+        handle = tall.decoder.frame_stem.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+
+        def changed(name, row):
+            plane = torch.zeros_like(getattr(before, name))
+            plane[:, :, row] = 3.0
+            for given in (before, replace(before, **{name: plane})):
+                tall.decode(given, still, frames)
+            return (seen.pop() - seen.pop()).abs().amax(dim=1) > 1e-6
+
+        with torch.inference_mode():
+            along_x, along_y, early = changed("xz", 3), changed("yz", 3), changed("tz", 0)
+        handle.remove()
+        assert along_x[:, 2:7].all()
+        assert not along_x[:, 32:].any()
+        assert along_y[:, :, 2:7].all()
+        assert not along_y[:, :, 32:].any()
+        assert early[0].all()
+        assert not early[1].any()
+
+    def test_gradients_reach_every_parameter(self, build_autoencoder, build_street):
+        tall = build_autoencoder(height_planes=True).train()
+        labels, poses = tensors(build_street())
+        means, log_variances = tall.encode(labels, poses)
+        planes = sample_posterior(means, log_variances, torch.Generator().manual_seed(0))
+        tall.decode(planes, poses, torch.tensor([[2, 9]])).square().mean().backward()
+        assert [n for n, p in tall.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+    def test_need_as_many_channels_for_each_height(self):
+        with pytest.raises(ConfigError, match="feature_channels"):
+            AutoencoderConfig(feature_channels=60, height_planes=True)
+        assert AutoencoderConfig(feature_channels=60).feature_channels == 60

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,6 +29,26 @@ def test_what_was_saved_is_loaded_in_half_precision(weights, tiny, build_autoenc
             assert value.dtype == torch.float32
             assert torch.equal(value, expected[name].half().float())
     assert torch.equal(loaded.normalisation.get_buffer("xy_std"), torch.full((8, 1, 1), 0.7))
+
+
+def test_planes_over_height_are_saved_with_their_autoencoder(tiny, build_autoencoder, tmp_path):
+    config = replace(tiny, autoencoder=replace(tiny.autoencoder, height_planes=True))
+    save_model(tmp_path, config, build_autoencoder(height_planes=True))
+    loaded = load_model(tmp_path)
+    assert loaded.config == config
+    saved = build_autoencoder(height_planes=True).state_dict()
+    assert all(torch.equal(v, saved[name].half().float()) for name, v in loaded.autoencoder.state_dict().items())
+
+
+def test_weights_from_before_an_ablation_was_a_choice_are_those_without_it(copied):
+    before = load_model(copied)
+    config = change(copied)
+    del config["autoencoder"]["height_planes"], config["transformer"]["rollout"]
+    change(copied, config=config)
+    loaded = load_model(copied)
+    assert loaded.config == before.config
+    assert not loaded.config.autoencoder.height_planes
+    assert not loaded.config.transformer.rollout
 
 
 def test_saving_leaves_only_whole_files(weights):

@@ -141,15 +141,16 @@ def test_turns_beyond_half_of_the_plans_come_from_the_drives_that_are_left(plan_
     assert len({recorded.drive for recorded in [*plans, *further]}) == 6
 
 
-def test_the_noise_share_is_the_posterior_variance_over_the_whole():
+@pytest.mark.parametrize("count", [3, 6])
+def test_the_noise_share_is_the_posterior_variance_over_the_whole(count):
     generator = torch.Generator().manual_seed(0)
 
     def planes(value):
-        return Planes(*(value(shape) for shape in ((1, 2, 64, 64), (1, 2, 8, 512), (1, 2, 8, 512))))
+        return Planes(*(value(shape) for shape in ((1, 2, 64, 64), *[(1, 2, 8, 512)] * (count - 1))))
 
     means = planes(lambda shape: 3.0 * torch.randn(shape, generator=generator))
     shares = posterior_noise_share([(means, planes(torch.zeros))])
-    assert shares == pytest.approx(dict.fromkeys(("xy", "tx", "ty"), 0.1), abs=0.01)
+    assert shares == pytest.approx(dict.fromkeys(("xy", "tx", "ty", "xz", "yz", "tz")[:count], 0.1), abs=0.01)
 
 
 def test_chunks_of_perfect_weights_would_score_full_marks(backend, recording, monkeypatch):

@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from dyncity_models.hexplane import canvas_poses, cell_centres, compose, invert, sampling_grid, transform
+from dyncity_models.hexplane import Planes, canvas_poses, cell_centres, compose, invert, sampling_grid, transform
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -55,6 +55,15 @@ def test_canvas_poses_are_continuous_where_the_heading_crosses_west():
     yaw = wrap_angle(np.pi + np.linspace(-0.1, 0.1, 16))
     planar = torch.from_numpy(np.column_stack([-np.arange(16.0), np.zeros(16), yaw]))[None]
     assert float(canvas_poses(planar, 8)[0, :, 2].abs().max()) < 0.2
+
+
+def test_planes_lie_flat_and_come_back_with_and_without_those_over_height():
+    three = Planes(*(torch.randn(2, 3, *shape) for shape in ((4, 4), (2, 4), (2, 4))))
+    six = Planes(*three, *(torch.randn(2, 3, *shape) for shape in ((4, 5), (4, 5), (2, 5))))
+    for planes, names in ((three, ["xy", "tx", "ty"]), (six, ["xy", "tx", "ty", "xz", "yz", "tz"])):
+        assert list(planes.named()) == names
+        back = planes.shaped(planes.flat())
+        assert all(torch.equal(a, b) for a, b in zip(back, planes, strict=True))
 
 
 def test_cell_centres_start_half_a_cell_inside_and_x_is_the_first_axis():

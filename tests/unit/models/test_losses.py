@@ -193,5 +193,9 @@ def test_the_divergence_is_torchs_and_zero_for_the_unit_normal():
     assert torch.allclose(of_xy + of_time, torch.stack(divergences).mean(), atol=1e-6)
     assert of_xy > 0
     assert of_time > 0
+    six = Planes(*means, *means), Planes(*log_variances, *log_variances)
+    assert torch.allclose(sum(kl_divergence(*six)), of_xy + of_time, atol=1e-6)
+    still = Planes(means.xy, *torch.zeros(2, 1, 2, 4, 4), means.xy, means.xy, torch.zeros(1, 2, 4, 4))
+    assert kl_divergence(still, Planes(*torch.zeros(6, 1, 2, 4, 4)))[1] == 0.0
     zeros = Planes(*torch.zeros(3, 1, 2, 4, 4))
     assert kl_divergence(zeros, zeros) == (0.0, 0.0)

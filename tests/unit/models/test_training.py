@@ -168,6 +168,14 @@ class TestStages:
         with pytest.raises(InvalidInputError, match="common frame"):
             train_transformer(replace(config, autoencoder=str(tmp_path / "apart")))
 
+        rolled = replace(tiny.transformer, rollout=True)
+        rollout = replace(config, model=rolled, run=replace(brief, out=str(tmp_path / "rollout")))
+        rolled_out = train_transformer(rollout)
+        assert load_model(rolled_out).config.transformer == rolled
+        load(rolled_out).generate(Conditions(plan_along()), SamplingOptions(seed=0), lambda step: None)
+        with pytest.raises(InvalidInputError, match="initial"):
+            train_transformer(replace(rollout, initial=str(weights), run=onward.run))
+
         small = replace(tiny.transformer, width=16)
         guide = replace(config, guides=str(weights), model=small, run=replace(brief, out=str(tmp_path / "guide")))
         guided = load_model(train_transformer(replace(guide, sampling=SamplingConfig(steps=2, autoguidance=1.5))))
@@ -191,6 +199,18 @@ class TestStages:
         assert "val_tx_layout" in log
         with pytest.raises(InvalidInputError, match="initial"):
             train_transformer(replace(onward, initial=str(tmp_path / "taught" / "export")))
+
+    def test_give_an_autoencoder_with_planes_over_height_that_nothing_is_encoded_or_generated_with(
+        self, tiny, autoencoder_run, recording, tmp_path
+    ):
+        model = replace(tiny.autoencoder, height_planes=True)
+        steps = replace(autoencoder_run.optimiser, steps=3)
+        autoencoder = train_autoencoder(replace(autoencoder_run, model=model, optimiser=steps))
+        assert load_model(autoencoder).config.autoencoder == model
+        with pytest.raises(InvalidInputError, match="height_planes"):
+            encode_recordings([recording], autoencoder, tmp_path / "latents", 0, 1)
+        with pytest.raises(InvalidInputError, match="height_planes"):
+            train_transformer(TransformerTrainingConfig(tiny.transformer, str(autoencoder)))
 
 
 @pytest.mark.parametrize("stage", ["vae", "dit"])

@@ -3,9 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from dyncity_models.anchored.rollout import rolled_out, unrolled
 from dyncity_models.conditioning import COMMAND_NONE, layout_on_canvas, path_maps
 from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig
 from dyncity_models.hexplane import Planes, cell_centres
+from dyncity_models.layers import position_embedding_2d
 from dyncity_models.normalisation import Normalisation
 from einops import rearrange
 
@@ -205,3 +207,79 @@ def test_normalisation_makes_unit_channels_and_undoes_itself(build_planes):
         assert torch.allclose(plane.std(dim=(0, 2, 3)), torch.ones(8), atol=1e-4)
     for back, plane in zip(normalisation.denormalise(normalised), planes, strict=True):
         assert torch.allclose(back, plane, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def rolled(build_transformer):
+    return build_transformer(layout=True, rollout=True)
+
+
+class TestRollout:
+    def test_lays_planes_that_share_an_axis_side_by_side(self):
+        xy, tx, ty = torch.full((1, 4, 6, 5), 1.0), torch.full((1, 3, 2, 6), 2.0), torch.full((1, 3, 2, 5), 3.0)
+        tx[..., 4], ty[..., 3] = 20.0, 30.0
+        image = rolled_out(xy, tx, ty, shared=2)
+        assert image.shape == (1, 5, 8, 7)
+        first, of_xy, of_time = image[0, 0], image[0, 3], image[0, 4]
+        assert (first[:6, :5] == 1).all()
+        assert (first[4, 5:] == 20).all()
+        assert (first[6:, 3] == 30).all()
+        assert not first[6:, 5:].any()
+        assert not of_xy[6:].any()
+        assert not of_xy[:, 5:].any()
+        assert not of_time[:6, :5].any()
+        assert (of_time[:6, 5:] > 0).all()
+
+    def test_undoes_itself(self, build_planes):
+        planes = build_planes()
+        back = unrolled(rolled_out(*planes, shared=8), pairs=8)
+        assert all(torch.equal(a, b) for a, b in zip(back, planes, strict=True))
+
+    def test_gives_tokens_to_planes_and_padding_at_places_of_one_image(self, rolled):
+        cells = 16 // 2 + 8 // 2
+        assert rolled.position.shape == (cells * cells, 32)
+        assert torch.equal(rolled._positions(), position_embedding_2d(cells, cells, 32))
+        assert len(rolled._positions().unique(dim=0)) == cells * cells
+
+    def test_has_one_embedding_and_one_head(self, rolled):
+        names = {name.split(".")[0] for name, _ in rolled.named_parameters()}
+        assert {"patch_xy", "unpatch_xy"} <= names
+        assert not {"patch_tx", "patch_ty", "unpatch_tx", "unpatch_ty"} & names
+
+    def test_velocity_has_the_shapes_of_the_planes_and_depends_on_each_and_on_the_layout(
+        self, rolled, build_planes, build_conditions
+    ):
+        planes, other, conditions = build_planes(), build_planes(seed=1), build_conditions()
+        start = velocity(rolled, planes, conditions)
+        assert [v.shape for v in start] == [p.shape for p in planes]
+        for name in ("xy", "tx", "ty"):
+            changed = replace(planes, **{name: getattr(other, name)})
+            assert all(differ(start, velocity(rolled, changed, conditions)))
+        assert all(differ(start, velocity(rolled, planes, replace(conditions, layout=0 * conditions.layout))))
+
+    def test_velocity_is_zero_at_initialisation(self, build_transformer, build_planes, build_conditions):
+        found = velocity(build_transformer(initial=True, rollout=True), build_planes(), build_conditions())
+        assert not any(v.any() for v in found)
+
+    def test_gradients_reach_every_parameter_and_lower_the_error(
+        self, build_transformer, build_planes, build_conditions
+    ):
+        transformer = build_transformer(layout=True, rollout=True).train()
+        optimiser = torch.optim.AdamW(transformer.parameters(), lr=3e-3)
+        planes, times = build_planes(), torch.tensor([0.3, 0.8])
+        conditions = replace(build_conditions(), plan_given=torch.tensor([True, False]))
+        errors = []
+        for _ in range(12):
+            found = transformer(planes, times, conditions)
+            error = sum((v - p).square().mean() for v, p in zip(found, planes, strict=True))
+            optimiser.zero_grad()
+            error.backward()
+            unreached = [n for n, p in transformer.named_parameters() if p.grad is None or not p.grad.any()]
+            assert unreached == []
+            optimiser.step()
+            errors.append(error.item())
+        assert errors[-1] < 0.9 * errors[0]
+
+    def test_needs_one_size_of_patch(self):
+        with pytest.raises(ConfigError, match="time_patch"):
+            DiffusionTransformerConfig(patch=2, time_patch=4, rollout=True)
