@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64, UInt8
+from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
@@ -20,13 +20,22 @@ from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
 from dyncity_models.execution import Execution
 from dyncity_models.family import family_of
+from dyncity_models.forecast import Forecast, forecast
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import BF16, AnchoredPipeline
 from dyncity_models.reference_backend import ReferenceBackend
 from dyncity_models.reference_checkpoint import load_reference
 from dyncity_models.reference_pipeline import ReferencePipeline
-from dyncity_models.region import known_latents, settled, standing_vehicles, taught, with_region
+from dyncity_models.region import (
+    known_latents,
+    layout_of,
+    seconds_from,
+    settled,
+    taught,
+    whole_frame,
+    with_region,
+)
 from dyncity_sim.config import overridden
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
@@ -112,15 +121,20 @@ class TorchBackend:
         planar = planar_from_poses(plan.poses_world_from_ego)
         heights_m = plan.poses_world_from_ego[:, 2, 3]
         memory = self._memory(conditions.continuation, planar, heights_m)
+        vehicles: Bool[np.ndarray, "T X Y Z"] | None = None
         if region is not None:
-            memory = taught(memory, region, planar, heights_m)
-            if conditions.layout is None and conditions.continuation is None and "layout" in self.info.conditions:
-                standing = standing_vehicles(region, planar, self.config.autoencoder.grid_half_extent_m)
-                conditions = replace(conditions, layout=standing)
+            coming = self._coming(conditions, planar, options.seed)
+            memory = taught(memory, region, planar, heights_m, coming)
+            if coming is not None:
+                vehicles = coming.seen_from(planar, seconds_from(region, coming.frame))
+                if "layout" in self.info.conditions:
+                    conditions = replace(conditions, layout=layout_of(vehicles, region))
 
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid)
-        canvas_conditions = self._conditions(conditions, planar, heights_m, memory, known)
+        # In training the known world has holes where movers are: a network that sees none takes the road for empty.
+        shown = known if vehicles is None else np.where(vehicles, UNOBSERVED, known).astype(np.uint8)
+        canvas_conditions = self._conditions(conditions, planar, heights_m, memory, shown)
         region_alone = None
         if region is not None and conditions.continuation is None:
             # It is all that is known of the world, and the network has one place for that.
@@ -135,7 +149,7 @@ class TorchBackend:
             sampler,
             scales,
             checkpoint,
-            None if region is None else self._settled(region, known, planar, options.resamples or defaults.resamples),
+            None if region is None else self._settled(region, shown, planar, options.resamples or defaults.resamples),
             region_alone,
         )
         sampled = time.perf_counter()
@@ -166,6 +180,14 @@ class TorchBackend:
         evidence = binary_dilation(observed.any(axis=-1), reach)
         memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid).centred_on(planar[-1, :2], self.grid)
         return self._continuation(memory.learn(labels, planar, heights_m, self.grid, evidence), labels, planar)
+
+    def _coming(self, conditions: Conditions, planar: Float64[np.ndarray, "T 3"], seed: int) -> Forecast | None:
+        """Where vehicles go, drawn where one whole frame is all that says anything of them."""
+        region = conditions.known_region
+        if region is None or conditions.layout is not None or conditions.continuation is not None:
+            return None
+        frame = whole_frame(region)
+        return None if frame is None else forecast(region, frame, planar, np.random.default_rng(seed))
 
     def _memory(
         self,

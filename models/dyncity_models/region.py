@@ -14,9 +14,11 @@ from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.inpainting import KnownLatents
-from dyncity_models.hexplane import Planes, cell_centres, compose, invert, sampling_grid, transform
+from dyncity_models.forecast import Forecast
+from dyncity_models.hexplane import Planes, invert, sampling_grid
 from dyncity_models.memory import DriveMemory
 from dyncity_sim.domain.conditions import VehicleLayout
+from dyncity_sim.domain.grid import EGO_LOWER_M, FRAME_RATE_HZ
 from dyncity_sim.domain.occupancy import OccupancySequence
 
 KNOWN_SHARE = 0.95
@@ -28,22 +30,39 @@ def taught(
     region: OccupancySequence,
     planar: Float64[np.ndarray, "T 3"],
     heights_m: Float64[np.ndarray, " T"],
+    coming: Forecast | None = None,
 ) -> DriveMemory:
     """The memory with the static cells that a region knows, over what it held of them before.
 
     All frames with known cells vote. Where nothing is known of movers before the chunk, those of the first known
     frame stand in for them, as if at rest.
+
+    Args:
+        memory: of the drive.
+        region: what is known of the chunk.
+        planar: x, y, yaw of the ego in each frame.
+        heights_m: of the ego in each frame.
+        coming: how the vehicles of a region of one frame drive: what they leave is free, and they were on their way
+            before the chunk.
     """
     known = _known(region)
     frames = np.flatnonzero(known.any(axis=(1, 2, 3)))
     tokens = np.where(known, region.labels, UNOBSERVED)[frames].astype(np.uint8)
+    if coming is not None:
+        tokens[0, coming.leaving & (region.grid.centres(2) > EGO_LOWER_M[2])] = 0
     blank = replace(memory, labels=np.full_like(memory.labels, UNOBSERVED))
     shown = blank.learn(tokens, planar[frames], heights_m[frames], region.grid, voting_frames=len(frames)).labels
     learned = replace(memory, labels=np.where(shown == UNOBSERVED, memory.labels, shown))
     if len(memory.movers):
         return learned
-    first = torch.from_numpy(tokens[:1]).repeat(len(MOVER_FRAMES), 1, 1, 1)
-    movers = mover_columns(first[None])[0].numpy()
+    first = torch.from_numpy(region.labels[frames[:1]]).where(torch.from_numpy(known[frames[:1]]), UNOBSERVED)
+    movers = mover_columns(first.repeat(len(MOVER_FRAMES), 1, 1, 1)[None])[0].numpy()
+    if coming is not None:
+        since_known = seconds_from(region, int(frames[0]))[0]
+        vehicles = coming.seen_from(
+            planar[frames].repeat(len(MOVER_FRAMES), axis=0), np.array(MOVER_FRAMES) / FRAME_RATE_HZ + since_known
+        )
+        movers[: len(MOVER_FRAMES)] = vehicles.any(axis=-1)
     return replace(learned, movers=movers, movers_planar=np.tile(planar[frames[0]], (len(movers), 1)))
 
 
@@ -52,28 +71,22 @@ def with_region(labels: UInt8[np.ndarray, "T X Y Z"], region: OccupancySequence 
     return labels if region is None else np.where(_known(region), region.labels, labels).astype(np.uint8)
 
 
-def standing_vehicles(
-    region: OccupancySequence, planar: Float64[np.ndarray, "T 3"], half_extent_m: float
-) -> VehicleLayout | None:
-    """The vehicles of one known frame where they would be in all frames if they stood.
-
-    One frame says where vehicles are and nothing of how they move, so that nothing in the planes over time is settled.
-
-    Returns:
-        None for a region that is not one whole frame.
-    """
+def whole_frame(region: OccupancySequence) -> int | None:
+    """The one frame that a region consists of, or None: other regions say of vehicles where they go."""
     known = _known(region)
     frames = np.flatnonzero(known.any(axis=(1, 2, 3)))
-    if len(frames) != 1 or known[frames[0]].mean() < KNOWN_SHARE:
-        return None
-    cells = VehicleLayout.of(region).cells[frames[0]]
-    poses = torch.from_numpy(planar)
-    known_from_ego = compose(invert(poses[frames[0]]).expand_as(poses), poses)
-    points = transform(known_from_ego[:, None, None], cell_centres(len(cells), half_extent_m).double()).numpy()
-    index = np.floor((points + half_extent_m) * (len(cells) / (2 * half_extent_m))).astype(np.int64)
-    inside = ((index >= 0) & (index < len(cells))).all(axis=-1)
-    x, y = np.moveaxis(index.clip(0, len(cells) - 1), -1, 0)
-    return VehicleLayout(cells[x, y] & inside)
+    return int(frames[0]) if len(frames) == 1 and known[frames[0]].mean() >= KNOWN_SHARE else None
+
+
+def seconds_from(region: OccupancySequence, frame: int) -> Float64[np.ndarray, " T"]:
+    """Times of all frames of a region since one of them."""
+    return (region.times_us - region.times_us[frame]) * 1e-6
+
+
+def layout_of(vehicles: Bool[np.ndarray, "T X Y Z"], region: OccupancySequence) -> VehicleLayout:
+    """The layout of cells with vehicles along a region's frames."""
+    labels = np.where(vehicles, region.taxonomy.index("vehicle"), 0).astype(np.uint8)
+    return VehicleLayout.of(replace(region, labels=labels, observed=None))
 
 
 def known_latents(values: Planes, masks: Planes, resamples: int) -> KnownLatents | None:

@@ -404,6 +404,24 @@ def test_one_frame_becomes_a_chunk_whose_static_world_is_that_of_the_frame(gener
     assert agreement(street.labels[0], poses[0], chunk.labels[15], poses[15]) > 0.9
 
 
+def test_of_one_frame_the_seed_draws_where_vehicles_go_unless_a_layout_says_it(with_layout, build_street, street_actor):
+    """What is drawn reaches the network as a layout, and through holes in the known world."""
+    street = build_street(16, 6.0, [street_actor(12.0, -1.0, 0.0, 6.0)])
+    observed = np.zeros(street.labels.shape, dtype=bool)
+    observed[0] = True
+    given = Conditions(plan_of(street), known_region=replace(street, observed=observed))
+    standing = np.repeat(VehicleLayout.of(street).cells[:1], 16, axis=0)
+    held = replace(given, layout=VehicleLayout(standing))
+    drawn, again, still = (
+        with_layout.generate(conditions, SamplingOptions(seed=1), lambda step: None).occupancy.labels
+        for conditions in (given, given, held)
+    )
+    assert drawn.tobytes() == again.tobytes()
+    assert not np.array_equal(drawn[1:], still[1:])
+    assert np.array_equal(drawn[0], street.labels[0])
+    assert np.array_equal(still[0], street.labels[0])
+
+
 def test_a_known_region_is_believed_over_the_drive_and_taught_to_it(generate, known_street, plan_along):
     continuation, street = known_street
     plan = onward(street, 6.0, plan_along)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.forecast import forecast
 from dyncity_models.hexplane import Planes
 from dyncity_models.memory import DriveMemory
-from dyncity_models.region import known_latents, settled, standing_vehicles, taught, with_region
-from scipy.ndimage import binary_dilation
+from dyncity_models.region import known_latents, layout_of, settled, taught, whole_frame, with_region
 
 from dyncity_sim.domain.conditions import VehicleLayout
 from dyncity_sim.domain.frames import planar_from_poses
@@ -170,24 +170,34 @@ def test_nothing_is_imposed_where_no_latent_is_settled_or_all_are():
     assert int(known.mask.sum()) == 16
 
 
-def test_vehicles_of_one_known_frame_stand_where_they_are_while_the_ego_drives(build_street, street_actor):
-    street = build_street(16, 6.0, [street_actor(12.0, 3.6)])
-    observed = np.zeros(street.labels.shape, dtype=np.bool_)
-    observed[4] = True
-    region = replace(street, observed=observed)
-    layout = standing_vehicles(region, planar_from_poses(street.poses_world_from_ego), 25.6)
-    true = VehicleLayout.of(street).cells
-    assert np.array_equal(layout.cells[4], true[4])
-    for frame in range(16):
-        reach = binary_dilation(true[frame], np.ones((3, 3)))
-        assert layout.cells[frame].any()
-        assert not (layout.cells[frame] & ~reach).any()
+def test_one_known_frame_is_whole_but_two_or_half_a_frame_are_not(street):
+    assert whole_frame(known_from(street, only(4))) == 4
+    half = np.zeros(SHAPE, dtype=bool)
+    half[0, :64] = True
+    assert whole_frame(known_from(street, only([0, 1]))) is None
+    assert whole_frame(known_from(street, half)) is None
 
 
-def test_two_known_frames_or_half_a_frame_say_nothing_of_standing_vehicles(build_street, street_actor):
-    street = build_street(16, 6.0, [street_actor(12.0, 3.6)])
-    planar = planar_from_poses(street.poses_world_from_ego)
-    for known in (np.s_[:2], np.s_[0, :64]):
-        observed = np.zeros(street.labels.shape, dtype=np.bool_)
-        observed[known] = True
-        assert standing_vehicles(replace(street, observed=observed), planar, 25.6) is None
+def test_what_a_vehicle_leaves_is_free_and_where_it_came_from_is_told(build_street, street_actor):
+    street = build_street(16, 6.0, [street_actor(12.0, -1.0, 0.0, 6.0), street_actor(12.0, 4.3)])
+    region, (planar, heights_m) = known_from(street, only(0)), poses(street)
+    coming = forecast(region, 0, planar, np.random.default_rng(0))
+    memory = taught(empty(street), region, planar, heights_m, coming)
+    seen = memory.seen_from(planar[:1], heights_m[:1], GRID)[0]
+    vehicles = street.labels[0] == VEHICLE
+    driven, parked = coming.leaving, vehicles & ~coming.leaving
+    assert driven.any()
+    assert parked.any()
+    assert (seen[driven] == 0).all()
+    assert (seen[parked] == UNOBSERVED).all()
+    middles_m = [
+        np.argwhere(columns & driven.any(axis=(0, 2))[None])[:, 0].mean() * 0.4 for columns in memory.movers[:2]
+    ]
+    # five frames of 6 m/s lie between the two
+    assert middles_m[0] - middles_m[1] == pytest.approx(3.0, abs=0.4)
+    assert np.array_equal(memory.movers_planar, planar[[0, 0, 0, 0]])
+
+
+def test_the_layout_of_cells_with_vehicles_is_that_of_their_occupancy(street):
+    layout = layout_of(street.labels == VEHICLE, known_from(street, only(0)))
+    assert np.array_equal(layout.cells, VehicleLayout.of(street).cells)

@@ -1,0 +1,221 @@
+"""Where the vehicles of one known frame may be in the other frames of a chunk.
+
+One frame says where vehicles are, where they face and which of them are in a lane; how fast they are it does not say.
+That is drawn: constant speed along an arc, the simplest motion of a vehicle that steers (Schubert et al. 2008,
+*Comparison and Evaluation of Advanced Motion Models for Vehicle Tracking*: constant turn rate and velocity).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64
+from scipy.ndimage import binary_dilation
+
+from dyncity_models.hexplane import cell_centres, compose, invert, transform
+from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, Grid
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.domain.scene import Track
+from dyncity_sim.scene.actors.find import find_tracks
+
+LANE_RING_COLUMNS = 2
+LANE_SHARE = 0.95
+"""A vehicle is in a lane when this share of the columns so near to it is road; a parked one has the kerb beside it."""
+
+SAME_WAY_RAD = np.deg2rad(45.0)
+"""Vehicles in a lane that face the ego's way to within this drive as fast as the ego."""
+
+STANDING_SHARE = 0.3
+SPEEDS_MPS = (4.0, 10.0)
+"""Of the other vehicles in a lane: how many stand, and the speeds between which that of one that drives is drawn."""
+
+CURVATURES_PER_M = (0.0, 0.02, -0.02, 0.04, -0.04, 0.08, -0.08)
+"""Arcs that a vehicle may drive, the most usual first."""
+
+BODY_MARGIN_M = 0.4
+"""Cells so far outside of a box still belong to the vehicle."""
+
+GAP_M = 2.0
+"""What a vehicle keeps free before it where it cannot go on."""
+
+STEP_M = 0.4
+"""Distance of the places at which a way is looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Vehicles of one frame and how they drive, each at constant speed along an arc; parked ones at 0 m/s.
+
+    Attributes:
+        frame: the one that is known.
+        planar: x, y, yaw of the ego in that frame, metres and radians in the world.
+        cells: of each vehicle in the ego grid of that frame.
+        poses: x, y, yaw of each in that ego frame.
+        curvatures_per_m: of each one's arc, left positive.
+        speeds_mps: of each.
+        half_extent_m: of the grid.
+    """
+
+    frame: int
+    planar: Float64[np.ndarray, " 3"]
+    cells: Bool[np.ndarray, "N X Y Z"]
+    poses: Float64[np.ndarray, "N 3"]
+    curvatures_per_m: Float64[np.ndarray, " N"]
+    speeds_mps: Float64[np.ndarray, " N"]
+    half_extent_m: float
+
+    @property
+    def leaving(self) -> Bool[np.ndarray, "X Y Z"]:
+        """Cells of the frame that are free once their vehicle has driven on."""
+        return np.asarray(self.cells[self.speeds_mps > 0].any(axis=0))
+
+    def seen_from(
+        self, planar: Float64[np.ndarray, "F 3"], seconds: Float64[np.ndarray, " F"]
+    ) -> Bool[np.ndarray, "F X Y Z"]:
+        """Cells with vehicles in ego grids at other poses and times.
+
+        Args:
+            planar: x, y, yaw of the ego in the world.
+            seconds: since the frame that is known; negative before it.
+        """
+        size = self.cells.shape[1]
+        known_from_ego = compose(invert(torch.from_numpy(self.planar)), torch.from_numpy(planar))
+        points = transform(known_from_ego[:, None, None], cell_centres(size, self.half_extent_m).double())
+        seen = np.zeros((len(planar), *self.cells.shape[1:]), dtype=np.bool_)
+        for cells, pose, curvature, speed in zip(
+            self.cells, self.poses, self.curvatures_per_m, self.speeds_mps, strict=True
+        ):
+            there = torch.from_numpy(along_arc(pose, curvature, speed * seconds))
+            known_from_moved = compose(torch.from_numpy(pose).expand_as(there), invert(there))
+            source = transform(known_from_moved[:, None, None], points).numpy()
+            index = np.floor((source / (2 * self.half_extent_m) + 0.5) * size).astype(np.int64)
+            inside = ((index >= 0) & (index < size)).all(axis=-1)
+            x, y = np.moveaxis(index.clip(0, size - 1), -1, 0)
+            seen |= cells[x, y] & inside[..., None]
+        return seen
+
+
+def forecast(
+    region: OccupancySequence, frame: int, planar: Float64[np.ndarray, "T 3"], rng: np.random.Generator
+) -> Forecast:
+    """Draw how the vehicles of one frame drive.
+
+    A vehicle beside a kerb stands. One in a lane that faces the ego's way drives at the ego's mean speed, so that
+    it stands with the ego; of the others some stand, and the rest drive at drawn speeds. Each takes the least bent arc
+    on which it stays on the road and keeps off vehicles that stand and off the ego's way, and drives as far on it as
+    there is road.
+
+    Args:
+        region: holds the frame; its classes are those of CARLASC.
+        frame: the one that is known.
+        planar: x, y, yaw of the ego in each frame of the chunk, metres and radians in the world.
+        rng: draws who stands and the speeds of the others.
+    """
+    shown, grid = region[frame : frame + 1], region.grid
+    tracks = [track for track in find_tracks(shown) if track.kind is not ActorKind.PEDESTRIAN]
+    ego = np.asarray(planar[frame])
+    poses = np.array([_in_ego(track, ego) for track in tracks]).reshape(-1, 3)
+    cells = _cells_of(tracks, poses, shown)
+    span_s = float(region.times_us[-1] - region.times_us[0]) * 1e-6
+    ego_mps = float(np.linalg.norm(np.diff(planar[:, :2], axis=0), axis=1).sum()) / span_s
+    same_way = np.cos(poses[:, 2]) > np.cos(SAME_WAY_RAD)
+    drawn_mps = np.where(rng.random(len(tracks)) < STANDING_SHARE, 0.0, rng.uniform(*SPEEDS_MPS, len(tracks)))
+    road = (shown.known_labels(0) == region.taxonomy.index("road")).any(axis=-1)
+    vehicles = np.asarray(cells.any(axis=(0, 3)))
+    in_lane = np.array([_in_lane(np.asarray(one.any(axis=-1)), vehicles, road) for one in cells], dtype=np.bool_)
+    wanted_mps = np.where(in_lane, np.where(same_way, ego_mps, drawn_mps), 0.0)
+
+    free = (road | vehicles) & ~cells[wanted_mps == 0].any(axis=(0, 3))
+    ego_way = _ego_way(ego, planar[frame:], grid)
+    left_s = float(region.times_us[-1] - region.times_us[frame]) * 1e-6
+    curvatures, speeds = np.zeros(len(tracks)), np.zeros(len(tracks))
+    # Who cannot drive is in the way of those behind: the ego's way is looked at last, from its front to its rear.
+    for n in sorted(np.flatnonzero(wanted_mps), key=lambda one: (same_way[one], -poses[one, 0])):
+        way = free if same_way[n] else free & ~ego_way
+        curvatures[n], reach_m = _best_arc(poses[n], tracks[n].size_m, way, grid, wanted_mps[n] * left_s)
+        speeds[n] = reach_m / left_s if left_s > 0 else wanted_mps[n]
+        if speeds[n] == 0:
+            free &= ~cells[n].any(axis=-1)
+    return Forecast(frame, ego, cells, poses, curvatures, speeds, -grid.lower_m[0])
+
+
+def along_arc(
+    pose: Float64[np.ndarray, " 3"], curvature_per_m: float, rolled_m: Float64[np.ndarray, " F"]
+) -> Float64[np.ndarray, "F 3"]:
+    """x, y, yaw after some metres along an arc that begins at a pose."""
+    half = curvature_per_m * rolled_m / 2
+    # The chord of an arc of this length; numpy's sinc has pi in it.
+    chord_m = rolled_m * np.sinc(half / np.pi)
+    return np.column_stack(
+        [pose[0] + chord_m * np.cos(pose[2] + half), pose[1] + chord_m * np.sin(pose[2] + half), pose[2] + 2 * half]
+    )
+
+
+def _in_ego(track: Track, ego: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, " 3"]:
+    pose = track.poses_world_from_actor[0]
+    world = torch.tensor([pose[0, 3], pose[1, 3], np.arctan2(pose[1, 0], pose[0, 0])], dtype=torch.float64)
+    return np.asarray(compose(invert(torch.from_numpy(ego)), world).numpy())
+
+
+def _cells_of(
+    tracks: list[Track], poses: Float64[np.ndarray, "N 3"], shown: OccupancySequence
+) -> Bool[np.ndarray, "N X Y Z"]:
+    """The cells of each vehicle, riders included: what can move inside its box or just outside of it."""
+    grid, labels = shown.grid, shown.known_labels(0)
+    moving = np.isin(labels, shown.taxonomy.moving_labels)
+    # Somebody who walks by has no vehicle's cell in the column.
+    moving &= (labels == shown.taxonomy.index("vehicle")).any(axis=-1, keepdims=True)
+    points = cell_centres(grid.shape[0], -grid.lower_m[0]).double()
+    cells = np.zeros((len(tracks), *grid.shape), dtype=np.bool_)
+    taken = np.zeros(grid.shape[:2], dtype=np.bool_)
+    for n, (track, pose) in enumerate(zip(tracks, poses, strict=True)):
+        local = transform(invert(torch.from_numpy(pose))[None, None], points).numpy()
+        inside = (np.abs(local) <= np.array(track.size_m[:2]) / 2 + BODY_MARGIN_M).all(axis=-1) & ~taken
+        cells[n] = moving & inside[..., None]
+        taken |= cells[n].any(axis=-1)
+    return cells
+
+
+def _in_lane(
+    columns: Bool[np.ndarray, "X Y"], vehicles: Bool[np.ndarray, "X Y"], road: Bool[np.ndarray, "X Y"]
+) -> bool:
+    around = binary_dilation(columns, iterations=LANE_RING_COLUMNS) & ~vehicles
+    return bool(around.any() and road[around].mean() >= LANE_SHARE)
+
+
+def _ego_way(ego: Float64[np.ndarray, " 3"], planar: Float64[np.ndarray, "F 3"], grid: Grid) -> Bool[np.ndarray, "X Y"]:
+    """Columns that the ego's body passes over."""
+    points = cell_centres(grid.shape[0], -grid.lower_m[0]).double()
+    ego_from_world = invert(torch.from_numpy(ego))
+    passed = np.zeros(grid.shape[:2], dtype=np.bool_)
+    for pose in compose(ego_from_world.expand(len(planar), 3), torch.from_numpy(np.ascontiguousarray(planar))):
+        local = transform(invert(pose)[None, None], points).numpy()
+        passed |= ((local > EGO_LOWER_M[:2]) & (local < EGO_UPPER_M[:2])).all(axis=-1)
+    return passed
+
+
+def _best_arc(
+    pose: Float64[np.ndarray, " 3"],
+    size_m: tuple[float, float, float],
+    free: Bool[np.ndarray, "X Y"],
+    grid: Grid,
+    wanted_m: float,
+) -> tuple[float, float]:
+    """Curvature of the least bent of the arcs that reach farthest, and how far, at most what is wanted."""
+    front_m, half_width_m = size_m[0] / 2, size_m[1] / 2
+    steps_m = np.arange(front_m + STEP_M, front_m + wanted_m + GAP_M, STEP_M)
+    reaches = []
+    for curvature in CURVATURES_PER_M:
+        x, y, yaw = along_arc(pose, curvature, steps_m).T
+        aside = np.array([-half_width_m, 0.0, half_width_m])[:, None]
+        points = np.stack([x - aside * np.sin(yaw), y + aside * np.cos(yaw), np.zeros((3, len(x)))], axis=-1)
+        index = grid.indices(points)
+        inside = grid.contains(index)
+        # Nothing is known outside of the grid, and a vehicle may well drive out of it.
+        blocked = inside & ~free[tuple(np.moveaxis(index[..., :2].clip(0, np.array(free.shape) - 1), -1, 0))]
+        first = blocked.any(axis=0)
+        clear_m = steps_m[first.argmax()] - front_m - GAP_M if first.any() else wanted_m
+        reaches.append(min(max(clear_m, 0.0), wanted_m))
+    best = int(np.argmax(np.array(reaches) - 1e-6 * np.arange(len(reaches))))
+    return CURVATURES_PER_M[best], float(reaches[best])
