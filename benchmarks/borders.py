@@ -3,8 +3,8 @@
 Drives begin with a recorded chunk and go on along the recorded path. A vehicle counts that is followed over the last
 half second of a chunk, whole and with its middle at least 4 m inside the grid; it moves when it covered 0.5 m in the
 world in that time. From where constant velocity takes it, it is followed on from frame to frame as long as a vehicle
-is within 2 m of where it is expected. The same half second after the sixth frame of a chunk, where no border is, and the
-recorded drives say what could be.
+is within 2 m of where it is expected. How it goes after the sixth frame of a chunk, where no border is, and in the
+recorded drives, says what could be.
 
   first, first four   share of vehicles found in the first frame, or in any of the first four, of what follows
   at 0.9 s: moves, stands, lost   of those not expected to leave by then; what covers 0.5 m in its last 0.5 s moves
@@ -37,7 +37,7 @@ from dyncity_sim.dataset.store import Drive, Recording
 from dyncity_sim.domain.agreement import agreement_between_frames
 from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import inverse, transform_points
-from dyncity_sim.domain.grid import FRAME_RATE_HZ, FRAMES_PER_CHUNK
+from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.engine.backend import Backend
