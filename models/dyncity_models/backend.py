@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Float64, UInt8
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
@@ -20,7 +20,6 @@ from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
 from dyncity_models.execution import Execution
 from dyncity_models.family import family_of
-from dyncity_models.forecast import Forecast, forecast
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import BF16, AnchoredPipeline
@@ -30,12 +29,13 @@ from dyncity_models.reference_pipeline import ReferencePipeline
 from dyncity_models.region import (
     known_latents,
     layout_of,
-    seconds_from,
+    seconds_since,
     settled,
     taught,
-    whole_frame,
+    vehicles_to_come,
     with_region,
 )
+from dyncity_models.vehicles import moving_vehicles
 from dyncity_sim.config import overridden
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
@@ -121,14 +121,12 @@ class TorchBackend:
         planar = planar_from_poses(plan.poses_world_from_ego)
         heights_m = plan.poses_world_from_ego[:, 2, 3]
         memory = self._memory(conditions.continuation, planar, heights_m)
-        vehicles: Bool[np.ndarray, "T X Y Z"] | None = None
+        coming = vehicles_to_come(conditions, memory, planar, heights_m, self.grid, options.seed)
+        vehicles = None if coming is None else coming.seen_from(planar, seconds_since(plan.times_us, coming.frame))
         if region is not None:
-            coming = self._coming(conditions, planar, options.seed)
             memory = taught(memory, region, planar, heights_m, coming)
-            if coming is not None:
-                vehicles = coming.seen_from(planar, seconds_from(region, coming.frame))
-                if "layout" in self.info.conditions:
-                    conditions = replace(conditions, layout=layout_of(vehicles, region))
+            if vehicles is not None and "layout" in self.info.conditions:
+                conditions = replace(conditions, layout=layout_of(vehicles, region))
 
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid)
@@ -159,7 +157,7 @@ class TorchBackend:
         rigid = _made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid))
         labels = with_region(_without_ego(rigid, self.grid), region)
         occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
-        continuation = self._continuation(learned, labels, planar)
+        continuation = self._continuation(learned, occupancy)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
         return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, timings)
 
@@ -179,15 +177,8 @@ class TorchBackend:
         reach = np.ones((1, 2 * EVIDENCE_RADIUS_CELLS + 1, 2 * EVIDENCE_RADIUS_CELLS + 1), dtype=np.bool_)
         evidence = binary_dilation(observed.any(axis=-1), reach)
         memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid).centred_on(planar[-1, :2], self.grid)
-        return self._continuation(memory.learn(labels, planar, heights_m, self.grid, evidence), labels, planar)
-
-    def _coming(self, conditions: Conditions, planar: Float64[np.ndarray, "T 3"], seed: int) -> Forecast | None:
-        """Where vehicles go, drawn where one whole frame is all that says anything of them."""
-        region = conditions.known_region
-        if region is None or conditions.layout is not None or conditions.continuation is not None:
-            return None
-        frame = whole_frame(region)
-        return None if frame is None else forecast(region, frame, planar, np.random.default_rng(seed))
+        completed = replace(occupancy, labels=labels, observed=None)
+        return self._continuation(memory.learn(labels, planar, heights_m, self.grid, evidence), completed)
 
     def _memory(
         self,
@@ -254,14 +245,19 @@ class TorchBackend:
         masks = settled(tokens, torch.from_numpy(region.observed)[None], poses, self.config.autoencoder)
         return known_latents(self.pipeline.encode(tokens, poses), masks.to(self.pipeline.device), resamples)
 
-    def _continuation(
-        self, memory: DriveMemory, labels: UInt8[np.ndarray, "T X Y Z"], planar: Float64[np.ndarray, "T 3"]
-    ) -> Continuation:
-        """What the drive knows of its static world, and where movers were in the last frames of a chunk."""
-        recent = [len(labels) + offset for offset in MOVER_FRAMES]
-        movers = mover_columns(torch.from_numpy(labels[recent])[None])[0].numpy()
-        memory = memory.centred_on(planar[-1, :2], self.grid)
-        remembered = replace(memory, movers=movers, movers_planar=np.tile(planar[recent], (2, 1)))
+    def _continuation(self, memory: DriveMemory, chunk: OccupancySequence) -> Continuation:
+        """What the drive knows of its static world, where movers were in the last frames, and how vehicles moved."""
+        recent = [len(chunk) + offset for offset in MOVER_FRAMES]
+        planar = planar_from_poses(chunk.poses_world_from_ego)
+        movers = mover_columns(torch.from_numpy(chunk.labels[recent])[None])[0].numpy()
+        vehicles, motion = moving_vehicles(chunk)
+        remembered = replace(
+            memory.centred_on(planar[-1, :2], self.grid),
+            movers=movers,
+            movers_planar=np.tile(planar[recent], (2, 1)),
+            vehicles=vehicles,
+            motion=motion,
+        )
         return Continuation(self.info.model_id, remembered.to_bytes())
 
     def _canvas_poses(self, planar: Float64[np.ndarray, "T 3"]) -> Tensor:

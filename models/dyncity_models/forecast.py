@@ -1,8 +1,9 @@
-"""Where the vehicles of one known frame may be in the other frames of a chunk.
+"""Where the vehicles of one frame may be in the other frames of a chunk.
 
-One frame says where vehicles are, where they face and which of them are in a lane; how fast they are it does not say.
-That is drawn: constant speed along an arc, the simplest motion of a vehicle that steers (Schubert et al. 2008,
-*Comparison and Evaluation of Advanced Motion Models for Vehicle Tracking*: constant turn rate and velocity).
+The motion is constant speed along an arc, the simplest of a vehicle that steers (Schubert et al. 2008, *Comparison and
+Evaluation of Advanced Motion Models for Vehicle Tracking*: constant turn rate and velocity). How fast vehicles are, the
+last frames of the chunk before say; a single known frame says where they are, where they face and which of them are in
+a lane, and their speeds are drawn.
 """
 
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from jaxtyping import Bool, Float64
 from scipy.ndimage import binary_dilation
 
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
-from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, Grid
+from dyncity_models.memory import DriveMemory
+from dyncity_models.vehicles import cells_of, in_ego
+from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
-from dyncity_sim.domain.scene import Track
+from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.scene.actors.find import find_tracks
 
 LANE_RING_COLUMNS = 2
@@ -33,9 +36,6 @@ SPEEDS_MPS = (4.0, 10.0)
 CURVATURES_PER_M = (0.0, 0.02, -0.02, 0.04, -0.04, 0.08, -0.08)
 """Arcs that a vehicle may drive, the most usual first."""
 
-BODY_MARGIN_M = 0.4
-"""Cells so far outside of a box still belong to the vehicle."""
-
 GAP_M = 2.0
 """What a vehicle keeps free before it where it cannot go on."""
 
@@ -48,7 +48,7 @@ class Forecast:
     """Vehicles of one frame and how they drive, each at constant speed along an arc; parked ones at 0 m/s.
 
     Attributes:
-        frame: the one that is known.
+        frame: the one that is known; -1 for the last one before the chunk.
         planar: x, y, yaw of the ego in that frame, metres and radians in the world.
         cells: of each vehicle in the ego grid of that frame.
         poses: x, y, yaw of each in that ego frame.
@@ -115,8 +115,8 @@ def forecast(
     shown, grid = region[frame : frame + 1], region.grid
     tracks = [track for track in find_tracks(shown) if track.kind is not ActorKind.PEDESTRIAN]
     ego = np.asarray(planar[frame])
-    poses = np.array([_in_ego(track, ego) for track in tracks]).reshape(-1, 3)
-    cells = _cells_of(tracks, poses, shown)
+    poses = np.array([in_ego(track, ego) for track in tracks]).reshape(-1, 3)
+    cells = cells_of(tracks, poses, shown)
     span_s = float(region.times_us[-1] - region.times_us[0]) * 1e-6
     ego_mps = float(np.linalg.norm(np.diff(planar[:, :2], axis=0), axis=1).sum()) / span_s
     same_way = np.cos(poses[:, 2]) > np.cos(SAME_WAY_RAD)
@@ -126,18 +126,60 @@ def forecast(
     in_lane = np.array([_in_lane(np.asarray(one.any(axis=-1)), vehicles, road) for one in cells], dtype=np.bool_)
     wanted_mps = np.where(in_lane, np.where(same_way, ego_mps, drawn_mps), 0.0)
 
-    free = (road | vehicles) & ~cells[wanted_mps == 0].any(axis=(0, 3))
-    ego_way = _ego_way(ego, planar[frame:], grid)
     left_s = float(region.times_us[-1] - region.times_us[frame]) * 1e-6
-    curvatures, speeds = np.zeros(len(tracks)), np.zeros(len(tracks))
+    sizes_m = np.array([track.size_m[:2] for track in tracks]).reshape(-1, 2)
+    curvatures, speeds = _driven(cells, poses, sizes_m, wanted_mps, road, ego, planar[frame:], left_s, grid)
+    return Forecast(frame, ego, cells, poses, curvatures, speeds, -grid.lower_m[0])
+
+
+def onward(
+    memory: DriveMemory, planar: Float64[np.ndarray, "T 3"], heights_m: Float64[np.ndarray, " T"], grid: Grid
+) -> Forecast:
+    """How the vehicles at the end of a chunk drive on in the next one: as fast as they were.
+
+    Args:
+        memory: of the drive, as the chunk left it; its last frame is one frame period before the next chunk.
+        planar: x, y, yaw of the ego in each frame of the next chunk, metres and radians in the world.
+        heights_m: of the ego in each frame.
+        grid: of the frames.
+    """
+    # What was unpacked is read-only, and torch wants to write.
+    ego, motion = memory.movers_planar[0].copy(), memory.motion.copy()
+    numbers = np.arange(1, len(motion) + 1)[:, None, None, None]
+    cells = memory.vehicles[None] == numbers
+    poses, sizes_m, speeds_mps = motion[:, :3], motion[:, 3:5], motion[:, 5]
+    seen = memory.seen_from(ego[None], heights_m[:1], grid)[0]
+    road = (seen == CARLASC.index("road")).any(axis=-1)
+    curvatures, speeds = _driven(
+        cells, poses, sizes_m, speeds_mps, road, ego, planar, len(planar) / FRAME_RATE_HZ, grid
+    )
+    return Forecast(-1, ego, cells, poses, curvatures, speeds, -grid.lower_m[0])
+
+
+def _driven(
+    cells: Bool[np.ndarray, "N X Y Z"],
+    poses: Float64[np.ndarray, "N 3"],
+    sizes_m: Float64[np.ndarray, "N 2"],
+    wanted_mps: Float64[np.ndarray, " N"],
+    road: Bool[np.ndarray, "X Y"],
+    ego: Float64[np.ndarray, " 3"],
+    planar: Float64[np.ndarray, "F 3"],
+    left_s: float,
+    grid: Grid,
+) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
+    """Curvatures and speeds of vehicles that drive as fast as they want to, as far as their way is free."""
+    free = (road | cells.any(axis=(0, 3))) & ~cells[wanted_mps == 0].any(axis=(0, 3))
+    ego_way = _ego_way(ego, planar, grid)
+    same_way = np.cos(poses[:, 2]) > np.cos(SAME_WAY_RAD)
+    curvatures, speeds = np.zeros(len(cells)), np.zeros(len(cells))
     # Who cannot drive is in the way of those behind: the ego's way is looked at last, from its front to its rear.
     for n in sorted(np.flatnonzero(wanted_mps), key=lambda one: (same_way[one], -poses[one, 0])):
         way = free if same_way[n] else free & ~ego_way
-        curvatures[n], reach_m = _best_arc(poses[n], tracks[n].size_m, way, grid, wanted_mps[n] * left_s)
+        curvatures[n], reach_m = _best_arc(poses[n], sizes_m[n], way, grid, wanted_mps[n] * left_s)
         speeds[n] = reach_m / left_s if left_s > 0 else wanted_mps[n]
         if speeds[n] == 0:
             free &= ~cells[n].any(axis=-1)
-    return Forecast(frame, ego, cells, poses, curvatures, speeds, -grid.lower_m[0])
+    return curvatures, speeds
 
 
 def along_arc(
@@ -150,31 +192,6 @@ def along_arc(
     return np.column_stack(
         [pose[0] + chord_m * np.cos(pose[2] + half), pose[1] + chord_m * np.sin(pose[2] + half), pose[2] + 2 * half]
     )
-
-
-def _in_ego(track: Track, ego: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, " 3"]:
-    pose = track.poses_world_from_actor[0]
-    world = torch.tensor([pose[0, 3], pose[1, 3], np.arctan2(pose[1, 0], pose[0, 0])], dtype=torch.float64)
-    return np.asarray(compose(invert(torch.from_numpy(ego)), world).numpy())
-
-
-def _cells_of(
-    tracks: list[Track], poses: Float64[np.ndarray, "N 3"], shown: OccupancySequence
-) -> Bool[np.ndarray, "N X Y Z"]:
-    """The cells of each vehicle, riders included: what can move inside its box or just outside of it."""
-    grid, labels = shown.grid, shown.known_labels(0)
-    moving = np.isin(labels, shown.taxonomy.moving_labels)
-    # Somebody who walks by has no vehicle's cell in the column.
-    moving &= (labels == shown.taxonomy.index("vehicle")).any(axis=-1, keepdims=True)
-    points = cell_centres(grid.shape[0], -grid.lower_m[0]).double()
-    cells = np.zeros((len(tracks), *grid.shape), dtype=np.bool_)
-    taken = np.zeros(grid.shape[:2], dtype=np.bool_)
-    for n, (track, pose) in enumerate(zip(tracks, poses, strict=True)):
-        local = transform(invert(torch.from_numpy(pose))[None, None], points).numpy()
-        inside = (np.abs(local) <= np.array(track.size_m[:2]) / 2 + BODY_MARGIN_M).all(axis=-1) & ~taken
-        cells[n] = moving & inside[..., None]
-        taken |= cells[n].any(axis=-1)
-    return cells
 
 
 def _in_lane(
@@ -197,7 +214,7 @@ def _ego_way(ego: Float64[np.ndarray, " 3"], planar: Float64[np.ndarray, "F 3"],
 
 def _best_arc(
     pose: Float64[np.ndarray, " 3"],
-    size_m: tuple[float, float, float],
+    size_m: Float64[np.ndarray, " 2"],
     free: Bool[np.ndarray, "X Y"],
     grid: Grid,
     wanted_m: float,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from einops import reduce
-from jaxtyping import Bool, Float, Float64, UInt8
+from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,11 +14,11 @@ from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.inpainting import KnownLatents
-from dyncity_models.forecast import Forecast
+from dyncity_models.forecast import Forecast, forecast, onward
 from dyncity_models.hexplane import Planes, invert, sampling_grid
 from dyncity_models.memory import DriveMemory
-from dyncity_sim.domain.conditions import VehicleLayout
-from dyncity_sim.domain.grid import EGO_LOWER_M, FRAME_RATE_HZ
+from dyncity_sim.domain.conditions import Conditions, VehicleLayout
+from dyncity_sim.domain.grid import EGO_LOWER_M, FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 
 KNOWN_SHARE = 0.95
@@ -58,7 +58,7 @@ def taught(
     first = torch.from_numpy(region.labels[frames[:1]]).where(torch.from_numpy(known[frames[:1]]), UNOBSERVED)
     movers = mover_columns(first.repeat(len(MOVER_FRAMES), 1, 1, 1)[None])[0].numpy()
     if coming is not None:
-        since_known = seconds_from(region, int(frames[0]))[0]
+        since_known = seconds_since(region.times_us, int(frames[0]))[0]
         vehicles = coming.seen_from(
             planar[frames].repeat(len(MOVER_FRAMES), axis=0), np.array(MOVER_FRAMES) / FRAME_RATE_HZ + since_known
         )
@@ -78,15 +78,43 @@ def whole_frame(region: OccupancySequence) -> int | None:
     return int(frames[0]) if len(frames) == 1 and known[frames[0]].mean() >= KNOWN_SHARE else None
 
 
-def seconds_from(region: OccupancySequence, frame: int) -> Float64[np.ndarray, " T"]:
-    """Times of all frames of a region since one of them."""
-    return (region.times_us - region.times_us[frame]) * 1e-6
+def seconds_since(times_us: Int64[np.ndarray, " T"], frame: int) -> Float64[np.ndarray, " T"]:
+    """Times of the frames of a chunk since one of them; -1 is the last one before the chunk."""
+    known_us = times_us[frame] if frame >= 0 else times_us[0] + frame * 1_000_000 / FRAME_RATE_HZ
+    return np.asarray((times_us - known_us) * 1e-6)
 
 
 def layout_of(vehicles: Bool[np.ndarray, "T X Y Z"], region: OccupancySequence) -> VehicleLayout:
     """The layout of cells with vehicles along a region's frames."""
     labels = np.where(vehicles, region.taxonomy.index("vehicle"), 0).astype(np.uint8)
     return VehicleLayout.of(replace(region, labels=labels, observed=None))
+
+
+def vehicles_to_come(
+    conditions: Conditions,
+    memory: DriveMemory,
+    planar: Float64[np.ndarray, "T 3"],
+    heights_m: Float64[np.ndarray, " T"],
+    grid: Grid,
+    seed: int,
+) -> Forecast | None:
+    """Where vehicles go, where only the drive so far, or one whole frame, says anything of them; else None.
+
+    Args:
+        conditions: of the request.
+        memory: of its continuation.
+        planar: x, y, yaw of the ego in each frame.
+        heights_m: of the ego in each frame.
+        grid: of the frames.
+        seed: draws what one frame does not say.
+    """
+    region = conditions.known_region
+    if conditions.layout is not None or (region is not None and conditions.continuation is not None):
+        return None
+    if region is None:
+        return onward(memory, planar, heights_m, grid) if len(memory.motion) else None
+    frame = whole_frame(region)
+    return None if frame is None else forecast(region, frame, planar, np.random.default_rng(seed))
 
 
 def known_latents(values: Planes, masks: Planes, resamples: int) -> KnownLatents | None:

@@ -11,6 +11,7 @@ from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.execution import Execution
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import BF16, AnchoredPipeline
+from dyncity_models.vehicles import moving_vehicles
 
 from dyncity_sim.domain.agreement import static_agreement
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
@@ -271,6 +272,9 @@ def test_movers_of_the_last_frames_travel_in_the_continuation(generate, plan_alo
     assert np.array_equal(memory.movers, expected.numpy())
     planar = planar_from_poses(chunk.occupancy.poses_world_from_ego)
     assert np.allclose(memory.movers_planar, planar[[15, 10, 15, 10]])
+    vehicles, motion = moving_vehicles(chunk.occupancy)
+    assert np.array_equal(memory.vehicles, vehicles)
+    assert np.array_equal(memory.motion, motion)
 
 
 def test_encoding_keeps_only_what_there_is_evidence_for(backend, street_clip, occupancy_of):
@@ -420,6 +424,37 @@ def test_of_one_frame_the_seed_draws_where_vehicles_go_unless_a_layout_says_it(w
     assert not np.array_equal(drawn[1:], still[1:])
     assert np.array_equal(drawn[0], street.labels[0])
     assert np.array_equal(still[0], street.labels[0])
+
+
+def test_how_vehicles_were_moving_reaches_the_network_unless_a_layout_says_where_they_go(
+    with_layout, build_street, street_actor
+):
+    street = build_street(32, 6.0, [street_actor(4.0, -1.0, 0.0, 6.0)])
+    before, plan = street[:16], plan_of(street[16:])
+    planar, heights_m = planar_from_poses(before.poses_world_from_ego), before.poses_world_from_ego[:, 2, 3]
+    vehicles, motion = moving_vehicles(before)
+    columns = (vehicles > 0).any(axis=-1)
+    memory = replace(
+        DriveMemory.empty(planar[0], float(heights_m[0]), GRID).learn(before.labels, planar, heights_m, GRID),
+        movers=np.stack([columns, columns, 0 * columns, 0 * columns]).astype(bool),
+        movers_planar=planar[[15, 15, 15, 15]],
+        vehicles=vehicles,
+    )
+    follows, stays = (
+        Continuation(with_layout.info.model_id, replace(memory, motion=speeds).to_bytes())
+        for speeds in (motion, motion * np.array([1, 1, 1, 1, 1, 0]))
+    )
+
+    def labels(**given):
+        return with_layout.generate(
+            Conditions(plan, **given), SamplingOptions(seed=1), lambda step: None
+        ).occupancy.labels
+
+    assert labels(continuation=follows).tobytes() == labels(continuation=follows).tobytes()
+    assert not np.array_equal(labels(continuation=follows), labels(continuation=stays))
+    layout = VehicleLayout.of(street[16:])
+    one, other = (labels(continuation=c, layout=layout) for c in (follows, stays))
+    assert np.array_equal(one, other)
 
 
 def test_a_known_region_is_believed_over_the_drive_and_taught_to_it(generate, known_street, plan_along):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.memory import COLUMNS, DriveMemory
+from dyncity_models.memory import COLUMNS, MOST_VEHICLES, MOTION, DriveMemory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,13 +56,15 @@ def same(first, second):
 @pytest.fixture(scope="module")
 def learnt():
     memory = learn(empty([3.0, -2.0, 0.4], 1.5), random_static(), at(3.0, -2.0, 0.4), [1.5])
-    movers = np.random.default_rng(1).random((4, 128, 128)) < 0.05
-    return replace(memory, movers=movers, movers_planar=np.arange(12.0).reshape(4, 3))
+    rng = np.random.default_rng(1)
+    movers, vehicles = rng.random((4, 128, 128)) < 0.05, rng.integers(0, 4, GRID.shape, dtype=np.uint8)
+    planar, motion = np.arange(12.0).reshape(4, 3), rng.normal(size=(3, len(MOTION)))
+    return replace(memory, movers=movers, movers_planar=planar, vehicles=vehicles, motion=motion)
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**32), st.integers(0, 6), st.floats(-1e4, 1e4))
-def test_a_memory_comes_back_from_its_bytes(seed, movers, height_m):
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(0, MOST_VEHICLES), st.floats(-1e4, 1e4))
+def test_a_memory_comes_back_from_its_bytes(seed, movers, vehicles, height_m):
     rng = np.random.default_rng(seed)
     labels = np.full((COLUMNS, COLUMNS, 8), UNOBSERVED, dtype=np.uint8)
     labels[tuple(rng.integers(0, COLUMNS, (2, 50)))] = rng.integers(0, UNOBSERVED, (50, 8))
@@ -73,6 +75,8 @@ def test_a_memory_comes_back_from_its_bytes(seed, movers, height_m):
         height_m,
         rng.random((movers, 128, 128)) < 0.1,
         rng.normal(size=(movers, 3)),
+        rng.integers(0, vehicles, GRID.shape, dtype=np.uint8, endpoint=True),
+        rng.normal(size=(vehicles, len(MOTION))),
     )
     assert same(DriveMemory.from_bytes(memory.to_bytes(), GRID), memory)
 
@@ -106,7 +110,7 @@ def test_a_truncated_or_lengthened_payload_is_refused(learnt, length):
 @given(st.binary(max_size=200))
 def test_any_other_bytes_are_refused(payload):
     assert refused(payload)
-    assert refused(b"DCM1" + payload)
+    assert refused(b"DCM2" + payload)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +125,11 @@ def test_any_other_bytes_are_refused(payload):
         {"world_from_memory": np.array([0.0, np.inf, 0.0])},
         {"corner": np.zeros(3, np.int64)},
         {"height_m": float("nan")},
+        {"vehicles": np.full(GRID.shape, 4, np.uint8)},
+        {"vehicles": np.zeros((128, 128, 4), np.uint8)},
+        {"motion": np.zeros((MOST_VEHICLES + 1, len(MOTION)))},
+        {"motion": np.full((3, len(MOTION)), np.inf)},
+        {"movers": np.zeros((0, 128, 128), bool), "movers_planar": np.zeros((0, 3))},
     ],
     ids="-".join,
 )
