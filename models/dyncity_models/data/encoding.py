@@ -18,9 +18,9 @@ from dyncity_models.data.views import (
     covered,
     hidden_by,
     known_latent_mask,
+    known_tokens,
     moved_to_canvas,
     mover_columns,
-    remembered_tokens,
     vehicle_layout,
 )
 from dyncity_models.hexplane import canvas_poses
@@ -83,8 +83,7 @@ def encode_excerpts(autoencoder: Autoencoder, excerpts: list[Excerpt], device: t
     """Encode some excerpts, each plain and then mirrored: two rows an excerpt.
 
     The chunk itself is encoded from the dense truth; the known world from the static part of what the frames before
-    covered, as ``DriveMemory`` would have it: with holes where movers stood before the chunk, not where they are in it,
-    and with random gaps as occlusion leaves them.
+    covered, with random gaps as occlusion leaves them.
     """
     config, canvas = autoencoder.config, autoencoder.config.canvas
     labels = _with_mirror_images(merged_on(device, np.stack([e.raw_labels for e in excerpts])))
@@ -101,10 +100,7 @@ def encode_excerpts(autoencoder: Autoencoder, excerpts: list[Excerpt], device: t
     known_cells = _known(column_points(anchor, canvas.cells, canvas.half_extent_m), past, gaps, config)
     poses = canvas_poses(chunk, canvas.anchor_frame)
     means, _ = autoencoder.encode(labels, poses)
-    remembered = remembered_tokens(
-        labels, recent, chunk, past[:, list(MOVER_FRAMES)], known_columns, config.grid_half_extent_m
-    )
-    known_means, _ = autoencoder.encode(remembered, poses)
+    known_means, _ = autoencoder.encode(known_tokens(labels, known_columns), poses)
     movers = moved_to_canvas(
         mover_columns(recent),
         past[:, list(MOVER_FRAMES)].repeat(1, 2, 1),
@@ -147,12 +143,7 @@ def encoding_of(
         read=lambda drive: read_excerpts(source, drive, chunks_per_drive, seed),
         encode=lambda excerpts: encode_excerpts(autoencoder, excerpts, device),
         at_once=at_once,
-        made_with={
-            "autoencoder": model_id,
-            "seed": seed,
-            "chunks_per_drive": chunks_per_drive,
-            "known_world": "as remembered",
-        },
+        made_with={"autoencoder": model_id, "seed": seed, "chunks_per_drive": chunks_per_drive},
     )
 
 
