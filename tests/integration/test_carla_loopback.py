@@ -455,6 +455,13 @@ def test_a_tick_does_not_wait_for_ever_for_a_subscription(fresh: LoopbackProcess
     assert call(fresh.port, *asked)[1][3][0][1] == before + 1
 
 
+def test_a_tick_does_not_wait_for_the_subscription_of_another_client(fresh: LoopbackProcess):
+    call(fresh.port, [0, 1, "get_episode_info", [[False]]])
+    before, began = fresh.inspector.world()["frame"], time.monotonic()
+    assert call(fresh.port, [0, 1, "tick_cue", [[False]]])[0][3][0][1] == before + 1
+    assert time.monotonic() - began < 1.5
+
+
 def test_the_inspector_knows_where_everything_was(loopback: LoopbackProcess):
     frame = loopback.inspector.world()["frame"]
     frames = loopback.inspector.frames(frame - 3, frame)

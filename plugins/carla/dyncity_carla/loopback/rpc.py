@@ -95,7 +95,7 @@ class RpcServer:
         _, number, name, arguments = message
         await self._faults.hold_up(name)
         if name == "tick_cue":
-            await self._streams.until_subscribed()
+            await self._streams.until_subscribed(client)
         refused = violation = None
         result: object = None
         method = self._methods.get(name)
@@ -122,10 +122,10 @@ class RpcServer:
     def _announce(self, client: int, method: str, arguments: list[Any]) -> None:
         """A client subscribes to the world once, however often it asks for the episode; to a sensor at each token."""
         if method == "get_sensor_token":
-            self._streams.announce(arguments[1])
+            self._streams.announce(client, arguments[1])
         elif method == "get_episode_info" and client not in self._told_of_the_world:
             self._told_of_the_world.add(client)
-            self._streams.announce(WORLD_STREAM)
+            self._streams.announce(client, WORLD_STREAM)
 
     def _violated(self, violation: str) -> None:
         self._calls.note(violation)

@@ -24,6 +24,7 @@ _LENGTH = struct.Struct("<I")
 class Announced:
     """A subscription that is to come: its client has the token."""
 
+    client: int
     stream_id: int
     until: float
 
@@ -33,7 +34,7 @@ class StreamServer:
 
     A client of the library subscribes in a thread of its own and goes on meanwhile. A real server takes a frame's time
     to answer its first tick, by which the subscription is there; here a tick is over at once, and waits for those that
-    are announced. Without that, a busy machine's client would wait for a frame that was sent before it listened.
+    its client announced. Without that, a busy machine's client would wait for a frame that was sent before it listened.
 
     Attributes:
         port: that tokens name, once started.
@@ -59,19 +60,19 @@ class StreamServer:
         """Whether anybody listens."""
         return bool(self._subscribers.get(stream_id))
 
-    def announce(self, stream_id: int) -> None:
+    def announce(self, client: int, stream_id: int) -> None:
         """Note that a client was given the token of a stream, and will subscribe."""
-        self._announced.append(Announced(stream_id, time.monotonic() + SUBSCRIBES_WITHIN_S))
+        self._announced.append(Announced(client, stream_id, time.monotonic() + SUBSCRIBES_WITHIN_S))
 
-    async def until_subscribed(self) -> None:
-        """Wait until every subscription that is announced has come, or took too long."""
-        while self._announced:
+    async def until_subscribed(self, client: int) -> None:
+        """Wait until every subscription that a client announced has come, or took too long."""
+        while own := [announced for announced in self._announced if announced.client == client]:
             self._subscribed.clear()
-            left = max(announced.until for announced in self._announced) - time.monotonic()
+            left = max(announced.until for announced in own) - time.monotonic()
             try:
                 await asyncio.wait_for(self._subscribed.wait(), left)
             except TimeoutError:
-                self._announced.clear()
+                self._announced = [announced for announced in self._announced if announced.client != client]
 
     def _subscribe(self, stream_id: int, writer: asyncio.StreamWriter) -> None:
         self._subscribers.setdefault(stream_id, set()).add(writer)
