@@ -38,7 +38,9 @@ from dyncity_sim.errors import InvalidInputError, SimulatorError
 from dyncity_sim.scene.actors.live import LiveTracks
 
 ARRIVED_M = 0.02
-"""An ego this close to where it was put is there; the client library computes in single precision."""
+ARRIVED_DEG = 0.1
+"""An ego this close to where it was put, and turned so nearly as it was to be, is there; the client library computes in
+single precision."""
 
 MOST_LATE_TICKS = 200
 """Another client's ticks that pass before the ego is where it was put; more, and something else moves it."""
@@ -246,7 +248,8 @@ class CarlaSimulator:
         found = snapshot.actor(self._ego.actor_id)
         if found is None:
             raise SimulatorError("The ego is no longer in the world: somebody destroyed it.")
-        return found.transform.distance_m(to) <= ARRIVED_M
+        turned_deg = abs((found.transform.yaw_deg - to.yaw_deg + 180.0) % 360.0 - 180.0)
+        return found.transform.distance_m(to) <= ARRIVED_M and turned_deg <= ARRIVED_DEG
 
     def _draw(self, furniture: Furniture) -> None:
         boxes = [(carla_from_pose(piece.pose_world_from_piece), piece.size_m) for piece in furniture.pieces]
