@@ -27,7 +27,7 @@ from dyncity_carla.speed import SpeedLimits
 from dyncity_carla.timeline import Timeline, between
 from dyncity_carla.world import CarlaWorld, connect
 from dyncity_sim.domain.conditions import EgoPlan
-from dyncity_sim.domain.frames import Pose
+from dyncity_sim.domain.frames import Pose, wrap_angle
 from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
@@ -248,8 +248,8 @@ class CarlaSimulator:
         found = snapshot.actor(self._ego.actor_id)
         if found is None:
             raise SimulatorError("The ego is no longer in the world: somebody destroyed it.")
-        turned_deg = abs((found.transform.yaw_deg - to.yaw_deg + 180.0) % 360.0 - 180.0)
-        return found.transform.distance_m(to) <= ARRIVED_M and turned_deg <= ARRIVED_DEG
+        turned_rad = abs(wrap_angle(np.deg2rad(found.transform.yaw_deg - to.yaw_deg)))
+        return found.transform.distance_m(to) <= ARRIVED_M and bool(turned_rad <= np.deg2rad(ARRIVED_DEG))
 
     def _draw(self, furniture: Furniture) -> None:
         boxes = [(carla_from_pose(piece.pose_world_from_piece), piece.size_m) for piece in furniture.pieces]

@@ -1,6 +1,7 @@
 """The streaming channel: one connection per subscription, messages with their length in front."""
 
 import asyncio
+import contextlib
 import struct
 import time
 from dataclasses import dataclass
@@ -66,17 +67,20 @@ class StreamServer:
 
     async def until_subscribed(self, client: int) -> None:
         """Wait until every subscription that a client announced has come, or took too long."""
-        while own := [announced for announced in self._announced if announced.client == client]:
+        while own := [announced.until for announced in self._still_announced() if announced.client == client]:
             self._subscribed.clear()
-            left = max(announced.until for announced in own) - time.monotonic()
-            try:
-                await asyncio.wait_for(self._subscribed.wait(), left)
-            except TimeoutError:
-                self._announced = [announced for announced in self._announced if announced.client != client]
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._subscribed.wait(), max(own) - time.monotonic())
+
+    def _still_announced(self) -> list[Announced]:
+        """Without those that took too long: another client's subscription must not pass for theirs."""
+        now = time.monotonic()
+        self._announced = [announced for announced in self._announced if announced.until > now]
+        return self._announced
 
     def _subscribe(self, stream_id: int, writer: asyncio.StreamWriter) -> None:
         self._subscribers.setdefault(stream_id, set()).add(writer)
-        awaited = next((announced for announced in self._announced if announced.stream_id == stream_id), None)
+        awaited = next((announced for announced in self._still_announced() if announced.stream_id == stream_id), None)
         if awaited is not None:
             self._announced.remove(awaited)
             self._subscribed.set()
