@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dyncity_models.checkpoint import BUNDLED, load_model
 from dyncity_models.conditioning import COMMAND_NONE, PUSHED, CanvasConditions, layout_on_canvas
+from dyncity_models.config import FORESEEN
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
@@ -130,8 +131,10 @@ class TorchBackend:
 
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid)
-        # In training the known world has holes where movers are: a network that sees none takes the road for empty.
-        shown = known if vehicles is None else np.where(vehicles, UNOBSERVED, known).astype(np.uint8)
+        shown = known
+        if vehicles is not None and self.config.known_world == FORESEEN:
+            # It learnt from known worlds with holes where movers will be: without any it takes the road for empty.
+            shown = np.where(vehicles, UNOBSERVED, known).astype(np.uint8)
         canvas_conditions = self._conditions(conditions, planar, heights_m, memory, shown)
         region_alone = None
         if region is not None and conditions.continuation is None:

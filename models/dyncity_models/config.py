@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from dyncity_sim.domain.conditions import CONDITIONS
 from dyncity_sim.errors import ConfigError
 
+FORESEEN, REMEMBERED = "foreseen", "remembered"
+"""What a known world tells of movers: holes where those of the chunk itself are, or where they stood before it."""
+
 TRAINED_CONDITIONS = tuple(name for name in CONDITIONS if name != "known_region")
 """Everything that weights can be trained with."""
 
@@ -155,14 +158,19 @@ class AnchoredConfig:
         transformer: generates planes.
         sampling: defaults of the sampler.
         guide: a smaller transformer that learned less of the same, which autoguidance leads away from; None without.
+        known_world: what the known world that the transformer learnt to go on with tells of movers: ``FORESEEN`` or
+            ``REMEMBERED``.
     """
 
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     transformer: DiffusionTransformerConfig = field(default_factory=DiffusionTransformerConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     guide: DiffusionTransformerConfig | None = None
+    known_world: str = FORESEEN
 
     def __post_init__(self) -> None:
+        if self.known_world not in (FORESEEN, REMEMBERED):
+            raise ConfigError("known_world", self.known_world, f"{FORESEEN} or {REMEMBERED}")
         scales = self.sampling.autoguidance, self.sampling.autoguidance_time
         if self.guide is None and scales != (1.0, 1.0):
             raise ConfigError("sampling.autoguidance", scales, "1 for weights without a guide")

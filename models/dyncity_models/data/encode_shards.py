@@ -13,12 +13,11 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dyncity_models.data.shards import EncodedSet, check_free, shard_folder, write_index, write_shard
+from dyncity_models.data.shards import PLAN, EncodedSet, check_free, shard_folder, write_index, write_shard
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import write_text
 
-PLAN = "encoding.json"
 SAMPLES_PER_SHARD = 1024
 """60 MB of the family ``anchored``."""
 

@@ -8,19 +8,19 @@ from jaxtyping import Bool, Float64, UInt8
 from torch import Tensor
 
 from dyncity_models.anchored.autoencoder import Autoencoder
-from dyncity_models.config import AutoencoderConfig
+from dyncity_models.config import REMEMBERED, AutoencoderConfig
 from dyncity_models.data.clips import ClipSource, merged_on
 from dyncity_models.data.encode_shards import Encoding
-from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
+from dyncity_models.data.latents import COMMANDS, KNOWN_WORLD, MOVER_FRAMES
 from dyncity_models.data.shards import EncodedSet
 from dyncity_models.data.views import (
     column_points,
     covered,
     hidden_by,
     known_latent_mask,
-    known_tokens,
     moved_to_canvas,
     mover_columns,
+    remembered_tokens,
     vehicle_layout,
 )
 from dyncity_models.hexplane import canvas_poses
@@ -83,7 +83,8 @@ def encode_excerpts(autoencoder: Autoencoder, excerpts: list[Excerpt], device: t
     """Encode some excerpts, each plain and then mirrored: two rows an excerpt.
 
     The chunk itself is encoded from the dense truth; the known world from the static part of what the frames before
-    covered, with random gaps as occlusion leaves them.
+    covered, as ``DriveMemory`` would have it: with holes where movers stood before the chunk, not where they are in it,
+    and with random gaps as occlusion leaves them.
     """
     config, canvas = autoencoder.config, autoencoder.config.canvas
     labels = _with_mirror_images(merged_on(device, np.stack([e.raw_labels for e in excerpts])))
@@ -100,7 +101,10 @@ def encode_excerpts(autoencoder: Autoencoder, excerpts: list[Excerpt], device: t
     known_cells = _known(column_points(anchor, canvas.cells, canvas.half_extent_m), past, gaps, config)
     poses = canvas_poses(chunk, canvas.anchor_frame)
     means, _ = autoencoder.encode(labels, poses)
-    known_means, _ = autoencoder.encode(known_tokens(labels, known_columns), poses)
+    remembered = remembered_tokens(
+        labels, recent, chunk, past[:, list(MOVER_FRAMES)], known_columns, config.grid_half_extent_m
+    )
+    known_means, _ = autoencoder.encode(remembered, poses)
     movers = moved_to_canvas(
         mover_columns(recent),
         past[:, list(MOVER_FRAMES)].repeat(1, 2, 1),
@@ -143,7 +147,12 @@ def encoding_of(
         read=lambda drive: read_excerpts(source, drive, chunks_per_drive, seed),
         encode=lambda excerpts: encode_excerpts(autoencoder, excerpts, device),
         at_once=at_once,
-        made_with={"autoencoder": model_id, "seed": seed, "chunks_per_drive": chunks_per_drive},
+        made_with={
+            "autoencoder": model_id,
+            "seed": seed,
+            "chunks_per_drive": chunks_per_drive,
+            KNOWN_WORLD: REMEMBERED,
+        },
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
+from dyncity_models.config import FORESEEN
 from dyncity_models.data.numbered import NumberedBatches
 from dyncity_models.data.shards import EncodedSet
 from dyncity_models.processes import own_share
@@ -20,6 +21,9 @@ COMMANDS = tuple(Command)
 
 MOVER_FRAMES = (-1, -6)
 """Frames before the chunk whose movers condition it: they give place and velocity."""
+
+KNOWN_WORLD = "known_world"
+"""What encoded chunks are made with: as ``AnchoredConfig.known_world``."""
 
 
 class LatentSample(TypedDict):
@@ -49,6 +53,7 @@ class Latents:
 
     Attributes:
         statistics: mean and standard deviation of each channel of each plane.
+        known_world: as ``AnchoredConfig.known_world``.
 
     Raises:
         InvalidInputError: ``folder`` was not written by ``dyncity encode``, or by one that wrote no layouts yet.
@@ -57,6 +62,7 @@ class Latents:
     def __init__(self, folder: Path, device: torch.device, layout: bool = False) -> None:
         encoded = EncodedSet.open(folder)
         self.statistics: dict[str, list[float]] = encoded.described
+        self.known_world: str = encoded.made_with.get(KNOWN_WORLD, FORESEEN)
         if layout and "layout" not in encoded:
             raise InvalidInputError(
                 "latents",
@@ -67,6 +73,16 @@ class Latents:
         names = LatentSample.__required_keys__ | ({"layout"} if layout else set())
         self._arrays = {name: encoded.tensor(name, device) for name in names}
         self.commands: np.ndarray = self._arrays["command"].cpu().numpy()
+
+    def check_known_world(self, expected: str, field: str) -> None:
+        """Raise InvalidInputError, naming a field, where the known world tells other things of movers."""
+        if self.known_world != expected:
+            raise InvalidInputError(
+                field,
+                f"known worlds with movers {self.known_world}",
+                f"{expected}, as in the chunks or weights they go with",
+                "Encode all recordings anew, and train transformer and guide on them.",
+            )
 
     def __len__(self) -> int:
         return len(self.commands)

@@ -23,6 +23,7 @@ from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder, write_text
 
 INDEX = "latents.json"
+PLAN = "encoding.json"
 ROWS = "rows"
 """Key of the index: rows of each shard."""
 
@@ -59,6 +60,13 @@ class EncodedSet:
         if opened.rows != rows:
             raise InvalidInputError("latents", f"{folder} with {opened.rows} rows", f"{rows}", "Run dyncity encode.")
         return opened
+
+    @cached_property
+    def made_with(self) -> dict[str, Any]:
+        """What the rows depend on; before there were shards, nothing told it."""
+        file = self.folder / PLAN
+        made_with: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return made_with
 
     @cached_property
     def rows(self) -> list[int]:

@@ -14,6 +14,9 @@ from dyncity_models.hexplane import cell_centres, compose, invert, transform
 from dyncity_sim.domain.conditions import LAYOUT_COLUMNS
 from dyncity_sim.domain.taxonomy import CARLASC
 
+FILLING_OFFSETS = (2, -2, 4, -4, 7, -7, 10, -10, 15, -15)
+"""Frames from which cells under a mover are filled, as their distance from its own, the nearest first."""
+
 
 def column_points(planar: Float[Tensor, "*F 3"], cells: int, half_extent_m: float) -> Float[Tensor, "*F X Y 2"]:
     """Where each column of the square maps around some poses lies, in the frame of the poses."""
@@ -64,6 +67,61 @@ def known_tokens(
 ) -> UInt8[Tensor, "B T X Y Z"]:
     """The static part of a chunk where it is known: movers and unknown columns count as never observed."""
     return labels_BTXYZ.masked_fill(~known_columns[..., None] | is_moving(labels_BTXYZ), UNOBSERVED)
+
+
+def remembered_tokens(
+    labels_BTXYZ: UInt8[Tensor, "B T X Y Z"],
+    recent_BNXYZ: UInt8[Tensor, "B N X Y Z"],
+    planar: Float[Tensor, "B T 3"],
+    recent_planar: Float[Tensor, "B N 3"],
+    known_columns: Bool[Tensor, "B T X Y"],
+    half_extent_m: float,
+) -> UInt8[Tensor, "B T X Y Z"]:
+    """The static part of a chunk as the drive before it would remember it.
+
+    Cells that movers held in all recent frames were never seen empty: they count as never observed in the whole chunk,
+    whoever is there now. Other cells with movers show what other frames show there. So nothing tells where movers of
+    the chunk itself will be, but for the few cells that are never free while it lasts.
+
+    Args:
+        labels_BTXYZ: dense truth of the chunk.
+        recent_BNXYZ: the same of some frames before it.
+        planar: poses of the chunk's frames.
+        recent_planar: poses of the frames before it.
+        known_columns: where the static world is known.
+        half_extent_m: of the grid.
+    """
+    frames, size = labels_BTXYZ.shape[1:3]
+    points = column_points(planar, size, half_extent_m)
+    static = labels_BTXYZ.masked_fill(is_moving(labels_BTXYZ), UNOBSERVED)
+    filled = static
+    for offset in FILLING_OFFSETS:
+        source = (torch.arange(frames, device=static.device) + offset).clamp(0, frames - 1)
+        shown = sampled(static[:, source], planar[:, source], points, half_extent_m)
+        filled = torch.where(filled == UNOBSERVED, shown, filled)
+    held = torch.ones_like(filled, dtype=torch.bool)
+    for n in range(recent_BNXYZ.shape[1]):
+        recent = recent_BNXYZ[:, n : n + 1].expand_as(static)
+        pose = recent_planar[:, n : n + 1].expand_as(planar)
+        held &= is_moving(sampled(recent, pose, points, half_extent_m))
+    return filled.masked_fill(held | ~known_columns[..., None], UNOBSERVED)
+
+
+def sampled(
+    labels: UInt8[Tensor, "B T X Y Z"],
+    planar: Float[Tensor, "B T 3"],
+    points: Float[Tensor, "B T X Y 2"],
+    half_extent_m: float,
+) -> UInt8[Tensor, "B T X Y Z"]:
+    """The nearest columns of ego grids at some points, never observed outside of them."""
+    size = labels.shape[2]
+    local = transform(invert(planar)[..., None, None, :], points)
+    index = torch.floor((local / (2 * half_extent_m) + 0.5) * size).long()
+    inside = ((index >= 0) & (index < size)).all(dim=-1)
+    x, y = index.clamp(0, size - 1).unbind(-1)
+    batch, frame = (torch.arange(n, device=labels.device) for n in labels.shape[:2])
+    found = labels[batch[:, None, None, None], frame[None, :, None, None], x, y]
+    return found.masked_fill(~inside[..., None], UNOBSERVED)
 
 
 def mover_columns(labels_BNXYZ: UInt8[Tensor, "B N X Y Z"]) -> Bool[Tensor, "B M X Y"]:

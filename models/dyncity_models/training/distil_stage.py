@@ -32,7 +32,9 @@ def train_distil(config: DistilTrainingConfig) -> Path:
     launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
     base, options, device = _teaching(Path(config.teacher)), config.optimiser, training_device(config.run)
-    complete = AnchoredConfig(base.config.autoencoder, base.config.transformer, config.sampling)
+    complete = AnchoredConfig(
+        base.config.autoencoder, base.config.transformer, config.sampling, known_world=base.config.known_world
+    )
     latents, held_out = (
         latents_of(Path(folder), device, base.config) for folder in (config.latents, config.validation_latents)
     )
@@ -53,6 +55,7 @@ def latents_of(folder: Path, device: torch.device, config: AnchoredConfig) -> La
         InvalidInputError: they are none, have no layouts where it takes them, or have other shapes than its planes.
     """
     latents = Latents(folder, device, config.transformer.takes_layout)
+    latents.check_known_world(config.known_world, "latents")
     first = latents.rows(np.arange(1))
     found = {name: tuple(first[name].shape[1:]) for name in ("xy", "tx", "ty")}
     expected = _plane_shapes(config.autoencoder)

@@ -106,17 +106,21 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
         Latents(Path(folder), device, config.model.takes_layout)
         for folder in (config.latents, config.validation_latents)
     )
+    held_out.check_known_world(latents.known_world, "validation_latents")
     train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = TransformerTask(config, base.config.autoencoder, latents.statistics)
     if config.initial:
         start_from(task, Path(config.initial), config)
     guided = load_guided(Path(config.guides), config, base) if config.guides else None
+    if guided is not None:
+        latents.check_known_world(guided.config.known_world, "latents")
     complete = AnchoredConfig(
         base.config.autoencoder,
         config.model if guided is None else guided.config.transformer,
         config.sampling,
         None if guided is None else config.model,
+        latents.known_world,
     )
     if guided is not None:
         task.normalisation.load_state_dict(guided.normalisation.state_dict())

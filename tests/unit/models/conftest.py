@@ -18,6 +18,7 @@ from dyncity_models.backend import TorchBackend
 from dyncity_models.checkpoint import load_model, save_model
 from dyncity_models.conditioning import MOVER_CHANNELS, CanvasConditions
 from dyncity_models.config import (
+    FORESEEN,
     AnchoredConfig,
     AutoencoderConfig,
     CanvasConfig,
@@ -170,8 +171,9 @@ def layout_weights(tiny, build_autoencoder, build_transformer, tmp_path_factory)
 def build_guided_weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Callable[..., Path]:
     """A function that writes random weights with a guide, which has other weights than the transformer."""
 
-    def build(**sampling: float) -> Path:
-        config = replace(tiny, guide=tiny.transformer, sampling=replace(tiny.sampling, **sampling))
+    def build(known_world: str = FORESEEN, **sampling: float) -> Path:
+        sampled = replace(tiny.sampling, **sampling)
+        config = replace(tiny, guide=tiny.transformer, sampling=sampled, known_world=known_world)
         folder = tmp_path_factory.mktemp("weights") / "guided"
         networks = build_transformer(), Normalisation(8, STATISTICS), build_transformer(seed=1)
         save_model(folder, config, build_autoencoder(), *networks)

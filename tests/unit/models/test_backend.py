@@ -5,6 +5,7 @@ import pytest
 import torch
 from dyncity_models.backend import EVIDENCE_RADIUS_CELLS, TorchBackend
 from dyncity_models.checkpoint import load_model
+from dyncity_models.config import REMEMBERED
 from dyncity_models.data.clips import UNOBSERVED, Clip
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.sampling import make_sampler
@@ -426,9 +427,9 @@ def test_of_one_frame_the_seed_draws_where_vehicles_go_unless_a_layout_says_it(w
     assert np.array_equal(still[0], street.labels[0])
 
 
-def test_how_vehicles_were_moving_reaches_the_network_unless_a_layout_says_where_they_go(
-    with_layout, build_street, street_actor
-):
+@pytest.fixture
+def on_its_way(with_layout, build_street, street_actor):
+    """A plan, what follows it, and continuations of a drive whose vehicle drives on and of one where it stands."""
     street = build_street(32, 6.0, [street_actor(4.0, -1.0, 0.0, 6.0)])
     before, plan = street[:16], plan_of(street[16:])
     planar, heights_m = planar_from_poses(before.poses_world_from_ego), before.poses_world_from_ego[:, 2, 3]
@@ -444,16 +445,30 @@ def test_how_vehicles_were_moving_reaches_the_network_unless_a_layout_says_where
         Continuation(with_layout.info.model_id, replace(memory, motion=speeds).to_bytes())
         for speeds in (motion, motion * np.array([1, 1, 1, 1, 1, 0]))
     )
+    return plan, street[16:], follows, stays
 
-    def labels(**given):
-        return with_layout.generate(
-            Conditions(plan, **given), SamplingOptions(seed=1), lambda step: None
-        ).occupancy.labels
 
-    assert labels(continuation=follows).tobytes() == labels(continuation=follows).tobytes()
-    assert not np.array_equal(labels(continuation=follows), labels(continuation=stays))
-    layout = VehicleLayout.of(street[16:])
-    one, other = (labels(continuation=c, layout=layout) for c in (follows, stays))
+def labels_of(backend, plan, **given):
+    return backend.generate(Conditions(plan, **given), SamplingOptions(seed=1), lambda step: None).occupancy.labels
+
+
+def test_how_vehicles_were_moving_reaches_the_network_unless_a_layout_says_where_they_go(with_layout, on_its_way):
+    plan, after, follows, stays = on_its_way
+    once, again, other = (labels_of(with_layout, plan, continuation=c) for c in (follows, follows, stays))
+    assert once.tobytes() == again.tobytes()
+    assert not np.array_equal(once, other)
+    layout = VehicleLayout.of(after)
+    one, other = (labels_of(with_layout, plan, continuation=c, layout=layout) for c in (follows, stays))
+    assert np.array_equal(one, other)
+
+
+def test_weights_that_learnt_from_remembered_worlds_say_themselves_where_vehicles_go(with_layout, on_its_way):
+    """Holes where vehicles will be are none that they know."""
+    plan, _, follows, stays = on_its_way
+    model = with_layout.pipeline.model
+    remembering = replace(model, config=replace(model.config, known_world=REMEMBERED))
+    backend = TorchBackend(AnchoredPipeline(remembering, torch.device("cpu")))
+    one, other = (labels_of(backend, plan, continuation=c) for c in (follows, stays))
     assert np.array_equal(one, other)
 
 

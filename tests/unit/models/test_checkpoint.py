@@ -150,7 +150,8 @@ def test_a_description_that_is_none_is_refused(copied, text):
 
 
 @pytest.mark.parametrize(
-    "config", [None, [], 3, "wide", {"autoencoder": {"spin": 1}}, {"autoencoder": {"frames": "x"}}]
+    "config",
+    [None, [], 3, "wide", {"autoencoder": {"spin": 1}}, {"autoencoder": {"frames": "x"}}, {"known_world": "guessed"}],
 )
 def test_a_configuration_of_another_version_is_refused(copied, config):
     change(copied, config=config)

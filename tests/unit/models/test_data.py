@@ -18,6 +18,7 @@ from dyncity_models.data.views import (
     known_tokens,
     moved_to_canvas,
     mover_columns,
+    remembered_tokens,
     vehicle_layout,
 )
 
@@ -104,6 +105,73 @@ def test_known_tokens_hide_movers_and_unknown_columns(street_clip):
     assert (tokens[movers] == UNOBSERVED).all()
     shown = known[..., None] & ~movers
     assert torch.equal(tokens[shown], labels[shown])
+
+
+PARKED, LEAVING, PASSING, ARRIVING = range(4)
+
+
+@pytest.fixture
+def remembered():
+    """A function that gives the tokens, and who is where, of a chunk whose movers do as some of the above say."""
+
+    def build(*doings, yaw_rate=0.02):
+        planar = torch.stack([torch.arange(32) * 0.8, torch.zeros(32), torch.arange(32) * yaw_rate], dim=-1)
+        road, vehicle = CARLASC.index("road"), VEHICLE
+        labels = torch.zeros(1, 32, 128, 128, 8, dtype=torch.uint8)
+        labels[..., 0] = road
+        movers = torch.zeros(labels.shape, dtype=torch.bool)
+        points = column_points(planar[None], 128, 25.6)
+        for doing in doings:
+            for frame in range(32):
+                x = {
+                    PARKED: 20.0,
+                    LEAVING: 20.0 + 0.9 * max(frame - 15, 0),
+                    PASSING: 0.9 * frame,
+                    ARRIVING: 14.0 + min(0.9 * frame, 22.0),
+                }[doing]
+                offset = points[0, frame] - torch.tensor([x, {PASSING: 2.0, ARRIVING: 6.0}.get(doing, -6.0)])
+                body = (offset.abs() < torch.tensor([2.2, 0.9])).all(dim=-1)
+                movers[0, frame, ..., 1:4] |= body[..., None]
+        labels[movers] = vehicle
+        past, chunk = labels[:, :16], labels[:, 16:]
+        recent = past[:, [-1, -6]]
+        known = torch.ones(1, 16, 128, 128, dtype=torch.bool)
+        tokens = remembered_tokens(chunk, recent, planar[None, 16:], planar[None, [15, 10]], known, 25.6)
+        return tokens, movers[:, 16:]
+
+    return build
+
+
+def test_what_is_remembered_does_not_tell_where_movers_will_be(remembered):
+    empty, _ = remembered()
+    for doing in (PASSING, ARRIVING):
+        tokens, movers = remembered(doing)
+        assert movers.any(dim=(2, 3, 4)).sum() > 8
+        assert (tokens != empty).float().mean() < 1e-4
+    assert (remembered(PARKED)[0] != remembered(LEAVING)[0]).float().mean() < 1e-4
+
+
+def test_what_stood_before_a_chunk_leaves_a_hole_in_all_of_it(remembered):
+    tokens, movers = remembered(PARKED)
+    assert (tokens[movers] == UNOBSERVED).float().mean() > 0.85
+    left, gone = remembered(LEAVING)
+    holes = (left == UNOBSERVED) & ~gone
+    assert holes[0, -1].sum() > 0.7 * movers[0, -1].sum()
+
+
+def test_remembered_cells_are_those_of_the_static_world_or_unknown(street_clip):
+    labels = torch.from_numpy(street_clip.labels[16:32])[None]
+    recent = torch.from_numpy(street_clip.labels[[15, 10]])[None]
+    planar = torch.from_numpy(street_clip.planar).float()[None]
+    known = torch.zeros(labels.shape[:4], dtype=torch.bool)
+    known[:, :, 64:] = True
+    tokens = remembered_tokens(labels, recent, planar[:, 16:32], planar[:, [15, 10]], known, 25.6)
+    movers = torch.isin(labels, torch.tensor(CARLASC.moving_labels))
+    assert (tokens[:, :, :64] == UNOBSERVED).all()
+    assert not torch.isin(tokens, torch.tensor(CARLASC.moving_labels)).any()
+    still = known[..., None] & ~movers & (tokens != UNOBSERVED)
+    assert torch.equal(tokens[still], labels[still])
+    assert still.float().sum() > 0.98 * (known[..., None] & ~movers).sum()
 
 
 def test_column_points_are_those_of_the_grid_carried_by_the_pose():

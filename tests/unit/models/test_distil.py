@@ -1,6 +1,7 @@
 """Distillation: what the student learns of its teacher, and the stage from whole weights to few-step ones."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import torch
 from dyncity_models.backend import load
 from dyncity_models.checkpoint import load_model, save_model
 from dyncity_models.conditioning import PUSHED
-from dyncity_models.config import AnchoredConfig, SamplingConfig
-from dyncity_models.data.latents import Latents
-from dyncity_models.data.shards import EncodedSet, write_index, write_shard
+from dyncity_models.config import REMEMBERED, AnchoredConfig, SamplingConfig
+from dyncity_models.data.latents import KNOWN_WORLD, Latents
+from dyncity_models.data.shards import PLAN, EncodedSet, write_index, write_shard
 from dyncity_models.diffusion.flow import noise_like
 from dyncity_models.normalisation import Normalisation
 from dyncity_models.training.config import (
@@ -239,7 +240,7 @@ def test_what_is_exported_serves_a_chunk_in_as_many_evaluations_as_there_are_win
     export = train_distil(replace(config, teacher=str(teacher)))
     student, whole = load_model(export), load_model(teacher)
     assert student.guide is student.config.guide is None
-    assert student.config == AnchoredConfig(whole.config.autoencoder, whole.config.transformer, config.sampling)
+    assert student.config == replace(whole.config, sampling=config.sampling, guide=None)
     for name in ("autoencoder", "normalisation"):
         assert exported(export)[f"{name}.safetensors"] == exported(teacher)[f"{name}.safetensors"]
     calls = []
@@ -307,6 +308,12 @@ def test_latents_of_other_planes_than_the_teachers_are_refused(config, build_pla
 def test_a_teacher_that_takes_a_layout_needs_latents_with_layouts(config, layout_weights):
     with pytest.raises(InvalidInputError, match="layout"):
         train_distil(replace(config, teacher=str(layout_weights)))
+
+
+def test_latents_that_tell_less_of_movers_than_the_teacher_knows_are_refused(config):
+    (Path(config.latents) / PLAN).write_text(json.dumps({KNOWN_WORLD: REMEMBERED}))
+    with pytest.raises(InvalidInputError, match="movers remembered"):
+        train_distil(config)
 
 
 @pytest.mark.parametrize("folder", ["anchored", "anchored/gpu"])

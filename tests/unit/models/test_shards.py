@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.checkpoint import load_model
+from dyncity_models.config import FORESEEN, REMEMBERED
 from dyncity_models.data.encode_shards import Encoding, Part, encode_shards
 from dyncity_models.data.latents import LatentBatches, Latents
-from dyncity_models.data.shards import INDEX, EncodedSet, shard_folder, write_shard
+from dyncity_models.data.shards import INDEX, PLAN, EncodedSet, shard_folder, write_shard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -177,6 +178,13 @@ def test_the_command_makes_a_set_by_parts_and_says_what_is_left(weights, recordi
     assert main(encode(weights, recording, tmp_path, *options, "2/2")) == 0
     assert "shards to come" not in capsys.readouterr().out
     assert content(tmp_path) == content(latents)
+
+
+def test_a_set_says_what_its_known_world_tells_of_movers(latents, tmp_path):
+    assert Latents(latents, CPU).known_world == REMEMBERED
+    older = shutil.copytree(latents, tmp_path / "older")
+    (older / PLAN).unlink()
+    assert Latents(older, CPU).known_world == FORESEEN
 
 
 def test_training_draws_from_shards_what_it_drew_from_the_flat_arrays_of_before(latents, tmp_path):

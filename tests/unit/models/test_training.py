@@ -1,6 +1,7 @@
 """Training from a recording to weights; a killed run goes on from its newest checkpoint."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 import torch
 from dyncity_models.backend import load
 from dyncity_models.checkpoint import load_model, save_model
-from dyncity_models.config import SamplingConfig
+from dyncity_models.config import REMEMBERED, SamplingConfig
 from dyncity_models.data.latents import LatentSample
+from dyncity_models.data.shards import PLAN
 from dyncity_models.training.averaging import warmed_up_average
 from dyncity_models.training.config import (
     AutoencoderTrainingConfig,
@@ -155,6 +157,7 @@ class TestStages:
         assert model.normalisation.get_buffer("tx_mean").flatten().tolist() == pytest.approx(statistics["tx_mean"])
         chunk = load(weights).generate(Conditions(plan_along()), SamplingOptions(seed=0), lambda step: None)
         assert chunk.model_id == model.model_id != load_model(autoencoder).model_id
+        assert model.config.known_world == REMEMBERED
 
         onward = replace(config, initial=str(weights), run=replace(brief, out=str(tmp_path / "onward")))
         still = replace(onward, optimiser=replace(config.optimiser, lr=0.0, weight_decay=0.0))
@@ -189,6 +192,12 @@ class TestStages:
         )
         with pytest.raises(InvalidInputError, match="guides"):
             train_transformer(replace(guide, model=replace(small, conditions=WITH_LAYOUT)))
+        older = shutil.copytree(tmp_path / "latents", tmp_path / "older")
+        (older / PLAN).write_text("{}")
+        with pytest.raises(InvalidInputError, match=r"^latents: .* movers foreseen"):
+            train_transformer(replace(guide, latents=str(older), validation_latents=str(older)))
+        with pytest.raises(InvalidInputError, match=r"^validation_latents: .* movers foreseen"):
+            train_transformer(replace(config, validation_latents=str(older)))
 
         taught = replace(onward, model=replace(tiny.transformer, conditions=WITH_LAYOUT))
         taught = replace(taught, run=replace(brief, out=str(tmp_path / "taught")))
