@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from dyncity_models.diffusion.bounds import bounded
 from dyncity_models.diffusion.inpainting import KnownLatents
-from dyncity_models.diffusion.sampling import Sampler, noise_from
+from dyncity_models.diffusion.sampling import Predict, Sampler, noise_from
 from dyncity_models.execution import Execution
 from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.guidance import GuidedTransformer
@@ -84,7 +85,10 @@ class ReferencePipeline:
     ) -> Float[Tensor, "B C H W"]:
         """Rollouts from noise that is given; their padding is empty."""
         guided = GuidedTransformer(self.transformer, conditions, scales)
-        predict = self.execution.run(guided.__call__, self.device)
+        predict: Predict = self.execution.run(guided.__call__, self.device)
+        limit = self.model.config.sampling.latent_limit
+        if limit is not None:
+            predict = bounded(predict, limit)
         return sampler.sample(predict, noise, draw, checkpoint, known).where(self.mask, 0.0)
 
     @torch.inference_mode()

@@ -135,6 +135,13 @@ class ReferenceLatents:
     def __len__(self) -> int:
         return len(self.commands)
 
+    def limit(self) -> float:
+        """What 999 of 1,000 latents stay within, on both sides of zero, of some 500 rows spread evenly."""
+        rollouts = self._arrays["rollout"]
+        some = rollouts[:: max(1, len(self) // 500)].abs().float().cpu().numpy()
+        # No latent is exactly zero: the padding is.
+        return float(np.quantile(some[some > 0], 0.999))
+
     def rows(self, rows: np.ndarray) -> ReferenceSample:
         """The chunks with these numbers as one batch."""
         index = torch.from_numpy(rows.astype(np.int64)).to(self._arrays["command"].device)

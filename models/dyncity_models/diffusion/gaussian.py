@@ -91,14 +91,28 @@ class GaussianDiffusion:
         spread = self._at(1.0 - self.alphas_cumprod, index_B, data)
         return signal.sqrt() * data + spread.sqrt() * noise
 
+    def data_of(
+        self, noise: Float[Tensor, "B ..."], noisy: Float[Tensor, "B ..."], index_B: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B ..."]:
+        """Data that become ``noisy`` by ``noise``."""
+        scale = self._at(np.sqrt(1.0 / self.alphas_cumprod), index_B, noisy)
+        noise_scale = self._at(np.sqrt(1.0 / self.alphas_cumprod - 1.0), index_B, noisy)
+        return scale * noisy - noise_scale * noise
+
+    def noise_of(
+        self, data: Float[Tensor, "B ..."], noisy: Float[Tensor, "B ..."], index_B: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B ..."]:
+        """Noise by which ``data`` become ``noisy``."""
+        signal = self._at(np.sqrt(self.alphas_cumprod), index_B, noisy)
+        spread = self._at(np.sqrt(1.0 - self.alphas_cumprod), index_B, noisy)
+        return (noisy - signal * data) / spread
+
     def step_back(
         self, predicted: Float[Tensor, "B C2 ..."], noisy: Float[Tensor, "B C ..."], index_B: Int64[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B C ..."], Float[Tensor, "B C ..."]]:
         """Mean and log-variance of the step back; predicted data is not clipped."""
         noise, fraction = predicted.chunk(2, dim=1)
-        scale = self._at(np.sqrt(1.0 / self.alphas_cumprod), index_B, noisy)
-        noise_scale = self._at(np.sqrt(1.0 / self.alphas_cumprod - 1.0), index_B, noisy)
-        mean = self._posterior_mean(scale * noisy - noise_scale * noise, noisy, index_B)
+        mean = self._posterior_mean(self.data_of(noise, noisy, index_B), noisy, index_B)
         # Between the variance of the posterior and that of the forward step (Nichol & Dhariwal 2021, equation 15).
         low = self._at(self.posterior_log_variance, index_B, noisy)
         high = self._at(np.log(self.betas), index_B, noisy)

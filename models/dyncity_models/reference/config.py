@@ -156,12 +156,18 @@ class ReferenceSampling:
         steps: network evaluations per chunk.
         guidance_scale: of all conditions; 1 is no guidance.
         resamples: how often each interval is walked to fit what is generated to a known region.
+        latent_limit: what predicted latents are kept within, on both sides of zero; None, as published, not at all.
     """
 
     sampler: str = "ddpm"
     steps: int = 1000
     guidance_scale: float = 4.0
     resamples: int = 2
+    latent_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.latent_limit is not None and not self.latent_limit > 0:
+            raise ConfigError("sampling.latent_limit", self.latent_limit, "above 0, or null for none")
 
 
 @dataclass(frozen=True)

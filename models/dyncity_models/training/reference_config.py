@@ -65,6 +65,9 @@ class ReferenceTransformerTrainingConfig:
         drop: share of samples that each condition is withheld from, independently.
         drop_region: the same of a known region, which tells so much that most samples should do without.
         sampling: sampler defaults that are exported with the weights.
+        limit_latents: whether ``sampling.latent_limit`` becomes what nearly all of the latents to learn from stay
+            within, unless it is given. Without a limit, latents of drives grow from chunk to chunk where weights were
+            trained for too short a while.
         initial: folder of weights whose transformer is trained on; empty to start from nothing.
     """
 
@@ -78,6 +81,7 @@ class ReferenceTransformerTrainingConfig:
     drop_region: float = 0.5
     run: RunConfig = field(default_factory=RunConfig)
     sampling: ReferenceSampling = field(default_factory=ReferenceSampling)
+    limit_latents: bool = True
     initial: str = ""
 
 

@@ -154,7 +154,10 @@ def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> P
         task.transformer.load_state_dict(initial.transformer.state_dict())
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
-    complete = replace(base.config, transformer=model, sampling=config.sampling)
+    sampling = config.sampling
+    if config.limit_latents and sampling.latent_limit is None:
+        sampling = replace(sampling, latent_limit=latents.limit())
+    complete = replace(base.config, transformer=model, sampling=sampling)
     if is_first_process():
         save_reference(export, complete, base.autoencoder, task.transformer, base.convention)
     return export

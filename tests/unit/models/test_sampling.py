@@ -4,6 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from dyncity_models.diffusion.bounds import bounded
 from dyncity_models.diffusion.gaussian import GaussianDiffusion
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler, noise_from
 from dyncity_models.diffusion.walks import gaussian_walk
@@ -68,6 +69,14 @@ def test_a_network_that_knows_the_datum_leads_to_it_in_any_number_of_steps(proce
     found = sampled(process, name, steps, knowing(data, process), noise)
     # Gaussian diffusion magnifies rounding of the noise by 1 / sqrt(signal), up to 160 times.
     torch.testing.assert_close(found, data, rtol=0, atol=1e-5 if process == "flow" else 1e-3)
+
+
+@pytest.mark.parametrize("name", SAMPLERS["gaussian"])
+def test_bounded_data_are_led_to_within_their_bounds_and_what_lies_within_them_is_reached(name):
+    data, noise = normal(1, 2, 6), normal(2, 2, 6)
+    assert data.abs().max() > 1.0
+    found = sampled("gaussian", name, 10, bounded(knowing(data, "gaussian"), 1.0), noise)
+    torch.testing.assert_close(found, data.clamp(-1.0, 1.0), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", SAMPLERS["flow"])

@@ -35,7 +35,7 @@ from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.engine import Engine
-from dyncity_sim.errors import CheckpointError, InvalidInputError, UnsupportedConditionError
+from dyncity_sim.errors import CheckpointError, ConfigError, InvalidInputError, UnsupportedConditionError
 
 FRAMES = 4
 CLASSES = ("free", "road", "building", "vehicle", "pedestrian")
@@ -53,7 +53,7 @@ def build_backend(even_planes, build_transformer, tmp_path_factory):
 
     def build(convention=None, names=CLASSES, sampling=None, **changes):
         folder = tmp_path_factory.mktemp("reference")
-        transformer = build_transformer(spread=0.01, **changes)
+        transformer = build_transformer(**{"spread": 0.01} | changes)
         config = ReferenceConfig(
             even_planes,
             transformer.config,
@@ -378,6 +378,31 @@ async def test_a_drive_of_128_frames_is_the_same_by_seed_and_from_any_of_its_con
             assert chunk.occupancy.labels.tobytes() == other.occupancy.labels.tobytes()
             assert chunk.continuation == other.continuation
     assert len({chunk.continuation.payload for chunk in whole}) == 8
+
+
+def test_latents_of_a_drive_that_would_run_away_stay_within_their_limit(build_backend):
+    """Noise that is predicted too large makes latents grow from step to step, and from chunk to chunk."""
+
+    def largest_of_a_drive(limit):
+        backend = build_backend(sampling=ReferenceSampling("ddim", 3, 2.0, latent_limit=limit), spread=0.2)
+        config = backend.config.autoencoder
+        shape = (config.latent_channels, *config.rollout_shape)
+        continuation, largest = None, []
+        for chunk in range(4):
+            given = Conditions(plan_of(chunk), continuation=continuation)
+            continuation = generated(backend, given, seed=chunk).continuation
+            rollout = EndedChunk.unpacked(continuation, backend.info.model_id, shape).rollout
+            largest.append(float(rollout.abs().max()))
+        return largest
+
+    with pytest.raises(CheckpointError, match="ran away"):
+        largest_of_a_drive(None)
+    assert max(largest_of_a_drive(2.0)) == pytest.approx(2.0, rel=1e-3)
+
+
+def test_a_limit_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match="latent_limit"):
+        ReferenceSampling(latent_limit=0.0)
 
 
 def test_a_caller_who_gave_up_stops_the_sampling(backend, plan):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from dyncity_models.data.shards import EncodedSet
@@ -120,6 +121,10 @@ class TestStages:
         assert "val_noise_region" in log
         model = load_reference(weights)
         assert model.config.sampling.steps == 7
+        rollouts = np.abs(EncodedSet.open(tmp_path / "latents").every("rollout", 1).astype(np.float32))
+        limit = model.config.sampling.latent_limit
+        assert (rollouts[rollouts > 0] <= limit).mean() >= 0.999
+        assert rollouts.mean() < limit <= rollouts.max()
         assert model.config.classes == base.config.classes
         trained, before = model.autoencoder.state_dict(), base.autoencoder.state_dict()
         assert all(torch.equal(trained[name], value) for name, value in before.items())
@@ -128,6 +133,8 @@ class TestStages:
         still = replace(onward, optimiser=replace(config.optimiser, lr=0.0, weight_decay=0.0))
         unchanged = load_reference(train_reference_transformer(still)).transformer.state_dict()
         assert all(torch.equal(unchanged[name], value) for name, value in model.transformer.state_dict().items())
+        unlimited = load_reference(train_reference_transformer(replace(still, limit_latents=False)))
+        assert unlimited.config.sampling.latent_limit is None
         with pytest.raises(InvalidInputError, match="initial"):
             train_reference_transformer(replace(onward, model=TINY_TRANSFORMER | {"depth": 2}))
         with pytest.raises(InvalidInputError, match="latents of"):
