@@ -45,7 +45,7 @@ class EndedChunk:
                 "weights",
                 f"latents of up to {largest:.3g}",
                 "latents within half precision, 65504",
-                "Sampling ran away: serve with --option sampling.latent_limit=X, or ask for more steps or less guidance.",
+                "Sampling ran away: serve with --option sampling.latent_limit=X, or ask for more steps.",
             )
         body = _HEAD.pack(_MAGIC, 0, self.time_us, *self.pose_world_from_ego.ravel())[8:] + rollout.numpy().tobytes()
         return Continuation(model_id, _MAGIC + struct.pack("<I", zlib.crc32(body)) + body)
