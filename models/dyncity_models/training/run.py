@@ -62,7 +62,8 @@ def fit(
 ) -> Path:
     """Train to the last step, going on from the newest checkpoint in ``run.out`` if there is one.
 
-    With several processes, every one of them calls this; each validates on everything.
+    With several processes, every one of them calls this; each validates on everything, every ``run.validate_every``
+    steps and at the end (with sharded weights not at the end).
     A run that has ended already is not trained again: ``task`` gets its final weights.
     ``train`` gives batches from the first that is left, and its length is that of the whole run (``batch_numbers``).
 
@@ -127,5 +128,8 @@ def fit(
     log_config(trainer.loggers, config)
     trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=False)
     trainer.save_checkpoint(final)
+    # Shards of weights are gone when training ends.
+    if trainer.global_step % run.validate_every and not sharded:
+        trainer.validate(task, validation, verbose=False)
     end_log(trainer.loggers)
     return final

@@ -1,5 +1,6 @@
 """What every training run does whatever it trains: checkpoints, provenance, loggers, progress."""
 
+import csv
 import json
 import re
 import subprocess
@@ -58,7 +59,7 @@ class Line(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch, index):
-        pass
+        self.log("weight", self.line.weight.sum())
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.01)
@@ -153,8 +154,19 @@ def test_losses_are_logged_as_csv_and_progress_is_not(config, tmp_path):
     trained(config)
     (log,) = (file.read_text() for file in (tmp_path / "run" / "log").rglob("metrics.csv"))
     header, *rows = log.splitlines()
-    assert set(header.split(",")) == {"epoch", "step", "loss"}
-    assert len(rows) == 3
+    assert set(header.split(",")) == {"epoch", "step", "loss", "weight", "seconds"}
+    assert len(rows) == 3 + 1
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+def test_the_weights_that_a_run_ends_with_are_validated_once(config, tmp_path, steps):
+    run = replace(config.run, validate_every=2)
+    line = trained(replace(config, run=run, optimiser=replace(config.optimiser, steps=steps)))
+    (file,) = (tmp_path / "run" / "log").rglob("metrics.csv")
+    with file.open() as log:
+        weights = [float(row["weight"]) for row in csv.DictReader(log) if row["weight"]]
+    assert len(weights) == 2
+    assert weights[-1] == pytest.approx(line.line.weight.item())
 
 
 def test_a_logger_whose_package_is_missing_says_which_extra_has_it(config, monkeypatch):
@@ -173,9 +185,10 @@ def test_tensorboard_gets_the_losses_and_the_configuration(config, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trained(replace(config, run=replace(config.run, loggers=["tensorboard"])))
-    (events,) = (tmp_path / "run" / "tensorboard").rglob("events.*")
-    read = EventAccumulator(str(events)).Reload()
+    (folder,) = {file.parent for file in (tmp_path / "run" / "tensorboard").rglob("events.*")}
+    read = EventAccumulator(str(folder)).Reload()
     assert len(read.Scalars("loss")) == 3
+    assert len(read.Scalars("weight")) == 1
 
 
 def test_wandb_gets_the_losses_and_the_configuration_of_each_run_without_a_network(config, tmp_path, monkeypatch):
