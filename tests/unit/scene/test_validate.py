@@ -102,6 +102,11 @@ def truncated(name: str) -> Callable[[Path], None]:
     return spoil
 
 
+def of_gltf_3(folder: Path) -> None:
+    content = (folder / "static.glb").read_bytes()
+    (folder / "static.glb").write_bytes(content[:4] + (3).to_bytes(4, "little") + content[8:])
+
+
 def moving_cells(folder: Path) -> None:
     with np.load(folder / "static.npz") as arrays:
         kept = dict(arrays)
@@ -134,6 +139,7 @@ FAULTS = {
         "actor_9",
     ),
     "a mesh of no class": (truncated("static.glb"), "static.glb", ""),
+    "a glTF of another version": (of_gltf_3, "static.glb", "only GLTF 2"),
     "cells that move": (moving_cells, "static.npz", "vehicle"),
     "cells elsewhere": (cells(origin_world_m=np.zeros(3)), "static.npz", "origin_world_m"),
     "labels of another type": (cells(labels=np.zeros((2, 2, 2))), "static.npz", "float64"),
