@@ -21,7 +21,7 @@ from dyncity_sim.domain.frames import Pose, Poses
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.taxonomy import CARLASC, Taxonomy
-from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
+from dyncity_sim.errors import InvalidInputError, MissingExtraError
 from dyncity_sim.files import whole_file
 from dyncity_sim.preview.lanes import lane_borders
 from dyncity_sim.preview.pack import PointCloud
@@ -107,16 +107,14 @@ def _recording(file: Path, name: str, taxonomy: Taxonomy) -> Iterator[tuple[Modu
     rr = _rerun()
     with whole_file(file) as temporary:
         stream = rr.RecordingStream("dyncity-sim", recording_id=uuid5(NAMESPACE_URL, f"dyncity-sim/{name}"))
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            stream.save(temporary)
-        except RuntimeError as error:
-            raise StorageError(f"{file} could not be written: {error}.") from error
+        # Rerun's own writer of files raises nothing when the disk is full, and leaves half a file.
+        encoded = stream.binary_stream()
         try:
             stream.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
             classes = [(label, c.name, c.colour) for label, c in enumerate(taxonomy.classes)]
             stream.log("world", rr.AnnotationContext(classes), static=True)
             yield rr, stream
+            temporary.write_bytes(encoded.read())
         finally:
             stream.disconnect()
 

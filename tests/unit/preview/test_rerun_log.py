@@ -1,5 +1,6 @@
 """Claims about recordings of Rerun, read back by its own reader."""
 
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -109,4 +110,15 @@ def test_nothing_is_left_when_points_do_not_match_or_the_package_is_missing(
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(MissingExtraError, match=r"dyncity-sim\[rerun\]"):
         list(write_drive_rerun(tmp_path / "d.rrd", "d", street))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(street: OccupancySequence, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"d\.rrd could not be written: File too large"):
+            list(write_drive_rerun(tmp_path / "d.rrd", "d", street))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
