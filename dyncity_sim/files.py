@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dyncity_sim.errors import InvalidInputError, StorageError
@@ -42,19 +42,21 @@ def whole_files(files: Sequence[Path]) -> Iterator[list[Path]]:
     Raises:
         StorageError: a place cannot be made, or a file cannot be moved there.
     """
-    places = [file.parent / f".{file.name}.{os.getpid()}.part" / file.name for file in files]
-    at = files[0]
+    with ExitStack() as stack:
+        yield [stack.enter_context(_beside(file)) for file in files]
+
+
+@contextmanager
+def _beside(file: Path) -> Iterator[Path]:
+    place = file.parent / f".{file.name}.{os.getpid()}.part" / file.name
     try:
-        for at, place in zip(files, places, strict=True):
-            place.parent.mkdir(parents=True)
-        yield places
-        for at, place in zip(files, places, strict=True):
-            os.replace(place, at)
+        place.parent.mkdir(parents=True)
+        yield place
+        os.replace(place, file)
     except OSError as error:
-        raise StorageError(f"{at} could not be written: {error.strerror or error}.") from error
+        raise StorageError(f"{file} could not be written: {error.strerror or error}.") from error
     finally:
-        for place in places:
-            shutil.rmtree(place.parent, ignore_errors=True)
+        shutil.rmtree(place.parent, ignore_errors=True)
 
 
 def write_bytes(content: bytes, file: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pyarrow import parquet
 
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.scene import Provenance
+from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.build import build_scene
 from dyncity_sim.scene.package import validate_documents
@@ -61,6 +63,19 @@ def test_a_scene_as_it_was_written_passes_every_check(written):
 def test_a_scene_of_next_to_nothing_is_valid(build_street, tmp_path, arguments):
     write_scene(build_scene(build_street(**arguments)), tmp_path / "scene", Provenance(None, (), "", "carlasc"))
     assert failed(tmp_path / "scene") == {}
+
+
+def test_a_scene_that_is_all_building_is_valid_and_has_its_walls_and_the_road_of_its_ego(build_street, tmp_path):
+    drive = build_street(frames=3)
+    walled = replace(drive, labels=np.full_like(drive.labels, CARLASC.index("building")))
+    scene = build_scene(walled)
+    assert scene.tracks == ()
+    write_scene(scene, tmp_path / "scene", Provenance(None, (), "", "carlasc"))
+    assert failed(tmp_path / "scene") == {}
+    described = json.loads((tmp_path / "scene" / "scene.json").read_text())
+    assert described["static"]["classes"] == ["building"]
+    # Lanes are wherever the ego drove.
+    assert one_check(tmp_path / "scene", "map.xodr").outcome is Outcome.PASSED
 
 
 def edited(name: str, old: str, new: str) -> Callable[[Path], None]:
