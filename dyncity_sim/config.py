@@ -96,12 +96,15 @@ def _merge(config: Any, load: Any, source: str) -> Any:
         raise ConfigError(
             error.full_key or source, f"{str(error.msg or error).splitlines()[0]} (in {source})", f"keys among {known}"
         ) from error
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError("config", f"{source}: {error}", "valid YAML") from error
+    except (OSError, TypeError) as error:
+        # OmegaConf's words where a list or a single value stands in the place of keys and values, or the reverse.
+        raise ConfigError("config", f"{source}: {error}", "keys with values of their types") from error
 
 
 def _top_level(file: Path, key: str) -> object:
     try:
         return OmegaConf.select(OmegaConf.load(file), key)
-    except (OmegaConfBaseException, YAMLError, OSError) as error:
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError, TypeError) as error:
         raise ConfigError("config", f"{file}: {error}", "valid YAML") from error

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dyncity_sim.errors import InvalidInputError, StorageError
@@ -27,7 +27,36 @@ def whole_file(file: Path) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(f"{file} could not be written: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # What cannot be looked for, since its folder is none, is not there.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_files(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield a place to write each of several files to; all take their final names when the block succeeds, or none.
+
+    A place has the name of its file, in a hidden folder beside it. Missing parent folders are made. When the block
+    fails, nothing is left behind and files that stood under the names before are untouched.
+
+    Raises:
+        StorageError: a place cannot be made, or a file cannot be moved there.
+    """
+    with ExitStack() as stack:
+        yield [stack.enter_context(_beside(file)) for file in files]
+
+
+@contextmanager
+def _beside(file: Path) -> Iterator[Path]:
+    place = file.parent / f".{file.name}.{os.getpid()}.part" / file.name
+    try:
+        place.parent.mkdir(parents=True)
+        yield place
+        os.replace(place, file)
+    except OSError as error:
+        raise StorageError(f"{file} could not be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(place.parent, ignore_errors=True)
 
 
 def write_bytes(content: bytes, file: Path) -> None:

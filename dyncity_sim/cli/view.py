@@ -20,6 +20,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.files import whole_files
 from dyncity_sim.groundtruth.base_frame import mounted
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig, rig_names
@@ -125,17 +126,25 @@ def run(args: argparse.Namespace) -> int:
     with terminated_like_interrupted(), Progress(*columns, console=console, transient=True) as progress:
         tell = _Tell(progress)
         shown = _open(args, tell)
+        frame = _frame(args.frame, _length(shown))
         clouds = _clouds(shown, _sweeping(args.lidar), tell) if args.lidar and {"out", "rerun"} & set(files) else ()
-        if "out" in files:
-            write_page(tell.once("page", lambda: _page(shown, clouds)), files["out"])
-        if "rerun" in files:
-            for _ in tell.each("Rerun", _length(shown), _rerun(shown, clouds, files["rerun"])):
-                pass
-        if set(files) - {"out", "rerun"}:
-            _pictures(shown, files, args, tell)
+        with whole_files(list(files.values())) as places:
+            _write(shown, clouds, dict(zip(files, places, strict=True)), frame, args.width, tell)
     for file in files.values():
         Console().print(f"{file}  {file.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
     return 0
+
+
+def _write(
+    shown: Shown, clouds: tuple[PointCloud, ...], files: dict[str, Path], frame: int, width: int, tell: "_Tell"
+) -> None:
+    if "out" in files:
+        write_page(tell.once("page", lambda: _page(shown, clouds)), files["out"])
+    if "rerun" in files:
+        for _ in tell.each("Rerun", _length(shown), _rerun(shown, clouds, files["rerun"])):
+            pass
+    if set(files) - {"out", "rerun"}:
+        _pictures(shown, files, frame, width, tell)
 
 
 class _Tell:
@@ -221,6 +230,13 @@ def _length(shown: Shown) -> int:
     return len(shown.drive.occupancy) if shown.drive else len(_scene_of(shown).times_us)
 
 
+def _frame(asked: int | None, length: int) -> int:
+    frame = length // 2 if asked is None else asked
+    if not 0 <= frame < length:
+        raise InvalidInputError("--frame", frame, f"0 to {length - 1}")
+    return frame
+
+
 def _scene_of(shown: Shown) -> Scene:
     assert shown.scene is not None
     return shown.scene
@@ -270,19 +286,16 @@ def _rerun(shown: Shown, clouds: tuple[PointCloud, ...], file: Path) -> Iterator
     return write_drive_rerun(file, shown.name, shown.drive.occupancy, shown.drive.recorded, shown.tracks, clouds)
 
 
-def _pictures(shown: Shown, files: dict[str, Path], args: argparse.Namespace, tell: _Tell) -> None:
+def _pictures(shown: Shown, files: dict[str, Path], frame: int, width: int, tell: _Tell) -> None:
     occupancy, recorded, captions, rate_hz = _filmed(shown, tell)
     length = len(occupancy)
     if "png" in files:
-        frame = length // 2 if args.frame is None else args.frame
-        if not 0 <= frame < length:
-            raise InvalidInputError("--frame", frame, f"0 to {length - 1}")
         caption = captions[frame] if captions else ""
-        write_png(render_beside(occupancy, recorded, frame, args.width, caption, shown.attribution), files["png"])
+        write_png(render_beside(occupancy, recorded, frame, width, caption, shown.attribution), files["png"])
     animations = [files[option] for option in ("gif", "webp") if option in files]
     if not animations and "mp4" not in files:
         return
-    film = film_frames(occupancy, recorded, args.width, captions, shown.attribution)
+    film = film_frames(occupancy, recorded, width, captions, shown.attribution)
     pictures: Iterable[np.ndarray] = tell.each("film", length, film)
     if animations:
         kept = list(pictures)

@@ -27,6 +27,9 @@ DESCRIPTIONS = {"drive.json": DRIVE, "generation.json": GENERATION}
 
 FORMAT_VERSION = 1
 
+RATES_HZ = (0.01, 1000.0)
+"""Least and greatest frame rate of a generated drive."""
+
 T = TypeVar("T")
 
 
@@ -110,7 +113,7 @@ def _generated(folder: Path, name: str, form: str, start: int, frames: int | Non
         provenance=provenance,
         captions=captions,
         frames_per_chunk=lengths[0],
-        rate_hz=float(described.get("rate_hz", FRAME_RATE_HZ)),
+        rate_hz=_laid_to(folder / name, lambda: _rate_hz(described)),
     )
 
 
@@ -146,7 +149,7 @@ def _laid_to(file: Path, read: Callable[[], T]) -> T:
     """What ``read`` returns; whatever comes of a damaged file is laid to ``file``."""
     try:
         return read()
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidInputError(str(file), f"{type(error).__name__}: {error}", "a drive as it was written") from error
 
 
@@ -161,6 +164,13 @@ def _provenance(described: dict[str, Any], chunks: Sequence[dict[str, Any]]) -> 
         conditions=tuple(tuple(chunk["conditions"]) for chunk in chunks) if told else (),
         commands=tuple(Command(chunk["command"]) if chunk.get("command") else None for chunk in chunks),
     )
+
+
+def _rate_hz(described: dict[str, Any]) -> float:
+    rate_hz = float(described.get("rate_hz", FRAME_RATE_HZ))
+    if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+        raise ValueError(f"rate_hz of {rate_hz}, not {RATES_HZ[0]:g} to {RATES_HZ[1]:g}")
+    return rate_hz
 
 
 def _captions(chunks: Sequence[dict[str, Any]], numbers: Sequence[int]) -> tuple[str, ...]:

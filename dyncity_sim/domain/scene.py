@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from dyncity_sim.domain.conditions import Command, SamplingOptions
+from dyncity_sim.domain.conditions import CONDITIONS, Command, SamplingOptions
 from dyncity_sim.domain.frames import Poses, check_poses, check_times
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.errors import InvalidInputError
@@ -104,7 +104,8 @@ class Provenance:
             left to the model.
 
     Raises:
-        InvalidInputError: conditions or commands of another number of chunks than seeds.
+        InvalidInputError: conditions or commands of another number of chunks than seeds, conditions that there are not,
+            or something else where text belongs.
     """
 
     model_id: str | None
@@ -116,6 +117,18 @@ class Provenance:
     options: SamplingOptions | None = None
 
     def __post_init__(self) -> None:
+        for name, text in (
+            ("model_id", "" if self.model_id is None else self.model_id),
+            ("attribution", self.attribution),
+            ("taxonomy_id", self.taxonomy_id),
+        ):
+            if not isinstance(text, str):
+                raise InvalidInputError(f"provenance.{name}", repr(text), "text")
+        unknown = {repr(name) for names in self.conditions for name in names if name not in CONDITIONS}
+        if unknown:
+            raise InvalidInputError(
+                "provenance.conditions", ", ".join(sorted(unknown)), f"names among {', '.join(CONDITIONS)}"
+            )
         for name, values in (("conditions", self.conditions), ("commands", self.commands)):
             if values and len(values) != len(self.seeds):
                 raise InvalidInputError(

@@ -174,7 +174,7 @@ def write_video(pictures: Iterable[Image], file: Path, rate_hz: float) -> None:
                     encoder.stdin.write(np.ascontiguousarray(picture[:height, :width]).data)
         if encoder.returncode:
             complaints.seek(0)
-            said = complaints.read().decode(errors="replace").strip()
+            said = " ".join(complaints.read().decode(errors="replace").split())
             raise StorageError(f"{file} could not be written: {said or f'the encoder ended with {encoder.returncode}'}")
 
 

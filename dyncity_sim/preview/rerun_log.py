@@ -107,13 +107,14 @@ def _recording(file: Path, name: str, taxonomy: Taxonomy) -> Iterator[tuple[Modu
     rr = _rerun()
     with whole_file(file) as temporary:
         stream = rr.RecordingStream("dyncity-sim", recording_id=uuid5(NAMESPACE_URL, f"dyncity-sim/{name}"))
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        stream.save(temporary)
+        # Rerun's own writer of files raises nothing when the disk is full, and leaves half a file.
+        encoded = stream.binary_stream()
         try:
             stream.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
             classes = [(label, c.name, c.colour) for label, c in enumerate(taxonomy.classes)]
             stream.log("world", rr.AnnotationContext(classes), static=True)
             yield rr, stream
+            temporary.write_bytes(encoded.read())
         finally:
             stream.disconnect()
 

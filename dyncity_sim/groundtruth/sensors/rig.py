@@ -136,7 +136,7 @@ def _lidar(entry: LidarEntry) -> LidarSensor:
         if getattr(entry, key) is not None
     }
     return LidarSensor(
-        elevations_rad=tuple(float(e) for e in np.deg2rad(entry.elevations_deg)),
+        elevations_rad=tuple(float(e) for e in np.deg2rad(_numbers("elevations_deg", entry.elevations_deg))),
         azimuth_steps=entry.azimuth_steps,
         name=entry.name,
         pose_ego_from_sensor=_pose(entry.mount, np.eye(3)),
@@ -201,9 +201,11 @@ def _pose(mount: MountEntry, axes: Float64[np.ndarray, "3 3"]) -> Pose:
     return pose
 
 
-def _numbers(name: str, values: list[float], count: int) -> tuple[float, ...]:
-    if len(values) != count or not np.isfinite(values).all():
-        raise InvalidInputError(name, values, f"{count} finite numbers")
+def _numbers(name: str, values: list[float], count: int | None = None) -> tuple[float, ...]:
+    # OmegaConf lets lists and mappings pass as numbers of a list.
+    numbers = all(isinstance(value, int | float) and np.isfinite(value) for value in values)
+    if not numbers or (count is not None and len(values) != count):
+        raise InvalidInputError(name, values, "finite numbers" if count is None else f"{count} finite numbers")
     return tuple(float(value) for value in values)
 
 

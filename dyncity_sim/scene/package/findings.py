@@ -19,6 +19,7 @@ READING_ERRORS = (
     TypeError,
     ValueError,
     AttributeError,
+    NotImplementedError,
     SyntaxError,
     struct.error,
     zlib.error,

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
 from dyncity_sim.domain.scene import StaticMap
+from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.road.branches import Branch, DrivenLine, driven_line, find_branches
 from dyncity_sim.scene.road.carriageway import Carriageway, carriageway
 from dyncity_sim.scene.road.drive_line import drive_line, without_standing
@@ -39,6 +40,9 @@ SHARPEST_TURN_RAD = np.deg2rad(150)
 LEAST_ON_ROAD = 0.7
 """A way through a junction is one when at least this share of it is on road."""
 
+LEAST_LEVEL = 0.1
+"""An ego that looks up or down more steeply than 84 degrees has no heading."""
+
 CORNER_M = 2.5
 """The outer lane of a right turn takes up to this much of the corner."""
 
@@ -51,9 +55,19 @@ def road_network(static_map: StaticMap, poses_world_from_ego: Poses) -> RoadNetw
     The line of the drive is the ego's path, carried on along the road at both ends. Roads across are middle lines of
     the rest of the road's area. Where they meet, the driven road is parted by a junction; the way of the ego through
     it follows its path.
+
+    Raises:
+        InvalidInputError: an ego that looks straight up or down and so heads nowhere.
     """
+    level = np.linalg.norm(poses_world_from_ego[:, :2, 0], axis=1, keepdims=True)
+    if (level < LEAST_LEVEL).any():
+        raise InvalidInputError(
+            "ego poses",
+            f"an ego that looks straight up or down in frame {int(level.argmin())}",
+            "egos that stand on their wheels in a world whose z is up",
+        )
     path = poses_world_from_ego[:, :3, 3] - np.array([0.0, 0.0, LIDAR_HEIGHT_M])
-    forward = poses_world_from_ego[:, :2, 0] / np.linalg.norm(poses_world_from_ego[:, :2, 0], axis=1, keepdims=True)
+    forward = poses_world_from_ego[:, :2, 0] / level
     way = carriageway(static_map, without_standing(path)[:, :2])
     skeleton = skeleton_of(way.area, way.inner_radius)
     line = drive_line(path[:, :2], forward, way, skeleton)

@@ -134,6 +134,8 @@ def test_a_file_that_exists_is_kept_unless_forced(
         (["{rec}", "--out", "x"], "--out: got x, expected a name ending in .html"),
         (["{rec}", "--frame", "1"], "--png FILE with it"),
         (["{rec}", "--png", "x.png", "--frame", "5"], "--frame: got 5, expected 0 to 4"),
+        (["{rec}", "--out", "a/x.html", "--png", "x.png", "--frame", "5"], "--frame: got 5, expected 0 to 4"),
+        (["{rec}", "--out", "x.html", "--png", "x.png", "--width", "9"], "width: got 9, expected 64 to 8192"),
         (["{rec}", "--png", "x.png", "--lidar"], "--lidar: got neither page nor --rerun"),
         (["{rec}", "--frames", "6"], "a range within [0, 5)"),
         (["{rec}", "--sequence", "2"], "sequence: got 2, expected 0 to 1"),
@@ -149,4 +151,28 @@ def test_wrong_input_ends_with_2_and_one_line_and_writes_nothing(
     err = capsys.readouterr().err
     assert message in err
     assert err.splitlines()[-1].startswith("dyncity: error: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_cannot_be_written_leaves_none_of_the_others(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "x.html").write_text("mine")
+    for last in ("--png file/x.png", "--gif file/x.gif", "--mp4 file/x.mp4", "--rerun file/x.rrd"):
+        words = ["view", str(recording), "--out", "x.html", "--webp", "x.webp", *last.split(), "--width", "90"]
+        assert main([*words, "--force"]) == 1
+        assert f"{last.split()[1]} could not be written" in capsys.readouterr().err
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "x.html"]
+        assert (tmp_path / "x.html").read_text() == "mine"
+
+
+def test_an_interruption_between_outputs_leaves_none(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dyncity_sim.cli.view.write_png", interrupt)
+    assert main(["view", str(recording), "--out", "x.html", "--png", "x.png", "--width", "90"]) == 130
     assert not list(tmp_path.iterdir())

@@ -123,6 +123,30 @@ def test_a_damaged_chunk_and_another_version_are_laid_to_their_file(tmp_path):
         open_drive(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"chunks": {"a": 1}}, "dream: got AttributeError"),
+        ({"chunks": ["a", "b"]}, "dream: got AttributeError"),
+        ({"chunks": 3}, "dream: got TypeError"),
+        ({"rate_hz": "fast"}, r"generation.json: got ValueError: could not convert"),
+        ({"rate_hz": 0}, r"generation.json: got ValueError: rate_hz of 0.0, not 0.01 to 1000"),
+        ({"rate_hz": float("nan")}, "rate_hz of nan"),
+        ({"rate_hz": [10]}, "generation.json: got TypeError"),
+        ({"attribution": None}, "provenance.attribution: got None, expected text"),
+        ({"model": {"id": 5}}, "provenance.model_id: got 5, expected text"),
+        ({"chunks": [{"seed": n, "conditions": "plan"} for n in range(2)]}, "provenance.conditions: got 'a', 'l'"),
+        ({"chunks": [{"seed": n, "conditions": [[]]} for n in range(2)]}, r"provenance.conditions: got \[\]"),
+    ],
+)
+def test_a_description_with_something_else_in_the_place_of_a_value_is_refused(tmp_path, changes, told):
+    folder = generation(tmp_path / "dream")
+    described = json.loads((folder / "generation.json").read_text())
+    (folder / "generation.json").write_text(json.dumps(described | changes))
+    with pytest.raises(InvalidInputError, match=told):
+        open_drive(folder)
+
+
 def test_a_recording_beside_some_of_the_chunks_is_refused(tmp_path):
     folder = generation(tmp_path / "dream")
     with np.load(folder / "chunk_0001.npz") as arrays:

@@ -136,6 +136,13 @@ def test_angles_and_quaternions_say_the_same(rig_of):
             r"cameras\[0\]: camera: got fov_deg and focal_px",
         ),
         ("lidars: [{model: vlp16}]\ncameras: [{fov_deg: 90}]", r"cameras\[0\]: camera"),
+        ("lidars: [{model: vlp16, mount: {position_m: [1, [2], 3]}}]", r"mount\.position_m.*3 finite numbers"),
+        ("lidars: [{model: vlp16, mount: {rpy_deg: {x: 1}}}]", r"lidars\[0\]"),
+        ("lidars: [{elevations_deg: [0, [1, 2]], azimuth_steps: 4}]", r"lidars\[0\]: elevations_deg.*finite numbers"),
+        ("lidars: [{elevations_deg: [.nan], azimuth_steps: 4}]", r"lidars\[0\]: elevations_deg.*finite numbers"),
+        ("lidars: {a: 1}", r"mine\.yaml"),
+        ("[{model: vlp16}]", r"mine\.yaml.*keys with values"),
+        ("vlp16", r"mine\.yaml"),
         ("cameras: 3", r"cameras: got .*mine\.yaml"),
         ("lidars: [{", "valid YAML"),
     ],
@@ -148,3 +155,9 @@ def test_what_is_wrong_in_a_file_is_named_with_the_file_and_the_field(rig_of, te
 def test_an_unknown_rig_is_told_the_names_there_are():
     with pytest.raises(ConfigError, match=r"rig: got 'hdl65'.*one of hdl32, hdl64, kitti, nuscenes"):
         read_rig("hdl65")
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "mine.yaml").write_bytes(b"\x7fELF\xd0\xff")
+    with pytest.raises(ConfigError, match=r"mine\.yaml.*valid YAML"):
+        read_rig(tmp_path / "mine.yaml")

@@ -1,5 +1,6 @@
 """Claims about recordings of Rerun, read back by its own reader."""
 
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.errors import InvalidInputError, MissingExtraError
+from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
 from dyncity_sim.preview.pack import PointCloud
 from dyncity_sim.preview.rerun_log import write_drive_rerun, write_scene_rerun
 from dyncity_sim.scene.build import build_scene
@@ -100,7 +101,24 @@ def test_nothing_is_left_when_points_do_not_match_or_the_package_is_missing(
     cloud = PointCloud(np.zeros((1, 3), np.float32), np.ones(1, np.uint8))
     with pytest.raises(InvalidInputError, match="clouds"):
         list(write_drive_rerun(tmp_path / "d.rrd", "d", street, clouds=[cloud]))
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match=r"file/d\.rrd could not be written"):
+        list(write_drive_rerun(tmp_path / "file" / "d.rrd", "d", street))
+    (tmp_path / "file").unlink()
+    with pytest.raises(StorageError, match="could not be written"):
+        list(write_drive_rerun(tmp_path / f"{'d' * 250}.rrd", "d", street))
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(MissingExtraError, match=r"dyncity-sim\[rerun\]"):
         list(write_drive_rerun(tmp_path / "d.rrd", "d", street))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(street: OccupancySequence, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"d\.rrd could not be written: File too large"):
+            list(write_drive_rerun(tmp_path / "d.rrd", "d", street))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())

@@ -259,6 +259,14 @@ def test_the_same_drive_gives_the_same_document(roads):
         assert opendrive_document(fuse_static(drive), drive.poses_world_from_ego) == document
 
 
+def test_an_ego_that_stands_on_its_nose_is_refused(build_street):
+    street = build_street(frames=3)
+    poses = street.poses_world_from_ego.copy()
+    poses[1, :3, :3] = [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]
+    with pytest.raises(InvalidInputError, match=r"straight up or down in frame 1"):
+        opendrive_document(fuse_static(street), poses)
+
+
 def test_what_is_not_opendrive_is_refused():
     for text in ("<OpenDRIVE", '<OpenDRIVE><road id="1"><planView/></road></OpenDRIVE>'):
         with pytest.raises(InvalidInputError, match="an OpenDRIVE document"):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pyarrow import parquet
 
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.scene import Provenance
+from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.build import build_scene
 from dyncity_sim.scene.package import validate_documents
@@ -63,6 +65,19 @@ def test_a_scene_of_next_to_nothing_is_valid(build_street, tmp_path, arguments):
     assert failed(tmp_path / "scene") == {}
 
 
+def test_a_scene_that_is_all_building_is_valid_and_has_its_walls_and_the_road_of_its_ego(build_street, tmp_path):
+    drive = build_street(frames=3)
+    walled = replace(drive, labels=np.full_like(drive.labels, CARLASC.index("building")))
+    scene = build_scene(walled)
+    assert scene.tracks == ()
+    write_scene(scene, tmp_path / "scene", Provenance(None, (), "", "carlasc"))
+    assert failed(tmp_path / "scene") == {}
+    described = json.loads((tmp_path / "scene" / "scene.json").read_text())
+    assert described["static"]["classes"] == ["building"]
+    # Lanes are wherever the ego drove.
+    assert one_check(tmp_path / "scene", "map.xodr").outcome is Outcome.PASSED
+
+
 def edited(name: str, old: str, new: str) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         text = (folder / name).read_text()
@@ -102,6 +117,11 @@ def truncated(name: str) -> Callable[[Path], None]:
     return spoil
 
 
+def of_gltf_3(folder: Path) -> None:
+    content = (folder / "static.glb").read_bytes()
+    (folder / "static.glb").write_bytes(content[:4] + (3).to_bytes(4, "little") + content[8:])
+
+
 def moving_cells(folder: Path) -> None:
     with np.load(folder / "static.npz") as arrays:
         kept = dict(arrays)
@@ -134,6 +154,7 @@ FAULTS = {
         "actor_9",
     ),
     "a mesh of no class": (truncated("static.glb"), "static.glb", ""),
+    "a glTF of another version": (of_gltf_3, "static.glb", "only GLTF 2"),
     "cells that move": (moving_cells, "static.npz", "vehicle"),
     "cells elsewhere": (cells(origin_world_m=np.zeros(3)), "static.npz", "origin_world_m"),
     "labels of another type": (cells(labels=np.zeros((2, 2, 2))), "static.npz", "float64"),
