@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dyncity_models.checkpoint import BUNDLED, load_model
 from dyncity_models.conditioning import COMMAND_NONE, PUSHED, CanvasConditions, layout_on_canvas
-from dyncity_models.config import FORESEEN
+from dyncity_models.config import REMEMBERED
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
@@ -21,8 +21,10 @@ from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
 from dyncity_models.execution import Execution
 from dyncity_models.family import family_of
+from dyncity_models.forecast import waiting
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.memory import DriveMemory
+from dyncity_models.persistence import with_lost_vehicles
 from dyncity_models.pipeline import BF16, AnchoredPipeline
 from dyncity_models.reference_backend import ReferenceBackend
 from dyncity_models.reference_checkpoint import load_reference
@@ -131,10 +133,12 @@ class TorchBackend:
 
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid)
-        shown = known
-        if vehicles is not None and self.config.known_world == FORESEEN:
-            # It learnt from known worlds with holes where movers will be: without any it takes the road for empty.
-            shown = np.where(vehicles, UNOBSERVED, known).astype(np.uint8)
+        # The known world that it learnt from has holes where movers will be, or where they stood: without one it takes
+        # the road for empty.
+        holes = vehicles
+        if self.config.known_world == REMEMBERED and region is None and len(memory.motion):
+            holes = waiting(memory, self.grid).seen_from(planar, np.zeros(len(planar)))
+        shown = known if holes is None else np.where(holes, UNOBSERVED, known).astype(np.uint8)
         canvas_conditions = self._conditions(conditions, planar, heights_m, memory, shown)
         region_alone = None
         if region is not None and conditions.continuation is None:
@@ -156,6 +160,8 @@ class TorchBackend:
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
         labels = with_region(_without_ego(_with_known(decoded, known), self.grid), region)
+        if coming is not None and region is None:
+            labels = with_lost_vehicles(labels, coming, planar, seconds_since(plan.times_us, coming.frame))
         learned = memory.learn(labels, planar, heights_m, self.grid)
         rigid = _made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid))
         labels = with_region(_without_ego(rigid, self.grid), region)

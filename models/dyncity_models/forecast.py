@@ -6,13 +6,15 @@ last frames of the chunk before say; a single known frame says where they are, w
 a lane, and their speeds are drawn.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 from scipy.ndimage import binary_dilation
 
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
 from dyncity_models.memory import DriveMemory
 from dyncity_models.vehicles import cells_of, in_ego
@@ -39,13 +41,16 @@ CURVATURES_PER_M = (0.0, 0.02, -0.02, 0.04, -0.04, 0.08, -0.08)
 GAP_M = 2.0
 """What a vehicle keeps free before it where it cannot go on."""
 
+MOST_BRAKING_MPS2 = 8.0
+"""Of an emergency stop on a dry road."""
+
 STEP_M = 0.4
 """Distance of the places at which a way is looked at."""
 
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Vehicles of one frame and how they drive, each at constant speed along an arc; parked ones at 0 m/s.
+    """Vehicles of one frame and how they drive, each along an arc, at constant speed or braking; parked ones at 0 m/s.
 
     Attributes:
         frame: the one that is known; -1 for the last one before the chunk.
@@ -53,7 +58,8 @@ class Forecast:
         cells: of each vehicle in the ego grid of that frame.
         poses: x, y, yaw of each in that ego frame.
         curvatures_per_m: of each one's arc, left positive.
-        speeds_mps: of each.
+        speeds_mps: of each in that frame.
+        brakings_mps2: by which it loses speed from then on, until it stands.
         half_extent_m: of the grid.
     """
 
@@ -63,12 +69,31 @@ class Forecast:
     poses: Float64[np.ndarray, "N 3"]
     curvatures_per_m: Float64[np.ndarray, " N"]
     speeds_mps: Float64[np.ndarray, " N"]
+    brakings_mps2: Float64[np.ndarray, " N"]
     half_extent_m: float
 
     @property
     def leaving(self) -> Bool[np.ndarray, "X Y Z"]:
         """Cells of the frame that are free once their vehicle has driven on."""
         return np.asarray(self.cells[self.speeds_mps > 0].any(axis=0))
+
+    def only(self, chosen: Bool[np.ndarray, " N"]) -> "Forecast":
+        """Some of the vehicles."""
+        return replace(
+            self,
+            cells=self.cells[chosen],
+            poses=self.poses[chosen],
+            curvatures_per_m=self.curvatures_per_m[chosen],
+            speeds_mps=self.speeds_mps[chosen],
+            brakings_mps2=self.brakings_mps2[chosen],
+        )
+
+    def rolled_m(self, seconds: Float64[np.ndarray, " F"]) -> Float64[np.ndarray, "N F"]:
+        """How far each vehicle has come since the frame that is known; negative before it, where it did not brake."""
+        speeds, brakings = self.speeds_mps[:, None], self.brakings_mps2[:, None]
+        until_it_stands = np.divide(speeds, brakings, out=np.full_like(speeds, np.inf), where=brakings > 0)
+        rolling = np.minimum(seconds, until_it_stands)
+        return np.asarray(speeds * rolling - brakings * np.maximum(rolling, 0.0) ** 2 / 2)
 
     def seen_from(
         self, planar: Float64[np.ndarray, "F 3"], seconds: Float64[np.ndarray, " F"]
@@ -83,10 +108,10 @@ class Forecast:
         known_from_ego = compose(invert(torch.from_numpy(self.planar)), torch.from_numpy(planar))
         points = transform(known_from_ego[:, None, None], cell_centres(size, self.half_extent_m).double())
         seen = np.zeros((len(planar), *self.cells.shape[1:]), dtype=np.bool_)
-        for cells, pose, curvature, speed in zip(
-            self.cells, self.poses, self.curvatures_per_m, self.speeds_mps, strict=True
+        for cells, pose, curvature, rolled_m in zip(
+            self.cells, self.poses, self.curvatures_per_m, self.rolled_m(seconds), strict=True
         ):
-            there = torch.from_numpy(along_arc(pose, curvature, speed * seconds))
+            there = torch.from_numpy(along_arc(pose, curvature, rolled_m))
             known_from_moved = compose(torch.from_numpy(pose).expand_as(there), invert(there))
             source = transform(known_from_moved[:, None, None], points).numpy()
             index = np.floor((source / (2 * self.half_extent_m) + 0.5) * size).astype(np.int64)
@@ -128,14 +153,15 @@ def forecast(
 
     left_s = float(region.times_us[-1] - region.times_us[frame]) * 1e-6
     sizes_m = np.array([track.size_m[:2] for track in tracks]).reshape(-1, 2)
-    curvatures, speeds = _driven(cells, poses, sizes_m, wanted_mps, road, ego, planar[frame:], left_s, grid)
-    return Forecast(frame, ego, cells, poses, curvatures, speeds, -grid.lower_m[0])
+    curvatures, reach_m = _ways(cells, poses, sizes_m, wanted_mps * left_s, road, ego, planar[frame:], grid)
+    speeds_mps = reach_m / left_s if left_s > 0 else wanted_mps
+    return Forecast(frame, ego, cells, poses, curvatures, speeds_mps, np.zeros(len(cells)), -grid.lower_m[0])
 
 
 def onward(
     memory: DriveMemory, planar: Float64[np.ndarray, "T 3"], heights_m: Float64[np.ndarray, " T"], grid: Grid
 ) -> Forecast:
-    """How the vehicles at the end of a chunk drive on in the next one: as fast as they were.
+    """How the vehicles at the end of a chunk drive on in the next one: as fast as they were, and brake if they must.
 
     Args:
         memory: of the drive, as the chunk left it; its last frame is one frame period before the next chunk.
@@ -149,37 +175,62 @@ def onward(
     cells = memory.vehicles[None] == numbers
     poses, sizes_m, speeds_mps = motion[:, :3], motion[:, 3:5], motion[:, 5]
     seen = memory.seen_from(ego[None], heights_m[:1], grid)[0]
-    road = (seen == CARLASC.index("road")).any(axis=-1)
-    curvatures, speeds = _driven(
-        cells, poses, sizes_m, speeds_mps, road, ego, planar, len(planar) / FRAME_RATE_HZ, grid
-    )
-    return Forecast(-1, ego, cells, poses, curvatures, speeds, -grid.lower_m[0])
+    # Where nothing is known there may be road.
+    road = (seen == CARLASC.index("road")).any(axis=-1) | (seen == UNOBSERVED).all(axis=-1)
+    chunk_s = len(planar) / FRAME_RATE_HZ
+    curvatures, reach_m = _ways(cells, poses, sizes_m, speeds_mps * chunk_s, road, ego, planar, grid)
+    brakings = _brakings_mps2(speeds_mps, reach_m, chunk_s)
+    return Forecast(-1, ego, cells, poses, curvatures, speeds_mps, brakings, -grid.lower_m[0])
 
 
-def _driven(
+def waiting(memory: DriveMemory, grid: Grid) -> Forecast:
+    """Vehicles at the end of a chunk, standing, each as far as it covers what it did half a second before.
+
+    Args:
+        memory: of the drive, as the chunk left it.
+        grid: of its frames.
+    """
+    ego, motion = memory.movers_planar[0].copy(), memory.motion.copy()
+    numbers = np.arange(1, len(motion) + 1)[:, None, None, None]
+    none, cells = np.zeros(len(motion)), memory.vehicles[None] == numbers
+    drove = Forecast(-1, ego, cells, motion[:, :3], none, motion[:, 5], none, -grid.lower_m[0])
+    before_s = (min(MOVER_FRAMES) - max(MOVER_FRAMES)) / FRAME_RATE_HZ
+    return replace(drove, cells=drove.cells & drove.seen_from(ego[None], np.array([before_s])), speeds_mps=none)
+
+
+def _ways(
     cells: Bool[np.ndarray, "N X Y Z"],
     poses: Float64[np.ndarray, "N 3"],
     sizes_m: Float64[np.ndarray, "N 2"],
-    wanted_mps: Float64[np.ndarray, " N"],
+    wanted_m: Float64[np.ndarray, " N"],
     road: Bool[np.ndarray, "X Y"],
     ego: Float64[np.ndarray, " 3"],
     planar: Float64[np.ndarray, "F 3"],
-    left_s: float,
     grid: Grid,
 ) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
-    """Curvatures and speeds of vehicles that drive as fast as they want to, as far as their way is free."""
-    free = (road | cells.any(axis=(0, 3))) & ~cells[wanted_mps == 0].any(axis=(0, 3))
+    """Curvatures of the ways of vehicles that want to come some metres far, and how far each is free."""
+    free = (road | cells.any(axis=(0, 3))) & ~cells[wanted_m == 0].any(axis=(0, 3))
     ego_way = _ego_way(ego, planar, grid)
     same_way = np.cos(poses[:, 2]) > np.cos(SAME_WAY_RAD)
-    curvatures, speeds = np.zeros(len(cells)), np.zeros(len(cells))
+    curvatures, reach_m = np.zeros((2, len(cells)))
     # Who cannot drive is in the way of those behind: the ego's way is looked at last, from its front to its rear.
-    for n in sorted(np.flatnonzero(wanted_mps), key=lambda one: (same_way[one], -poses[one, 0])):
+    for n in sorted(np.flatnonzero(wanted_m), key=lambda one: (same_way[one], -poses[one, 0])):
         way = free if same_way[n] else free & ~ego_way
-        curvatures[n], reach_m = _best_arc(poses[n], sizes_m[n], way, grid, wanted_mps[n] * left_s)
-        speeds[n] = reach_m / left_s if left_s > 0 else wanted_mps[n]
-        if speeds[n] == 0:
+        curvatures[n], reach_m[n] = _best_arc(poses[n], sizes_m[n], way, grid, wanted_m[n])
+        if reach_m[n] == 0:
             free &= ~cells[n].any(axis=-1)
-    return curvatures, speeds
+    return curvatures, reach_m
+
+
+def _brakings_mps2(
+    speeds_mps: Float64[np.ndarray, " N"], reach_m: Float64[np.ndarray, " N"], left_s: float
+) -> Float64[np.ndarray, " N"]:
+    """The constant decelerations by which vehicles come no farther in some time, if brakes can do that."""
+    excess_m = speeds_mps * left_s - reach_m
+    stop = np.divide(speeds_mps**2, 2 * reach_m, out=np.full_like(reach_m, np.inf), where=reach_m > 0)
+    slow_down = 2 * excess_m / left_s**2
+    needed = np.where(2 * reach_m <= speeds_mps * left_s, stop, slow_down)
+    return np.where(excess_m > 1e-6, np.minimum(needed, MOST_BRAKING_MPS2), 0.0)
 
 
 def along_arc(

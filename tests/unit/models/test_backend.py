@@ -5,7 +5,7 @@ import pytest
 import torch
 from dyncity_models.backend import EVIDENCE_RADIUS_CELLS, TorchBackend
 from dyncity_models.checkpoint import load_model
-from dyncity_models.config import REMEMBERED
+from dyncity_models.config import FORESEEN, REMEMBERED
 from dyncity_models.data.clips import UNOBSERVED, Clip
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.sampling import make_sampler
@@ -462,14 +462,26 @@ def test_how_vehicles_were_moving_reaches_the_network_unless_a_layout_says_where
     assert np.array_equal(one, other)
 
 
-def test_weights_that_learnt_from_remembered_worlds_say_themselves_where_vehicles_go(with_layout, on_its_way):
-    """Holes where vehicles will be are none that they know."""
-    plan, _, follows, stays = on_its_way
+@pytest.mark.parametrize(("known_world", "hidden"), [(FORESEEN, True), (REMEMBERED, False)])
+def test_weights_are_shown_holes_where_vehicles_will_be_only_if_they_learnt_from_such(
+    with_layout, on_its_way, known_world, hidden, monkeypatch
+):
+    plan, after, follows, _ = on_its_way
     model = with_layout.pipeline.model
-    remembering = replace(model, config=replace(model.config, known_world=REMEMBERED))
-    backend = TorchBackend(AnchoredPipeline(remembering, torch.device("cpu")))
-    one, other = (labels_of(backend, plan, continuation=c) for c in (follows, stays))
-    assert np.array_equal(one, other)
+    config = replace(model.config, known_world=known_world)
+    backend = TorchBackend(AnchoredPipeline(replace(model, config=config), torch.device("cpu")))
+    shown, conditions = [], backend._conditions
+
+    def seen(*arguments):
+        shown.append(arguments[-1])
+        return conditions(*arguments)
+
+    monkeypatch.setattr(backend, "_conditions", seen)
+    labels_of(backend, plan, continuation=follows)
+    (known,) = shown
+    vehicle = after.labels[8] == CARLASC.index("vehicle")
+    assert vehicle.any()
+    assert ((known[8][vehicle] == UNOBSERVED).mean() > 0.5) == hidden
 
 
 def test_a_known_region_is_believed_over_the_drive_and_taught_to_it(generate, known_street, plan_along):

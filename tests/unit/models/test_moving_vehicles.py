@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.forecast import onward
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.forecast import MOST_BRAKING_MPS2, onward, waiting
 from dyncity_models.memory import DriveMemory
 from dyncity_models.region import seconds_since, vehicles_to_come
 from dyncity_models.vehicles import moving_vehicles
@@ -82,7 +83,41 @@ def test_a_vehicle_stops_short_of_one_that_stands_in_its_way(build_street, stree
     fast = int(coming.speeds_mps.argmax())
     assert coming.speeds_mps[1 - fast] == 0
     gap_m = (22.0 - 1.2) - (9.0 + 2.25)
-    assert 4.0 < coming.speeds_mps[fast] * 1.6 < gap_m
+    assert 4.0 < coming.rolled_m(np.array([1.6]))[fast, 0] < gap_m
+
+
+def test_a_vehicle_brakes_as_hard_as_it_must_and_no_harder_than_it_can(build_street, street_actor):
+    times_s = np.arange(17) * 0.1
+    for across_m, hardest_mps2 in ((20.0, 6.0), (14.5, MOST_BRAKING_MPS2)):
+        cars = [street_actor(0.0, -1.0, 0.0, 6.0), street_actor(across_m, 0.0, np.pi / 2, size_m=(9.5, 2.4, 2.6))]
+        coming, _, _ = continued(build_street(32, 1.0, cars))
+        fast = int(coming.speeds_mps.argmax())
+        rolled_m = coming.rolled_m(times_s)[fast]
+        speeds = np.diff(rolled_m) / 0.1
+        assert speeds[0] == pytest.approx(6.0, abs=0.8)
+        assert (np.diff(speeds) <= 1e-9).all()
+        assert 1.0 < -np.diff(speeds).min() / 0.1 <= hardest_mps2 + 1e-6
+
+
+def test_a_vehicle_drives_on_where_nothing_is_known(build_street, street_actor):
+    street = build_street(32, 0.0, [street_actor(10.0, -1.0, 0.0, 6.0)])
+    memory = remembered(street[:16])
+    planar, heights_m = planar_from_poses(street.poses_world_from_ego)[16:], np.zeros(16)
+    blank = replace(memory, labels=np.full_like(memory.labels, UNOBSERVED))
+    coming = onward(blank, planar, heights_m, GRID)
+    assert coming.brakings_mps2.tolist() == [0.0]
+    assert coming.curvatures_per_m.tolist() == [0.0]
+
+
+def test_who_waits_covers_what_was_covered_half_a_second_before(build_street, street_actor):
+    cars = [street_actor(14.0, 4.3), street_actor(4.0, -1.0, 0.0, 6.0)]
+    memory = remembered(build_street(16, 0.0, cars))
+    there = waiting(memory, GRID).seen_from(memory.movers_planar[:1], np.zeros(1))[0]
+    parked = memory.vehicles == 1 + int(memory.motion[:, 5].argmin())
+    driving = (memory.vehicles > 0) & ~parked
+    assert (there & parked).sum() > 0.95 * parked.sum()
+    # Of 4.5 m it has left 3 m behind.
+    assert (there & driving).sum() == pytest.approx(driving.sum() / 3, rel=0.35)
 
 
 def test_the_last_frame_before_a_chunk_lies_one_frame_period_before_it():

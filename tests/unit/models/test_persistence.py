@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dyncity_models.forecast import onward
+from dyncity_models.memory import DriveMemory
+from dyncity_models.persistence import FREE, VEHICLE, with_lost_vehicles
+from dyncity_models.region import seconds_since
+from dyncity_models.vehicles import moving_vehicles
+
+from dyncity_sim.domain.frames import planar_from_poses
+from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.taxonomy import CARLASC
+
+GRID = CARLASC_GRID
+BUILDING = CARLASC.index("building")
+
+
+@pytest.fixture
+def street(build_street, street_actor):
+    """Two chunks: a car that is parked at the kerb, and one that drives ahead of the ego."""
+    return build_street(32, 4.0, [street_actor(16.0, 4.3), street_actor(8.0, -1.0, 0.0, 6.0)])
+
+
+def put_back(street, labels):
+    """What becomes of other labels in place of a street's second chunk."""
+    before, planar = street[:16], planar_from_poses(street.poses_world_from_ego)
+    heights_m = street.poses_world_from_ego[:, 2, 3]
+    vehicles, motion = moving_vehicles(before)
+    memory = DriveMemory.empty(planar[0], float(heights_m[0]), GRID)
+    memory = memory.learn(before.labels, planar[:16], heights_m[:16], GRID)
+    memory = replace(memory, movers_planar=planar[[15, 10, 15, 10]], vehicles=vehicles, motion=motion)
+    coming = onward(memory, planar[16:], heights_m[16:], GRID)
+    return with_lost_vehicles(labels, coming, planar[16:], seconds_since(street.times_us[16:], coming.frame))
+
+
+def without(labels, cells):
+    return np.where(cells, FREE, labels).astype(np.uint8)
+
+
+def overlap(labels, true, frame):
+    shown, expected = labels[frame] == VEHICLE, true[frame] == VEHICLE
+    return (shown & expected).sum() / (shown | expected).sum()
+
+
+def test_vehicles_that_a_chunk_has_lost_are_where_they_were_going(street):
+    true = street.labels[16:]
+    found = put_back(street, without(true, true == VEHICLE))
+    assert all(overlap(found, true, frame) > 0.5 for frame in range(16))
+    assert np.array_equal(found == VEHICLE, found != without(true, true == VEHICLE))
+
+
+def test_a_chunk_that_shows_them_stays_as_it_is_wherever_they_go_then(street):
+    true = street.labels[16:]
+    stays = np.concatenate([true[:1], without(true[1:], true[1:] == VEHICLE)])
+    for labels in (true, stays):
+        assert np.array_equal(put_back(street, labels), labels)
+
+
+def test_what_is_left_of_a_lost_vehicle_goes_and_its_neighbour_stays(street):
+    true = street.labels[16:]
+    parked = (true == VEHICLE) & (GRID.centres(1) > 2.0)[:, None]
+    low = np.arange(GRID.shape[2]) < 3
+    splinters = without(true, parked & ~low)
+    assert 0 < (splinters[0] == VEHICLE).sum() < (true[0] == VEHICLE).sum()
+    found = put_back(street, splinters)
+    assert overlap(found, true, 0) > 0.7
+    driving = (true == VEHICLE) & ~parked
+    assert (found[driving] == VEHICLE).all()
+
+
+def test_a_lost_vehicle_takes_no_room_from_what_stands_there_now(street):
+    true = street.labels[16:]
+    built = np.where(true == VEHICLE, BUILDING, true).astype(np.uint8)
+    assert (put_back(street, built)[true == VEHICLE] == BUILDING).all()
+
+
+def test_a_lost_vehicle_that_the_ego_would_drive_through_makes_way(build_street, street_actor):
+    street = build_street(32, 6.0, [street_actor(18.0, 0.0)])
+    labels = street.labels[16:]
+    gone = without(labels, labels == VEHICLE)
+    assert np.array_equal(put_back(street, gone), gone)
+
+
+def test_without_vehicles_before_nothing_changes(build_street):
+    street = build_street(32, 6.0)
+    assert np.array_equal(put_back(street, street.labels[16:]), street.labels[16:])
