@@ -23,6 +23,7 @@ from dyncity_models.execution import Execution
 from dyncity_models.family import family_of
 from dyncity_models.forecast import waiting
 from dyncity_models.hexplane import canvas_poses
+from dyncity_models.known_world import made_rigid, with_known, without_ego
 from dyncity_models.memory import DriveMemory
 from dyncity_models.persistence import with_lost_vehicles
 from dyncity_models.pipeline import BF16, AnchoredPipeline
@@ -43,7 +44,7 @@ from dyncity_sim.config import overridden
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
-from dyncity_sim.domain.grid import CARLASC_GRID, EGO_LOWER_M, EGO_UPPER_M, FRAME_RATE_HZ, Grid
+from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.admission import check_occupancy, check_request
@@ -159,12 +160,12 @@ class TorchBackend:
         )
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
-        labels = with_region(_without_ego(_with_known(decoded, known), self.grid), region)
+        labels = with_region(without_ego(with_known(decoded, known), self.grid), region)
         if coming is not None and region is None:
             labels = with_lost_vehicles(labels, coming, planar, seconds_since(plan.times_us, coming.frame))
         learned = memory.learn(labels, planar, heights_m, self.grid)
-        rigid = _made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid))
-        labels = with_region(_without_ego(rigid, self.grid), region)
+        rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid))
+        labels = with_region(without_ego(rigid, self.grid), region)
         occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
         continuation = self._continuation(learned, occupancy)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
@@ -275,31 +276,3 @@ class TorchBackend:
         # Headings either side of west are neighbours: half of the step between them must be half of a small one.
         near_origin[:, 2] = np.unwrap(planar[:, 2])
         return canvas_poses(torch.from_numpy(near_origin)[None], anchor_frame).float()
-
-
-def _with_known(
-    decoded: UInt8[np.ndarray, "T X Y Z"], known: UInt8[np.ndarray, "T X Y Z"]
-) -> UInt8[np.ndarray, "T X Y Z"]:
-    """The known static world, with generated movers wherever it leaves room for them."""
-    mover_in_free_space = np.isin(decoded, CARLASC.moving_labels) & (known == 0)
-    return np.where((known == UNOBSERVED) | mover_in_free_space, decoded, known).astype(np.uint8)
-
-
-def _made_rigid(
-    labels: UInt8[np.ndarray, "T X Y Z"], known: UInt8[np.ndarray, "T X Y Z"], learned: UInt8[np.ndarray, "T X Y Z"]
-) -> UInt8[np.ndarray, "T X Y Z"]:
-    """The static world of a chunk as the drive will remember it, wherever it was not known before.
-
-    The decoder sees each frame in its own ego view, so that edges may differ by a cell from frame to frame.
-    """
-    fresh = (known == UNOBSERVED) & (learned != UNOBSERVED) & ~np.isin(labels, CARLASC.moving_labels)
-    return np.where(fresh, learned, labels).astype(np.uint8)
-
-
-def _without_ego(labels: UInt8[np.ndarray, "T X Y Z"], grid: Grid) -> UInt8[np.ndarray, "T X Y Z"]:
-    """Nothing stands where the ego's own body and its sensor are."""
-    upper_m = (*EGO_UPPER_M[:2], grid.voxel_size_m[2] / 2)
-    inside = [(grid.centres(axis) > EGO_LOWER_M[axis]) & (grid.centres(axis) < upper_m[axis]) for axis in range(3)]
-    emptied = labels.copy()
-    emptied[np.ix_(np.ones(len(labels), dtype=np.bool_), *inside)] = 0
-    return emptied
