@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import maximum_filter
 
 from dyncity_models.forecast import Forecast
 from dyncity_models.hexplane import cell_centres
@@ -35,25 +35,41 @@ def with_lost_vehicles(
         planar: x, y, yaw of the ego in the world in each frame.
         seconds: since the frame that ``coming`` is of.
     """
-    expected = [coming.only(np.arange(len(coming.cells)) == n) for n in range(len(coming.cells))]
-    first = [one.seen_from(planar[:1], seconds[:1])[0] for one in expected]
-    everyone = np.any(first, axis=0) if first else np.zeros(labels.shape[1:], dtype=np.bool_)
-    body, whole = _ego_columns(coming), labels.copy()
-    for one, cells in zip(expected, first, strict=True):
-        there = _around(cells[None])[0] & ~(everyone & ~cells) & (labels[0] == VEHICLE)
-        if not cells.any() or there.sum() >= FOUND_SHARE * cells.sum():
-            continue
+    lost = _lost(labels[0], coming, planar[:1], seconds[:1])
+    if not lost:
+        return labels
+    whole, shown = labels.copy(), labels == VEHICLE
+    body, everyone = _ego_columns(coming)[..., None], coming.seen_from(planar, seconds)
+    for one in lost:
         way = one.seen_from(planar, seconds)
-        if not (way & body[..., None]).any():
+        if not (way & body).any():
             # What little there is of it would be a splinter beside it.
-            whole[_around(way) & ~coming.seen_from(planar, seconds) & (labels == VEHICLE)] = FREE
+            whole[_around(way) & ~everyone & shown] = FREE
             whole[way & (whole == FREE)] = VEHICLE
     return whole
 
 
+def _lost(
+    labels: UInt8[np.ndarray, "X Y Z"],
+    coming: Forecast,
+    planar: Float64[np.ndarray, "1 3"],
+    seconds: Float64[np.ndarray, " 1"],
+) -> list[Forecast]:
+    """Each of the vehicles that a frame should show and does not; cells where others should be are not its own."""
+    each = [coming.only(np.arange(len(coming.cells)) == n) for n in range(len(coming.cells))]
+    expected = [one.seen_from(planar, seconds)[0] for one in each]
+    everyone = np.any(expected, axis=0) if expected else np.zeros(labels.shape, dtype=np.bool_)
+    lost = []
+    for one, cells in zip(each, expected, strict=True):
+        found = (labels == VEHICLE) & _around(cells[None])[0] & ~(everyone & ~cells)
+        if cells.any() and found.sum() < FOUND_SHARE * cells.sum():
+            lost.append(one)
+    return lost
+
+
 def _around(cells: Bool[np.ndarray, "F X Y Z"]) -> Bool[np.ndarray, "F X Y 1"]:
-    reach = np.ones((1, 2 * AROUND_COLUMNS + 1, 2 * AROUND_COLUMNS + 1), dtype=np.bool_)
-    return binary_dilation(cells.any(axis=-1), reach)[..., None]
+    across = 2 * AROUND_COLUMNS + 1
+    return np.asarray(maximum_filter(cells.any(axis=-1), (1, across, across), mode="constant", cval=0))[..., None]
 
 
 def _ego_columns(coming: Forecast) -> Bool[np.ndarray, "X Y"]:
