@@ -1,9 +1,9 @@
 """Where the vehicles of one frame may be in the other frames of a chunk.
 
 The motion is constant speed along an arc, the simplest of a vehicle that steers (Schubert et al. 2008, *Comparison and
-Evaluation of Advanced Motion Models for Vehicle Tracking*: constant turn rate and velocity). How fast vehicles are, the
-last frames of the chunk before say; a single known frame says where they are, where they face and which of them are in
-a lane, and their speeds are drawn.
+Evaluation of Advanced Motion Models for Vehicle Tracking*: constant turn rate and velocity), or braking where the way
+is not free. How fast vehicles are, the last frames of the chunk before say; a single known frame says where they are,
+where they face and which of them are in a lane, and their speeds are drawn.
 """
 
 from dataclasses import dataclass, replace
@@ -169,18 +169,14 @@ def onward(
         heights_m: of the ego in each frame.
         grid: of the frames.
     """
-    # What was unpacked is read-only, and torch wants to write.
-    ego, motion = memory.movers_planar[0].copy(), memory.motion.copy()
-    numbers = np.arange(1, len(motion) + 1)[:, None, None, None]
-    cells = memory.vehicles[None] == numbers
-    poses, sizes_m, speeds_mps = motion[:, :3], motion[:, 3:5], motion[:, 5]
+    was = _as_they_were(memory, grid)
+    cells, poses, ego, speeds_mps = was.cells, was.poses, was.planar, was.speeds_mps
     seen = memory.seen_from(ego[None], heights_m[:1], grid)[0]
     # Where nothing is known there may be road.
     road = (seen == CARLASC.index("road")).any(axis=-1) | (seen == UNOBSERVED).all(axis=-1)
     chunk_s = len(planar) / FRAME_RATE_HZ
-    curvatures, reach_m = _ways(cells, poses, sizes_m, speeds_mps * chunk_s, road, ego, planar, grid)
-    brakings = _brakings_mps2(speeds_mps, reach_m, chunk_s)
-    return Forecast(-1, ego, cells, poses, curvatures, speeds_mps, brakings, -grid.lower_m[0])
+    curvatures, reach_m = _ways(cells, poses, memory.motion[:, 3:5], speeds_mps * chunk_s, road, ego, planar, grid)
+    return replace(was, curvatures_per_m=curvatures, brakings_mps2=_brakings_mps2(speeds_mps, reach_m, chunk_s))
 
 
 def waiting(memory: DriveMemory, grid: Grid) -> Forecast:
@@ -190,12 +186,19 @@ def waiting(memory: DriveMemory, grid: Grid) -> Forecast:
         memory: of the drive, as the chunk left it.
         grid: of its frames.
     """
-    ego, motion = memory.movers_planar[0].copy(), memory.motion.copy()
-    numbers = np.arange(1, len(motion) + 1)[:, None, None, None]
-    none, cells = np.zeros(len(motion)), memory.vehicles[None] == numbers
-    drove = Forecast(-1, ego, cells, motion[:, :3], none, motion[:, 5], none, -grid.lower_m[0])
+    was = _as_they_were(memory, grid)
     before_s = (min(MOVER_FRAMES) - max(MOVER_FRAMES)) / FRAME_RATE_HZ
-    return replace(drove, cells=drove.cells & drove.seen_from(ego[None], np.array([before_s])), speeds_mps=none)
+    covered = was.cells & was.seen_from(was.planar[None], np.array([before_s]))
+    return replace(was, cells=covered, speeds_mps=np.zeros(len(covered)))
+
+
+def _as_they_were(memory: DriveMemory, grid: Grid) -> Forecast:
+    """The vehicles at the end of a chunk, going straight on at the speeds that they had."""
+    # What was unpacked is read-only, and torch wants to write.
+    ego, motion = memory.movers_planar[0].copy(), memory.motion.copy()
+    cells = memory.vehicles[None] == np.arange(1, len(motion) + 1)[:, None, None, None]
+    none = np.zeros(len(motion))
+    return Forecast(-1, ego, cells, motion[:, :3], none, motion[:, 5], none, -grid.lower_m[0])
 
 
 def _ways(
