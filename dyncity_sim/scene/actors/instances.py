@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Self
 
 import numpy as np
@@ -112,19 +111,21 @@ def join_fragments(instances: Sequence[Instance], cell_m: float) -> list[Instanc
 def _nearest_parts(instances: Sequence[Instance], cell_m: float) -> tuple[int, int] | None:
     """Positions of the fragment and the vehicle that come closest to each other, of those that belong together."""
     alone = [n for n, one in enumerate(instances) if one.vehicle and not one.has_rider]
+    most_m = JOINED_GAP_CELLS * cell_m
+    lower_m, upper_m = (
+        np.array([edge(instances[n].columns_world_m, axis=0) for n in alone]).reshape(-1, 2)
+        for edge in (np.min, np.max)
+    )
+    # Rectangles around them that are farther apart spare looking at their columns.
+    rectangles_m = (lower_m[:, None] - upper_m[None]).max(axis=-1)
+    rectangles_m = np.maximum(rectangles_m, rectangles_m.T)
     near = []
-    for first, second in combinations(alone, 2):
-        a, b = instances[first], instances[second]
-        apart_m = _gap_m(a.columns_world_m, b.columns_world_m, JOINED_GAP_CELLS * cell_m)
-        if apart_m <= JOINED_GAP_CELLS * cell_m and _belong_together(a, b, cell_m):
-            near.append((apart_m, first, second))
+    for first, second in zip(*np.nonzero(np.triu(rectangles_m <= most_m, 1)), strict=True):
+        a, b = instances[alone[first]], instances[alone[second]]
+        apart_m = float(cdist(a.columns_world_m, b.columns_world_m).min())
+        if apart_m <= most_m and _belong_together(a, b, cell_m):
+            near.append((apart_m, alone[first], alone[second]))
     return min(near)[1:] if near else None
-
-
-def _gap_m(a: Float64[np.ndarray, "C 2"], b: Float64[np.ndarray, "D 2"], most_m: float) -> float:
-    """Distance of the nearest two columns; infinite where rectangles around them are farther apart than ``most_m``."""
-    apart_m = np.maximum(a.min(axis=0) - b.max(axis=0), b.min(axis=0) - a.max(axis=0))
-    return float(cdist(a, b).min()) if apart_m.max() <= most_m else np.inf
 
 
 def _belong_together(a: Instance, b: Instance, cell_m: float) -> bool:

@@ -7,6 +7,7 @@ its motion leads to goes on under its id.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -180,6 +181,11 @@ class _Expected:
     centre_world_m: Float64[np.ndarray, " 2"]
     reach_m: float
 
+    @cached_property
+    def tree(self) -> cKDTree:
+        """Of its columns."""
+        return cKDTree(self.columns_world_m)
+
 
 def _expected(track: Tracklet, times_us: Sequence[int]) -> _Expected:
     mean = track.state[0]
@@ -208,7 +214,7 @@ def _split_by_tracks(instance: Instance, tracks: Sequence[_Expected]) -> list[In
     footprints = [
         track.columns_world_m
         for track in near
-        if (tree.query(track.columns_world_m)[0] < SAME_COLUMN_M).mean() > COVERED_SHARE
+        if (_nearest_m(tree, track.columns_world_m) < SAME_COLUMN_M).mean() > COVERED_SHARE
     ]
     if len(footprints) < 2:
         return [instance]
@@ -237,8 +243,12 @@ def _share_held(track: _Expected, instance: Instance) -> float:
     """Share of the instance's columns that lie in the footprint that is expected of a track."""
     if np.linalg.norm(track.centre_world_m - instance.centre_world_m) > track.reach_m + SAME_COLUMN_M:
         return 0.0
-    nearest_m = cKDTree(track.columns_world_m).query(instance.columns_world_m)[0]
-    return float((nearest_m < SAME_COLUMN_M).mean())
+    return float((_nearest_m(track.tree, instance.columns_world_m) < SAME_COLUMN_M).mean())
+
+
+def _nearest_m(tree: cKDTree, columns_world_m: Float64[np.ndarray, "C 2"]) -> Float64[np.ndarray, " C"]:
+    """Distances to the nearest points of a tree; infinite from ``SAME_COLUMN_M`` on, which makes it quick."""
+    return np.asarray(tree.query(columns_world_m, distance_upper_bound=SAME_COLUMN_M)[0])
 
 
 def _assign(tracks: list[Tracklet], seen: list[Instance], frame: int, times_us: Sequence[int]) -> list[Tracklet]:
