@@ -34,7 +34,7 @@ def whole_file(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_files(files: Sequence[Path]) -> Iterator[list[Path]]:
-    """Yield a place to write each of several files to; all take their final names when the block succeeds, or none.
+    """Yield a place to write each of several files to; they take their final names, one by one, if the block succeeds.
 
     A place has the name of its file, in a hidden folder beside it. Missing parent folders are made. When the block
     fails, nothing is left behind and files that stood under the names before are untouched.

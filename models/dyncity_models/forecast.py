@@ -262,8 +262,13 @@ def _ego_way(ego: Float64[np.ndarray, " 3"], planar: Float64[np.ndarray, "F 3"],
     passed = np.zeros(grid.shape[:2], dtype=np.bool_)
     for pose in compose(ego_from_world.expand(len(planar), 3), torch.from_numpy(np.ascontiguousarray(planar))):
         local = transform(invert(pose)[None, None], points).numpy()
-        passed |= ((local > EGO_LOWER_M[:2]) & (local < EGO_UPPER_M[:2])).all(axis=-1)
+        passed |= within_ego(local)
     return passed
+
+
+def within_ego(points_m: Float64[np.ndarray, "*P 2"]) -> Bool[np.ndarray, "*P"]:
+    """Whether points of the ego frame lie where the ego's own body is."""
+    return np.asarray(((points_m > EGO_LOWER_M[:2]) & (points_m < EGO_UPPER_M[:2])).all(axis=-1))
 
 
 def _best_arc(

@@ -4,9 +4,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import maximum_filter
 
-from dyncity_models.forecast import Forecast
+from dyncity_models.forecast import Forecast, within_ego
 from dyncity_models.hexplane import cell_centres
-from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M
 from dyncity_sim.domain.taxonomy import CARLASC
 
 FREE, VEHICLE = CARLASC.index("free"), CARLASC.index("vehicle")
@@ -39,7 +38,8 @@ def with_lost_vehicles(
     if not lost:
         return labels
     whole, shown = labels.copy(), labels == VEHICLE
-    body, everyone = _ego_columns(coming)[..., None], coming.seen_from(planar, seconds)
+    columns_m = cell_centres(coming.cells.shape[1], coming.half_extent_m).double().numpy()
+    body, everyone = within_ego(columns_m)[..., None], coming.seen_from(planar, seconds)
     for one in lost:
         way = one.seen_from(planar, seconds)
         if not (way & body).any():
@@ -70,8 +70,3 @@ def _lost(
 def _around(cells: Bool[np.ndarray, "F X Y Z"]) -> Bool[np.ndarray, "F X Y 1"]:
     across = 2 * AROUND_COLUMNS + 1
     return np.asarray(maximum_filter(cells.any(axis=-1), (1, across, across), mode="constant", cval=0))[..., None]
-
-
-def _ego_columns(coming: Forecast) -> Bool[np.ndarray, "X Y"]:
-    points = cell_centres(coming.cells.shape[1], coming.half_extent_m).numpy()
-    return np.asarray(((points > EGO_LOWER_M[:2]) & (points < EGO_UPPER_M[:2])).all(axis=-1))
