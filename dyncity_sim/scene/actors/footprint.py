@@ -50,7 +50,8 @@ def doubled_axis(columns_m: Columns) -> complex:
     """Principal axis as a doubled angle; its modulus in [0, 1] says how elongated the footprint is."""
     if len(columns_m) < 2:
         return 0j
-    spread = np.cov(columns_m.T, bias=True)
+    off_m = columns_m - columns_m.mean(axis=0)
+    spread = off_m.T @ off_m / len(off_m)
     total = float(np.trace(spread))
     return complex(spread[0, 0] - spread[1, 1], 2 * spread[0, 1]) / total if total > 0 else 0j
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 from scipy import ndimage
-from scipy.spatial.distance import cdist
 
 from dyncity_sim.domain.frames import Pose, transform_points
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.scene.actors.footprint import LOW_VEHICLE_M, fits_one_vehicle, is_fragment, split_touching
+from dyncity_sim.scene.actors.nearness import gaps_m
 
 MIN_VEHICLE_CELLS = 6
 """Vehicle blobs of fewer cells are noise (a bicycle fills about 10)."""
@@ -64,7 +65,7 @@ class Instance:
         """It touches the border of the grid."""
         return self.cut_yaw_rad is not None
 
-    @property
+    @cached_property
     def centre_world_m(self) -> Float64[np.ndarray, " 2"]:
         """Centroid of the columns."""
         return self.columns_world_m.mean(axis=0)
@@ -101,36 +102,38 @@ def join_fragments(instances: Sequence[Instance], cell_m: float) -> list[Instanc
         instances: of one frame.
         cell_m: edge of a cell seen from above.
     """
-    left = list(instances)
+    left = [_Piece(one, _is_fragment(one, cell_m)) for one in instances]
     while (pair := _nearest_parts(left, cell_m)) is not None:
-        parts = [left[n] for n in pair]
-        left = [one for n, one in enumerate(left) if n not in pair] + [joined(parts)]
-    return left
+        whole = joined([piece.instance for piece in pair])
+        left = [piece for piece in left if piece not in pair] + [_Piece(whole, _is_fragment(whole, cell_m))]
+    return [piece.instance for piece in left]
 
 
-def _nearest_parts(instances: Sequence[Instance], cell_m: float) -> tuple[int, int] | None:
-    """Positions of the fragment and the vehicle that come closest to each other, of those that belong together."""
-    alone = [n for n, one in enumerate(instances) if one.vehicle and not one.has_rider]
-    most_m = JOINED_GAP_CELLS * cell_m
-    lower_m, upper_m = (
-        np.array([edge(instances[n].columns_world_m, axis=0) for n in alone]).reshape(-1, 2)
-        for edge in (np.min, np.max)
-    )
-    # Rectangles around them that are farther apart spare looking at their columns.
-    rectangles_m = (lower_m[:, None] - upper_m[None]).max(axis=-1)
-    rectangles_m = np.maximum(rectangles_m, rectangles_m.T)
-    near = []
-    for first, second in zip(*np.nonzero(np.triu(rectangles_m <= most_m, 1)), strict=True):
-        a, b = instances[alone[first]], instances[alone[second]]
-        apart_m = float(cdist(a.columns_world_m, b.columns_world_m).min())
-        if apart_m <= most_m and _belong_together(a, b, cell_m):
-            near.append((apart_m, alone[first], alone[second]))
-    return min(near)[1:] if near else None
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    instance: Instance
+    fragment: bool
 
 
-def _belong_together(a: Instance, b: Instance, cell_m: float) -> bool:
-    if not any(is_fragment(one.columns_world_m, cell_m) for one in (a, b)):
-        return False
+def _is_fragment(instance: Instance, cell_m: float) -> bool:
+    return instance.vehicle and not instance.has_rider and is_fragment(instance.columns_world_m, cell_m)
+
+
+def _nearest_parts(pieces: Sequence[_Piece], cell_m: float) -> tuple[_Piece, _Piece] | None:
+    """The fragment and the vehicle that come closest to each other, of those that belong together, in order."""
+    alone = [piece for piece in pieces if piece.instance.vehicle and not piece.instance.has_rider]
+    fragments = [n for n, piece in enumerate(alone) if piece.fragment]
+    footprints = [piece.instance.columns_world_m for piece in alone]
+    gaps = gaps_m([footprints[n] for n in fragments], footprints, JOINED_GAP_CELLS * cell_m)
+    near = [(apart_m, fragments[part], whole) for apart_m, part, whole in gaps if fragments[part] != whole]
+    for _, first, second in sorted((apart_m, min(pair), max(pair)) for apart_m, *pair in near):
+        pair = alone[first], alone[second]
+        if _fit_together(pair[0].instance, pair[1].instance, cell_m):
+            return pair
+    return None
+
+
+def _fit_together(a: Instance, b: Instance, cell_m: float) -> bool:
     lower_m, higher_m = sorted((a.height_m, b.height_m))
     tall = higher_m >= LOW_VEHICLE_M and lower_m >= ALIKE_HEIGHTS * higher_m
     return fits_one_vehicle(np.concatenate([a.columns_world_m, b.columns_world_m]), tall, cell_m)
@@ -168,7 +171,7 @@ def find_instances(
     ground = np.isin(labels, [taxonomy.index(name) for name in GROUND_CLASSES])
     instances: list[Instance] = []
     for blob in vehicles:
-        riders = [p for p in pedestrians if _rides(p, blob, grid)]
+        riders = [p for p in pedestrians if _rides(p, blob)] if _carries_riders(blob, grid) else []
         pedestrians = [p for p in pedestrians if p not in riders]
         parts = [_join([blob, *riders])] if riders else _split(blob, grid)
         instances.extend(
@@ -201,10 +204,13 @@ def _split(blob: _Blob, grid: Grid) -> list[_Blob]:
     return [_Blob(blob.columns[mask], blob.tops[mask], blob.lowest) for mask in masks]
 
 
-def _rides(pedestrian: _Blob, vehicle: _Blob, grid: Grid) -> bool:
-    extent_m = np.sort(np.ptp(vehicle.columns, axis=0) * np.asarray(grid.voxel_size_m[:2]))
-    small = np.hypot(*extent_m) < np.hypot(TWO_WHEELER_LENGTH_M, TWO_WHEELER_WIDTH_M)
-    if not small or pedestrian.lowest <= vehicle.lowest or pedestrian.highest <= vehicle.highest:
+def _carries_riders(vehicle: _Blob, grid: Grid) -> bool:
+    extent_m = np.ptp(vehicle.columns, axis=0) * np.asarray(grid.voxel_size_m[:2])
+    return bool(np.hypot(*extent_m) < np.hypot(TWO_WHEELER_LENGTH_M, TWO_WHEELER_WIDTH_M))
+
+
+def _rides(pedestrian: _Blob, vehicle: _Blob) -> bool:
+    if pedestrian.lowest <= vehicle.lowest or pedestrian.highest <= vehicle.highest:
         return False
     gap = np.abs(pedestrian.columns[:, None] - vehicle.columns[None]).max(axis=-1).min()
     return bool(gap <= 1)

@@ -7,15 +7,16 @@ its motion leads to goes on under its id.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
+from dyncity_sim.scene.actors.footprint import Columns
 from dyncity_sim.scene.actors.instances import Instance, joined
 from dyncity_sim.scene.actors.motion import CENTRE_NOISE_M, State, first_state, predicted, smooth, updated
+from dyncity_sim.scene.actors.nearness import shares_within
 
 MAX_GAP_S = 0.55
 """A thing that frames show no more and that is not seen for longer than this is lost; it may return."""
@@ -90,7 +91,7 @@ class Association:
             seen = [i for i in found if i.vehicle == vehicle]
             tracks = [t for t in self._open if t.vehicle == vehicle]
             expected = [_expected(t, self.times_us) for t in tracks if len(t.frames) >= MIN_OBSERVATIONS]
-            seen = [part for i in seen for part in _split_by_tracks(i, expected)]
+            seen = _split_by_tracks(seen, expected)
             if vehicle:
                 seen = _join_by_tracks(seen, expected)
             self._open.extend(_assign(tracks, seen, frame, self.times_us))
@@ -167,88 +168,42 @@ def _motion_of(track: Tracklet, times_us: Sequence[int], end: int) -> tuple[np.n
     return path_m[end], velocities[end]
 
 
-@dataclass(frozen=True, eq=False)
-class _Expected:
-    """Where a track's footprint is expected: the largest of the last ones, carried along with its velocity.
-
-    Attributes:
-        columns_world_m: ``(C, 2)``.
-        centre_world_m: ``(2,)`` their middle.
-        reach_m: distance of the farthest column from the middle.
-    """
-
-    columns_world_m: Float64[np.ndarray, "C 2"]
-    centre_world_m: Float64[np.ndarray, " 2"]
-    reach_m: float
-
-    @cached_property
-    def tree(self) -> cKDTree:
-        """Of its columns."""
-        return cKDTree(self.columns_world_m)
-
-
-def _expected(track: Tracklet, times_us: Sequence[int]) -> _Expected:
+def _expected(track: Tracklet, times_us: Sequence[int]) -> Columns:
+    """Where a track's footprint is expected: the largest of the last ones, carried along with its velocity."""
     mean = track.state[0]
     step_s = (times_us[-1] - times_us[track.frames[-1]]) * 1e-6
     footprint = max((i.columns_world_m for i in track.instances[-EXPECTED_FRAMES:]), key=len)
-    expected = footprint - footprint.mean(axis=0) + mean[:2] + mean[2:] * step_s
-    centre = expected.mean(axis=0)
-    return _Expected(expected, centre, float(np.linalg.norm(expected - centre, axis=1).max()))
+    return footprint - footprint.mean(axis=0) + mean[:2] + mean[2:] * step_s
 
 
-def _split_by_tracks(instance: Instance, tracks: Sequence[_Expected]) -> list[Instance]:
-    """The instance, or its parts when it covers several tracks that were apart before.
+def _split_by_tracks(seen: Sequence[Instance], tracks: Sequence[Columns]) -> list[Instance]:
+    """The instances, those in parts that cover several tracks that were apart before.
 
     Each column goes to the track whose last footprint, carried along with its velocity, comes nearest.
     """
-    if len(tracks) < 2:
-        return [instance]
-    centre = instance.centre_world_m
-    reach_m = float(np.linalg.norm(instance.columns_world_m - centre, axis=1).max()) + SAME_COLUMN_M
-    apart_m = np.linalg.norm(np.stack([track.centre_world_m for track in tracks]) - centre, axis=1)
-    # Tracks farther away than this share no column with the instance.
-    near = [track for track, away_m in zip(tracks, apart_m, strict=True) if away_m <= reach_m + track.reach_m]
-    if len(near) < 2:
-        return [instance]
-    tree = cKDTree(instance.columns_world_m)
-    footprints = [
-        track.columns_world_m
-        for track in near
-        if (_nearest_m(tree, track.columns_world_m) < SAME_COLUMN_M).mean() > COVERED_SHARE
-    ]
-    if len(footprints) < 2:
-        return [instance]
-    distances = np.array([cKDTree(f).query(instance.columns_world_m)[0] for f in footprints])
-    nearest = distances.argmin(axis=0)
-    return [instance.part(nearest == n) for n in range(len(footprints)) if (nearest == n).any()]
+    covered = shares_within(tracks, [i.columns_world_m for i in seen], SAME_COLUMN_M) > COVERED_SHARE
+    whole_or_parts = []
+    for number, instance in enumerate(seen):
+        footprints = [track for track, covers in zip(tracks, covered[:, number], strict=True) if covers]
+        if len(footprints) < 2:
+            whole_or_parts.append(instance)
+            continue
+        nearest = np.argmin([cKDTree(f).query(instance.columns_world_m)[0] for f in footprints], axis=0)
+        whole_or_parts += [instance.part(nearest == n) for n in range(len(footprints)) if (nearest == n).any()]
+    return whole_or_parts
 
 
-def _join_by_tracks(seen: Sequence[Instance], tracks: Sequence[_Expected]) -> list[Instance]:
+def _join_by_tracks(seen: Sequence[Instance], tracks: Sequence[Columns]) -> list[Instance]:
     """The vehicles, those joined that lie in the footprint that is expected of one track."""
+    if not tracks:
+        return list(seen)
+    held = shares_within([i.columns_world_m for i in seen], tracks, SAME_COLUMN_M)
     pieces: dict[int, list[Instance]] = {}
     for number, instance in enumerate(seen):
-        owner = None if instance.has_rider else _owner(instance, tracks)
-        pieces.setdefault(-1 - number if owner is None else owner, []).append(instance)
+        owner = int(held[number].argmax())
+        owned = held[number, owner] > COVERED_SHARE and not instance.has_rider
+        pieces.setdefault(owner if owned else -1 - number, []).append(instance)
     return [joined(parts) if len(parts) > 1 else parts[0] for parts in pieces.values()]
-
-
-def _owner(instance: Instance, tracks: Sequence[_Expected]) -> int | None:
-    """Which track's footprint holds the instance, if one does."""
-    held = [_share_held(track, instance) for track in tracks]
-    best = int(np.argmax(held)) if held else 0
-    return best if held and held[best] > COVERED_SHARE else None
-
-
-def _share_held(track: _Expected, instance: Instance) -> float:
-    """Share of the instance's columns that lie in the footprint that is expected of a track."""
-    if np.linalg.norm(track.centre_world_m - instance.centre_world_m) > track.reach_m + SAME_COLUMN_M:
-        return 0.0
-    return float((_nearest_m(track.tree, instance.columns_world_m) < SAME_COLUMN_M).mean())
-
-
-def _nearest_m(tree: cKDTree, columns_world_m: Float64[np.ndarray, "C 2"]) -> Float64[np.ndarray, " C"]:
-    """Distances to the nearest points of a tree; infinite from ``SAME_COLUMN_M`` on, which makes it quick."""
-    return np.asarray(tree.query(columns_world_m, distance_upper_bound=SAME_COLUMN_M)[0])
 
 
 def _assign(tracks: list[Tracklet], seen: list[Instance], frame: int, times_us: Sequence[int]) -> list[Tracklet]:
@@ -267,7 +222,7 @@ def _assign(tracks: list[Tracklet], seen: list[Instance], frame: int, times_us: 
     rows = [n for n in range(len(tracks)) if n not in {row for row, _ in pairs}]
     columns = [n for n in range(len(seen)) if n not in {column for _, column in pairs}]
     expected = [_expected(tracks[row], times_us) for row in rows]
-    apart = np.array([[1 - _share_held(e, seen[column]) for column in columns] for e in expected])
+    apart = 1 - shares_within([seen[column].columns_world_m for column in columns], expected, SAME_COLUMN_M).T
     pairs += [(rows[r], columns[c]) for r, c in _chosen(np.where(apart > 1 - SAME_PLACE_SHARE, np.inf, apart))]
     for row, column in pairs:
         track = tracks[row]
