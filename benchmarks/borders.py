@@ -1,17 +1,17 @@
-"""Whether vehicles live on from chunk to chunk of generated drives.
+"""Whether vehicles and pedestrians live on from chunk to chunk of generated drives.
 
 Drives begin with a recorded chunk and go on along the recorded path. A vehicle counts that is followed over the last
 half second of a chunk, whole and with its middle at least 4 m inside the grid; it moves when it covered 0.5 m in the
 world in that time. From where constant velocity takes it, it is followed on from frame to frame as long as a vehicle
 is within 2 m of where it is expected. How it goes after the sixth frame of a chunk, where no border is, and in the
-recorded drives, says what could be.
+recorded drives, says what could be. Pedestrians are followed in the same way, within 1 m, whether they move or not.
 
   first, first four   share of vehicles found in the first frame, or in any of the first four, of what follows
   at 0.9 s: moves, stands, lost   of those not expected to leave by then; what covers 0.5 m in its last 0.5 s moves
-  from nowhere        share of vehicles in the first frame after, 4 m inside of the grid, with none within 3 m of them
+  from nowhere        share of those in the first frame after, 4 m inside of the grid, with none within 3 m of them
                       in the frame before
-  vehicles            per frame, in the first and in the last chunk of the drives
-  enter               vehicles per chunk that are first seen after its first frame
+  vehicles, pedestrians   per frame, in the first and in the last chunk of the drives
+  enter               those per chunk that are first seen after its first frame
   border agreement    static agreement of the frames before and after a border
   road under path     share of the columns under the path
   impossible          share of steps that no vehicle could make (``tracks.py``)"""
@@ -54,10 +54,16 @@ MOVED_M = 0.5
 INSIDE_M = 4.0
 NEWCOMER_M = 3.0
 
+FOLLOWED_M = {True: MATCH_M, False: 1.0}
+"""A vehicle (True) or a pedestrian so near to where it is expected is the same."""
+
+GROUPS = {"moving": (True, (True,)), "standing": (True, (False,)), "pedestrians": (False, (True, False))}
+"""Whose figures are taken together: of vehicles or of pedestrians, and of which that move."""
+
 
 @dataclass(frozen=True)
 class Followed:
-    """What became of one vehicle; ``later`` is None where it was expected to leave the grid."""
+    """What became of one; ``later`` is None where it was expected to leave the grid."""
 
     moving: bool
     first: bool
@@ -66,16 +72,17 @@ class Followed:
 
 
 class Traffic:
-    """A drive and the vehicles of each of its frames."""
+    """A drive and the vehicles, or the pedestrians, of each of its frames."""
 
-    def __init__(self, occupancy: OccupancySequence) -> None:
+    def __init__(self, occupancy: OccupancySequence, vehicles: bool) -> None:
         self.occupancy = occupancy
-        self.vehicles = [[i for i in instances_of(occupancy, n) if i.vehicle] for n in range(len(occupancy))]
+        self.followed_m = FOLLOWED_M[vehicles]
+        self.shown = [[i for i in instances_of(occupancy, n) if i.vehicle == vehicles] for n in range(len(occupancy))]
 
     def followed(self, last: int) -> Iterator[Followed]:
-        """What becomes of each vehicle of a frame in those after it."""
+        """What becomes of each one of a frame in those after it."""
         start = last - HISTORY
-        for track in associate(self.vehicles[start : last + 1], self.occupancy.times_us[start : last + 1]):
+        for track in associate(self.shown[start : last + 1], self.occupancy.times_us[start : last + 1]):
             if track.frames[0] or track.frames[-1] != HISTORY or any(i.truncated for i in track.instances):
                 continue
             before_m, place_m = track.instances[0].centre_world_m, track.instances[-1].centre_world_m
@@ -88,9 +95,9 @@ class Traffic:
         places_m, found = [], []
         for frame in range(last + 1, last + AHEAD + 1):
             place_m = place_m + step_m
-            centres_m = [i.centre_world_m for i in self.vehicles[frame]]
+            centres_m = [i.centre_world_m for i in self.shown[frame]]
             nearest_m = min(centres_m, key=lambda centre_m: _distance_m(centre_m, place_m), default=None)
-            found.append(nearest_m is not None and _distance_m(nearest_m, place_m) < MATCH_M)
+            found.append(nearest_m is not None and _distance_m(nearest_m, place_m) < self.followed_m)
             place_m = nearest_m if found[-1] and nearest_m is not None else place_m
             places_m.append(place_m)
         moves = _distance_m(places_m[-1], places_m[-1 - HISTORY]) > MOVED_M
@@ -99,20 +106,20 @@ class Traffic:
         return Followed(moving, found[0], any(found[:FIRST_FRAMES]), None if leaves else later)
 
     def from_nowhere(self, last: int) -> list[bool]:
-        """Of each vehicle in the frame after ``last``, whether none was near in that frame."""
-        there_m = [i.centre_world_m for i in self.vehicles[last]]
-        now_m = [i.centre_world_m for i in self.vehicles[last + 1] if not i.truncated]
+        """Of each one in the frame after ``last``, whether none was near in that frame."""
+        there_m = [i.centre_world_m for i in self.shown[last]]
+        now_m = [i.centre_world_m for i in self.shown[last + 1] if not i.truncated]
         inside_m = [c for c in now_m if min(self._inside_m(c, last), self._inside_m(c, last + 1)) >= INSIDE_M]
         return [all(_distance_m(centre_m, other_m) > NEWCOMER_M for other_m in there_m) for centre_m in inside_m]
 
     def entered(self, start: int) -> int:
-        """Vehicles that are first seen in the chunk that begins with a frame, but not in that frame."""
+        """How many are first seen in the chunk that begins with a frame, but not in that frame."""
         chunk = slice(start, start + FRAMES_PER_CHUNK)
-        return sum(t.frames[0] > 0 for t in associate(self.vehicles[chunk], self.occupancy.times_us[chunk]))
+        return sum(t.frames[0] > 0 for t in associate(self.shown[chunk], self.occupancy.times_us[chunk]))
 
     def per_frame(self, start: int) -> float:
-        """Mean number of vehicles in the frames of a chunk."""
-        return float(np.mean([len(found) for found in self.vehicles[start : start + FRAMES_PER_CHUNK]]))
+        """Mean number in the frames of a chunk."""
+        return float(np.mean([len(found) for found in self.shown[start : start + FRAMES_PER_CHUNK]]))
 
     def _inside_m(self, place_m: Float64[np.ndarray, " 2"], frame: int) -> float:
         """Distance to the border of the grid; negative outside of it."""
@@ -141,43 +148,49 @@ def generated(backend: Backend, recorded: OccupancySequence, seed: int) -> Occup
 
 def figures(drives: Sequence[OccupancySequence]) -> dict[str, dict[str, float]]:
     """The figures of the module's docstring: at borders, within chunks, and of whole drives."""
-    traffic = [Traffic(drive) for drive in drives]
+    every = {vehicles: [Traffic(drive, vehicles) for drive in drives] for vehicles in (True, False)}
     starts = [range(FRAMES_PER_CHUNK, len(drive), FRAMES_PER_CHUNK) for drive in drives]
-    borders = [(t, start - 1) for t, of in zip(traffic, starts, strict=True) for start in of]
-    within = [(t, start + HISTORY) for t, of in zip(traffic, starts, strict=True) for start in of]
-    chunks = [d[start : start + FRAMES_PER_CHUNK] for d, of in zip(drives, starts, strict=True) for start in of]
+    borders = [(drive, start - 1) for drive, of in enumerate(starts) for start in of]
+    within = [(drive, start + HISTORY) for drive, of in enumerate(starts) for start in of]
+    chunks = [drives[drive][last + 1 : last + 1 + FRAMES_PER_CHUNK] for drive, last in borders]
     plausible = plausibility([(drive.times_us, tracked(drive)) for drive in drives])
-    whole = {
-        "vehicles, first chunk": float(np.mean([t.per_frame(of[0]) for t, of in zip(traffic, starts, strict=True)])),
-        "vehicles, last chunk": float(np.mean([t.per_frame(of[-1]) for t, of in zip(traffic, starts, strict=True)])),
-        "enter": float(np.mean([t.entered(start) for t, of in zip(traffic, starts, strict=True) for start in of])),
-        "border agreement": float(np.nanmean([agreement_between_frames(t.occupancy, n, n + 1) for t, n in borders])),
-        "road under path": float(np.nanmean([road_under_path(chunk) for chunk in chunks])),
+    whole: dict[str, float] = {}
+    for name, traffic in (("vehicles", every[True]), ("pedestrians", every[False])):
+        whole |= {
+            f"{name}, first chunk": _mean([t.per_frame(of[0]) for t, of in zip(traffic, starts, strict=True)]),
+            f"{name}, last chunk": _mean([t.per_frame(of[-1]) for t, of in zip(traffic, starts, strict=True)]),
+            f"{name} enter": _mean([traffic[drive].entered(last + 1) for drive, last in borders]),
+        }
+    whole |= {
+        "border agreement": _mean([agreement_between_frames(drives[drive], n, n + 1) for drive, n in borders]),
+        "road under path": _mean([road_under_path(chunk) for chunk in chunks]),
         "impossible": plausible.impossible_share,
     }
-    return {"borders": _crossings(borders), "within": _crossings(within), "drives": whole}
+    return {"borders": _crossings(every, borders), "within": _crossings(every, within), "drives": whole}
 
 
-def _crossings(places: Sequence[tuple[Traffic, int]]) -> dict[str, float]:
-    every = [one for traffic, last in places for one in traffic.followed(last)]
-    newcomers = [new for traffic, last in places for new in traffic.from_nowhere(last)]
+def _crossings(every: dict[bool, list[Traffic]], places: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """Of all that is followed from some frames of some drives on."""
     result: dict[str, float] = {}
-    for name, moving in (("moving", True), ("standing", False)):
-        ones = [one for one in every if one.moving == moving]
+    for name, (vehicles, moving) in GROUPS.items():
+        followed = [one for drive, last in places for one in every[vehicles][drive].followed(last)]
+        ones = [one for one in followed if one.moving in moving]
         later = [one.later for one in ones if one.later is not None]
         result |= {
             name: len(ones),
-            f"{name}: first": _share([one.first for one in ones]),
-            f"{name}: first four": _share([one.first_four for one in ones]),
-            **{
-                f"{name}, 0.9 s: {what}": _share([one == what for one in later]) for what in ("moves", "stands", "lost")
-            },
+            f"{name}: first": _mean([one.first for one in ones]),
+            f"{name}: first four": _mean([one.first_four for one in ones]),
+            **{f"{name}, 0.9 s: {what}": _mean([one == what for one in later]) for what in ("moves", "stands", "lost")},
         }
-    return result | {"from nowhere": _share(newcomers)}
+    for name, vehicles in (("vehicles", True), ("pedestrians", False)):
+        newcomers = [new for drive, last in places for new in every[vehicles][drive].from_nowhere(last)]
+        result[f"{name} from nowhere"] = _mean(newcomers)
+    return result
 
 
-def _share(found: Sequence[bool]) -> float:
-    return float(np.mean(found)) if found else float("nan")
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def drives_of(folders: Sequence[Path], chunks: int, drives: int | None) -> list[OccupancySequence]:

@@ -14,7 +14,19 @@ from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.client import DyncityClient
 from dyncity_sim.cosim.drive import Drive, Start
 from dyncity_sim.cosim.loop import LOOKAHEAD, MAX_LOOKAHEAD, Step, run_drive
-from dyncity_sim.cosim.outputs import OUTPUT_NAMES, Tell, write_data, write_previews
+from dyncity_sim.cosim.outputs import (
+    FILM,
+    GROUND_TRUTH,
+    OCCUPANCY,
+    OUTPUT_NAMES,
+    PAGE,
+    PICTURE,
+    SCENE,
+    Output,
+    Tell,
+    write_data,
+    write_previews,
+)
 from dyncity_sim.cosim.replicas import Replicas
 from dyncity_sim.cosim.report import derived_facts, drive_facts
 from dyncity_sim.cosim.simulator import SIMULATOR_GROUP, find_simulator
@@ -23,6 +35,7 @@ from dyncity_sim.cosim.write import clear_folder
 from dyncity_sim.domain.conditions import SamplingOptions
 
 DEFAULT_SIMULATOR = "sumo"
+NO_OUTPUTS = "none"
 
 EPILOG = """\
 examples:
@@ -31,11 +44,13 @@ examples:
   dyncity cosim --server gpu-1:50051,gpu-2:50051 --chunks 20 --out out/safe
   dyncity cosim --server localhost:50051 --start plan --chunks 1 --out out/dream
   dyncity cosim --server localhost:50051 --sim carla --carla-port 2000 --out out/carla
+  dyncity cosim --server localhost:50051 --chunks 200 --outputs scene --out out/five-minutes
 
 The ego drives in the simulator; for each chunk its plan and command go to the server, which
 continues from the chunk before. When a server dies, the next one of the same weights goes on from
 the last chunk. The folder takes occupancy/, scene/, ground_truth/, drive.png,
-drive.webp and index.html; earlier outputs of the same names are replaced.
+drive.webp and index.html; earlier outputs of the same names are replaced. What --outputs
+leaves out, `dyncity scene`, `export` and `view` make of occupancy/ later.
 """
 
 
@@ -102,6 +117,13 @@ def add_drive_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -
     )
     parser.add_argument("--steps", type=positive, metavar="N", help="sampling steps (default: the model's)")
     parser.add_argument("--guidance", type=float, metavar="X", help="guidance scale (default: the model's)")
+    parser.add_argument(
+        "--outputs",
+        type=output_set,
+        default=frozenset(Output),
+        metavar="NAME[,...]",
+        help=f"what to make of the occupancy: {', '.join(Output)}, or none (default: all)",
+    )
     plugin.add_arguments(parser)
 
 
@@ -111,6 +133,15 @@ def server_list(text: str) -> list[str]:
     if not all(targets):
         raise argparse.ArgumentTypeError(f"{text!r} has an empty address")
     return targets
+
+
+def output_set(text: str) -> frozenset[Output]:
+    """Names of outputs separated by commas, or ``none``."""
+    names = [] if text == NO_OUTPUTS else text.split(",")
+    unknown = [name for name in names if name not in set(Output)]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(Output)}, {NO_OUTPUTS}")
+    return frozenset(Output(name) for name in names)
 
 
 def positive(text: str) -> int:
@@ -153,15 +184,18 @@ def drive_against(targets: Sequence[str], args: argparse.Namespace, console: Con
 def write_and_report(drive: Drive, args: argparse.Namespace, console: Console) -> None:
     """Write all that is made of a drive and print what it amounts to."""
     with _progress(console) as tell:
-        derived = write_data(drive, args.out, tell)
-        write_previews(drive, derived.scene, _world_of(args), args.map or args.sim, args.out, tell)
+        derived = write_data(drive, args.out, tell, args.outputs)
+        if Output.PICTURES in args.outputs:
+            write_previews(drive, derived.scene, _world_of(args), args.map or args.sim, args.out, tell)
     table = Table(title=f"dyncity drive: {_world_of(args)}, seed {args.seed}", title_justify="left", show_header=False)
     for name, value in [*drive_facts(drive), *derived_facts(derived)]:
         table.add_row(name, value)
     table.add_section()
-    table.add_row("watch", str(args.out / "index.html"))
-    table.add_row("look", f"{args.out / 'drive.png'}, {args.out / 'drive.webp'}")
-    table.add_row("use", ", ".join(f"{args.out / name}/" for name in ("occupancy", "scene", "ground_truth")))
+    if Output.PICTURES in args.outputs:
+        table.add_row("watch", str(args.out / PAGE))
+        table.add_row("look", f"{args.out / PICTURE}, {args.out / FILM}")
+    written = [OCCUPANCY, *(name for name in (SCENE, GROUND_TRUTH) if name in args.outputs)]
+    table.add_row("use", ", ".join(f"{args.out / name}/" for name in written))
     if drive.attribution:
         table.add_row("map", drive.attribution)
     console.print(table)

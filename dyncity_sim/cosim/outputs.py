@@ -1,7 +1,8 @@
 """All that is made of a drive: occupancy, scene, ground truth, pictures and the page."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 from dyncity_sim.cosim.drive import Drive
@@ -21,6 +22,15 @@ PICTURE, FILM, PAGE, ATTRIBUTION, SERVER_LOG = "drive.png", "drive.webp", "index
 OUTPUT_NAMES = (OCCUPANCY, SCENE, GROUND_TRUTH, PICTURE, FILM, PAGE, ATTRIBUTION, SERVER_LOG)
 """Everything a drive's folder may hold."""
 
+
+class Output(StrEnum):
+    """What can be made of a drive's occupancy, which is always written."""
+
+    SCENE = "scene"
+    GROUND_TRUTH = "ground_truth"
+    PICTURES = "pictures"
+
+
 FILM_WIDTH = 1280
 FILM_EVERY = 2
 
@@ -34,17 +44,17 @@ class Derived:
 
     Attributes:
         scene: actors, static geometry and road.
-        points: LiDAR points of all frames.
-        boxes: boxes of all frames.
+        points: LiDAR points of all frames; None without ground truth.
+        boxes: boxes of all frames; None without ground truth.
     """
 
     scene: Scene
-    points: int
-    boxes: int
+    points: int | None = None
+    boxes: int | None = None
 
 
-def write_data(drive: Drive, folder: Path, tell: Tell) -> Derived:
-    """Write ``occupancy/``, ``scene/``, ``ground_truth/`` and the map's credit.
+def write_data(drive: Drive, folder: Path, tell: Tell, outputs: Set[Output] = frozenset(Output)) -> Derived:
+    """Write ``occupancy/``, the map's credit and, if they are among the outputs, ``scene/`` and ``ground_truth/``.
 
     Raises:
         InvalidInputError: one of the folders holds something already.
@@ -58,8 +68,11 @@ def write_data(drive: Drive, folder: Path, tell: Tell) -> Derived:
     tell("occupancy", 1, 1)
     tell("scene", 0, 1)
     scene = build_scene(drive.generated, tracks=drive.shown_tracks)
-    write_scene(scene, folder / SCENE, provenance(drive))
+    if Output.SCENE in outputs:
+        write_scene(scene, folder / SCENE, provenance(drive))
     tell("scene", 1, 1)
+    if Output.GROUND_TRUTH not in outputs:
+        return Derived(scene)
     tally = _Tally(tell, len(drive.generated))
     labelled = labelled_drive(drive.generated, scene.tracks, provenance(drive))
     with open_semantickitti(folder / GROUND_TRUTH, labelled) as writer:

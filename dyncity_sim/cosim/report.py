@@ -37,11 +37,13 @@ def derived_facts(derived: Derived) -> list[tuple[str, str]]:
     """How much was made of the occupancy."""
     kinds = Counter(track.kind.value for track in derived.scene.tracks)
     length_m, lanes, waypoints = road_extent(derived.scene)
-    return [
+    facts = [
         ("actors", f"{len(derived.scene.tracks)} tracks" + "".join(f", {n} {kind}" for kind, n in kinds.most_common())),
         ("road", f"{length_m:.0f} m, {lanes} driving lanes, {waypoints} waypoints {WAYPOINT_SPACING_M:g} m apart"),
-        ("ground truth", f"{derived.points:,} LiDAR points, {derived.boxes} boxes"),
     ]
+    if derived.points is not None:
+        facts.append(("ground truth", f"{derived.points:,} LiDAR points, {derived.boxes} boxes"))
+    return facts
 
 
 def road_extent(scene: Scene) -> tuple[float, int, int]:

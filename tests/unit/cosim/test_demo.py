@@ -83,9 +83,40 @@ def test_cosim_drives_against_the_first_of_its_servers_that_is_there(arguments: 
     out = tmp_path / "drive"
     with serving(NullBackend) as there:
         servers = [argument.format(nobody="127.0.0.1:1", there=there) for argument in arguments]
-        assert main(["cosim", *servers, "--chunks", "1", "--start", "plan", "--out", str(out)]) == 0
+        options = ["--chunks", "1", "--start", "plan", "--outputs", "none", "--out", str(out)]
+        assert main(["cosim", *servers, *options]) == 0
     generated = open_drive(out / "occupancy").occupancy
     assert len(generated) == 16
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_the_scripted_street")
+@pytest.mark.parametrize(
+    ("outputs", "made"),
+    [
+        ("none", set()),
+        ("scene", {"scene"}),
+        ("ground_truth", {"ground_truth"}),
+        ("scene,pictures", {"scene", "drive.png", "drive.webp", "index.html"}),
+    ],
+)
+def test_only_the_outputs_that_are_named_are_made_of_the_occupancy_and_told_of(
+    outputs: str, made: set[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scene").mkdir()
+    with serving(NullBackend) as there:
+        options = ["--chunks", "1", "--start", "plan", "--outputs", outputs, "--out", str(tmp_path)]
+        assert main(["cosim", "--server", there, *options]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"occupancy", "ATTRIBUTION.txt"} | made
+    printed = capsys.readouterr().out
+    for word, output in (("LiDAR points", "ground_truth"), ("watch", "index.html")):
+        assert (word in printed) == (output in made)
+
+
+def test_an_output_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        main(["cosim", "--server", "localhost:1", "--outputs", "scene,film", "--out", str(tmp_path)])
+    assert "'film' is none of scene, ground_truth, pictures, none" in capsys.readouterr().err
 
 
 def test_an_empty_address_among_servers_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
