@@ -25,7 +25,7 @@ from dyncity_models.forecast import waiting
 from dyncity_models.hexplane import canvas_poses
 from dyncity_models.known_world import made_rigid, with_known, without_ego
 from dyncity_models.memory import DriveMemory
-from dyncity_models.persistence import with_lost_vehicles
+from dyncity_models.persistence import with_lost_road_users
 from dyncity_models.pipeline import BF16, AnchoredPipeline
 from dyncity_models.reference_backend import ReferenceBackend
 from dyncity_models.reference_checkpoint import load_reference
@@ -33,13 +33,13 @@ from dyncity_models.reference_pipeline import ReferencePipeline
 from dyncity_models.region import (
     known_latents,
     layout_of,
+    road_users_to_come,
     seconds_since,
     settled,
     taught,
-    vehicles_to_come,
     with_region,
 )
-from dyncity_models.vehicles import moving_vehicles
+from dyncity_models.road_users import road_users_of
 from dyncity_sim.config import overridden
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
@@ -125,18 +125,18 @@ class TorchBackend:
         planar = planar_from_poses(plan.poses_world_from_ego)
         heights_m = plan.poses_world_from_ego[:, 2, 3]
         memory = self._memory(conditions.continuation, planar, heights_m)
-        coming = vehicles_to_come(conditions, memory, planar, heights_m, self.grid, options.seed)
-        vehicles = None if coming is None else coming.seen_from(planar, seconds_since(plan.times_us, coming.frame))
+        coming = road_users_to_come(conditions, memory, planar, heights_m, self.grid, options.seed)
+        moving = None if coming is None else coming.seen_from(planar, seconds_since(plan.times_us, coming.frame))
         if region is not None:
             memory = taught(memory, region, planar, heights_m, coming)
-            if vehicles is not None and "layout" in self.info.conditions:
-                conditions = replace(conditions, layout=layout_of(vehicles, region))
+            if moving is not None and "layout" in self.info.conditions:
+                conditions = replace(conditions, layout=layout_of(moving, region))
 
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid)
         # The known world that it learnt from has holes where movers will be, or where they stood: without one it takes
         # the road for empty.
-        holes = vehicles
+        holes = moving
         if self.config.known_world == REMEMBERED and region is None and len(memory.motion):
             holes = waiting(memory, self.grid).seen_from(planar, np.zeros(len(planar)))
         shown = known if holes is None else np.where(holes, UNOBSERVED, known).astype(np.uint8)
@@ -162,7 +162,7 @@ class TorchBackend:
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
         labels = with_region(without_ego(with_known(decoded, known), self.grid), region)
         if coming is not None and region is None:
-            labels = with_lost_vehicles(labels, coming, planar, seconds_since(plan.times_us, coming.frame))
+            labels = with_lost_road_users(labels, coming, planar, seconds_since(plan.times_us, coming.frame))
         learned = memory.learn(labels, planar, heights_m, self.grid)
         rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid))
         labels = with_region(without_ego(rigid, self.grid), region)
@@ -256,16 +256,16 @@ class TorchBackend:
         return known_latents(self.pipeline.encode(tokens, poses), masks.to(self.pipeline.device), resamples)
 
     def _continuation(self, memory: DriveMemory, chunk: OccupancySequence) -> Continuation:
-        """What the drive knows of its static world, where movers were in the last frames, and how vehicles moved."""
+        """What the drive knows of its static world, where movers were in the last frames, and how they moved."""
         recent = [len(chunk) + offset for offset in MOVER_FRAMES]
         planar = planar_from_poses(chunk.poses_world_from_ego)
         movers = mover_columns(torch.from_numpy(chunk.labels[recent])[None])[0].numpy()
-        vehicles, motion = moving_vehicles(chunk)
+        road_users, motion = road_users_of(chunk)
         remembered = replace(
             memory.centred_on(planar[-1, :2], self.grid),
             movers=movers,
             movers_planar=np.tile(planar[recent], (2, 1)),
-            vehicles=vehicles,
+            road_users=road_users,
             motion=motion,
         )
         return Continuation(self.info.model_id, remembered.to_bytes())

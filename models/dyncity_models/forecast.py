@@ -1,9 +1,8 @@
-"""Where the vehicles of one frame may be in the other frames of a chunk.
+"""Where the vehicles and pedestrians of one frame may be in the other frames of a chunk.
 
-The motion is constant speed along an arc, the simplest of a vehicle that steers (Schubert et al. 2008, *Comparison and
-Evaluation of Advanced Motion Models for Vehicle Tracking*: constant turn rate and velocity), or braking where the way
-is not free. How fast vehicles are, the last frames of the chunk before say; a single known frame says where they are,
-where they face and which of them are in a lane, and their speeds are drawn.
+They go on at constant speed, vehicles along an arc, and brake where the way is not free. How fast they are, the last
+frames of the chunk before say; a single known frame says where vehicles are, where they face and which of them are in a
+lane, and their speeds are drawn.
 """
 
 from dataclasses import dataclass, replace
@@ -17,8 +16,9 @@ from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
 from dyncity_models.memory import DriveMemory
-from dyncity_models.vehicles import cells_of, in_ego
-from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, FRAME_RATE_HZ, Grid
+from dyncity_models.road_users import cells_of, in_ego
+from dyncity_models.ways import SAME_WAY_RAD, along_arc, brakings_mps2, passed_by_ego, walked_m, ways_driven
+from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -28,38 +28,28 @@ LANE_RING_COLUMNS = 2
 LANE_SHARE = 0.95
 """A vehicle is in a lane when this share of the columns so near to it is road; a parked one has the kerb beside it."""
 
-SAME_WAY_RAD = np.deg2rad(45.0)
-"""Vehicles in a lane that face the ego's way to within this drive as fast as the ego."""
-
 STANDING_SHARE = 0.3
 SPEEDS_MPS = (4.0, 10.0)
 """Of the other vehicles in a lane: how many stand, and the speeds between which that of one that drives is drawn."""
 
-CURVATURES_PER_M = (0.0, 0.02, -0.02, 0.04, -0.04, 0.08, -0.08)
-"""Arcs that a vehicle may drive, the most usual first."""
-
-GAP_M = 2.0
-"""What a vehicle keeps free before it where it cannot go on."""
-
-MOST_BRAKING_MPS2 = 8.0
-"""Of an emergency stop on a dry road."""
-
-STEP_M = 0.4
-"""Distance of the places at which a way is looked at."""
+PASSABLE = tuple(CARLASC.index(name) for name in ("free", "road", "sidewalk", "ground"))
+HEADROOM_M = 2.0
+"""Pedestrians walk where nothing else is known within this height of the lower side of the grid."""
 
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Vehicles of one frame and how they drive, each along an arc, at constant speed or braking; parked ones at 0 m/s.
+    """Vehicles and pedestrians of one frame and how they go on, at constant speed or braking; who stands, at 0 m/s.
 
     Attributes:
         frame: the one that is known; -1 for the last one before the chunk.
         planar: x, y, yaw of the ego in that frame, metres and radians in the world.
-        cells: of each vehicle in the ego grid of that frame.
+        cells: of each in the ego grid of that frame.
         poses: x, y, yaw of each in that ego frame.
         curvatures_per_m: of each one's arc, left positive.
         speeds_mps: of each in that frame.
         brakings_mps2: by which it loses speed from then on, until it stands.
+        on_foot: which of them are pedestrians.
         half_extent_m: of the grid.
     """
 
@@ -70,15 +60,16 @@ class Forecast:
     curvatures_per_m: Float64[np.ndarray, " N"]
     speeds_mps: Float64[np.ndarray, " N"]
     brakings_mps2: Float64[np.ndarray, " N"]
+    on_foot: Bool[np.ndarray, " N"]
     half_extent_m: float
 
     @property
     def leaving(self) -> Bool[np.ndarray, "X Y Z"]:
-        """Cells of the frame that are free once their vehicle has driven on."""
+        """Cells of the frame that are free once who was there has gone on."""
         return np.asarray(self.cells[self.speeds_mps > 0].any(axis=0))
 
     def only(self, chosen: Bool[np.ndarray, " N"]) -> "Forecast":
-        """Some of the vehicles."""
+        """Some of them."""
         return replace(
             self,
             cells=self.cells[chosen],
@@ -86,10 +77,11 @@ class Forecast:
             curvatures_per_m=self.curvatures_per_m[chosen],
             speeds_mps=self.speeds_mps[chosen],
             brakings_mps2=self.brakings_mps2[chosen],
+            on_foot=self.on_foot[chosen],
         )
 
     def rolled_m(self, seconds: Float64[np.ndarray, " F"]) -> Float64[np.ndarray, "N F"]:
-        """How far each vehicle has come since the frame that is known; negative before it, where it did not brake."""
+        """How far each has come since the frame that is known; negative before it, where it did not brake."""
         speeds, brakings = self.speeds_mps[:, None], self.brakings_mps2[:, None]
         until_it_stands = np.divide(speeds, brakings, out=np.full_like(speeds, np.inf), where=brakings > 0)
         rolling = np.minimum(seconds, until_it_stands)
@@ -98,7 +90,7 @@ class Forecast:
     def seen_from(
         self, planar: Float64[np.ndarray, "F 3"], seconds: Float64[np.ndarray, " F"]
     ) -> Bool[np.ndarray, "F X Y Z"]:
-        """Cells with vehicles in ego grids at other poses and times.
+        """Cells with any of them in ego grids at other poses and times.
 
         Args:
             planar: x, y, yaw of the ego in the world.
@@ -124,7 +116,7 @@ class Forecast:
 def forecast(
     region: OccupancySequence, frame: int, planar: Float64[np.ndarray, "T 3"], rng: np.random.Generator
 ) -> Forecast:
-    """Draw how the vehicles of one frame drive.
+    """Draw how the vehicles of one frame drive; of pedestrians one frame says too little.
 
     A vehicle beside a kerb stands. One in a lane that faces the ego's way drives at the ego's mean speed, so that
     it stands with the ego; of the others some stand, and the rest drive at drawn speeds. Each takes the least bent arc
@@ -153,15 +145,19 @@ def forecast(
 
     left_s = float(region.times_us[-1] - region.times_us[frame]) * 1e-6
     sizes_m = np.array([track.size_m[:2] for track in tracks]).reshape(-1, 2)
-    curvatures, reach_m = _ways(cells, poses, sizes_m, wanted_mps * left_s, road, ego, planar[frame:], grid)
+    curvatures, reach_m = ways_driven(cells, poses, sizes_m, wanted_mps * left_s, road, ego, planar[frame:], grid)
     speeds_mps = reach_m / left_s if left_s > 0 else wanted_mps
-    return Forecast(frame, ego, cells, poses, curvatures, speeds_mps, np.zeros(len(cells)), -grid.lower_m[0])
+    nobody, no_braking = np.zeros(len(cells), dtype=np.bool_), np.zeros(len(cells))
+    return Forecast(frame, ego, cells, poses, curvatures, speeds_mps, no_braking, nobody, -grid.lower_m[0])
 
 
 def onward(
     memory: DriveMemory, planar: Float64[np.ndarray, "T 3"], heights_m: Float64[np.ndarray, " T"], grid: Grid
 ) -> Forecast:
-    """How the vehicles at the end of a chunk drive on in the next one: as fast as they were, and brake if they must.
+    """How who moved or stood at the end of a chunk goes on in the next one: as fast as before, braking if need be.
+
+    Vehicles drive on where there may be road and nobody walks; pedestrians walk straight on where nothing stands, but
+    not into the ego's way.
 
     Args:
         memory: of the drive, as the chunk left it; its last frame is one frame period before the next chunk.
@@ -169,18 +165,26 @@ def onward(
         heights_m: of the ego in each frame.
         grid: of the frames.
     """
-    was = _as_they_were(memory, grid)
-    cells, poses, ego, speeds_mps = was.cells, was.poses, was.planar, was.speeds_mps
+    was, sizes_m = _as_they_were(memory, grid), memory.motion[:, 3:5]
+    ego, walk, drive = was.planar, was.on_foot, ~was.on_foot
     seen = memory.seen_from(ego[None], heights_m[:1], grid)[0]
     # Where nothing is known there may be road.
     road = (seen == CARLASC.index("road")).any(axis=-1) | (seen == UNOBSERVED).all(axis=-1)
+    road &= ~was.cells[walk].any(axis=(0, 3))
+    low = grid.centres(2) < grid.lower_m[2] + HEADROOM_M
+    open_ground = np.isin(seen[..., low], (*PASSABLE, UNOBSERVED)).all(axis=-1) & ~passed_by_ego(ego, planar, grid)
     chunk_s = len(planar) / FRAME_RATE_HZ
-    curvatures, reach_m = _ways(cells, poses, memory.motion[:, 3:5], speeds_mps * chunk_s, road, ego, planar, grid)
-    return replace(was, curvatures_per_m=curvatures, brakings_mps2=_brakings_mps2(speeds_mps, reach_m, chunk_s))
+    wanted_m = was.speeds_mps * chunk_s
+    curvatures, reach_m = np.zeros((2, len(wanted_m)))
+    curvatures[drive], reach_m[drive] = ways_driven(
+        was.cells[drive], was.poses[drive], sizes_m[drive], wanted_m[drive], road, ego, planar, grid
+    )
+    reach_m[walk] = walked_m(was.poses[walk], sizes_m[walk], wanted_m[walk], open_ground, grid)
+    return replace(was, curvatures_per_m=curvatures, brakings_mps2=brakings_mps2(was.speeds_mps, reach_m, chunk_s))
 
 
 def waiting(memory: DriveMemory, grid: Grid) -> Forecast:
-    """Vehicles at the end of a chunk, standing, each as far as it covers what it did half a second before.
+    """Who moved or stood at the end of a chunk, standing, as far as they cover what they did half a second before.
 
     Args:
         memory: of the drive, as the chunk left it.
@@ -193,59 +197,12 @@ def waiting(memory: DriveMemory, grid: Grid) -> Forecast:
 
 
 def _as_they_were(memory: DriveMemory, grid: Grid) -> Forecast:
-    """The vehicles at the end of a chunk, going straight on at the speeds that they had."""
+    """Who moved or stood at the end of a chunk, going straight on at the speeds that they had."""
     # What was unpacked is read-only, and torch wants to write.
     ego, motion = memory.movers_planar[0].copy(), memory.motion.copy()
-    cells = memory.vehicles[None] == np.arange(1, len(motion) + 1)[:, None, None, None]
+    cells = memory.road_users[None] == np.arange(1, len(motion) + 1)[:, None, None, None]
     none = np.zeros(len(motion))
-    return Forecast(-1, ego, cells, motion[:, :3], none, motion[:, 5], none, -grid.lower_m[0])
-
-
-def _ways(
-    cells: Bool[np.ndarray, "N X Y Z"],
-    poses: Float64[np.ndarray, "N 3"],
-    sizes_m: Float64[np.ndarray, "N 2"],
-    wanted_m: Float64[np.ndarray, " N"],
-    road: Bool[np.ndarray, "X Y"],
-    ego: Float64[np.ndarray, " 3"],
-    planar: Float64[np.ndarray, "F 3"],
-    grid: Grid,
-) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
-    """Curvatures of the ways of vehicles that want to come some metres far, and how far each is free."""
-    free = (road | cells.any(axis=(0, 3))) & ~cells[wanted_m == 0].any(axis=(0, 3))
-    ego_way = _ego_way(ego, planar, grid)
-    same_way = np.cos(poses[:, 2]) > np.cos(SAME_WAY_RAD)
-    curvatures, reach_m = np.zeros((2, len(cells)))
-    # Who cannot drive is in the way of those behind: the ego's way is looked at last, from its front to its rear.
-    for n in sorted(np.flatnonzero(wanted_m), key=lambda one: (same_way[one], -poses[one, 0])):
-        way = free if same_way[n] else free & ~ego_way
-        curvatures[n], reach_m[n] = _best_arc(poses[n], sizes_m[n], way, grid, wanted_m[n])
-        if reach_m[n] == 0:
-            free &= ~cells[n].any(axis=-1)
-    return curvatures, reach_m
-
-
-def _brakings_mps2(
-    speeds_mps: Float64[np.ndarray, " N"], reach_m: Float64[np.ndarray, " N"], left_s: float
-) -> Float64[np.ndarray, " N"]:
-    """The constant decelerations by which vehicles come no farther in some time, if brakes can do that."""
-    excess_m = speeds_mps * left_s - reach_m
-    stop = np.divide(speeds_mps**2, 2 * reach_m, out=np.full_like(reach_m, np.inf), where=reach_m > 0)
-    slow_down = 2 * excess_m / left_s**2
-    needed = np.where(2 * reach_m <= speeds_mps * left_s, stop, slow_down)
-    return np.where(excess_m > 1e-6, np.minimum(needed, MOST_BRAKING_MPS2), 0.0)
-
-
-def along_arc(
-    pose: Float64[np.ndarray, " 3"], curvature_per_m: float, rolled_m: Float64[np.ndarray, " F"]
-) -> Float64[np.ndarray, "F 3"]:
-    """x, y, yaw after some metres along an arc that begins at a pose."""
-    half = curvature_per_m * rolled_m / 2
-    # The chord of an arc of this length; numpy's sinc has pi in it.
-    chord_m = rolled_m * np.sinc(half / np.pi)
-    return np.column_stack(
-        [pose[0] + chord_m * np.cos(pose[2] + half), pose[1] + chord_m * np.sin(pose[2] + half), pose[2] + 2 * half]
-    )
+    return Forecast(-1, ego, cells, motion[:, :3], none, motion[:, 5], none, motion[:, 6] == 1, -grid.lower_m[0])
 
 
 def _in_lane(
@@ -253,45 +210,3 @@ def _in_lane(
 ) -> bool:
     around = binary_dilation(columns, iterations=LANE_RING_COLUMNS) & ~vehicles
     return bool(around.any() and road[around].mean() >= LANE_SHARE)
-
-
-def _ego_way(ego: Float64[np.ndarray, " 3"], planar: Float64[np.ndarray, "F 3"], grid: Grid) -> Bool[np.ndarray, "X Y"]:
-    """Columns that the ego's body passes over."""
-    points = cell_centres(grid.shape[0], -grid.lower_m[0]).double()
-    ego_from_world = invert(torch.from_numpy(ego))
-    passed = np.zeros(grid.shape[:2], dtype=np.bool_)
-    for pose in compose(ego_from_world.expand(len(planar), 3), torch.from_numpy(np.ascontiguousarray(planar))):
-        local = transform(invert(pose)[None, None], points).numpy()
-        passed |= within_ego(local)
-    return passed
-
-
-def within_ego(points_m: Float64[np.ndarray, "*P 2"]) -> Bool[np.ndarray, "*P"]:
-    """Whether points of the ego frame lie where the ego's own body is."""
-    return np.asarray(((points_m > EGO_LOWER_M[:2]) & (points_m < EGO_UPPER_M[:2])).all(axis=-1))
-
-
-def _best_arc(
-    pose: Float64[np.ndarray, " 3"],
-    size_m: Float64[np.ndarray, " 2"],
-    free: Bool[np.ndarray, "X Y"],
-    grid: Grid,
-    wanted_m: float,
-) -> tuple[float, float]:
-    """Curvature of the least bent of the arcs that reach farthest, and how far, at most what is wanted."""
-    front_m, half_width_m = size_m[0] / 2, size_m[1] / 2
-    steps_m = np.arange(front_m + STEP_M, front_m + wanted_m + GAP_M, STEP_M)
-    reaches = []
-    for curvature in CURVATURES_PER_M:
-        x, y, yaw = along_arc(pose, curvature, steps_m).T
-        aside = np.array([-half_width_m, 0.0, half_width_m])[:, None]
-        points = np.stack([x - aside * np.sin(yaw), y + aside * np.cos(yaw), np.zeros((3, len(x)))], axis=-1)
-        index = grid.indices(points)
-        inside = grid.contains(index)
-        # Nothing is known outside of the grid, and a vehicle may well drive out of it.
-        blocked = inside & ~free[tuple(np.moveaxis(index[..., :2].clip(0, np.array(free.shape) - 1), -1, 0))]
-        first = blocked.any(axis=0)
-        clear_m = steps_m[first.argmax()] - front_m - GAP_M if first.any() else wanted_m
-        reaches.append(min(max(clear_m, 0.0), wanted_m))
-    best = int(np.argmax(np.array(reaches) - 1e-6 * np.arange(len(reaches))))
-    return CURVATURES_PER_M[best], float(reaches[best])

@@ -24,16 +24,16 @@ COLUMNS = 320
 MOST_MOVERS = 64
 """Masks of movers that a continuation may hold."""
 
-MOST_VEHICLES = 255
-"""Vehicles that a continuation may number."""
+MOST_ROAD_USERS = 255
+"""Vehicles and pedestrians that a continuation may number."""
 
-MOTION = ("x_m", "y_m", "yaw_rad", "length_m", "width_m", "speed_mps")
-"""What a continuation says of each of them, in the ego frame of the last frame."""
+MOTION = ("x_m", "y_m", "yaw_rad", "length_m", "width_m", "speed_mps", "on_foot")
+"""What a continuation says of each of them, in the ego frame of the last frame; 1 is on foot, 0 a vehicle."""
 
 VOTING_FRAMES = 6
 """Frames of a chunk, evenly spread, that vote on what it shows."""
 
-_MAGIC = b"DCM2"
+_MAGIC = b"DCM3"
 _CHECKSUM = struct.Struct("<I")
 _HEADER = struct.Struct("<dII")
 
@@ -49,8 +49,8 @@ class DriveMemory:
         height_m: world height of the ego when the drive began; cells are stacked relative to it.
         movers: columns with vehicles, then pedestrians, in the last frames, ``(M, X, Y)``.
         movers_planar: x, y, yaw of the ego in the world for each of ``movers``.
-        vehicles: cells of the last frame (that of ``movers[0]``): number of their vehicle, from 1; 0 for none.
-        motion: ``MOTION`` of each of these vehicles.
+        road_users: cells of the last frame (that of ``movers[0]``): the number, from 1, of who fills them, or 0.
+        motion: ``MOTION`` of each of these.
     """
 
     labels: UInt8[np.ndarray, "N N Z"]
@@ -59,8 +59,8 @@ class DriveMemory:
     height_m: float
     movers: Bool[np.ndarray, "M X Y"]
     movers_planar: Float64[np.ndarray, "M 3"]
-    vehicles: UInt8[np.ndarray, "X Y Z"]
-    motion: Float64[np.ndarray, "V 6"]
+    road_users: UInt8[np.ndarray, "X Y Z"]
+    motion: Float64[np.ndarray, "V 7"]
 
     @classmethod
     def empty(cls, planar: Float64[np.ndarray, " 3"], height_m: float, grid: Grid) -> "DriveMemory":
@@ -157,7 +157,7 @@ class DriveMemory:
             self.corner.astype("<i8"),
             np.packbits(self.movers),
             self.movers_planar.astype("<f8"),
-            self.vehicles,
+            self.road_users,
             self.motion.astype("<f8"),
         )
         body = zstandard.compress(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays), 3)
@@ -172,10 +172,10 @@ class DriveMemory:
             (checksum,) = _CHECKSUM.unpack(payload[len(_MAGIC) : start])
             if payload[: len(_MAGIC)] != _MAGIC or zlib.crc32(payload[start:]) != checksum:
                 raise ValueError("magic or checksum do not fit")
-            height_m, count, vehicles = _HEADER.unpack_from(payload, start)
-            if count > MOST_MOVERS or vehicles > MOST_VEHICLES:
-                raise ValueError(f"{count} masks of movers, {vehicles} vehicles")
-            memory = cls._from_body(payload[start + _HEADER.size :], height_m, count, vehicles, grid)
+            height_m, count, users = _HEADER.unpack_from(payload, start)
+            if count > MOST_MOVERS or users > MOST_ROAD_USERS:
+                raise ValueError(f"{count} masks of movers, {users} road users")
+            memory = cls._from_body(payload[start + _HEADER.size :], height_m, count, users, grid)
         except (ValueError, struct.error, zstandard.ZstdError) as error:
             raise InvalidInputError(
                 "continuation.payload", f"bytes that do not unpack ({error})", "a continuation as this model wrote it"
@@ -183,10 +183,10 @@ class DriveMemory:
         return memory
 
     @classmethod
-    def _from_body(cls, body: bytes, height_m: float, count: int, vehicles: int, grid: Grid) -> "DriveMemory":
+    def _from_body(cls, body: bytes, height_m: float, count: int, users: int, grid: Grid) -> "DriveMemory":
         columns, layers = grid.shape[:2], grid.shape[2]
         cells, bits = COLUMNS * COLUMNS * layers, count * columns[0] * columns[1]
-        numbers, motions = columns[0] * columns[1] * layers, vehicles * len(MOTION) * 8
+        numbers, motions = columns[0] * columns[1] * layers, users * len(MOTION) * 8
         sizes = (cells, 3 * 8, 2 * 8, -(-bits // 8), count * 3 * 8, numbers, motions)
         content = zstandard.ZstdDecompressor().decompress(body, max_output_size=sum(sizes))
         if len(content) != sum(sizes):
@@ -203,12 +203,12 @@ class DriveMemory:
             np.unpackbits(np.frombuffer(movers, np.uint8), count=bits).astype(np.bool_).reshape(count, *columns),
             np.frombuffer(planar, "<f8").reshape(count, 3),
             np.frombuffer(numbered, np.uint8).reshape(grid.shape),
-            np.frombuffer(motion, "<f8").reshape(vehicles, len(MOTION)),
+            np.frombuffer(motion, "<f8").reshape(users, len(MOTION)),
         )
         if memory.labels.max() > UNOBSERVED:
             raise ValueError("labels of another taxonomy")
-        if memory.vehicles.max() > vehicles or (vehicles and not count):
-            raise ValueError("cells of vehicles that are not there")
+        if memory.road_users.max() > users or (users and not count):
+            raise ValueError("cells of road users that are not there")
         finite = (height_m, memory.world_from_memory, memory.movers_planar, memory.motion)
         if not all(np.isfinite(v).all() for v in finite):
             raise ValueError("a pose that is not finite")

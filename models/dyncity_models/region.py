@@ -90,7 +90,7 @@ def layout_of(vehicles: Bool[np.ndarray, "T X Y Z"], region: OccupancySequence) 
     return VehicleLayout.of(replace(region, labels=labels, observed=None))
 
 
-def vehicles_to_come(
+def road_users_to_come(
     conditions: Conditions,
     memory: DriveMemory,
     planar: Float64[np.ndarray, "T 3"],
@@ -98,7 +98,7 @@ def vehicles_to_come(
     grid: Grid,
     seed: int,
 ) -> Forecast | None:
-    """Where vehicles go, where only the drive so far, or one whole frame, says anything of them; else None.
+    """Where vehicles and pedestrians go, where only the drive so far, or one whole frame, says it; else None.
 
     Args:
         conditions: of the request.

@@ -12,7 +12,7 @@ from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.execution import Execution
 from dyncity_models.memory import DriveMemory
 from dyncity_models.pipeline import BF16, AnchoredPipeline
-from dyncity_models.vehicles import moving_vehicles
+from dyncity_models.road_users import road_users_of
 
 from dyncity_sim.domain.agreement import static_agreement
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
@@ -273,8 +273,8 @@ def test_movers_of_the_last_frames_travel_in_the_continuation(generate, plan_alo
     assert np.array_equal(memory.movers, expected.numpy())
     planar = planar_from_poses(chunk.occupancy.poses_world_from_ego)
     assert np.allclose(memory.movers_planar, planar[[15, 10, 15, 10]])
-    vehicles, motion = moving_vehicles(chunk.occupancy)
-    assert np.array_equal(memory.vehicles, vehicles)
+    users, motion = road_users_of(chunk.occupancy)
+    assert np.array_equal(memory.road_users, users)
     assert np.array_equal(memory.motion, motion)
 
 
@@ -433,17 +433,17 @@ def on_its_way(with_layout, build_street, street_actor):
     street = build_street(32, 6.0, [street_actor(4.0, -1.0, 0.0, 6.0)])
     before, plan = street[:16], plan_of(street[16:])
     planar, heights_m = planar_from_poses(before.poses_world_from_ego), before.poses_world_from_ego[:, 2, 3]
-    vehicles, motion = moving_vehicles(before)
-    columns = (vehicles > 0).any(axis=-1)
+    users, motion = road_users_of(before)
+    columns = (users > 0).any(axis=-1)
     memory = replace(
         DriveMemory.empty(planar[0], float(heights_m[0]), GRID).learn(before.labels, planar, heights_m, GRID),
         movers=np.stack([columns, columns, 0 * columns, 0 * columns]).astype(bool),
         movers_planar=planar[[15, 15, 15, 15]],
-        vehicles=vehicles,
+        road_users=users,
     )
     follows, stays = (
         Continuation(with_layout.info.model_id, replace(memory, motion=speeds).to_bytes())
-        for speeds in (motion, motion * np.array([1, 1, 1, 1, 1, 0]))
+        for speeds in (motion, motion * np.array([1, 1, 1, 1, 1, 0, 1]))
     )
     return plan, street[16:], follows, stays
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.memory import COLUMNS, MOST_VEHICLES, MOTION, DriveMemory
+from dyncity_models.memory import COLUMNS, MOST_ROAD_USERS, MOTION, DriveMemory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,13 +57,13 @@ def same(first, second):
 def learnt():
     memory = learn(empty([3.0, -2.0, 0.4], 1.5), random_static(), at(3.0, -2.0, 0.4), [1.5])
     rng = np.random.default_rng(1)
-    movers, vehicles = rng.random((4, 128, 128)) < 0.05, rng.integers(0, 4, GRID.shape, dtype=np.uint8)
+    movers, users = rng.random((4, 128, 128)) < 0.05, rng.integers(0, 4, GRID.shape, dtype=np.uint8)
     planar, motion = np.arange(12.0).reshape(4, 3), rng.normal(size=(3, len(MOTION)))
-    return replace(memory, movers=movers, movers_planar=planar, vehicles=vehicles, motion=motion)
+    return replace(memory, movers=movers, movers_planar=planar, road_users=users, motion=motion)
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(0, MOST_VEHICLES), st.floats(-1e4, 1e4))
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(0, MOST_ROAD_USERS), st.floats(-1e4, 1e4))
 def test_a_memory_comes_back_from_its_bytes(seed, movers, vehicles, height_m):
     rng = np.random.default_rng(seed)
     labels = np.full((COLUMNS, COLUMNS, 8), UNOBSERVED, dtype=np.uint8)
@@ -125,9 +125,9 @@ def test_any_other_bytes_are_refused(payload):
         {"world_from_memory": np.array([0.0, np.inf, 0.0])},
         {"corner": np.zeros(3, np.int64)},
         {"height_m": float("nan")},
-        {"vehicles": np.full(GRID.shape, 4, np.uint8)},
-        {"vehicles": np.zeros((128, 128, 4), np.uint8)},
-        {"motion": np.zeros((MOST_VEHICLES + 1, len(MOTION)))},
+        {"road_users": np.full(GRID.shape, 4, np.uint8)},
+        {"road_users": np.zeros((128, 128, 4), np.uint8)},
+        {"motion": np.zeros((MOST_ROAD_USERS + 1, len(MOTION)))},
         {"motion": np.full((3, len(MOTION)), np.inf)},
         {"movers": np.zeros((0, 128, 128), bool), "movers_planar": np.zeros((0, 3))},
     ],

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from dyncity_models.forecast import onward
 from dyncity_models.memory import DriveMemory
-from dyncity_models.persistence import FREE, VEHICLE, with_lost_vehicles
+from dyncity_models.persistence import FREE, PEDESTRIAN, VEHICLE, with_lost_road_users
 from dyncity_models.region import seconds_since
-from dyncity_models.vehicles import moving_vehicles
+from dyncity_models.road_users import road_users_of
+from scipy.ndimage import maximum_filter
 
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.grid import CARLASC_GRID
@@ -26,16 +27,20 @@ def put_back(street, labels):
     """What becomes of other labels in place of a street's second chunk."""
     before, planar = street[:16], planar_from_poses(street.poses_world_from_ego)
     heights_m = street.poses_world_from_ego[:, 2, 3]
-    vehicles, motion = moving_vehicles(before)
+    users, motion = road_users_of(before)
     memory = DriveMemory.empty(planar[0], float(heights_m[0]), GRID)
     memory = memory.learn(before.labels, planar[:16], heights_m[:16], GRID)
-    memory = replace(memory, movers_planar=planar[[15, 10, 15, 10]], vehicles=vehicles, motion=motion)
+    memory = replace(memory, movers_planar=planar[[15, 10, 15, 10]], road_users=users, motion=motion)
     coming = onward(memory, planar[16:], heights_m[16:], GRID)
-    return with_lost_vehicles(labels, coming, planar[16:], seconds_since(street.times_us[16:], coming.frame))
+    return with_lost_road_users(labels, coming, planar[16:], seconds_since(street.times_us[16:], coming.frame))
 
 
 def without(labels, cells):
     return np.where(cells, FREE, labels).astype(np.uint8)
+
+
+def near(cells):
+    return maximum_filter(cells, (1, 3, 3, 1))
 
 
 def overlap(labels, true, frame):
@@ -80,6 +85,21 @@ def test_a_lost_vehicle_that_the_ego_would_drive_through_makes_way(build_street,
     labels = street.labels[16:]
     gone = without(labels, labels == VEHICLE)
     assert np.array_equal(put_back(street, gone), gone)
+
+
+def test_pedestrians_who_were_lost_walk_on_and_are_no_vehicles(build_street, street_actor):
+    walkers = [
+        street_actor(x_m, y_m, yaw_rad, speed_mps, size_m=(0.8, 0.8, 1.7), label=PEDESTRIAN)
+        for x_m, y_m, yaw_rad, speed_mps in ((12.0, 6.5, 0.0, 1.5), (9.0, -6.5, 0.0, 0.0))
+    ]
+    street = build_street(32, 4.0, walkers)
+    true = street.labels[16:]
+    found = put_back(street, without(true, true == PEDESTRIAN))
+    assert np.array_equal(found == PEDESTRIAN, found != without(true, true == PEDESTRIAN))
+    for frame in range(0, 16, 5):
+        missing = (true[frame] == PEDESTRIAN) & ~near(found == PEDESTRIAN)[frame]
+        assert not missing.any()
+    assert np.array_equal(put_back(street, true), true)
 
 
 def test_without_vehicles_before_nothing_changes(build_street):

@@ -1,4 +1,4 @@
-"""The vehicles of one frame: their cells, their boxes and how they move."""
+"""The vehicles and pedestrians of one frame: their cells, their boxes and how they move."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float64, UInt8
 
 from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
-from dyncity_models.memory import MOST_VEHICLES, MOTION
+from dyncity_models.memory import MOST_ROAD_USERS, MOTION
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
@@ -14,40 +14,46 @@ from dyncity_sim.domain.scene import Track
 from dyncity_sim.scene.actors.find import find_tracks
 
 BODY_MARGIN_M = 0.4
-"""Cells so far outside of a box still belong to the vehicle."""
+"""Cells so far outside of a box still belong to whose box it is."""
+
+WALKING_MPS = 0.4
+"""Who is on foot and slower than this stands: cells are too large to tell."""
 
 
-def moving_vehicles(
+def road_users_of(
     occupancy: OccupancySequence,
-) -> tuple[UInt8[np.ndarray, "X Y Z"], Float64[np.ndarray, "V 6"]]:
-    """The vehicles of the last frame, and how they moved in the half second before it.
+) -> tuple[UInt8[np.ndarray, "X Y Z"], Float64[np.ndarray, "V 7"]]:
+    """The vehicles and pedestrians of the last frame, and how they moved in the half second before it.
 
     Args:
         occupancy: of the last frames of a chunk, or more; its classes are those of CARLASC.
 
     Returns:
-        (The number of its vehicle for each cell of the last frame, 0 for none; ``memory.MOTION`` of each, in the ego
-        frame of the last frame.)
+        (The number of its vehicle or pedestrian for each cell of the last frame, 0 for none; ``memory.MOTION`` of each,
+        in the ego frame of the last frame.)
     """
     recent, shown = occupancy[min(MOVER_FRAMES) :], occupancy[-1:]
     last_us = recent.times_us[-1]
-    tracks = [t for t in find_tracks(recent) if t.kind is not ActorKind.PEDESTRIAN and t.times_us[-1] == last_us]
-    tracks = tracks[:MOST_VEHICLES]
+    tracks = [track for track in find_tracks(recent) if track.times_us[-1] == last_us][:MOST_ROAD_USERS]
     ego = planar_from_poses(shown.poses_world_from_ego)[0]
     poses = np.array([in_ego(track, ego) for track in tracks]).reshape(-1, 3)
     cells = cells_of(tracks, poses, shown)
     numbers = np.arange(1, len(tracks) + 1, dtype=np.uint8)[:, None, None, None]
-    # No cell belongs to two vehicles.
+    # No cell belongs to two of them.
     numbered = (cells * numbers).sum(axis=0, dtype=np.uint8)
-    motion = [
-        (
-            *pose,
-            *track.size_m[:2],
-            max(0.0, float(track.velocities_world_mps[-1] @ track.poses_world_from_actor[-1][:3, 0])),
-        )
-        for pose, track in zip(poses, tracks, strict=True)
-    ]
+    moving = zip(poses, tracks, strict=True)
+    motion = [(*pose, *track.size_m[:2], _speed_mps(track), _on_foot(track)) for pose, track in moving]
     return numbered, np.array(motion).reshape(-1, len(MOTION))
+
+
+def _speed_mps(track: Track) -> float:
+    """At which it goes ahead in its last frame."""
+    speed_mps = float(track.velocities_world_mps[-1] @ track.poses_world_from_actor[-1][:3, 0])
+    return 0.0 if speed_mps < (WALKING_MPS if _on_foot(track) else 0.0) else speed_mps
+
+
+def _on_foot(track: Track) -> bool:
+    return track.kind is ActorKind.PEDESTRIAN
 
 
 def in_ego(track: Track, ego: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, " 3"]:
@@ -60,23 +66,23 @@ def in_ego(track: Track, ego: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, 
 def cells_of(
     tracks: list[Track], poses: Float64[np.ndarray, "N 3"], shown: OccupancySequence
 ) -> Bool[np.ndarray, "N X Y Z"]:
-    """The cells of each vehicle, riders included: what can move inside its box or just outside of it.
+    """The cells of each, riders with their vehicles: what can move inside its box or just outside of it.
 
     Args:
-        tracks: of the vehicles.
+        tracks: of the vehicles and pedestrians.
         poses: x, y, yaw of each in the ego frame.
         shown: the one frame.
     """
     grid, labels = shown.grid, shown.known_labels(0)
     moving = np.isin(labels, shown.taxonomy.moving_labels)
-    # Somebody who walks by has no vehicle's cell in the column.
-    moving &= (labels == shown.taxonomy.index("vehicle")).any(axis=-1, keepdims=True)
+    # A rider has a vehicle's cell in the column, and somebody who walks by has none.
+    driving = (labels == shown.taxonomy.index("vehicle")).any(axis=-1, keepdims=True)
     points = cell_centres(grid.shape[0], -grid.lower_m[0]).double()
     cells = np.zeros((len(tracks), *grid.shape), dtype=np.bool_)
     taken = np.zeros(grid.shape[:2], dtype=np.bool_)
     for n, (track, pose) in enumerate(zip(tracks, poses, strict=True)):
         local = transform(invert(torch.from_numpy(pose))[None, None], points).numpy()
         inside = (np.abs(local) <= np.array(track.size_m[:2]) / 2 + BODY_MARGIN_M).all(axis=-1) & ~taken
-        cells[n] = moving & inside[..., None]
+        cells[n] = moving & (~driving if _on_foot(track) else driving) & inside[..., None]
         taken |= cells[n].any(axis=-1)
     return cells

@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.forecast import MOST_BRAKING_MPS2, onward, waiting
+from dyncity_models.forecast import onward, waiting
 from dyncity_models.memory import DriveMemory
-from dyncity_models.region import seconds_since, vehicles_to_come
-from dyncity_models.vehicles import moving_vehicles
+from dyncity_models.region import road_users_to_come, seconds_since
+from dyncity_models.road_users import road_users_of
+from dyncity_models.ways import MOST_BRAKING_MPS2
 
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, VehicleLayout
 from dyncity_sim.domain.frames import planar_from_poses
@@ -14,17 +15,27 @@ from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
 
 GRID = CARLASC_GRID
-VEHICLE = CARLASC.index("vehicle")
+VEHICLE, PEDESTRIAN = CARLASC.index("vehicle"), CARLASC.index("pedestrian")
+
+
+@pytest.fixture
+def walker(street_actor):
+    """A function that places somebody who walks, or stands."""
+
+    def place(x_m, y_m, yaw_rad=0.0, speed_mps=0.0):
+        return street_actor(x_m, y_m, yaw_rad, speed_mps, size_m=(0.8, 0.8, 1.7), label=PEDESTRIAN)
+
+    return place
 
 
 def remembered(chunk):
     """What a drive knows after a chunk that it was shown whole."""
     planar, heights_m = planar_from_poses(chunk.poses_world_from_ego), chunk.poses_world_from_ego[:, 2, 3]
-    vehicles, motion = moving_vehicles(chunk)
+    users, motion = road_users_of(chunk)
     memory = DriveMemory.empty(planar[0], float(heights_m[0]), GRID).learn(chunk.labels, planar, heights_m, GRID)
     columns = (chunk.labels[[15, 10, 15, 10]] == VEHICLE).any(axis=-1)
     where = planar[[15, 10, 15, 10]]
-    return replace(memory, movers=columns, movers_planar=where, vehicles=vehicles, motion=motion)
+    return replace(memory, movers=columns, movers_planar=where, road_users=users, motion=motion)
 
 
 def continued(street):
@@ -41,7 +52,7 @@ def middle_m(cells):
 
 def test_vehicles_are_numbered_cell_for_cell_with_the_speeds_they_had(build_street, street_actor):
     street = build_street(16, 6.0, [street_actor(14.0, 4.3), street_actor(6.0, -1.0, 0.0, 9.0)])
-    numbers, motion = moving_vehicles(street)
+    numbers, motion = road_users_of(street)
     assert np.array_equal(numbers > 0, street.labels[15] == VEHICLE)
     assert set(np.unique(numbers)) == {0, 1, 2}
     assert sorted(motion[:, 5]) == pytest.approx([0.0, 9.0], abs=0.5)
@@ -49,12 +60,55 @@ def test_vehicles_are_numbered_cell_for_cell_with_the_speeds_they_had(build_stre
         assert middle_m(numbers == number) == pytest.approx([x_m, y_m], abs=0.3)
 
 
-def test_what_left_before_the_last_frame_and_who_walks_is_no_moving_vehicle(build_street, street_actor):
+def test_what_left_before_the_last_frame_is_not_there(build_street, street_actor):
     gone = street_actor(8.0, -1.0, absent=frozenset(range(14, 16)))
-    walker = replace(street_actor(9.0, 3.0), size_m=(0.6, 0.6, 1.7), label=CARLASC.index("pedestrian"))
-    numbers, motion = moving_vehicles(build_street(16, 2.0, [gone, walker]))
+    numbers, motion = road_users_of(build_street(16, 2.0, [gone]))
     assert not numbers.any()
-    assert motion.shape == (0, 6)
+    assert motion.shape == (0, 7)
+
+
+def test_pedestrians_are_told_from_vehicles_and_from_riders_beside_them(build_street, street_actor, walker):
+    rider = street_actor(14.0, -3.2, 0.0, 4.0, size_m=(1.8, 0.8, 1.2), rider_label=PEDESTRIAN)
+    street = build_street(16, 2.0, [rider, walker(14.0, -6.0, 0.0, 1.5), walker(9.0, 6.5)])
+    numbers, motion = road_users_of(street)
+    assert sorted(motion[:, 6]) == [0, 1, 1]
+    on_foot = 1 + np.flatnonzero(motion[:, 6])
+    columns = (street.labels[15] == VEHICLE).any(axis=-1, keepdims=True)
+    assert np.array_equal(np.isin(numbers, on_foot), (street.labels[15] == PEDESTRIAN) & ~columns)
+    assert sorted(motion[on_foot - 1, 5]) == pytest.approx([0.0, 1.5], abs=0.7)
+
+
+def test_a_pedestrian_walks_straight_on(build_street, walker):
+    for yaw_rad, speed_mps in ((0.0, 1.5), (np.pi / 2, 1.2), (2.4, 1.4)):
+        coming, seen, _ = continued(build_street(32, 1.0, [walker(10.0, -9.0, yaw_rad, speed_mps)]))
+        assert coming.on_foot.tolist() == [True]
+        way_m = middle_m(seen[15]) - middle_m(seen[0])
+        # The ego drives 1.5 m meanwhile.
+        expected_m = 1.5 * speed_mps * np.array([np.cos(yaw_rad), np.sin(yaw_rad)]) - [1.5, 0.0]
+        assert way_m == pytest.approx(expected_m, abs=0.8)
+
+
+def test_a_pedestrian_stops_before_a_wall_and_before_the_way_of_the_ego(build_street, walker):
+    """At the end of the first chunk it stands at a y of -2.8 m, or -6.8 m, and would come 2.5 m far."""
+    across = build_street(32, 4.0, [walker(10.0, -5.2, np.pi / 2, 1.6)])
+    beside = build_street(32, 4.0, [walker(10.0, -9.2, np.pi / 2, 1.6)])
+    walled = beside.labels.copy()
+    walled[:, :, 51:53, 1:6] = CARLASC.index("building")
+    for street, most_m in ((across, 1.8), (beside, 2.8), (replace(beside, labels=walled), 1.2)):
+        coming, _, _ = continued(street)
+        assert most_m - 0.7 < coming.rolled_m(np.array([1.6]))[0, 0] <= most_m
+
+
+def test_a_vehicle_does_not_drive_through_who_stands_in_its_way(build_street, street_actor, walker):
+    street = build_street(32, 1.0, [street_actor(0.0, -1.0, 0.0, 6.0), walker(20.0, -1.0)])
+    planar, seconds = planar_from_poses(street.poses_world_from_ego)[16:], 0.1 * np.arange(1, 17)
+    coming, _, _ = continued(street)
+    car, standing = (coming.only(chosen) for chosen in (~coming.on_foot, coming.on_foot))
+    straight = replace(car, curvatures_per_m=np.zeros(1), brakings_mps2=np.zeros(1))
+    there = standing.seen_from(planar, seconds)
+    assert (straight.seen_from(planar, seconds) & there).any()
+    assert not (car.seen_from(planar, seconds) & there).any()
+    assert car.rolled_m(seconds)[0, -1] > 5.0
 
 
 @pytest.mark.parametrize("speed_mps", [3.0, 6.0, 10.0])
@@ -113,8 +167,8 @@ def test_who_waits_covers_what_was_covered_half_a_second_before(build_street, st
     cars = [street_actor(14.0, 4.3), street_actor(4.0, -1.0, 0.0, 6.0)]
     memory = remembered(build_street(16, 0.0, cars))
     there = waiting(memory, GRID).seen_from(memory.movers_planar[:1], np.zeros(1))[0]
-    parked = memory.vehicles == 1 + int(memory.motion[:, 5].argmin())
-    driving = (memory.vehicles > 0) & ~parked
+    parked = memory.road_users == 1 + int(memory.motion[:, 5].argmin())
+    driving = (memory.road_users > 0) & ~parked
     assert (there & parked).sum() > 0.95 * parked.sum()
     # Of 4.5 m it has left 3 m behind.
     assert (there & driving).sum() == pytest.approx(driving.sum() / 3, rel=0.35)
@@ -137,7 +191,7 @@ def test_a_layout_or_a_known_region_takes_the_place_of_how_vehicles_were_moving(
     region = replace(chunk, observed=observed)
 
     def coming(conditions, memory=memory):
-        return vehicles_to_come(conditions, memory, planar, heights_m, GRID, 0)
+        return road_users_to_come(conditions, memory, planar, heights_m, GRID, 0)
 
     assert coming(plain).frame == -1
     assert coming(replace(plain, layout=VehicleLayout.of(chunk))) is None
