@@ -46,6 +46,7 @@ pytestmark = [
 ]
 
 CPU = torch.device("cpu")
+PATIENCE_S = 900.0
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 CONDITIONS_OF_ANCHORED = ("continuation", "plan", "layout", "command")
 SMALL = {"size": "small", "grid": [16, 16, 8], "frames": 4, "plane_channels": 8, "low_channels": 8, "high_channels": 8}
@@ -60,35 +61,40 @@ GOLDEN = {
 """Losses of the first three steps by family and stage."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("stages")
+
+
+@pytest.fixture(scope="module")
 def optimiser():
     return OptimiserConfig(steps=3, batch=2, warm_up=2, lr=1e-3)
 
 
-@pytest.fixture
-def run(tmp_path):
-    brief = RunConfig(str(tmp_path / "run"), 0, "32-true", "cpu", 1, validation_clips=2)
+@pytest.fixture(scope="module")
+def run():
+    brief = RunConfig("", 0, "32-true", "cpu", 1, validation_clips=2)
     return replace(brief, log_every=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anchored_vae(tiny, recording, optimiser, run):
     data = DataConfig([str(recording)], [str(recording)], workers=1)
     return AutoencoderTrainingConfig(tiny.autoencoder, data, optimiser, run=run)
 
 
-@pytest.fixture
-def anchored_dit(tiny, build_autoencoder, recording, optimiser, run, tmp_path):
-    autoencoder = build_autoencoder()
-    save_model(tmp_path / "vae", AnchoredConfig(autoencoder=tiny.autoencoder), autoencoder)
+@pytest.fixture(scope="module")
+def anchored_dit(tiny, build_autoencoder, recording, optimiser, run, folder):
+    autoencoder, vae = build_autoencoder(), folder / "anchored"
+    save_model(vae, AnchoredConfig(autoencoder=tiny.autoencoder), autoencoder)
     source = ClipSource([recording], least_frames=32)
     encoding = encoding_of(autoencoder, source, "tiny", 0, 1, CPU, 1)
-    rows = in_shards(tmp_path / "latents", encoding, lambda rows: statistics(rows, tiny.autoencoder))
+    rows = in_shards(folder / "anchored-latents", encoding, lambda rows: statistics(rows, tiny.autoencoder))
     model = replace(tiny.transformer, conditions=CONDITIONS_OF_ANCHORED)
-    return TransformerTrainingConfig(model, str(tmp_path / "vae"), rows, rows, optimiser, run=run)
+    return TransformerTrainingConfig(model, str(vae), rows, rows, optimiser, run=run)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anchored_distil(anchored_dit, build_guided_weights, optimiser, run):
     teacher = str(build_guided_weights(REMEMBERED, autoguidance=1.5))
     rows = anchored_dit.latents
@@ -96,27 +102,27 @@ def anchored_distil(anchored_dit, build_guided_weights, optimiser, run):
     return DistilTrainingConfig(teacher, rows, rows, sampling, 2, 3, optimiser, loss, run)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reference_vae(recording, optimiser, run):
     data = ReferenceDataConfig([str(recording)], [str(recording)], workers=1)
     return ReferenceAutoencoderTrainingConfig(model=SMALL | {"dropout": 0.0}, data=data, optimiser=optimiser, run=run)
 
 
-@pytest.fixture
-def reference_dit(recording, optimiser, run, tmp_path):
+@pytest.fixture(scope="module")
+def reference_dit(recording, optimiser, run, folder):
     convention, config = convention_named("ego"), autoencoder_of(SMALL, (16, 16, 8), len(CARLASC))
     torch.manual_seed(0)
-    autoencoder = ReferenceAutoencoder(config).eval()
+    autoencoder, vae = ReferenceAutoencoder(config).eval(), folder / "reference"
     classes = ReferenceClasses(CARLASC.names, tuple(range(len(CARLASC))), (1.0,) * len(CARLASC))
-    save_reference(tmp_path / "vae", ReferenceConfig(config, classes=classes), autoencoder, None, convention)
+    save_reference(vae, ReferenceConfig(config, classes=classes), autoencoder, None, convention)
     source = ChunkSource.open([recording], config.frames, "merged", convention, config.grid)
-    model_id = load_reference(tmp_path / "vae").model_id
+    model_id = load_reference(vae).model_id
     description = {"family": "reference", "autoencoder": model_id, "convention": "ego"}
     encoding = reference_encoding_of(autoencoder, source, model_id, 0, 2, CPU)
-    rows = in_shards(tmp_path / "latents", encoding, lambda rows: description)
+    rows = in_shards(folder / "reference-latents", encoding, lambda rows: description)
     return ReferenceTransformerTrainingConfig(
         model={"size": "small", "depth": 1, "width": 32, "heads": 2, "conditions": list(CONDITIONS)},
-        autoencoder=str(tmp_path / "vae"),
+        autoencoder=str(vae),
         latents=rows,
         validation_latents=rows,
         optimiser=optimiser,
@@ -144,31 +150,72 @@ def losses_of(folder):
 
 @pytest.mark.parametrize("stage", GOLDEN)
 def test_the_first_losses_are_those_they_have_always_been(stage, request, tmp_path):
-    save_config(request.getfixturevalue(stage), tmp_path / "run.yaml")
-    train(named(stage), tmp_path / "run.yaml", [])
-    found = losses_of(tmp_path / "run")
-    assert found == pytest.approx(GOLDEN[stage], rel=1e-4)
+    trained(request.getfixturevalue(stage), stage, tmp_path / "run")
+    assert losses_of(tmp_path / "run") == pytest.approx(GOLDEN[stage], rel=1e-4)
+
+
+def trained(config, stage, out, **changes):
+    """The folder of the weights that this process trains."""
+    file = out.with_suffix(".yaml")
+    save_config(replace(config, run=replace(config.run, out=str(out))), file)
+    return train(named(stage), file, [f"{key}={value}" for key, value in changes.items()])
+
+
+def averaged(config):
+    """With gradients of two parts of each batch, as two processes have them."""
+    return replace(config, run=replace(config.run, accumulate=2, most_minutes=1000.0))
+
+
+def gone_on_with(config, stage):
+    """With a learning rate that does not know how many steps there will be, and a checkpoint after each."""
+    accumulate = 1 if stage.endswith("vae") else 2
+    run = replace(config.run, accumulate=accumulate, checkpoint_every=1, validate_every=2)
+    return replace(config, optimiser=replace(config.optimiser, decay_from=1.0), run=run)
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(request, folder):
+    """The folder of runs that two processes made together: of each stage, one in which both hold all weights, one in
+    which they share them out, and one of these that was ended and gone on with."""
+    for stage in GOLDEN:
+        config = request.getfixturevalue(stage)
+        save_config(averaged(config), folder / f"{stage}-both.yaml")
+        save_config(gone_on_with(config, stage), folder / f"{stage}-sharded.yaml")
+    (folder / "together.py").write_text(TOGETHER)
+    stages = [f"{stage}:{named(stage)}" for stage in GOLDEN]
+    launch(*TORCHRUN, str(folder / "together.py"), str(folder), *stages)
+    return folder
+
+
+def launch(*command):
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * PATIENCE_S)
 @pytest.mark.parametrize("stage", GOLDEN)
-def test_two_processes_have_the_losses_and_the_weights_of_one(stage, request, tmp_path):
-    config = request.getfixturevalue(stage)
-    config = replace(config, run=replace(config.run, accumulate=2, most_minutes=1000.0))
-    save_config(config, tmp_path / "run.yaml")
-    one = train(named(stage), tmp_path / "run.yaml", [])
-    two = tmp_path / "two"
-    command = ["-m", "dyncity_sim.cli.main", "train", named(stage), "--config", str(tmp_path / "run.yaml")]
-    own_launcher = [sys.executable, *command, "run.devices=2"]
-    launch = own_launcher if stage.endswith("vae") else [*TORCHRUN, *command]
-    done = subprocess.run([*launch, f"run.out={two}"], check=False, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+def test_two_processes_have_the_losses_and_the_weights_of_one(stage, request, tmp_path, of_two_processes):
+    one = trained(averaged(request.getfixturevalue(stage)), stage, tmp_path / "one")
+    same_run(stage, one.parent, of_two_processes / f"{stage}-both")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * PATIENCE_S)
+def test_the_command_starts_two_processes_by_itself(anchored_vae, tmp_path):
+    one = trained(averaged(anchored_vae), "anchored_vae", tmp_path / "one")
+    command = [sys.executable, "-m", "dyncity_sim.cli.main", "train", "vae", "--config", str(tmp_path / "one.yaml")]
+    launch(*command, "run.devices=2", f"run.out={tmp_path / 'two'}")
+    same_run("anchored_vae", one.parent, tmp_path / "two")
+
+
+def same_run(stage, one, two):
     # A loss that is a small difference of velocities rounds as these do.
-    assert losses_of(two) == pytest.approx(losses_of(tmp_path / "run"), rel=1e-5, abs=1e-6)
+    assert losses_of(two) == pytest.approx(losses_of(one), rel=1e-5, abs=1e-6)
     assert [file.name for file in (two / "log").iterdir()] == ["version_0"]
     # The optimiser brings gradients to one size, and those of a student that begins as its teacher are small.
-    assert distance(one.parent, two) < (1e-4 if stage == "anchored_distil" else 1e-5)
-    assert {file.name for file in (two / "export").iterdir()} == {file.name for file in one.iterdir()}
+    assert distance(one, two) < (1e-4 if stage == "anchored_distil" else 1e-5)
+    assert {file.name for file in (two / "export").iterdir()} == {file.name for file in (one / "export").iterdir()}
 
 
 def distance(run, other):
@@ -183,33 +230,29 @@ def final(run):
     return torch.load(run / "checkpoints" / "final.ckpt", weights_only=False)
 
 
-SHARDED = """
+TOGETHER = """
 import sys
 from pathlib import Path
 from dyncity_models.training.families import train
 
-stage, folder = sys.argv[1], Path(sys.argv[2])
-for out, steps in (("resumed", 2), ("resumed", 3), ("unbroken", 3)):
-    options = [f"run.out={folder / out}", f"optimiser.steps={steps}", "run.strategy=fsdp"]
-    train(stage, folder / "run.yaml", options)
+folder = Path(sys.argv[1])
+for stage, name in (word.split(":") for word in sys.argv[2:]):
+    train(name, folder / f"{stage}-both.yaml", [f"run.out={folder / stage}-both"])
+    for out, steps in (("resumed", 2), ("resumed", 3), ("unbroken", 3)):
+        options = [f"run.out={folder / stage}-{out}", f"optimiser.steps={steps}", "run.strategy=fsdp"]
+        train(name, folder / f"{stage}-sharded.yaml", options)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * PATIENCE_S)
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
 @pytest.mark.parametrize("stage", GOLDEN)
-def test_two_processes_that_share_out_the_weights_go_on_to_the_bit_and_have_the_losses_of_one(stage, request, tmp_path):
-    config = request.getfixturevalue(stage)
-    optimiser = replace(config.optimiser, decay_from=1.0)
-    accumulate = 1 if stage.endswith("vae") else 2
-    run = replace(config.run, accumulate=accumulate, checkpoint_every=1, validate_every=2)
-    save_config(replace(config, optimiser=optimiser, run=run), tmp_path / "run.yaml")
-    (tmp_path / "sharded.py").write_text(SHARDED)
-    command = [*TORCHRUN, str(tmp_path / "sharded.py"), named(stage), str(tmp_path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    resumed, unbroken, alone = (tmp_path / name for name in ("resumed", "unbroken", "alone"))
+def test_two_processes_that_share_out_the_weights_go_on_to_the_bit_and_have_the_losses_of_one(
+    stage, request, tmp_path, of_two_processes
+):
+    resumed, unbroken = (of_two_processes / f"{stage}-{name}" for name in ("resumed", "unbroken"))
     exports = [{file.name: file.read_bytes() for file in (out / "export").iterdir()} for out in (resumed, unbroken)]
     assert exports[0] == exports[1]
     for part in ("current_model_state", "state_dict", "optimizer_states"):
@@ -218,8 +261,9 @@ def test_two_processes_that_share_out_the_weights_go_on_to_the_bit_and_have_the_
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
     # One process goes on with what the two have left, and takes all steps by itself.
+    config, alone = gone_on_with(request.getfixturevalue(stage), stage), tmp_path / "alone"
     for out in (resumed, alone):
-        train(named(stage), tmp_path / "run.yaml", [f"run.out={out}", "optimiser.steps=4"])
+        trained(config, stage, out, **{"optimiser.steps": 4})
     assert losses_of(unbroken) == pytest.approx(losses_of(alone)[:3], rel=1e-5, abs=1e-6)
     # Weights that are shared out lie in another memory format, in which convolutions round otherwise.
     assert distance(alone, resumed) < 2e-4
