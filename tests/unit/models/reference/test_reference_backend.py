@@ -405,6 +405,21 @@ def test_a_limit_that_is_none_is_refused():
         ReferenceSampling(latent_limit=0.0)
 
 
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        (ReferenceSampling(steps=0), r"sampling\.steps: got 0"),
+        (ReferenceSampling(sampler="heun"), r"sampling\.sampler: got 'heun', expected one of ddpm"),
+        (ReferenceSampling(guidance_scale=-1.0), r"sampling\.guidance_scale: got -1"),
+        (ReferenceSampling(resamples=51), r"sampling\.resamples: got 51"),
+    ],
+    ids=str,
+)
+def test_weights_whose_defaults_no_request_could_ask_for_are_refused(build_backend, sampling, message):
+    with pytest.raises(ConfigError, match=message):
+        build_backend(sampling=sampling)
+
+
 def test_a_caller_who_gave_up_stops_the_sampling(backend, plan):
     def leave(done):
         if done == 2:
