@@ -179,7 +179,9 @@ def _waymo_scene(scene: Path, root: Path, files: Sequence[Path]) -> Occ3dScene:
             raise InvalidInputError(str(file), "a name that is no frame number", "NNN_04.npz")
         if int(number[1]) in numbers:
             other = numbers[int(number[1])].name
-            raise InvalidInputError(str(file), f"frame {int(number[1])} twice, also in {other}", "one file for each frame")
+            raise InvalidInputError(
+                str(file), f"frame {int(number[1])} twice, also in {other}", "one file for each frame"
+            )
         numbers[int(number[1])] = file
     ordered = sorted(numbers)
     name = scene.name if scene == root else str(scene.relative_to(root))

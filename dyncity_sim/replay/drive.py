@@ -133,7 +133,9 @@ def border_agreement(before: ReplayedChunk, after: ReplayedChunk) -> float:
 
 def _check_fit(dataset: OccupancyDataset, replay: Replay, model: ModelInfo) -> None:
     if dataset.grid != model.grid:
-        raise InvalidInputError("grid", dataset.grid, f"the model's {model.grid}", "Grids are never resampled silently.")
+        raise InvalidInputError(
+            "grid", dataset.grid, f"the model's {model.grid}", "Grids are never resampled silently."
+        )
     if dataset.rate_hz != model.rate_hz:
         raise InvalidInputError("rate_hz", dataset.rate_hz, f"{model.rate_hz:g}, the model's")
     if replay.chunks > 1 and not {"plan", "continuation"} & set(model.conditions):

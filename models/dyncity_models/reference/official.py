@@ -115,7 +115,9 @@ def _check_size(file: Path) -> None:
         unpacked, size = sum(entry.file_size for entry in archive.infolist()), file.stat().st_size
     if unpacked > size:
         raise CheckpointError(
-            file.name, f"{size} bytes that are {unpacked} unpacked", "an archive without compression, as torch.save writes"
+            file.name,
+            f"{size} bytes that are {unpacked} unpacked",
+            "an archive without compression, as torch.save writes",
         )
 
 

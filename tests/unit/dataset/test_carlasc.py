@@ -189,7 +189,9 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
         r"times\.txt: got 1e\+30 in line 2",
     ),
     "a grid without cells": (
-        lambda c: (c / "params.json").write_text('{"grid_size": [0, 1, 1], "min_bound": [0, 0, 0], "max_bound": [1, 1, 1]}'),
+        lambda c: (c / "params.json").write_text(
+            '{"grid_size": [0, 1, 1], "min_bound": [0, 0, 0], "max_bound": [1, 1, 1]}'
+        ),
         r"grid\.shape: got \(0, 1, 1\)|params\.json",
     ),
     "a description without end": (lambda c: (c / "params.json").write_text("[" * 100_000), r"params\.json.*JSON"),

@@ -144,7 +144,10 @@ def test_another_taxonomy_than_the_models_is_refused(dataset: OccupancyDataset) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"grid": Grid((16, 16, 8), (-3.2, -3.2, -2.0), CARLASC_GRID.voxel_size_m)}, r"grid: got .*128.*the model's.*16"),
+        (
+            {"grid": Grid((16, 16, 8), (-3.2, -3.2, -2.0), CARLASC_GRID.voxel_size_m)},
+            r"grid: got .*128.*the model's.*16",
+        ),
         ({"rate_hz": 2.0}, "rate_hz: got 10, expected 2, the model's"),
     ],
 )

@@ -221,7 +221,10 @@ NAME = "decoder.voxel_decoder.conv_in.0.weight"
         (lambda t: t.update({NAME: torch.zeros(8, 8, 1, 1, 1).int()}), r"conv_in.*torch\.int32"),
         (lambda t: t.update({NAME: torch.ones(8, 8, 1, 1, 1).to_sparse()}), r"conv_in.*sparse.*dense"),
         (lambda t: t.update({NAME: torch.zeros(1).expand(10**13)}), r"conv_in.*got shape \(10000000000000,\)"),
-        (lambda t: t.update({NAME: torch.full((8, 8, 1, 1, 1), 1e300, dtype=torch.double)}), "conv_in.*expected finite"),
+        (
+            lambda t: t.update({NAME: torch.full((8, 8, 1, 1, 1), 1e300, dtype=torch.double)}),
+            "conv_in.*expected finite",
+        ),
         (lambda t: t.update({NAME: torch.empty(8, 8, 1, 1, 1, device="meta")}), "conv_in.*no values.*dense tensor"),
     ],
 )
@@ -338,7 +341,9 @@ def test_what_goes_with_a_transformer_is_refused_for_an_autoencoder(runs, tmp_pa
 def test_weights_without_the_training_around_them_are_told_in_a_few_words(runs, tmp_path):
     file = runs[0] / "last.ckpt"
     torch.save({f"layer{number}.weight": torch.zeros(1) for number in range(500)}, file)
-    with pytest.raises(CheckpointError, match=r"layer0\.weight.* and 49\d more, expected .*'model_state_dict'") as error:
+    with pytest.raises(
+        CheckpointError, match=r"layer0\.weight.* and 49\d more, expected .*'model_state_dict'"
+    ) as error:
         import_run(runs[0], tmp_path / "out")
     assert len(str(error.value)) < 400
 

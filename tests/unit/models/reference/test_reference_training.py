@@ -142,7 +142,9 @@ class TestStages:
 
     def test_of_an_autoencoder_go_on_from_weights_that_see_the_data_as_they_do(self, autoencoder_run, tmp_path):
         weights = train_reference_autoencoder(autoencoder_run)
-        onward = replace(autoencoder_run, initial=str(weights), run=replace(autoencoder_run.run, out=str(tmp_path / "on")))
+        onward = replace(
+            autoencoder_run, initial=str(weights), run=replace(autoencoder_run.run, out=str(tmp_path / "on"))
+        )
         still = replace(onward, optimiser=replace(onward.optimiser, lr=0.0, weight_decay=0.0))
         before, after = (load_reference(f).autoencoder for f in (weights, train_reference_autoencoder(still)))
         unchanged = after.state_dict()
