@@ -171,7 +171,7 @@ def test_guidance_has_a_scale_for_each_condition_that_the_network_is_asked_with(
     assert generated(backend, conditions, guidance_scales={"plan": 2.0, "command": 2.0}).continuation == plain
     assert generated(backend, conditions, guidance_scales={"command": 5.0}).continuation != plain
     assert generated(backend, conditions, guidance_scale=1.0).continuation != plain
-    with pytest.raises(InvalidInputError, match="guidance_scales.*expected one of plan, command, layout, continuation"):
+    with pytest.raises(InvalidInputError, match=r"expected one of plan, command, layout, continuation"):
         generated(backend, conditions, guidance_scales={"known_region": 2.0})
 
 

@@ -326,9 +326,9 @@ def test_a_file_of_another_folder_is_not_taken_for_the_one_of_its_name_in_the_ru
     vae, dit, *_ = runs
     import_run(vae, tmp_path / "out", checkpoint=str(vae / "last.ckpt"))
     for elsewhere in (dit / "last.ckpt", "../DIT/last.ckpt", ""):
-        with pytest.raises(CheckpointError, match="checkpoint: got .*expected the name of a file of the run folder"):
+        with pytest.raises(CheckpointError, match=r"checkpoint: got .*expected the name of a file of the run folder"):
             import_run(vae, tmp_path / "out", checkpoint=str(elsewhere))
-    with pytest.raises(CheckpointError, match="checkpoint: got .*expected the name of a file of the run folder"):
+    with pytest.raises(CheckpointError, match=r"checkpoint: got .*expected the name of a file of the run folder"):
         import_run(dit, tmp_path / "out", heads=4, autoencoder_checkpoint=str(dit / "last.ckpt"))
 
 
