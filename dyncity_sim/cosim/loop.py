@@ -73,7 +73,7 @@ def run_drive(
 
     Raises:
         InvalidInputError: the simulator's grid or rate is not the model's, or a plan does not go on from the last.
-        UnsupportedConditionError: the model cannot continue from a chunk and this drive asks for it.
+        UnsupportedConditionError: the model takes no plan, or cannot continue from a chunk and this drive asks for it.
         SimulatorError: the simulator left the plan.
         UnavailableError: the server stayed away longer than ``patience``.
     """
@@ -200,6 +200,11 @@ def _check_fit(simulator: Simulator, model: ModelInfo, continues: bool) -> None:
         raise InvalidInputError(
             "simulator.grid", simulator.grid, f"the model's {model.grid}", "Grids are never resampled silently."
         )
+    if "plan" not in model.conditions:
+        raise UnsupportedConditionError(
+            f"Model {model.model_id} was trained with {', '.join(model.conditions) or 'no condition'}, and what is "
+            "generated around an ego that drives needs 'plan'."
+        )
     if continues and "continuation" not in model.conditions:
         raise UnsupportedConditionError(
             f"Model {model.model_id} was trained with {', '.join(model.conditions) or 'no condition'}, and a drive of "
@@ -211,7 +216,7 @@ def _check_fit(simulator: Simulator, model: ModelInfo, continues: bool) -> None:
 def _conditions(plan: EgoPlan, model: ModelInfo) -> Conditions:
     """All that the plan says and the weights were trained with; the stream knows what a chunk continues from."""
     return Conditions(
-        plan=plan if "plan" in model.conditions else None,
+        plan=plan,
         command=plan.command if "command" in model.conditions else None,
     )
 

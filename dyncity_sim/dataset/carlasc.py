@@ -25,6 +25,9 @@ from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
 from dyncity_sim.groundtruth.formats.carlasc_layout import CarlaScFiles, mirrored, mirrored_box
 
+_MOST = 1e12
+"""Metres and seconds beyond this are no places and times."""
+
 
 @dataclass(frozen=True, eq=False)
 class CarlaScSequence:
@@ -106,6 +109,14 @@ class CarlaScFolder:
         times_us = np.round(_table(self._cartesian / "times.txt", 1)[:, 0] * 1e6).astype(np.int64)
         self.poses_world_from_ego: Poses = check_poses(first @ relative, f"{self._cartesian / 'poses.txt'}")
         self.times_us = check_times(times_us, f"{self._cartesian / 'times.txt'}", len(relative))
+        labelled = sum(1 for _ in (self._cartesian / "evaluation").glob("*.label"))
+        if labelled > len(relative):
+            raise InvalidInputError(
+                str(self._cartesian / "evaluation"),
+                f"{labelled} frames",
+                f"{len(relative)}, one for each line of poses.txt",
+                "Frames without a pose and a time have no place in the sequence.",
+            )
 
     def __len__(self) -> int:
         return len(self.poses_world_from_ego)
@@ -125,7 +136,13 @@ class CarlaScFolder:
 
     def counts(self, start: int, stop: int) -> Float32[np.ndarray, "T X Y Z"]:
         """Samples per cell."""
-        return self._cells("evaluation", ".bin", "<f4", start, stop)
+        counts = self._cells("evaluation", ".bin", "<f4", start, stop)
+        wrong = np.argwhere(~(counts >= 0).all(axis=(1, 2, 3)))
+        if len(wrong):
+            row = int(wrong[0, 0])
+            file = self._cartesian / "evaluation" / f"{start + row:06d}.bin"
+            raise InvalidInputError(str(file), f"counts down to {counts[row].min():g}", "0 (unobserved) or more")
+        return counts
 
     def instances(self, start: int, stop: int) -> UInt32[np.ndarray, "T X Y Z"] | None:
         """Actor ids, or None where there are none (CarlaSC as published)."""
@@ -208,6 +225,10 @@ def _table(file: Path, columns: int) -> np.ndarray:
         raise InvalidInputError(str(file), str(error), f"{columns} numbers in each line") from error
     if rows.ndim != 2 or rows.shape[1] != columns:
         raise InvalidInputError(str(file), f"shape {rows.shape}", f"{columns} numbers in each line")
+    wrong = np.argwhere(~(np.abs(rows) < _MOST))
+    if len(wrong):
+        line, column = wrong[0]
+        raise InvalidInputError(str(file), f"{rows[line, column]:g} in line {line + 1}", f"numbers below {_MOST:g}")
     return rows
 
 
@@ -217,7 +238,7 @@ def _params(cartesian: Path) -> dict[str, Any]:
         return {}
     try:
         params = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(str(file), str(error), "JSON") from error
     if not isinstance(params, dict):
         raise InvalidInputError(str(file), type(params).__name__, "a JSON object")
@@ -235,5 +256,7 @@ def _grid(params: dict[str, Any]) -> Grid:
         and np.allclose(upper, CARLASC_GRID.upper_m)
     ):
         return CARLASC_GRID
+    if 0 in shape:
+        raise ValueError(f"{shape} cells")
     x, y, z = (float(edge) for edge in (upper - lower) / np.array(shape))
     return Grid((shape[0], shape[1], shape[2]), (float(lower[0]), float(lower[1]), float(lower[2])), (x, y, z))

@@ -67,7 +67,7 @@ def open_occ3d_waymo(folder: Path) -> OccupancyDataset | None:
     """The data set in a folder of splits, of scenes, or of one scene's frames; None where it is of another form.
 
     Raises:
-        InvalidInputError: a frame's name is no number.
+        InvalidInputError: a frame's name is no number, or that of another.
     """
     depths = ("", "*/", "*/*/")
     files = next((found for depth in depths if (found := sorted(folder.glob(depth + _WAYMO_FILES)))), None)
@@ -177,6 +177,11 @@ def _waymo_scene(scene: Path, root: Path, files: Sequence[Path]) -> Occ3dScene:
         number = re.fullmatch(r"(\d+)_04\.npz", file.name)
         if number is None:
             raise InvalidInputError(str(file), "a name that is no frame number", "NNN_04.npz")
+        if int(number[1]) in numbers:
+            other = numbers[int(number[1])].name
+            raise InvalidInputError(
+                str(file), f"frame {int(number[1])} twice, also in {other}", "one file for each frame"
+            )
         numbers[int(number[1])] = file
     ordered = sorted(numbers)
     name = scene.name if scene == root else str(scene.relative_to(root))
@@ -189,7 +194,7 @@ def _scene_infos(file: Path) -> Mapping[str, Any] | None:
         return None
     try:
         infos = json.loads(file.read_text(encoding="utf-8"))["scene_infos"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidInputError(str(file), repr(error), "Occ3D's annotations with scene_infos") from error
     if not isinstance(infos, dict):
         raise InvalidInputError(f"{file} scene_infos", type(infos).__name__, "a JSON object")
@@ -238,6 +243,8 @@ def _read_arrays(file: Path, wanted: Sequence[str], also: Sequence[str] = ()) ->
 
 
 def _mask(stored: np.ndarray, field: str) -> np.ndarray:
+    if stored.dtype.kind not in "biuf":
+        raise InvalidInputError(field, f"values of type {stored.dtype.str}", "0 (unobserved) and 1 alone")
     if not np.isin(stored, (0, 1)).all():
         raise InvalidInputError(field, f"values from {stored.min()} to {stored.max()}", "0 (unobserved) and 1 alone")
     return stored.astype(np.bool_)

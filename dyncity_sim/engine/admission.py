@@ -62,6 +62,8 @@ def check_occupancy(info: ModelInfo, occupancy: OccupancySequence, noun: str = "
 def _check_frames(info: ModelInfo, frames: int, times_us: np.ndarray, noun: str) -> None:
     if frames != info.frames_per_chunk:
         raise InvalidInputError(f"{noun}.poses_world_from_ego", f"{frames} frames", f"{info.frames_per_chunk}")
+    if frames == 1:
+        return
     step_us = 1e6 / info.rate_hz
     steps_us = np.diff(times_us)
     worst = int(np.abs(steps_us - step_us).argmax())

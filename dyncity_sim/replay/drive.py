@@ -12,7 +12,7 @@ from dyncity_sim.domain.conditions import Command, Conditions, Continuation, Ego
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.domain.taxonomy import CARLASC, Taxonomy
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, UnsupportedConditionError
 from dyncity_sim.replay.regions import Region, region_mask
 
 
@@ -93,9 +93,11 @@ def replay_drive(
 
     Raises:
         InvalidInputError: the sequence has no poses or too few frames, or does not fit the model.
-        UnsupportedConditionError: the model was not trained with a condition that was asked for.
+        UnsupportedConditionError: the model was not trained with a condition that was asked for, or its chunks do not
+            follow one another and several were.
     """
     model = generator.model_info()
+    _check_fit(dataset, replay, model)
     frames, first = model.frames_per_chunk, replay.start
     needed = range(first - frames * replay.past, first + replay.chunks * frames)
     if needed.start < 0 or needed.stop > len(source):
@@ -127,6 +129,20 @@ def replay_drive(
 def border_agreement(before: ReplayedChunk, after: ReplayedChunk) -> float:
     """Static agreement of the last generated frame of a chunk and the first of the next."""
     return agreement_between_frames(concatenate([before.generated.occupancy[-1:], after.generated.occupancy[:1]]), 0, 1)
+
+
+def _check_fit(dataset: OccupancyDataset, replay: Replay, model: ModelInfo) -> None:
+    if dataset.grid != model.grid:
+        raise InvalidInputError(
+            "grid", dataset.grid, f"the model's {model.grid}", "Grids are never resampled silently."
+        )
+    if dataset.rate_hz != model.rate_hz:
+        raise InvalidInputError("rate_hz", dataset.rate_hz, f"{model.rate_hz:g}, the model's")
+    if replay.chunks > 1 and not {"plan", "continuation"} & set(model.conditions):
+        raise UnsupportedConditionError(
+            f"Model {model.model_id} was trained with neither 'plan' nor 'continuation', so that its chunks do not "
+            "follow one another. Generate one."
+        )
 
 
 def _known(recorded: OccupancySequence, region: Region) -> OccupancySequence:

@@ -17,6 +17,7 @@ from torch import nn
 from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.anchored.transformer import DiffusionTransformer
 from dyncity_models.config import AnchoredConfig
+from dyncity_models.diffusion.sampling import check_defaults
 from dyncity_models.family import described_as, sampled_with
 from dyncity_models.normalisation import Normalisation
 from dyncity_sim.errors import CheckpointError, ConfigError
@@ -82,6 +83,7 @@ def load_model(folder: Path, sampling: Sequence[str] = ()) -> AnchoredModel:
     config = _config(described.get("config"), folder / "model.json")
     digest = hashlib.sha256(json.dumps(described["config"], sort_keys=True).encode())
     config = dataclasses.replace(config, sampling=sampled_with(config.sampling, sampling, digest))
+    check_defaults(config.sampling, "flow")
     autoencoder = Autoencoder(config.autoencoder)
     _read_tensors(folder / "autoencoder.safetensors", autoencoder, digest)
     transformer, normalisation = None, Normalisation(config.autoencoder.latent_channels)

@@ -118,7 +118,7 @@ class ReferenceBackend:
             raise InvalidInputError(
                 "options.guidance_scales",
                 "'known_region'",
-                f"conditions of the transformer: {', '.join(trained)}",
+                f"one of {', '.join(name for name, known in NAMES.items() if known in trained) or 'none'}",
                 "These weights have a known region imposed on their latents, to which there is no scale.",
             )
         scale = self.config.sampling.guidance_scale if options.guidance_scale is None else options.guidance_scale

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from dyncity_models.diffusion.sampling import check_defaults
 from dyncity_models.family import described_as, sampled_with
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import (
@@ -98,6 +99,7 @@ def load_reference(folder: Path, sampling: Sequence[str] = ()) -> ReferenceModel
         raise CheckpointError("weights", f"{file}: convention {error.got}", error.expected) from error
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
     config = dataclasses.replace(config, sampling=sampled_with(config.sampling, sampling, digest))
+    check_defaults(config.sampling, "gaussian")
     autoencoder = ReferenceAutoencoder(config.autoencoder)
     _read(folder / "autoencoder.safetensors", autoencoder, digest)
     transformer = None

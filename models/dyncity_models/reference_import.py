@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.classes import taxonomy_of
 from dyncity_models.reference.config import ReferenceConfig, ReferenceSpace
 from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference.names import autoencoder_modules, tensor_names, transformer_modules
@@ -40,8 +41,10 @@ def import_run(
     """
     main = read_run(run, checkpoint)
     if not main.is_transformer:
-        if autoencoder_run is not None or heads is not None:
-            raise CheckpointError("run", f"the run of an autoencoder, {run}", "a transformer's for --vae and --heads")
+        if not (autoencoder_run is None and autoencoder_checkpoint is None and heads is None):
+            raise CheckpointError(
+                "run", f"the run of an autoencoder, {run}", "a transformer's for --vae, --vae-checkpoint and --heads"
+            )
         autoencoder, config = _autoencoder(main)
         save_reference(out, config, autoencoder)
         return load_reference(out)
@@ -72,9 +75,9 @@ def _autoencoder(run: OfficialRun) -> tuple[ReferenceAutoencoder, ReferenceConfi
     tensors = renamed(run.checkpoint.name, run.tensors, pairs, expected)
     autoencoder = ReferenceAutoencoder(config)
     autoencoder.load_state_dict(tensors)
-    return autoencoder, ReferenceConfig(
-        config, classes=class_table(run.conf), space=ReferenceSpace.carlasc(config.grid)
-    )
+    classes = class_table(run.conf)
+    taxonomy_of(classes, config.classes)  # or they could be imported, but not served
+    return autoencoder, ReferenceConfig(config, classes=classes, space=ReferenceSpace.carlasc(config.grid))
 
 
 def _transformer(run: OfficialRun, config: ReferenceConfig) -> ReferenceTransformer:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,8 @@ from torch import Tensor
 from dyncity_models.diffusion.gaussian import STEPS
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.walks import Solver, Walk, flow_walk, gaussian_walk
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.domain.conditions import SamplingOptions
+from dyncity_sim.errors import ConfigError, InvalidInputError
 
 Process = Literal["gaussian", "flow"]
 
@@ -40,6 +41,33 @@ def make_sampler(name: str, process: Process, steps: int, shift: float = 1.0) ->
     if not 1 <= steps <= STEPS:
         raise InvalidInputError("options.steps", steps, f"an integer in [1, {STEPS}]")
     return Sampler(name, process, steps, shift)
+
+
+class Defaults(Protocol):
+    """What a request that leaves the choice to the weights is sampled with, in both families."""
+
+    @property
+    def sampler(self) -> str: ...  # noqa: D102
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def guidance_scale(self) -> float: ...  # noqa: D102
+    @property
+    def resamples(self) -> int: ...  # noqa: D102
+
+
+def check_defaults(defaults: Defaults, process: Process) -> None:
+    """Raise where a request could not ask for what is the default.
+
+    Raises:
+        ConfigError: naming the key under ``sampling``.
+    """
+    try:
+        make_sampler(defaults.sampler, process, defaults.steps)
+        SamplingOptions(guidance_scale=defaults.guidance_scale, resamples=defaults.resamples)
+    except InvalidInputError as error:
+        field = error.field.replace("options.", "sampling.")
+        raise ConfigError(field, error.got, error.expected, error.mend) from error
 
 
 @dataclass(frozen=True)

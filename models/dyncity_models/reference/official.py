@@ -3,6 +3,8 @@
 import collections
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,8 @@ from yaml import YAMLError
 
 from dyncity_sim.errors import CheckpointError
 
-CHECKPOINT = re.compile(r"last\.ckpt|\d+_mIoU_\d+(\.\d+)?\.ckpt|\d+\.ckpt")
-"""File names that the published trainers give to checkpoints."""
+CHECKPOINT = re.compile(r"last\.ckpt|\d+_mIoU_(\d+(\.\d+)?(e[+-]\d+)?|nan)\.ckpt|\d+\.ckpt")
+"""File names that the published trainers give to checkpoints; scores stand in them as Python prints numbers."""
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -61,28 +63,38 @@ def read_run(folder: Path, checkpoint: str | None = None) -> OfficialRun:
     entry = "ema" if "vae_name" in conf else "model_state_dict"
     tensors = saved.get(entry) if isinstance(saved, dict) else None
     if not isinstance(tensors, dict) or not tensors:
-        found = sorted(map(str, saved)) if isinstance(saved, dict) else type(saved).__name__
-        raise CheckpointError(f"{file.name}: {entry}", found, f"a checkpoint with the entry {entry!r}")
+        raise CheckpointError(f"{file.name}: {entry}", _contents(saved), f"a checkpoint with the entry {entry!r}")
     weights = {}
     for name, value in tensors.items():
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{file.name}: {entry}.{name}", type(value).__name__, "a tensor")
-        if value.dtype not in DTYPES or value.layout != torch.strided or not isinstance(name, str):
-            got = f"{value.dtype} in layout {value.layout}"
+        if value.dtype not in DTYPES or value.layout != torch.strided or value.is_meta or not isinstance(name, str):
+            got = f"{value.dtype} in layout {value.layout}" + " with no values" * value.is_meta
             raise CheckpointError(f"{file.name}: {entry}.{name}", got, "a dense tensor of floating point numbers")
         weights[name] = value.detach()
     return OfficialRun(conf, file, weights)
+
+
+def _contents(saved: Any) -> str:
+    if not isinstance(saved, dict):
+        return type(saved).__name__
+    names = [str(name)[:80] for name in saved]
+    return ", ".join(names[:6]) + f" and {len(names) - 6} more" * (len(names) > 6) or "nothing"
 
 
 def load_without_pickle(file: Path) -> Any:
     """``torch.load`` restricted to tensors, containers and numpy scalars.
 
     Raises:
-        CheckpointError: it cannot be read, or asks for anything else.
+        CheckpointError: it cannot be read, asks for anything else, or would take more memory than it has bytes.
     """
     try:
-        with torch.serialization.safe_globals(_allowed()):
+        _check_size(file)
+        with torch.serialization.safe_globals(_allowed()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
             return torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         wanted = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
         got = f"a file that asks for {wanted[1]}" if wanted else "a file that is not a checkpoint"
@@ -93,6 +105,20 @@ def load_without_pickle(file: Path) -> Any:
         raise CheckpointError(
             file.name, f"{type(error).__name__} while reading", "a whole checkpoint", "It is truncated or damaged."
         ) from error
+
+
+def _check_size(file: Path) -> None:
+    """Tensors lie in an archive as they are: entries that say more than the file holds are packed, or overlap."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked, size = sum(entry.file_size for entry in archive.infolist()), file.stat().st_size
+    if unpacked > size:
+        raise CheckpointError(
+            file.name,
+            f"{size} bytes that are {unpacked} unpacked",
+            "an archive without compression, as torch.save writes",
+        )
 
 
 def _allowed() -> list[Any]:
@@ -110,10 +136,11 @@ def _allowed() -> list[Any]:
 def _choose(folder: Path, checkpoint: str | None) -> Path:
     if checkpoint is not None:
         # Any name will do, but of this folder only.
-        file = folder / Path(checkpoint).name
-        if not file.is_file():
-            raise CheckpointError("checkpoint", f"no {file.name} in {folder}", "the name of a file of the run folder")
-        return file
+        here = Path(checkpoint).name == checkpoint or Path(checkpoint).resolve().parent == folder.resolve()
+        if not here or not (folder / Path(checkpoint).name).is_file():
+            got = f"no {checkpoint} in {folder}"
+            raise CheckpointError("checkpoint", got, "the name of a file of the run folder")
+        return folder / Path(checkpoint).name
     found = sorted(file.name for file in folder.glob("*.ckpt") if CHECKPOINT.fullmatch(file.name))
     if "last.ckpt" in found:
         return folder / "last.ckpt"
@@ -133,7 +160,7 @@ def _read_conf(file: Path) -> Mapping[str, Any]:
     try:
         # OmegaConf, unlike plain YAML, reads `1e-3` as a number, as the published code does.
         conf = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise CheckpointError(str(file), f"{type(error).__name__}: {error}", "the conf.yaml of a run") from error
     if not isinstance(conf, dict):
         raise CheckpointError(str(file), type(conf).__name__, "the conf.yaml of a run, with names and values")
@@ -163,9 +190,9 @@ def renamed(
             raise CheckpointError(
                 f"{file}: {theirs}", f"shape {tuple(found.shape)}", f"shape {shape}", "It does not fit its conf.yaml."
             )
-        if not found.isfinite().all():
-            raise CheckpointError(f"{file}: {theirs}", "infinity or NaN", "finite weights")
         done[ours] = found.float()
+        if not done[ours].isfinite().all():
+            raise CheckpointError(f"{file}: {theirs}", "infinity or NaN", "finite weights in single precision")
     unexpected = sorted(set(tensors) - {theirs for theirs, _ in pairs})
     if unexpected:
         first = unexpected[0]

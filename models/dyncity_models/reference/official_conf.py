@@ -1,5 +1,6 @@
 """Configurations of this family from the ``conf.yaml`` of the published trainers."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +15,9 @@ from dyncity_models.reference.config import (
     ReferenceTransformerConfig,
 )
 from dyncity_sim.errors import CheckpointError
+
+MOST_CLASSES = 256
+"""As many as labels of one byte tell apart."""
 
 
 class _Section:
@@ -49,6 +53,8 @@ def autoencoder_config(conf: Mapping[str, Any]) -> ReferenceAutoencoderConfig:
         CheckpointError: a value is missing or out of range, or a switch is set that this family does not have.
     """
     data, model = _Section(conf, "dataset"), _Section(conf, "model")
+    if "dataset" in data.values:
+        data.demand("dataset", "carlasc", "where the cells of another data set lie is not known")
     model.demand("vae", True, "plain autoencoders are not supported")
     model.demand("encoder_type", "tr", "the attention encoder is the only one supported")
     model.demand("decoder_type", "conv", "the convolutional decoder is the only one supported")
@@ -58,7 +64,7 @@ def autoencoder_config(conf: Mapping[str, Any]) -> ReferenceAutoencoderConfig:
     config = ReferenceAutoencoderConfig(
         frames=data.take("sequence_length", int, 1),
         grid=(grid[0], grid[1], grid[2]),
-        classes=data.take("num_classes", int, 2),
+        classes=data.take("num_classes", int, 2, MOST_CLASSES),
         latent_channels=model.take("latent_channels", int, 1),
         plane_channels=model.take("query_channels", int, 1),
         low_channels=model.take("conv_hidden_low_res", int, 1),
@@ -102,12 +108,12 @@ def class_table(conf: Mapping[str, Any]) -> ReferenceClasses:
         CheckpointError: a table is not one, or maps to a class that there is not.
     """
     section = _Section(conf, "dataset")
-    classes = section.take("num_classes", int, 2)
+    classes = section.take("num_classes", int, 2, MOST_CLASSES)
 
     def column(key: str, *kinds: type) -> list[Any]:
         table = section.values.get(key, {})
         whole = isinstance(table, dict) and set(table) == set(range(len(table)))
-        if not whole or not all(isinstance(value, kinds) for value in table.values()):
+        if not whole or any(isinstance(v, bool) or not isinstance(v, kinds) for v in table.values()):
             raise CheckpointError(f"conf.yaml: dataset.{key}", repr(table)[:80], "values for 0, 1, 2, ...")
         return [table[number] for number in range(len(table))]
 
@@ -117,6 +123,9 @@ def class_table(conf: Mapping[str, Any]) -> ReferenceClasses:
             "conf.yaml: dataset.semantic_map", f"classes {sorted(set(merged))}", f"0 to {classes - 1}"
         )
     frequency = [float(count) for count in column("semantic_frequency", int, float)]
+    if frequency and not (min(frequency) >= 0 < sum(frequency) < math.inf):
+        got = f"frequencies from {min(frequency):g} to {max(frequency):g}"
+        raise CheckpointError("conf.yaml: dataset.semantic_frequency", got, "0 or more of each, and not 0 of all")
     return ReferenceClasses(tuple(column("semantic_names", str)), tuple(merged), tuple(frequency))
 
 

@@ -40,6 +40,7 @@ class ReferenceAutoencoderTrainingConfig:
         convention: ``ego``, or ``official`` for conditions as published weights expect them; see
             ``reference.conventions``.
         kl: weight of the KL term.
+        initial: folder of weights whose autoencoder is trained on, imported or our own; empty to start from nothing.
     """
 
     family: str = "reference"
@@ -49,6 +50,7 @@ class ReferenceAutoencoderTrainingConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     kl: float = 0.0015
     run: RunConfig = field(default_factory=RunConfig)
+    initial: str = ""
 
 
 @dataclass

@@ -19,7 +19,12 @@ from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part, en
 from dyncity_models.data.latents import LatentBatches, SpreadLatents
 from dyncity_models.data.reference_latents import ReferenceLatents, reference_encoding_of
 from dyncity_models.reference.classes import taxonomy_of
-from dyncity_models.reference.config import ReferenceClasses, ReferenceConfig, ReferenceSpace
+from dyncity_models.reference.config import (
+    ReferenceAutoencoderConfig,
+    ReferenceClasses,
+    ReferenceConfig,
+    ReferenceSpace,
+)
 from dyncity_models.reference.conventions import convention_named
 from dyncity_models.reference_checkpoint import FAMILY, ReferenceModel, load_reference, save_reference
 from dyncity_models.training.launch import is_first_process, launch_of, training_device
@@ -47,7 +52,7 @@ def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> P
 
     Raises:
         ConfigError: the configuration does not fit itself.
-        InvalidInputError: the data does not fit the configuration or itself.
+        InvalidInputError: the data, or the weights to start from, do not fit the configuration or each other.
     """
     launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
@@ -64,6 +69,7 @@ def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> P
         raise InvalidInputError("data.validation", got, f"{expected}, those of data.train")
     model = autoencoder_of(config.model, source.grid.shape, len(source.taxonomy))
     options = config.optimiser
+    initial = _initial_of(config, model, source) if config.initial else None
     store = FrameCells.load(source, training_device(config.run), config.data.workers or os.cpu_count() or 1)
     train = ChunkBatches(store, frames, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = DataLoader(SpreadChunks(held_out, frames, config.run.validation_clips), batch_size=1)
@@ -71,12 +77,30 @@ def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> P
         source.taxonomy.names, tuple(range(model.classes)), tuple(store.class_counts(model.classes).tolist())
     )
     task = ReferenceAutoencoderTask(config, model, class_weights(classes, model.classes))
+    if initial is not None:
+        task.autoencoder.load_state_dict(initial.autoencoder.state_dict())
     fit(task, train, validation, config, config.run, options)
     export = Path(config.run.out) / "export"
     space = ReferenceSpace(source.grid.lower_m, source.grid.voxel_size_m, source.rate_hz)
     if is_first_process():
         save_reference(export, ReferenceConfig(model, classes=classes, space=space), task.autoencoder, None, convention)
     return export
+
+
+def _initial_of(
+    config: ReferenceAutoencoderTrainingConfig, model: ReferenceAutoencoderConfig, source: ChunkSource
+) -> ReferenceModel:
+    """The weights to train on, which must see the data as this run does."""
+    initial = load_reference(Path(config.initial))
+    shaped = replace(model, dropout=0.0, attention_dropout=0.0)
+    if replace(initial.config.autoencoder, dropout=0.0, attention_dropout=0.0) != shaped:
+        raise InvalidInputError("initial", f"{config.initial} with {initial.config.autoencoder}", str(model))
+    if initial.convention.name != config.convention:
+        raise InvalidInputError(
+            "convention", config.convention, f"{initial.convention.name}, that of {config.initial}", "Set it."
+        )
+    _check_seen(initial, source)
+    return initial
 
 
 def encode_for_reference(
@@ -123,8 +147,14 @@ def source_for(model: ReferenceModel, folders: list[Path]) -> ChunkSource:
     labels: Labels = "merged" if taxonomy == CARLASC else "own"
     shape = config.autoencoder.grid
     source = ChunkSource.open(folders, config.autoencoder.frames, labels, model.convention, shape)
-    source.check(Grid(shape, config.space.lower_m, config.space.voxel_size_m), taxonomy, config.space.rate_hz)
+    _check_seen(model, source)
     return source
+
+
+def _check_seen(model: ReferenceModel, source: ChunkSource) -> None:
+    config, space = model.config, model.config.space
+    taxonomy = taxonomy_of(config.classes, config.autoencoder.classes)
+    source.check(Grid(config.autoencoder.grid, space.lower_m, space.voxel_size_m), taxonomy, space.rate_hz)
 
 
 def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> Path:

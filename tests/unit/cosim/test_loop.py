@@ -119,6 +119,16 @@ def test_a_model_that_cannot_continue_is_refused_before_anything_moves(
     assert len(run_drive(street, generator, chunks=1, seed=0, start=Start.PLAN).chunks) == 1
 
 
+def test_a_model_that_does_not_know_where_the_ego_goes_is_refused_before_anything_moves(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    generator, street = in_process_generator(), scripted_street()
+    generator.backend.info = replace(generator.backend.info, conditions=("command", "continuation"))
+    with pytest.raises(UnsupportedConditionError, match="needs 'plan'"):
+        run_drive(street, generator, chunks=1, seed=0)
+    assert street.steps == 0
+
+
 def test_a_server_that_comes_back_is_asked_the_same_again(scripted_street: Build, in_process_generator: Build) -> None:
     clock = Clock()
     generator = in_process_generator([UnavailableError("gone"), BusyError("full.", retry_after_s=2.0)])

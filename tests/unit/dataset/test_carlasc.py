@@ -2,7 +2,7 @@
 
 import json
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +163,47 @@ def test_damage_is_named(tmp_path: Path, damage: str) -> None:
     else:
         (cartesian / "poses.txt").write_text("1 2 three\n")
     with pytest.raises(InvalidInputError, match=r"300|000001|poses\.txt"):
+        read_carlasc(tmp_path / "seq")
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a frame without a pose": (
+        lambda c: (c / "evaluation" / "000002.label").write_bytes((c / "evaluation" / "000001.label").read_bytes()),
+        r"evaluation: got 3 frames, expected 2, one for each line of poses\.txt",
+    ),
+    "counts that are none": (
+        lambda c: np.full(CARLASC_GRID.cells, np.nan, "<f4").tofile(c / "evaluation" / "000001.bin"),
+        r"000001\.bin: got .*nan",
+    ),
+    "counts below 0": (
+        lambda c: np.full(CARLASC_GRID.cells, -1, "<f4").tofile(c / "evaluation" / "000001.bin"),
+        r"000001\.bin: got .*-1",
+    ),
+    "an infinite pose": (
+        lambda c: (c / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0 inf 0 1 0 0 0 0 1 0\n"),
+        r"poses\.txt: got inf in line 2",
+    ),
+    "a time that is none": (lambda c: (c / "times.txt").write_text("0\nnan\n"), r"times\.txt: got nan in line 2"),
+    "a time beyond all clocks": (
+        lambda c: (c / "times.txt").write_text("0\n1e30\n"),
+        r"times\.txt: got 1e\+30 in line 2",
+    ),
+    "a grid without cells": (
+        lambda c: (c / "params.json").write_text(
+            '{"grid_size": [0, 1, 1], "min_bound": [0, 0, 0], "max_bound": [1, 1, 1]}'
+        ),
+        r"grid\.shape: got \(0, 1, 1\)|params\.json",
+    ),
+    "a description without end": (lambda c: (c / "params.json").write_text("[" * 100_000), r"params\.json.*JSON"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_values_that_mean_nothing_are_named_and_never_read_as_something_else(tmp_path: Path, case: str) -> None:
+    write_carlasc(drawn_frames(1, 2), tmp_path / "seq")
+    damage, said = WRONG[case]
+    damage(tmp_path / "seq" / "cartesian")
+    with pytest.raises(InvalidInputError, match=said):
         read_carlasc(tmp_path / "seq")
 
 

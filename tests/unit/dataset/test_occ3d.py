@@ -152,6 +152,19 @@ def test_annotations_that_are_cut_short_are_named(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
+def test_annotations_without_end_are_named(tmp_path: Path) -> None:
+    (write_nuscenes(tmp_path) / "annotations.json").write_text("[" * 100_000)
+    with pytest.raises(InvalidInputError, match=r"annotations\.json"):
+        open_dataset(tmp_path)
+
+
+def test_two_waymo_files_of_one_frame_are_named(tmp_path: Path) -> None:
+    scene = write_waymo(tmp_path) / "validation" / "007"
+    (scene / "1_04.npz").write_bytes((scene / "001_04.npz").read_bytes())
+    with pytest.raises(InvalidInputError, match=r"1_04\.npz: got frame 1 twice"):
+        open_dataset(tmp_path)
+
+
 @pytest.mark.parametrize("folder", ["", "validation", "validation/007"])
 def test_waymo_opens_from_root_split_and_scene(tmp_path: Path, folder: str) -> None:
     dataset = open_dataset(write_waymo(tmp_path) / folder)
@@ -186,6 +199,7 @@ WRONG = {
     "another grid": ({"semantics": np.full((512, 512, 40), 17, np.uint8)}, r"shape \(512, 512, 40\).*\(200, 200, 16\)"),
     "mask of another grid": ({"mask_camera": np.ones((200, 200), np.uint8)}, r"mask_camera: got shape \(200, 200\)"),
     "mask of three values": ({"mask_lidar": np.full(SHAPE, 2, np.uint8)}, r"mask_lidar: got values from 2 to 2"),
+    "mask of words": ({"mask_lidar": np.full(SHAPE, "1")}, r"mask_lidar: got values of type .*U1, expected 0"),
     "objects": ({"semantics": np.array([{}])}, r"labels\.npz.*allow_pickle"),
 }
 

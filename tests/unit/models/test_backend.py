@@ -97,6 +97,10 @@ def test_options_of_sampling_stand_in_for_those_of_the_weights_under_another_mod
         ("sampling.speed=9", "speed"),
         ("sampling.steps=many", "steps"),
         ("sampling.autoguidance=2", "without a guide"),
+        ("sampling.steps=0", r"sampling\.steps: got 0, expected an integer in \[1, 1000\]"),
+        ("sampling.sampler=ddpm", r"sampling\.sampler: got 'ddpm', expected one of euler"),
+        ("sampling.guidance_scale=nan", r"sampling\.guidance_scale: got nan"),
+        ("sampling.resamples=0", r"sampling\.resamples: got 0"),
     ],
 )
 def test_an_option_that_is_unknown_or_cannot_be_run_is_refused(weights, option, message):

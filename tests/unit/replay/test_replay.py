@@ -11,11 +11,11 @@ from dyncity_sim.dataset.labelled import OccupancyDataset
 from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, SamplingOptions, VehicleLayout
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
-from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.null import NullBackend
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, UnsupportedConditionError
 from dyncity_sim.replay.drive import Replay, ReplayedChunk, replay_drive
 from dyncity_sim.replay.regions import Region, region_mask
 
@@ -139,3 +139,31 @@ def test_another_taxonomy_than_the_models_is_refused(dataset: OccupancyDataset) 
     generator.info = replace(generator.info, taxonomy=replace(CARLASC, id="other"))
     with pytest.raises(InvalidInputError, match="other, the model's"):
         replayed(dataset, Replay(), generator)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"grid": Grid((16, 16, 8), (-3.2, -3.2, -2.0), CARLASC_GRID.voxel_size_m)},
+            r"grid: got .*128.*the model's.*16",
+        ),
+        ({"rate_hz": 2.0}, "rate_hz: got 10, expected 2, the model's"),
+    ],
+)
+def test_a_data_set_of_another_grid_or_rate_is_refused_whatever_is_given(
+    dataset: OccupancyDataset, change: dict[str, object], message: str
+) -> None:
+    generator = InProcess(("command",))
+    generator.info = replace(generator.info, **change)
+    with pytest.raises(InvalidInputError, match=message):
+        replayed(dataset, Replay(), generator)
+    assert not generator.asked
+
+
+def test_chunks_that_do_not_follow_one_another_are_made_one_at_a_time(dataset: OccupancyDataset) -> None:
+    generator = InProcess(("command",))
+    assert len(replayed(dataset, Replay(), generator)) == 1
+    with pytest.raises(UnsupportedConditionError, match="neither 'plan' nor 'continuation'"):
+        replayed(dataset, Replay(chunks=2), generator)
+    assert len(replayed(dataset, Replay(chunks=2), InProcess(("plan",)))) == 2

@@ -15,10 +15,12 @@ from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.config import (
     AUTOENCODERS,
     TRANSFORMERS,
+    ReferenceAutoencoderConfig,
     ReferenceClasses,
     ReferenceConfig,
     ReferenceSampling,
     ReferenceSpace,
+    ReferenceTransformerConfig,
     with_values,
 )
 from dyncity_models.reference.config import CONDITIONS as REFERENCE_CONDITIONS
@@ -169,7 +171,7 @@ def test_guidance_has_a_scale_for_each_condition_that_the_network_is_asked_with(
     assert generated(backend, conditions, guidance_scales={"plan": 2.0, "command": 2.0}).continuation == plain
     assert generated(backend, conditions, guidance_scales={"command": 5.0}).continuation != plain
     assert generated(backend, conditions, guidance_scale=1.0).continuation != plain
-    with pytest.raises(InvalidInputError, match="guidance_scales"):
+    with pytest.raises(InvalidInputError, match=r"expected one of plan, command, layout, continuation"):
         generated(backend, conditions, guidance_scales={"known_region": 2.0})
 
 
@@ -187,6 +189,28 @@ def test_weights_that_were_trained_with_known_regions_see_them_under_a_scale_of_
     plain = generated(backend, conditions).continuation
     assert generated(backend, conditions, guidance_scales={"known_region": 1.0}).continuation == plain
     assert generated(backend, conditions, guidance_scales={"known_region": 3.0}).continuation != plain
+
+
+def test_weights_of_single_frames_take_a_known_region_and_an_observed_frame(tmp_path):
+    planes = ReferenceAutoencoderConfig(
+        frames=1, grid=(8, 8, 4), classes=5, plane_channels=8, low_channels=8, high_channels=8, plane_down=(0, 0, 0, 0)
+    )
+    transformer = ReferenceTransformer(ReferenceTransformerConfig(depth=1, width=32, heads=4, patch=1), planes)
+    config = ReferenceConfig(
+        planes,
+        transformer.config,
+        ReferenceClasses(CLASSES),
+        ReferenceSpace.carlasc(planes.grid),
+        ReferenceSampling("ddim", 2, 1.0),
+    )
+    save_reference(tmp_path, config, ReferenceAutoencoder(planes), transformer, EgoConvention())
+    backend = load(tmp_path)
+    observed = np.zeros((1, 8, 8, 4), np.bool_)
+    observed[:, :4] = True
+    labels, times_us = np.zeros((1, 8, 8, 4), np.uint8), np.zeros(1, np.int64)
+    frame = OccupancySequence(labels, np.eye(4)[None], times_us, backend.grid, backend.taxonomy, observed)
+    chunk = generated(backend, Conditions(known_region=frame, continuation=backend.encode(frame)))
+    assert (chunk.occupancy.labels[observed] == 0).all()
 
 
 def test_an_ego_trajectory_means_the_same_wherever_it_is_driven(backend):
@@ -403,6 +427,21 @@ def test_latents_of_a_drive_that_would_run_away_stay_within_their_limit(build_ba
 def test_a_limit_that_is_none_is_refused():
     with pytest.raises(ConfigError, match="latent_limit"):
         ReferenceSampling(latent_limit=0.0)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        (ReferenceSampling(steps=0), r"sampling\.steps: got 0"),
+        (ReferenceSampling(sampler="heun"), r"sampling\.sampler: got 'heun', expected one of ddpm"),
+        (ReferenceSampling(guidance_scale=-1.0), r"sampling\.guidance_scale: got -1"),
+        (ReferenceSampling(resamples=51), r"sampling\.resamples: got 51"),
+    ],
+    ids=str,
+)
+def test_weights_whose_defaults_no_request_could_ask_for_are_refused(build_backend, sampling, message):
+    with pytest.raises(ConfigError, match=message):
+        build_backend(sampling=sampling)
 
 
 def test_a_caller_who_gave_up_stops_the_sampling(backend, plan):

@@ -171,6 +171,31 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(runs, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def rezipped(file, compression):
+    with zipfile.ZipFile(file) as archive:
+        entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused_before_it_is_unpacked(runs, tmp_path):
+    file = runs[0] / "last.ckpt"
+    rezipped(file, zipfile.ZIP_STORED)
+    import_run(runs[0], tmp_path / "out")
+    rewrite(file, lambda state: state.update(bomb=torch.zeros(10**6)))
+    rezipped(file, zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: got .* unpacked.*as torch\.save writes"):
+        import_run(runs[0], tmp_path / "out")
+
+
+@pytest.mark.parametrize("protocol", [0, 4])
+def test_a_bare_pickle_is_refused_in_any_protocol(runs, tmp_path, protocol):
+    (runs[0] / "last.ckpt").write_bytes(pickle.dumps({"model_state_dict": "none"}, protocol=protocol))
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: got a file that is not a checkpoint"):
+        import_run(runs[0], tmp_path / "out")
+
+
 @pytest.mark.parametrize("kept", [0, 10, 5000, -200])
 def test_a_truncated_checkpoint_is_refused(runs, tmp_path, kept):
     file = runs[0] / "last.ckpt"
@@ -196,6 +221,11 @@ NAME = "decoder.voxel_decoder.conv_in.0.weight"
         (lambda t: t.update({NAME: torch.zeros(8, 8, 1, 1, 1).int()}), r"conv_in.*torch\.int32"),
         (lambda t: t.update({NAME: torch.ones(8, 8, 1, 1, 1).to_sparse()}), r"conv_in.*sparse.*dense"),
         (lambda t: t.update({NAME: torch.zeros(1).expand(10**13)}), r"conv_in.*got shape \(10000000000000,\)"),
+        (
+            lambda t: t.update({NAME: torch.full((8, 8, 1, 1, 1), 1e300, dtype=torch.double)}),
+            "conv_in.*expected finite",
+        ),
+        (lambda t: t.update({NAME: torch.empty(8, 8, 1, 1, 1, device="meta")}), "conv_in.*no values.*dense tensor"),
     ],
 )
 def test_tensors_of_another_model_are_named(runs, tmp_path, change, message):
@@ -220,7 +250,15 @@ def test_tensors_of_another_model_are_named(runs, tmp_path, change, message):
         ("dataset", "semantic_map", {1: 2}, "semantic_map"),
         ("dataset", "semantic_map", {0: 0, "a": 1}, "semantic_map"),
         ("dataset", "semantic_map", {0: 0, 1: 5}, "0 to 4"),
+        ("dataset", "semantic_map", {0: False, 1: True}, "semantic_map"),
         ("dataset", "semantic_frequency", {0: "many"}, "semantic_frequency"),
+        ("dataset", "semantic_frequency", {0: 5, 1: -1}, r"semantic_frequency.*0 or more"),
+        ("dataset", "semantic_frequency", {0: 5, 1: float("nan")}, r"semantic_frequency.*0 or more"),
+        ("dataset", "semantic_frequency", dict.fromkeys(range(5), 0), r"semantic_frequency.*0 or more"),
+        ("dataset", "semantic_names", {0: "free", 1: "car"}, r"names: got free, car, expected 5 different names"),
+        ("dataset", "semantic_names", dict.fromkeys(range(5), "car"), r"names: got .*expected 5 different names"),
+        ("dataset", "num_classes", 300, r"num_classes: got 300, expected 2 to 256"),
+        ("dataset", "dataset", "occ3d", r"dataset\.dataset: got 'occ3d', expected 'carlasc'.*cells"),
     ],
 )
 def test_a_conf_that_does_not_fit_is_named(runs, tmp_path, section, key, value, message):
@@ -232,7 +270,7 @@ def test_a_conf_that_does_not_fit_is_named(runs, tmp_path, section, key, value, 
         import_run(runs[0], tmp_path / "out")
 
 
-@pytest.mark.parametrize("content", ["", "- 1", "a: [", "model: 3\ndataset: 4"])
+@pytest.mark.parametrize("content", ["", "- 1", "a: [", "model: 3\ndataset: 4", f"a: {2000 * '['}{2000 * ']'}"])
 def test_a_conf_that_is_none_is_refused(runs, tmp_path, content):
     (runs[0] / "conf.yaml").write_text(content)
     with pytest.raises(CheckpointError, match=r"conf\.yaml"):
@@ -276,6 +314,38 @@ def test_the_checkpoint_is_last_or_the_only_one_or_the_one_named(runs, tmp_path)
     import_run(vae, tmp_path / "out", checkpoint="7_mIoU_30.10.ckpt")
     with pytest.raises(CheckpointError, match=r"no 8_mIoU\.ckpt"):
         import_run(vae, tmp_path / "out", checkpoint="8_mIoU.ckpt")
+
+
+@pytest.mark.parametrize("score", ["0.0", "79.61", "1e-05", "5.5e-17", "nan"])
+def test_a_checkpoint_of_a_best_score_is_found_however_the_score_is_written(runs, tmp_path, score):
+    shutil.move(runs[0] / "last.ckpt", runs[0] / f"3_mIoU_{score}.ckpt")
+    import_run(runs[0], tmp_path / "out")
+
+
+def test_a_file_of_another_folder_is_not_taken_for_the_one_of_its_name_in_the_run(runs, tmp_path):
+    vae, dit, *_ = runs
+    import_run(vae, tmp_path / "out", checkpoint=str(vae / "last.ckpt"))
+    for elsewhere in (dit / "last.ckpt", "../DIT/last.ckpt", ""):
+        with pytest.raises(CheckpointError, match=r"checkpoint: got .*expected the name of a file of the run folder"):
+            import_run(vae, tmp_path / "out", checkpoint=str(elsewhere))
+    with pytest.raises(CheckpointError, match=r"checkpoint: got .*expected the name of a file of the run folder"):
+        import_run(dit, tmp_path / "out", heads=4, autoencoder_checkpoint=str(dit / "last.ckpt"))
+
+
+@pytest.mark.parametrize("option", [{"heads": 4}, {"autoencoder_run": "x"}, {"autoencoder_checkpoint": "last.ckpt"}])
+def test_what_goes_with_a_transformer_is_refused_for_an_autoencoder(runs, tmp_path, option):
+    with pytest.raises(CheckpointError, match="--vae, --vae-checkpoint and --heads"):
+        import_run(runs[0], tmp_path / "out", **option)
+
+
+def test_weights_without_the_training_around_them_are_told_in_a_few_words(runs, tmp_path):
+    file = runs[0] / "last.ckpt"
+    torch.save({f"layer{number}.weight": torch.zeros(1) for number in range(500)}, file)
+    with pytest.raises(
+        CheckpointError, match=r"layer0\.weight.* and 49\d more, expected .*'model_state_dict'"
+    ) as error:
+        import_run(runs[0], tmp_path / "out")
+    assert len(str(error.value)) < 400
 
 
 def test_the_command_imports_and_says_what(runs, tmp_path, capsys):

@@ -140,6 +140,20 @@ class TestStages:
         with pytest.raises(InvalidInputError, match="latents of"):
             train_reference_transformer(replace(config, autoencoder=str(weights)))
 
+    def test_of_an_autoencoder_go_on_from_weights_that_see_the_data_as_they_do(self, autoencoder_run, tmp_path):
+        weights = train_reference_autoencoder(autoencoder_run)
+        onward = replace(
+            autoencoder_run, initial=str(weights), run=replace(autoencoder_run.run, out=str(tmp_path / "on"))
+        )
+        still = replace(onward, optimiser=replace(onward.optimiser, lr=0.0, weight_decay=0.0))
+        before, after = (load_reference(f).autoencoder for f in (weights, train_reference_autoencoder(still)))
+        unchanged = after.state_dict()
+        assert all(torch.equal(unchanged[name], value) for name, value in before.state_dict().items())
+        with pytest.raises(InvalidInputError, match="initial"):
+            train_reference_autoencoder(replace(onward, model=TINY | {"low_channels": 9}))
+        with pytest.raises(InvalidInputError, match="convention: got official, expected ego"):
+            train_reference_autoencoder(replace(onward, convention="official"))
+
     def test_of_an_autoencoder_killed_and_resumed_end_as_one_that_was_not(
         self, autoencoder_run, train_until_killed, tmp_path
     ):
