@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
 from dyncity_sim.domain.frames import inverse, poses_from_planar, transform_points
@@ -18,6 +19,10 @@ ROAD_HALF_WIDTH_M = 5.25
 SIDEWALK_END_M = 8.0
 FACADE_M = 14.0
 FRAME_US = 100_000
+
+# What takes long on a busy machine is not wrong for that.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @dataclass(frozen=True)

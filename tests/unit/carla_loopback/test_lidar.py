@@ -74,7 +74,7 @@ def test_a_slope_is_followed():
     assert behind[2] + 2 == pytest.approx(0.1 * behind[0], abs=0.02)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

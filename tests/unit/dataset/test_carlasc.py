@@ -46,7 +46,7 @@ def published_frame(sequence: Path, frame: int) -> tuple[np.ndarray, np.ndarray]
     return labels, np.fromfile(f"{stem}.bin", dtype=np.float32).reshape(shape)
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_a_sequence_comes_back_as_it_was_seen(tmp_path_factory: pytest.TempPathFactory, seed: int, count: int) -> None:
     frames = drawn_frames(seed, count)

@@ -53,7 +53,7 @@ def recorded(folder: Path, *drives: list[RecordedFrame]) -> Recording:
     return Recording.open(folder)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 def test_frames_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, seed: int, count: int) -> None:
     frames = drawn_frames(seed, count)

@@ -37,7 +37,7 @@ def test_the_null_backend_has_no_options():
         load_backend("null", None, ["precision=bf16"])
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.integers(0, 2**63 - 1), st.sampled_from(Command))
 def test_the_same_seed_gives_the_same_bytes(seed, command):
     first, again = (generate(Conditions(command=command), seed) for _ in range(2))

@@ -47,7 +47,7 @@ def test_columns_that_nobody_knows_and_that_are_free_show_nothing_and_differ_in_
     assert np.isnan(bev.height_m[[1, 2], [1, 2]]).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_every_column_shows_a_known_cell_of_its_own_with_nothing_of_its_kind_above(seed):
     rng = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from dyncity_models.training.losses import (
     moved_cells,
     sampled_cross_entropy,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -35,7 +35,6 @@ def lovasz_extension(errors, foreground):
     return total
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.integers(2, 5))
 def test_lovasz_softmax_is_the_mean_extension_over_present_classes(seed, cells, classes):
     rng = np.random.default_rng(seed)

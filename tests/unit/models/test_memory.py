@@ -62,7 +62,7 @@ def learnt():
     return replace(memory, movers=movers, movers_planar=planar, road_users=users, motion=motion)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32), st.integers(1, 6), st.integers(0, MOST_ROAD_USERS), st.floats(-1e4, 1e4))
 def test_a_memory_comes_back_from_its_bytes(seed, movers, vehicles, height_m):
     rng = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def refused(payload):
     return caught.value.field == "continuation.payload"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(DAMAGE, st.integers(0, 7))
 def test_one_flipped_bit_is_noticed_wherever_it_is(learnt, place, bit):
     payload = bytearray(learnt.to_bytes())
@@ -99,7 +99,7 @@ def test_one_flipped_bit_is_noticed_wherever_it_is(learnt, place, bit):
     assert refused(bytes(payload))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(DAMAGE)
 def test_a_truncated_or_lengthened_payload_is_refused(learnt, length):
     payload = learnt.to_bytes()

@@ -63,7 +63,7 @@ def whole(tmp_path):
     return tmp_path / "whole"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(samples=st.integers(1, 20), stride=st.integers(1, 20))
 def test_rows_and_what_is_said_of_them_do_not_depend_on_the_size_of_shards(samples, stride, tmp_path_factory):
     folder = tmp_path_factory.mktemp("latents")

@@ -18,7 +18,7 @@ def footprints(draw):
 
 
 @given(footprints(), footprints())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_shares_are_those_of_looking_at_every_pair_of_columns(parts, wholes):
     found = shares_within(parts, wholes, NEAR_M)
     expected = [[(cdist(part, whole).min(axis=1) < NEAR_M).mean() for whole in wholes] for part in parts]
@@ -26,7 +26,7 @@ def test_shares_are_those_of_looking_at_every_pair_of_columns(parts, wholes):
 
 
 @given(footprints(), footprints())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_gaps_are_the_least_distances_of_pairs_that_come_near_nearest_first(parts, wholes):
     every = [(cdist(p, w).min(), i, j) for i, p in enumerate(parts) for j, w in enumerate(wholes)]
     expected = sorted(gap for gap in every if gap[0] <= NEAR_M)

@@ -112,7 +112,7 @@ def sloped(slope_x, slope_y, offset_m=0.1, shape=(60, 40)):
     return StaticMap(labels, (0.0, 0.0, float(height_m.min())), (0.4, 0.4, 0.375)), height_m
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
 @example(0.01, 0.01)
 @example(0.011, 0.009)
@@ -137,7 +137,7 @@ def test_what_stands_on_the_ground_is_not_ground(build_street):
     np.testing.assert_allclose(height_m[~walls & (static_map.labels > 0).any(axis=2)], 0.0, atol=0.19)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.sampled_from([0, 0, BUILDING, ROAD])))
 def test_quads_cover_exactly_the_faces_between_solid_and_free(labels):
     static_map = StaticMap(labels, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -175,7 +175,7 @@ def volume_m3(found, axis):
     return total
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.sampled_from([0, 0, BUILDING, ROAD])))
 def test_surfaces_of_all_classes_together_enclose_exactly_the_solid_cells(labels):
     # The bottom, which is left out, lies at z = 0 and adds nothing.

@@ -47,7 +47,7 @@ def scenes_tracks(draw) -> tuple[Track, ...]:
 
 
 @given(scenes_tracks())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_tracks_come_back_as_they_were(tmp_path_factory, written):
     file = tmp_path_factory.mktemp("tracks") / "tracks.parquet"
     file.write_bytes(tracks_parquet(written))

@@ -123,7 +123,7 @@ def canvas():
     return canvas
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 12))
 def test_a_cell_is_inside_a_polygon_when_its_centre_is(seed, corners):
     rng = np.random.default_rng(seed)

@@ -66,7 +66,7 @@ def one(kind: ActorKind, size_m: tuple[float, float, float], x_m: float, y_m: fl
     )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(offsets, offsets, yaws, st.integers(0, 2**32 - 1))
 def test_fast_and_reference_give_the_same_bytes(x_m: float, y_m: float, yaw_rad: float, seed: int) -> None:
     pose = poses_from_planar(np.array([x_m, y_m, yaw_rad]), LIDAR_HEIGHT_M)
@@ -78,7 +78,7 @@ def test_fast_and_reference_give_the_same_bytes(x_m: float, y_m: float, yaw_rad:
     assert (fast.instances > 0).any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(offsets, offsets, yaws)
 def test_every_pole_in_the_grid_shows_from_every_direction(x_m: float, y_m: float, yaw_rad: float) -> None:
     columns = street()
@@ -96,7 +96,7 @@ def test_every_pole_in_the_grid_shows_from_every_direction(x_m: float, y_m: floa
         assert (around == POLE).any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(-20, 20), st.floats(-20, 20), yaws)
 def test_a_slim_pedestrian_never_falls_between_cells(x_m: float, y_m: float, yaw_rad: float) -> None:
     boxes = boxes_of(one(ActorKind.PEDESTRIAN, (0.3, 0.4, 1.7), x_m, y_m, yaw_rad))
