@@ -65,7 +65,7 @@ def _values(config: Any, name: str) -> dict[str, object]:
     if OmegaConf.is_dict(found):
         held = OmegaConf.to_container(found)
         assert isinstance(held, dict)
-        return {f"{name}.{key}": value for key, value in held.items()}
+        return {f"{name}.{key!s}": value for key, value in held.items()}
     return {} if found is None else {name: found}
 
 
