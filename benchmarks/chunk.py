@@ -20,13 +20,20 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="weights folder (default: the bundled ones)")
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 16])
     parser.add_argument("--chunks", type=int, default=8, help="chunks per figure, the first not counted")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="as of dyncity serve, e.g. compile=true"
+    )
     arguments = parser.parse_args()
 
-    backend = load(arguments.weights)
+    backend = load(arguments.weights, arguments.option)
     frames = backend.info.frames_per_chunk
     times_us = np.arange(frames, dtype=np.int64) * 100_000
     table = Table(
-        "steps", "median s", "min s", "max s", title=f"{backend.info.model_id}, {torch.get_num_threads()} threads"
+        "steps",
+        "median s",
+        "min s",
+        "max s",
+        title=", ".join([backend.info.model_id, f"{torch.get_num_threads()} threads", *arguments.option]),
     )
     for steps in arguments.steps:
         seconds, continuation = [], None

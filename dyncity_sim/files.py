@@ -50,6 +50,7 @@ def whole_files(files: Sequence[Path]) -> Iterator[list[Path]]:
 def _beside(file: Path) -> Iterator[Path]:
     place = file.parent / f".{file.name}.{os.getpid()}.part" / file.name
     try:
+        _remove_leftovers(place.parent)
         place.parent.mkdir(parents=True)
         yield place
         os.replace(place, file)
@@ -91,6 +92,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     check_free(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
+        _remove_leftovers(temporary)
         temporary.mkdir(parents=True)
         yield temporary
         os.replace(temporary, folder)
@@ -98,3 +100,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise StorageError(f"{folder} could not be written: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Of a process that was killed and had the number of this one, as all have that are alone in a container."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -109,8 +109,10 @@ def register_evaluate(subparsers: "Subparsers") -> None:
 def _train(arguments: argparse.Namespace) -> int:
     from dyncity_models.training.families import train
     from dyncity_models.training.launch import is_first_process
+    from dyncity_sim.cli.signals import terminated_like_interrupted
 
-    weights = train(arguments.stage, arguments.config, arguments.overrides)
+    with terminated_like_interrupted():
+        weights = train(arguments.stage, arguments.config, arguments.overrides)
     if is_first_process():
         print(f"weights: {weights}")
     return 0

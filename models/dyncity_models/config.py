@@ -1,6 +1,7 @@
 """Architecture of the model family ``anchored``, as frozen dataclasses that travel with the weights."""
 
 from dataclasses import dataclass, field
+from math import lcm
 
 from dyncity_sim.domain.conditions import CONDITIONS
 from dyncity_sim.errors import ConfigError
@@ -8,8 +9,16 @@ from dyncity_sim.errors import ConfigError
 FORESEEN, REMEMBERED = "foreseen", "remembered"
 """What a known world tells of movers: holes where those of the chunk itself are, or where they stood before it."""
 
+GROUPS = 8
+"""Of channels, that are normalised together."""
+
 TRAINED_CONDITIONS = tuple(name for name in CONDITIONS if name != "known_region")
 """Everything that weights can be trained with."""
+
+
+def _check_multiple(name: str, value: int, of: int) -> None:
+    if value < 1 or value % of:
+        raise ConfigError(name, value, f"a multiple of {of}" if of > 1 else "at least 1")
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,11 @@ class AutoencoderConfig:
     height_planes: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("encoder_channels", "static_channels", "feature_channels", "output_channels"):
+            _check_multiple(f"model.{name}", getattr(self, name), GROUPS)
+        _check_multiple("model.frames", self.frames, 2)
+        _check_multiple("model.canvas.cells", self.canvas.cells, 2)
+        _check_multiple("model.latent_channels", self.latent_channels, 1)
         if self.height_planes and self.feature_channels % self.height_cells:
             raise ConfigError(
                 "model.feature_channels",
@@ -111,6 +125,10 @@ class DiffusionTransformerConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conditions", tuple(self.conditions))
+        _check_multiple("model.heads", self.heads, 1)
+        _check_multiple("model.width", self.width, lcm(4, self.heads))
+        _check_multiple("model.stem_channels", self.stem_channels, GROUPS)
+        _check_multiple("model.depth", self.depth, 2)
         unknown = sorted(set(self.conditions) - set(TRAINED_CONDITIONS))
         if unknown:
             raise ConfigError("model.conditions", ", ".join(unknown), f"names among {', '.join(TRAINED_CONDITIONS)}")

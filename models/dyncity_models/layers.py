@@ -7,15 +7,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dyncity_models.config import GROUPS
+
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with group norm and SiLU; starts as the identity (zero-initialised last layer)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(8, channels)
+        self.norm1 = nn.GroupNorm(GROUPS, channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2 = nn.GroupNorm(8, channels)
+        self.norm2 = nn.GroupNorm(GROUPS, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@
 #                transformer alone, *-validation with sensors and never trained on
 #   MINUTES      for all of it; the weights are whole by then
 #   VAE_MINUTES  of them for the autoencoder (default: 3), once
+# What goes back from a lent machine lies in OUT/back: cat OUT/back/guide.tar.* | tar x gives the weights again.
 # WEIGHTS in the environment: a folder of whole weights to start from; its autoencoder stays, its transformer learns on.
 # DISTIL_MINUTES in the environment: of MINUTES, for few-step weights (default: 0, none)
 set -euo pipefail
@@ -15,13 +16,16 @@ here=$(dirname "$0")
 dyncity=${DYNCITY:-dyncity}
 recordings=$out/recordings
 mkdir -p "$recordings"
-[ -z "${WEIGHTS:-}" ] || [ -d "$out/vae" ] || { mkdir -p "$out/vae" && cp -r "$WEIGHTS" "$out/vae/export"; }
+if [ -n "${WEIGHTS:-}" ] && [ ! -d "$out/vae" ]; then
+  # In one step, so that a slice that is killed meanwhile leaves nothing that the next one takes for weights.
+  rm -rf "$out/vae.part" && mkdir "$out/vae.part" && cp -r "$WEIGHTS" "$out/vae.part/export" && mv "$out/vae.part" "$out/vae"
+fi
 
 say() { echo "[$SECONDS s] $*"; }
 render_all() { # workers options suffix...: several folders at a time, so that the last town of one keeps no core idle
   local workers=$1 options=$2
   for suffix in "${@:3}"; do
-    for folder in "$captures"/*-"$suffix"; do
+    find "$captures" -maxdepth 1 -name "*-$suffix" | sort | while read -r folder; do
       [ -d "$recordings/$(basename "$folder")" ] || basename "$folder"
     done
   done | OMP_NUM_THREADS=1 nice xargs -P 4 -I '{}' sh -c \
@@ -66,3 +70,10 @@ if [ "$distil_minutes" != 0 ]; then
     validation_latents="$out/latents/validation" run.out="$out/distil" run.most_minutes="$left"
   say "trained few-step weights"
 fi
+# Fewer pieces than a machine that is lent gives back at most: 16 MiB each, 64 MiB in all.
+rm -rf "$out/back" "$out/back.part" && mkdir "$out/back.part"
+for stage in guide distil; do
+  [ ! -d "$out/$stage/export" ] || tar -C "$out/$stage" -cf - export log config.yaml | split -b 15M - "$out/back.part/$stage.tar."
+done
+mv "$out/back.part" "$out/back"
+say "packed what goes back: $(du -sh "$out/back" | cut -f1)"

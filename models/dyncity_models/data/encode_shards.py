@@ -5,6 +5,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -157,7 +158,7 @@ def _begin(folder: Path, plan: dict[str, Any]) -> None:
 
 def _encode(folder: Path, encoding: Encoding[Read], shards: dict[int, range], threads: int) -> None:
     columns = TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool, Progress(*columns) as progress:
+    with _cancelling(ThreadPoolExecutor(max_workers=max(threads, 1))) as pool, Progress(*columns) as progress:
         task = progress.add_task("encoding", total=sum(map(len, shards.values())))
         futures = (pool.submit(encoding.read, drive) for drive in chain.from_iterable(shards.values()))
 
@@ -170,6 +171,15 @@ def _encode(folder: Path, encoding: Encoding[Read], shards: dict[int, range], th
         reads = _ahead(futures, 4 * max(threads, 1))
         for number, drives in shards.items():
             write_shard(folder, number, encoding.rows(shown(islice(reads, len(drives)))))
+
+
+@contextmanager
+def _cancelling(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """A pool that forgets what it has not begun, so that an interrupted call does not first read all that is ahead."""
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _ahead(futures: "Iterable[Future[list[Read]]]", count: int) -> Iterator[list[Read]]:

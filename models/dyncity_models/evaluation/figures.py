@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.evaluation.drives import DriveScore, drift
 from dyncity_models.evaluation.generation import Generation
-from dyncity_models.evaluation.intervals import intervals_of, mean_with_interval
+from dyncity_models.evaluation.intervals import Interval, intervals_of, mean_with_interval, pooled_with_interval
 from dyncity_models.evaluation.layouts import LayoutScore
 from dyncity_models.evaluation.motion import recover_motion
 from dyncity_models.evaluation.reconstruction import Reconstruction
+from dyncity_models.evaluation.scores import mean_iou, occupied_iou
 from dyncity_models.evaluation.shape import building_rectangularity, kerb_straightness, wall_straightness
 from dyncity_models.evaluation.vehicles import size_distance, vehicle_motion, vehicle_sizes
 from dyncity_sim.domain.occupancy import OccupancySequence
@@ -60,8 +63,13 @@ def summarise(
     turns = {whose: np.array(roads).reshape(-1, 2).T.tolist() for whose, roads in paths.items()}
     figures: Figures = {
         "miou": reconstruction.miou,
+        "iou": reconstruction.iou,
         "class_iou": dict(zip(CARLASC.names, reconstruction.class_iou.tolist(), strict=False)),
         "miou_by_frame": reconstruction.miou_by_frame,
+        "iou_by_frame": reconstruction.iou_by_frame,
+        "class_iou_by_frame": dict(
+            zip(CARLASC.names, reconstruction.class_iou_by_frame.T.tolist(), strict=False),
+        ),
         "latent_noise_share": reconstruction.noise_share,
         "plans": len(generation.seconds),
         "share_generated": dict(zip(names, generated_shares.tolist(), strict=True)),
@@ -84,7 +92,8 @@ def summarise(
                 *((f"road_under_path_of_turns{whose}", own) for whose, (own, _) in turns.items()),
                 *((f"road_under_mirrored_path_of_turns{whose}", other) for whose, (_, other) in turns.items()),
             )
-        },
+        }
+        | {name: asdict(interval) for name, interval in _further_intervals(reconstruction, whole, rng).items()},
     }
     if layouts is not None:
         figures["layout_chunks"] = layouts.chunks
@@ -96,6 +105,28 @@ def summarise(
         figures["drive_road_under_path"] = float(np.nanmean([d.road_under_path for d in whole]))
         figures["drift"] = drift(whole)
     return figures
+
+
+def _further_intervals(
+    reconstruction: Reconstruction, drives: Sequence[DriveScore], rng: np.random.Generator
+) -> dict[str, Interval]:
+    """Of reconstruction, over chunks, and of drives, one value each."""
+    # Apart, so that what was drawn before there were these is drawn still.
+    (apart,) = rng.spawn(1)
+    confusions = reconstruction.confusions.numpy()
+
+    def per_cent(score: Callable[[Tensor], float]) -> Callable[[np.ndarray], float]:
+        return lambda counts: 100 * score(torch.from_numpy(counts))
+
+    of_drives = {
+        "border_agreement": [np.nanmean(drive.borders[1:]) for drive in drives],
+        "drive_static_agreement_0_15": [np.nanmean(drive.rigidity) for drive in drives],
+        "drive_road_under_path": [np.nanmean(drive.road_under_path) for drive in drives],
+    }
+    return {
+        name: pooled_with_interval(confusions, per_cent(score), apart)
+        for name, score in (("miou", mean_iou), ("iou", occupied_iou))
+    } | {name: mean_with_interval(map(float, values), apart) for name, values in of_drives.items() if values}
 
 
 def compare_chunks(

@@ -1,9 +1,10 @@
 """Means over many chunks or drives, and how far other samples of them would have moved those means."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from dyncity_sim.errors import InvalidInputError
 
@@ -58,6 +59,29 @@ def mean_with_interval(values: Iterable[float], rng: np.random.Generator, level:
     means = measured[rng.integers(count, size=(RESAMPLES, count))].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high), count, missing)
+
+
+def pooled_with_interval(
+    counts: Int64[np.ndarray, "N *S"],
+    score: Callable[[Int64[np.ndarray, "*S"]], float],
+    rng: np.random.Generator,
+    level: float = 0.95,
+) -> Interval:
+    """A score of counts that are summed over chunks, with a percentile bootstrap interval over chunks.
+
+    Args:
+        counts: of each chunk.
+        score: of the counts of several chunks together; NaN where there is nothing to score.
+        rng: draws the samples.
+        level: share of intervals that hold the true score, between 0 and 1.
+    """
+    own, count = score(counts.sum(axis=0)), len(counts)
+    if count < 2 or np.isnan(own):
+        return Interval(own, float("nan"), float("nan"), count, 0)
+    often = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    scores = [score(np.tensordot(times, counts, axes=1)) for times in often]
+    low, high = np.nanquantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(own, float(low), float(high), count, 0)
 
 
 def intervals_of(scores: Sequence[object], rng: np.random.Generator, level: float = 0.95) -> dict[str, Interval]:

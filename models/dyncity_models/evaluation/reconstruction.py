@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
+from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou, occupied_iou
 from dyncity_models.hexplane import Planes, canvas_poses
 from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_models.reference_backend import ReferenceBackend
@@ -26,8 +26,12 @@ class Reconstruction:
 
     Attributes:
         miou: mean IoU in percent over present classes, free excluded, observed cells.
+        iou: IoU in percent of occupied cells, whatever their class, observed cells.
         class_iou: IoU of each class in percent, NaN where absent.
         miou_by_frame: ``miou`` of each frame of a chunk.
+        iou_by_frame: ``iou`` of each frame of a chunk.
+        class_iou_by_frame: ``class_iou`` of each frame of a chunk.
+        confusions: observed cells of each chunk by true and reconstructed label.
         cells: reconstructed cells of each class, dense, ``(K,)``.
         noise_share: posterior variance over total variance of each plane, means over its elements: how
             smooth the latents are. Near 0 the transformer has to draw details that nobody needs.
@@ -37,8 +41,12 @@ class Reconstruction:
     """
 
     miou: float
+    iou: float
     class_iou: Float64[np.ndarray, " K"]
     miou_by_frame: list[float]
+    iou_by_frame: list[float]
+    class_iou_by_frame: Float64[np.ndarray, "T K"]
+    confusions: Int64[Tensor, "N K K"]
     cells: Int64[np.ndarray, " K"]
     noise_share: dict[str, float]
     rigidity: float
@@ -117,8 +125,12 @@ def reconstruct(reconstructor: Reconstructor, chunks: Iterable[OccupancySequence
     confusion = by_frame.sum(dim=0)
     return Reconstruction(
         100 * mean_iou(confusion),
+        100 * occupied_iou(confusion),
         100 * class_iou(confusion).numpy()[:UNOBSERVED],
         [100 * mean_iou(frame) for frame in by_frame],
+        [100 * occupied_iou(frame) for frame in by_frame],
+        100 * torch.stack([class_iou(frame) for frame in by_frame]).numpy()[:, :UNOBSERVED],
+        torch.stack(confusions).sum(dim=1),
         cells[:UNOBSERVED],
         reconstructor.noise_share(),
         *np.nanmean(rigidity, axis=0).tolist(),

@@ -22,3 +22,9 @@ def mean_iou(confusion: Int64[Tensor, "K K"]) -> float:
     present = confusion.sum(1) > 0
     present[0] = False
     return float(class_iou(confusion)[present].mean()) if present.any() else float("nan")
+
+
+def occupied_iou(confusion: Int64[Tensor, "K K"]) -> float:
+    """IoU of occupied cells, whatever their class; NaN where neither truth nor prediction has one."""
+    occupied = torch.stack([confusion[0, 0], confusion[0, 1:].sum(), confusion[1:, 0].sum(), confusion[1:, 1:].sum()])
+    return float(class_iou(occupied.view(2, 2))[1])

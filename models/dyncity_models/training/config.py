@@ -1,8 +1,26 @@
 """What a training run is made of; every field can be set in YAML or as ``key=value``."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig, SamplingConfig
+from dyncity_sim.errors import ConfigError
+
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "bf16", "16", "32", "64")
+"""Of lightning, as far as they need no other package."""
+
+
+def check_between(name: str, value: float, least: float, most: float = inf) -> None:
+    """Raise ConfigError, naming the value, unless it lies between two numbers, both included."""
+    if not least <= value <= most:
+        raise ConfigError(name, value, f"at least {least}" if most == inf else f"from {least} to {most}")
+
+
+def check_shares(section: str, config: object, *names: str) -> None:
+    """Raise ConfigError unless these values of a section are shares."""
+    for name in names:
+        check_between(f"{section}.{name}", getattr(config, name), 0, 1)
 
 
 @dataclass
@@ -48,6 +66,12 @@ class OptimiserConfig:
     ema_decay: float = 0.995
     gradient_clip: float = 1.0
     muon: bool = True
+
+    def __post_init__(self) -> None:
+        check_shares("optimiser", self, "decay_from", "final_lr_share", "ema_decay")
+        for name, least in (("steps", 1), ("batch", 1), ("lr", 0), ("warm_up", 0), ("weight_decay", 0)):
+            check_between(f"optimiser.{name}", getattr(self, name), least)
+        check_between("optimiser.gradient_clip", self.gradient_clip, 0)
 
 
 @dataclass
@@ -115,6 +139,18 @@ class RunConfig:
     devices: int = 1
     strategy: str = "auto"
 
+    def __post_init__(self) -> None:
+        for name, got, known in (
+            ("precision", self.precision, PRECISIONS),
+            ("accelerator", self.accelerator, ACCELERATORS),
+        ):
+            if got not in known:
+                raise ConfigError(f"run.{name}", got, f"one of {', '.join(known)}")
+        for name, least in (("seed", 0), ("threads", 0), ("most_minutes", 0), ("log_every", 0)):
+            check_between(f"run.{name}", getattr(self, name), least)
+        for name in ("checkpoint_every", "validate_every", "validation_clips"):
+            check_between(f"run.{name}", getattr(self, name), 1)
+
 
 @dataclass
 class AutoencoderTrainingConfig:
@@ -130,6 +166,10 @@ class AutoencoderTrainingConfig:
     loss: AutoencoderLossConfig = field(default_factory=AutoencoderLossConfig)
     run: RunConfig = field(default_factory=RunConfig)
     family: str = "anchored"
+
+    def __post_init__(self) -> None:
+        check_between("loss.frames", self.loss.frames, 1, self.model.frames)
+        check_between("loss.lovasz_samples", self.loss.lovasz_samples, 1)
 
 
 @dataclass
@@ -155,6 +195,9 @@ class PlanesLossConfig:
     drop_command: float = 0.3
     drop_known: float = 0.5
     drop_layout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_shares("loss", self, "drop_plan", "drop_command", "drop_known", "drop_layout")
 
 
 @dataclass
@@ -213,6 +256,10 @@ class DistilLossConfig(PlanesLossConfig):
 
     drop_plan: float = 0.0
     at_start: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares("loss", self, "at_start")
 
 
 @dataclass

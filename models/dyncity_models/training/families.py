@@ -23,6 +23,7 @@ from dyncity_models.training.reference_stages import (
 )
 from dyncity_models.training.stages import encode_recordings, train_autoencoder, train_transformer
 from dyncity_sim.config import load_config, load_variant
+from dyncity_sim.errors import InvalidInputError
 
 AUTOENCODERS: dict[str, type[AutoencoderTrainingConfig | ReferenceAutoencoderTrainingConfig]] = {
     "anchored": AutoencoderTrainingConfig,
@@ -70,7 +71,13 @@ def encode(
 
     Returns:
         Counts of chunks by name.
+
+    Raises:
+        InvalidInputError: no chunk a drive, or a seed below 0; and as the encoder of the family.
     """
+    for name, got, least in (("chunks-per-drive", chunks_per_drive, 1), ("seed", seed, 0)):
+        if got < least:
+            raise InvalidInputError(name, got, f"at least {least}")
     encoders = {"anchored": encode_recordings, "reference": encode_for_reference}
     encoder = encoders[family_of(autoencoder)]
     return encoder(folders, autoencoder, out, seed, chunks_per_drive, samples_per_shard, part)

@@ -57,9 +57,14 @@ def launch_of(run: RunConfig, optimiser: OptimiserConfig) -> Launch:
 
 
 def training_device(run: RunConfig) -> torch.device:
-    """Where this process computes, and keeps its data."""
-    gpu = run.accelerator in ("cuda", "gpu") or (run.accelerator == "auto" and torch.cuda.is_available())
-    if not gpu:
+    """Where this process computes, and keeps its data.
+
+    Raises:
+        ConfigError: on a GPU where there is none.
+    """
+    if run.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise ConfigError("run.accelerator", run.accelerator, "auto or cpu, because PyTorch finds no CUDA device")
+    if run.accelerator == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     local = os.environ.get("LOCAL_RANK")
     return torch.device("cuda") if local is None else torch.device("cuda", int(local))

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
-import yaml
+from omegaconf import OmegaConf
 
 from dyncity_models.training.averaging import Averaging
 from dyncity_models.training.callbacks import Deadline, StepCheckpoint, TrainedSeconds
+from dyncity_models.training.checkpoints import WholeCheckpoints, read_checkpoint
 from dyncity_models.training.config import OptimiserConfig, RunConfig
-from dyncity_models.training.launch import is_first_process, launch_of
+from dyncity_models.training.launch import is_first_process, launch_of, training_device
 from dyncity_models.training.loggers import end_log, log_config, loggers_of
 from dyncity_models.training.progress import Pace, Progress
 from dyncity_models.training.provenance import BesideCheckpoints, provenance_of
@@ -28,7 +30,7 @@ def resumed_step(run: RunConfig) -> int:
 def _step_of(checkpoint: Path) -> int:
     if not checkpoint.is_file():
         return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["global_step"])
+    return int(read_checkpoint(checkpoint)["global_step"])
 
 
 def batch_numbers(run: RunConfig, optimiser: OptimiserConfig) -> tuple[int, int]:
@@ -36,20 +38,35 @@ def batch_numbers(run: RunConfig, optimiser: OptimiserConfig) -> tuple[int, int]
     return run.accumulate * optimiser.steps, run.accumulate * resumed_step(run)
 
 
-def _check_accumulate(run: RunConfig) -> None:
+KEPT = ("family", "kind", "model", "optimiser.muon", "run.accumulate")
+"""What a run keeps for life: checkpoints hold the weights of one architecture, and count batches in their steps."""
+
+
+def _check_resumable(config: object, run: RunConfig) -> None:
     if run.accumulate < 1:
         raise ConfigError("run.accumulate", run.accumulate, "at least 1")
-    before = Path(run.out) / "config.yaml"
-    if not resumed_step(run) or not before.is_file():
+    file = Path(run.out) / "config.yaml"
+    if not file.is_file() or not resumed_step(run):
         return
-    accumulated = yaml.safe_load(before.read_text(encoding="utf-8"))["run"].get("accumulate", 1)
-    if accumulated != run.accumulate:
-        raise ConfigError(
-            "run.accumulate",
-            run.accumulate,
-            f"{accumulated}, with which {run.out} was begun",
-            "Batches are counted by it: give it another run.out.",
-        )
+    began, goes_on = OmegaConf.load(file), OmegaConf.structured(config)
+    if {*began} != {*goes_on}:
+        raise ConfigError("run.out", run.out, "a folder of its own for each stage", "It holds a run of another one.")
+    before, now = ({k: v for name in KEPT for k, v in _values(c, name).items()} for c in (began, goes_on))
+    for name, kept in before.items():
+        if now.get(name) != kept:
+            raise ConfigError(
+                name, now.get(name), f"{kept}, with which {run.out} was begun", "Give it another run.out."
+            )
+
+
+def _values(config: Any, name: str) -> dict[str, object]:
+    """The value of that name, or those that it holds; none where there is none."""
+    found = OmegaConf.select(config, name)
+    if OmegaConf.is_dict(found):
+        held = OmegaConf.to_container(found)
+        assert isinstance(held, dict)
+        return {f"{name}.{key!s}": value for key, value in held.items()}
+    return {} if found is None else {name: found}
 
 
 def fit(
@@ -71,16 +88,18 @@ def fit(
         The final checkpoint, whose weights are the averaged ones.
 
     Raises:
-        ConfigError: ``run.accumulate`` is less than 1, or another than that of the run that goes on;
-            and as ``launch_of``.
+        ConfigError: ``run.accumulate`` is less than 1; the run that goes on is of another stage or began with other
+            values of what it keeps (``KEPT``); and as ``launch_of``.
+        CheckpointError: the newest checkpoint is damaged.
+        StorageError: ``run.out`` cannot be written to, or the disk is full.
+        KeyboardInterrupt: when interrupted.
     """
     launch = launch_of(run, optimiser)
-    _check_accumulate(run)
+    _check_resumable(config, run)
     sharded = launch.strategy == "fsdp"
     if sharded and not isinstance(task, Shardable):
         raise ConfigError("run.strategy", "fsdp", "auto or ddp in this stage")
     out = Path(run.out)
-    out.mkdir(parents=True, exist_ok=True)
     if is_first_process():
         with whole_file(out / "config.yaml") as temporary:
             save_config(config, temporary)
@@ -89,10 +108,10 @@ def fit(
     resume, final = (out / "checkpoints" / f"{name}.ckpt" for name in ("last", "final"))
     if _step_of(final) >= optimiser.steps:
         # The trainer would stop before its first step, and with that before it swaps in the averaged weights.
-        task.load_state_dict(torch.load(final, map_location="cpu", weights_only=False)["state_dict"])
+        task.load_state_dict(read_checkpoint(final)["state_dict"])
         return final
     trainer = lightning.Trainer(
-        accelerator=run.accelerator,
+        accelerator=training_device(run).type,
         devices=launch.devices,
         num_nodes=launch.nodes,
         strategy=ShardedStrategy() if sharded else launch.strategy,
@@ -103,6 +122,7 @@ def fit(
         max_epochs=-1,
         gradient_clip_val=optimiser.gradient_clip or None,
         logger=loggers_of(run),
+        plugins=[WholeCheckpoints()],
         log_every_n_steps=run.log_every,
         val_check_interval=run.accumulate * run.validate_every,
         check_val_every_n_epoch=None,
@@ -126,7 +146,13 @@ def fit(
         ],
     )
     log_config(trainer.loggers, config)
-    trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=False)
+    try:
+        trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=False)
+    except SystemExit as end:
+        # Lightning ends an interrupted process as if it had failed.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise end.__context__ from None
+        raise
     trainer.save_checkpoint(final)
     # Shards of weights are gone when training ends.
     if trainer.global_step % run.validate_every and not sharded:

@@ -11,7 +11,7 @@ from dyncity_models.evaluation.layouts import LayoutScore, score_layouts
 from dyncity_models.evaluation.reconstruction import AnchoredReconstructor, posterior_noise_share, reconstruct
 from dyncity_models.evaluation.recorded import RecordedDrives, recorded_plans
 from dyncity_models.evaluation.report import drive_scores, evaluate
-from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
+from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou, occupied_iou
 from dyncity_models.hexplane import Planes
 from PIL import Image
 
@@ -50,6 +50,12 @@ def test_mean_iou_leaves_out_free_space_and_what_the_truth_does_not_hold():
     confusion = torch.tensor([[8, 1, 1, 0], [0, 0, 0, 0], [1, 0, 3, 0], [0, 1, 0, 1]])
     assert mean_iou(confusion) == pytest.approx((3 / 5 + 1 / 2) / 2)
     assert np.isnan(mean_iou(torch.tensor([[5, 1], [0, 0]])))
+
+
+def test_occupied_cells_are_scored_whatever_their_class():
+    confusion = torch.tensor([[50, 2, 0], [3, 10, 5], [1, 4, 6]])
+    assert occupied_iou(confusion) == pytest.approx(25 / 31)
+    assert np.isnan(occupied_iou(torch.zeros(3, 3, dtype=torch.int64)))
 
 
 def test_all_of_the_path_is_road_in_a_street_that_follows_it(build_street):
@@ -161,6 +167,9 @@ def test_chunks_of_perfect_weights_would_score_full_marks(backend, recording, mo
     scores = reconstruct(AnchoredReconstructor(backend.pipeline), chunks)
     assert scores.miou_by_frame == pytest.approx([100.0] * 16)
     assert scores.miou == pytest.approx(100.0)
+    assert scores.iou_by_frame == pytest.approx([100.0] * 16)
+    assert np.nanmin(scores.class_iou_by_frame) == 100.0
+    assert scores.confusions.sum(dim=(1, 2)).tolist() == [chunk.observed.sum() for chunk in chunks]
     assert scores.cells.sum() == 2 * 16 * 128 * 128 * 8
     assert scores.rigidity == scores.rigidity_of_truth > 0.9
     present = np.unique(np.concatenate([chunk.labels[chunk.observed] for chunk in chunks]))
@@ -296,6 +305,7 @@ def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, record
     assert (figures["plans"], figures["drives"]) == (2, 0)
     assert not {"layout_iou", "drift"} & set(figures)
     assert 0 <= figures["road_under_path"] <= 1
+    assert figures["miou"] <= figures["iou"] == figures["intervals"]["iou"]["mean"]
     assert sum(figures["share_generated"].values()) == pytest.approx(1.0)
     assert backend.info.model_id in capsys.readouterr().out
     with Image.open(arguments.picture) as picture:

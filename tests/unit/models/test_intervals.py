@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from dyncity_models.evaluation.intervals import Interval, intervals_of, mean_with_interval
+from dyncity_models.evaluation.intervals import Interval, intervals_of, mean_with_interval, pooled_with_interval
 
 from dyncity_sim.errors import InvalidInputError
 
@@ -62,3 +62,25 @@ def test_each_field_of_scores_gets_its_own_interval():
 def test_scores_of_no_or_several_kinds_are_refused(scores):
     with pytest.raises(InvalidInputError):
         intervals_of(scores, np.random.default_rng(0))
+
+
+def test_a_score_of_summed_counts_has_an_interval_that_holds_the_true_one_as_often_as_it_says():
+    def share(counts):
+        return counts[0] / counts.sum()
+
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(60):
+        sizes = rng.integers(5, 50, 40)
+        hits = rng.binomial(sizes, 0.3)
+        interval = pooled_with_interval(np.stack([hits, sizes - hits], axis=1), share, rng)
+        assert interval.low < interval.mean == hits.sum() / sizes.sum() < interval.high
+        held += interval.low <= 0.3 <= interval.high
+    assert 0.85 <= held / 60 <= 1.0
+
+
+def test_one_chunk_says_nothing_of_the_spread_of_a_score():
+    interval = pooled_with_interval(
+        np.array([[3, 1]]), lambda counts: counts[0] / counts.sum(), np.random.default_rng(0)
+    )
+    assert (interval.mean, interval.count) == (0.75, 1)
+    assert np.isnan([interval.low, interval.high]).all()

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -12,17 +14,26 @@ from types import SimpleNamespace
 import lightning
 import pytest
 import torch
+from dyncity_models.config import AutoencoderConfig, CanvasConfig, DiffusionTransformerConfig
 from dyncity_models.processes import WHOLE, Share
 from dyncity_models.training.callbacks import TrainedSeconds
-from dyncity_models.training.config import OptimiserConfig, RunConfig
+from dyncity_models.training.config import (
+    AutoencoderLossConfig,
+    AutoencoderTrainingConfig,
+    DistilLossConfig,
+    OptimiserConfig,
+    RunConfig,
+    TransformerLossConfig,
+)
 from dyncity_models.training.launch import Launch, launch_of
 from dyncity_models.training.loggers import loggers_of
 from dyncity_models.training.progress import Pace, peak_memory_gib
 from dyncity_models.training.provenance import provenance_of
-from dyncity_models.training.run import batch_numbers, fit
+from dyncity_models.training.run import batch_numbers, fit, resumed_step
 from torch import nn
 
-from dyncity_sim.errors import ConfigError, MissingExtraError
+from dyncity_sim.cli.signals import terminated_like_interrupted
+from dyncity_sim.errors import CheckpointError, ConfigError, MissingExtraError, StorageError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
@@ -36,6 +47,11 @@ pytestmark = [
 class LineConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+
+@dataclass
+class ShapedConfig(LineConfig):
+    model: dict[str, int] = field(default_factory=lambda: {"width": 2})
 
 
 class StoppedError(Exception):
@@ -334,3 +350,109 @@ class TestTrainedSeconds:
         next(clock)
         kept.on_train_start(None, module)
         assert self.logged(kept, module) == 8.0
+
+
+@pytest.fixture
+def files_of_at_most():
+    """A function that lets this process write no file beyond a size, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_to_go_on_from(config, files_of_at_most, monkeypatch, tmp_path):
+    # Checkpoints must not pass through a folder that may lie on another file system.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    trained(config)
+    longer = replace(config, optimiser=replace(config.optimiser, steps=6))
+    files_of_at_most(1000)
+    with pytest.raises(StorageError, match="could not be written"):
+        trained(longer)
+    files_of_at_most(resource.RLIM_INFINITY)
+    assert resumed_step(config.run) == 3
+    assert trained(longer).seen == [6, 7, 8, 9, 10, 11]
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(config, tmp_path):
+    trained(config)
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt.*Remove it"):
+        trained(replace(config, optimiser=replace(config.optimiser, steps=4)))
+
+
+def test_a_run_goes_on_with_the_architecture_and_in_the_stage_that_it_began_with(config):
+    begun = ShapedConfig(optimiser=config.optimiser, run=config.run)
+    trained(begun)
+    wider, longer = replace(begun, model={"width": 4}), replace(config.optimiser, steps=4)
+    with pytest.raises(ConfigError, match=r"model\.width: got 4, expected 2, with which"):
+        trained(wider)
+    with pytest.raises(ConfigError, match="another one"):
+        trained(replace(config, optimiser=longer))
+    assert trained(replace(begun, optimiser=longer)).seen == [6, 7]
+
+
+@pytest.fixture
+def signals():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize(
+    ("number", "end", "code"), [("SIGINT", KeyboardInterrupt, ()), ("SIGTERM", SystemExit, (143,))]
+)
+def test_a_run_that_is_told_to_end_does_not_end_as_if_it_were_done_or_had_failed(config, number, end, code):
+    class Signalled(Line):
+        def training_step(self, batch, index):
+            signal.raise_signal(getattr(signal, number))
+            return super().training_step(batch, index)
+
+    with pytest.raises(end) as ended, terminated_like_interrupted():
+        fit(Signalled(), Numbers(6, 0), Numbers(1, 0), config, config.run, config.optimiser)
+    assert ended.value.args == code
+
+
+def test_a_place_that_cannot_be_a_run_is_a_storage_error(config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        trained(replace(config, run=replace(config.run, out=str(tmp_path / "file" / "run"))))
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "field"),
+    [
+        (RunConfig, {"precision": "half"}, "run.precision"),
+        (RunConfig, {"accelerator": "abacus"}, "run.accelerator"),
+        (RunConfig, {"validate_every": 0}, "run.validate_every"),
+        (RunConfig, {"checkpoint_every": 0}, "run.checkpoint_every"),
+        (RunConfig, {"validation_clips": 0}, "run.validation_clips"),
+        (RunConfig, {"most_minutes": -1.0}, "run.most_minutes"),
+        (RunConfig, {"threads": -1}, "run.threads"),
+        (RunConfig, {"seed": -1}, "run.seed"),
+        (OptimiserConfig, {"steps": 0}, "optimiser.steps"),
+        (OptimiserConfig, {"batch": 0}, "optimiser.batch"),
+        (OptimiserConfig, {"lr": float("nan")}, "optimiser.lr"),
+        (OptimiserConfig, {"ema_decay": 2.0}, "optimiser.ema_decay"),
+        (OptimiserConfig, {"decay_from": -0.1}, "optimiser.decay_from"),
+        (TransformerLossConfig, {"drop_known": 1.5}, "loss.drop_known"),
+        (DistilLossConfig, {"at_start": -0.5}, "loss.at_start"),
+        (AutoencoderTrainingConfig, {"loss": AutoencoderLossConfig(frames=17)}, "loss.frames"),
+        (AutoencoderConfig, {"encoder_channels": 10}, "model.encoder_channels"),
+        (AutoencoderConfig, {"canvas": CanvasConfig(cells=33)}, "model.canvas.cells"),
+        (DiffusionTransformerConfig, {"heads": 3}, "model.width"),
+        (DiffusionTransformerConfig, {"depth": 3}, "model.depth"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_by_field(section, values, field):
+    with pytest.raises(ConfigError) as refused:
+        section(**values)
+    assert refused.value.field == field
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_gpu_that_is_not_there_is_refused(config):
+    with pytest.raises(ConfigError, match=r"run\.accelerator"):
+        trained(replace(config, run=replace(config.run, accelerator="cuda")))

@@ -1,5 +1,6 @@
 """Encoded chunks in shards: the same rows however many there are, whoever makes them and whenever they are stopped."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,30 @@ def test_what_a_killed_process_left_unfinished_goes_when_the_set_is_whole(whole,
     assert {file.name for file in folder.iterdir()} == {file.name for file in whole.iterdir()}
 
 
+def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(whole, tmp_path):
+    """As in a container, where the one process that runs always has the same number."""
+    folder = tmp_path / "killed"
+    leftover = folder / f".shard-00001.{os.getpid()}.part"
+    leftover.mkdir(parents=True)
+    (leftover / "stray.npy").touch()
+    made(folder, samples=4)
+    assert content(folder) == content(whole)
+
+
+def test_a_call_that_stops_does_not_read_first_what_it_had_begun_to_read_ahead(tmp_path):
+    stopped, read_after = squares(stop_at=0), []
+
+    def read(drive):
+        if drive > 1:
+            time.sleep(0.2)
+            read_after.append(drive)
+        return stopped.read(drive)
+
+    with pytest.raises(StoppedError):
+        encode_shards(tmp_path / "stopped", replace(stopped, read=read), said, threads=1, samples=4)
+    assert len(read_after) <= 1
+
+
 @pytest.mark.parametrize(
     ("encoding", "samples", "field"),
     [
@@ -217,3 +242,13 @@ def test_an_encoding_process_that_was_killed_goes_on_to_the_same_bytes(weights, 
         assert main(encode(weights, recording, out, *options)) == 0
     assert content(killed) == content(undisturbed)
     assert load_model(weights).model_id in (killed / "encoding.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--chunks-per-drive", "0"), ("--seed", "-1"), ("--samples-per-shard", "0")]
+)
+def test_numbers_that_cannot_be_are_refused_by_the_command(weights, recording, tmp_path, capsys, option, value):
+    words = ["encode", str(recording), "--autoencoder", str(weights), "--out", str(tmp_path / "out"), option, value]
+    assert main(words) == 2
+    assert f"{option.removeprefix('--')}: got {value}, expected at least" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

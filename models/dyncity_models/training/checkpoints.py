@@ -1,0 +1,54 @@
+"""Checkpoints of runs: written whole or not at all, and refused when damaged."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from dyncity_sim.errors import CheckpointError
+from dyncity_sim.files import write_bytes
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear under their name only when they are whole.
+
+    Lightning's own are written in the folder for temporary files and moved from there, which between two file systems
+    is a copy: killed, or on a full disk, it would leave half a checkpoint in the place of the one that was there.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            StorageError: the disk is full, or the folder may not be written to; what was there before stays.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_bytes(content.getvalue(), Path(path))
+
+    def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """See ``read_checkpoint``."""
+        return read_checkpoint(Path(path))
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """A checkpoint of a run, on the CPU; it is unpickled, so it has to be one of your own.
+
+    Raises:
+        CheckpointError: it is no checkpoint, or damaged.
+    """
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=False)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            "run.out",
+            f"{file}: {str(error).splitlines()[0]}",
+            "a whole checkpoint",
+            "Remove it to begin anew, or put an older one in its place.",
+        ) from error
+    if not isinstance(found, dict) or "global_step" not in found:
+        raise CheckpointError("run.out", str(file), "a checkpoint of a run")
+    return found
