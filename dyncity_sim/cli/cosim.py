@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers, names_in, value_in
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.client import DyncityClient
@@ -142,14 +143,6 @@ def output_set(text: str) -> frozenset[Output]:
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(Output)}, {NO_OUTPUTS}")
     return frozenset(Output(name) for name in names)
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return count
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dyncity_sim.cli.cosim import positive
+from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.dataset.drives import open_drive

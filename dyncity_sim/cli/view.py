@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dyncity_sim.cli.cosim import positive
+from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.dataset.drives import LoadedDrive, open_drive

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dyncity_sim.cli.numbers import not_negative, positive
+
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -56,7 +58,10 @@ def register_encode(subparsers: "Subparsers") -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chunks-per-drive", type=int, default=1, help="random chunks of each drive (default: 1)")
     parser.add_argument(
-        "--samples-per-shard", type=int, default=1024, help="most chunks of a shard, mirror images too (default: 1024)"
+        "--samples-per-shard",
+        type=positive,
+        default=1024,
+        help="most chunks of a shard, mirror images too (default: 1024)",
     )
     parser.add_argument(
         "--part", default="1/1", metavar="I/N", help="make every Nth shard alone, from the Ith on (default: 1/1)"
@@ -83,13 +88,13 @@ def register_evaluate(subparsers: "Subparsers") -> None:
         "--training", nargs="*", type=Path, help="recordings the weights were trained on, to look for copies of"
     )
     parser.add_argument("--weights", type=Path, help="weights folder (default: the bundled ones)")
-    parser.add_argument("--plans", type=int, default=100, help="chunks to generate (default: 100)")
+    parser.add_argument("--plans", type=positive, default=100, help="chunks to generate (default: 100)")
     parser.add_argument(
-        "--turns", type=int, default=100, help="turning plans to check the command with, in all (default: 100)"
+        "--turns", type=not_negative, default=100, help="turning plans to check the command with, in all (default: 100)"
     )
-    parser.add_argument("--clips", type=int, default=60, help="chunks to reconstruct (default: 60)")
-    parser.add_argument("--drives", type=int, default=4, help="drives of eight chunks (default: 4)")
-    parser.add_argument("--steps", type=int, help="network evaluations per chunk (default: the model's)")
+    parser.add_argument("--clips", type=positive, default=60, help="chunks to reconstruct (default: 60)")
+    parser.add_argument("--drives", type=not_negative, default=4, help="drives of eight chunks (default: 4)")
+    parser.add_argument("--steps", type=positive, help="network evaluations per chunk (default: the model's)")
     parser.add_argument(
         "--option",
         action="append",
@@ -97,7 +102,7 @@ def register_evaluate(subparsers: "Subparsers") -> None:
         metavar="KEY=VALUE",
         help="option of the backend, as of dyncity serve, e.g. sampling.autoguidance=1.5; may be repeated",
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=not_negative, default=0, help="of plans' chunks and of intervals (default: 0)")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep generated chunks here, to go on from when stopped"
     )

@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import zlib
 from pathlib import Path
 from typing import BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -11,13 +13,14 @@ from dyncity_sim.domain.conditions import Conditions, Continuation, SamplingOpti
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.engine.backend import Backend, Checkpoint
+from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_file
 
 
 class KeptBackend:
     """A backend whose chunks are kept in a folder, under a digest of model, conditions and options.
 
-    Times are those of when a chunk was generated.
+    Times are those of when a chunk was generated. A kept file that cannot be read is an InvalidInputError.
 
     Args:
         backend: what generates.
@@ -49,7 +52,11 @@ class KeptBackend:
             with whole_file(file) as partial, partial.open("wb") as out:
                 _write(chunk, out)
             return chunk
-        return _read(file, self.info)
+        try:
+            return _read(file, self.info)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+            got = f"{file}, which cannot be read ({error})"
+            raise InvalidInputError("keep", got, "chunks as they were kept", "Delete that file.") from error
 
 
 def digest_of(model_id: str, conditions: Conditions, options: SamplingOptions) -> str:
@@ -83,7 +90,7 @@ def _write(chunk: GeneratedChunk, out: BinaryIO) -> None:
 
 
 def _read(file: Path, info: ModelInfo) -> GeneratedChunk:
-    with np.load(file, allow_pickle=False) as kept:
+    with file.open("rb") as content, np.load(content, allow_pickle=False) as kept:
         sampling_s, decoding_s = kept["seconds"].tolist()
         occupancy = OccupancySequence(kept["labels"], kept["poses"], kept["times_us"], info.grid, info.taxonomy)
         return GeneratedChunk(

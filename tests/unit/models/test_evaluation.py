@@ -15,6 +15,7 @@ from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_i
 from dyncity_models.hexplane import Planes
 from PIL import Image
 
+from dyncity_sim.cli.main import main
 from dyncity_sim.domain.conditions import (
     Command,
     Conditions,
@@ -310,3 +311,13 @@ def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, record
     assert backend.info.model_id in capsys.readouterr().out
     with Image.open(arguments.picture) as picture:
         assert picture.width > picture.height
+
+
+@pytest.mark.parametrize(
+    "words", [("--plans", "0"), ("--clips", "-1"), ("--turns", "-1"), ("--steps", "0"), ("--seed", "-1")]
+)
+def test_counts_that_leave_nothing_to_measure_are_refused(words, recording, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(recording), *words])
+    assert ended.value.code == 2
+    assert f"argument {words[0]}: {words[1]} is less than" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 from dyncity_models.evaluation.kept import KeptBackend, digest_of
 
 from dyncity_sim.domain.conditions import Command, Conditions, SamplingOptions, VehicleLayout
-from dyncity_sim.errors import StorageError
+from dyncity_sim.errors import InvalidInputError, StorageError
 
 
 @pytest.fixture
@@ -50,6 +50,17 @@ def test_whatever_changes_a_chunk_changes_its_digest(backend, plan_along):
     digests.append(digest_of("other", conditions[0], options[0]))
     assert len(set(digests)) == len(digests)
     assert digest_of("m", Conditions(plan_along(6.0)), SamplingOptions(seed=0)) == digests[0]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-30], lambda content: content[:200] + bytes(99) + content[299:], lambda _: b""]
+)
+def test_a_kept_chunk_that_was_damaged_is_named(kept, plan_along, damage):
+    generate(kept, Conditions(plan_along(6.0)))
+    (file,) = kept.folder.iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InvalidInputError, match=file.name):
+        generate(kept, Conditions(plan_along(6.0)))
 
 
 def test_a_chunk_that_was_not_wholly_written_is_not_there(kept, plan_along, monkeypatch):
