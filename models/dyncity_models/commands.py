@@ -58,10 +58,7 @@ def register_encode(subparsers: "Subparsers") -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--chunks-per-drive", type=int, default=1, help="random chunks of each drive (default: 1)")
     parser.add_argument(
-        "--samples-per-shard",
-        type=positive,
-        default=1024,
-        help="most chunks of a shard, mirror images too (default: 1024)",
+        "--samples-per-shard", type=int, default=1024, help="most chunks of a shard, mirror images too (default: 1024)"
     )
     parser.add_argument(
         "--part", default="1/1", metavar="I/N", help="make every Nth shard alone, from the Ith on (default: 1/1)"

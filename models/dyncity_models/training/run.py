@@ -48,7 +48,8 @@ def _check_resumable(config: object, run: RunConfig) -> None:
     file = Path(run.out) / "config.yaml"
     if not file.is_file() or not resumed_step(run):
         return
-    began, goes_on = OmegaConf.load(file), OmegaConf.structured(config)
+    # Both as they are written, where what a configuration made tuples of are lists.
+    began, goes_on = OmegaConf.load(file), OmegaConf.create(OmegaConf.to_yaml(OmegaConf.structured(config)))
     if {*began} != {*goes_on}:
         raise ConfigError("run.out", run.out, "a folder of its own for each stage", "It holds a run of another one.")
     before, now = ({k: v for name in KEPT for k, v in _values(c, name).items()} for c in (began, goes_on))

@@ -227,5 +227,5 @@ class TestPlanesOverHeight:
 
     def test_need_as_many_channels_for_each_height(self):
         with pytest.raises(ConfigError, match="feature_channels"):
-            AutoencoderConfig(feature_channels=60, height_planes=True)
-        assert AutoencoderConfig(feature_channels=60).feature_channels == 60
+            AutoencoderConfig(height_cells=5, height_planes=True)
+        assert AutoencoderConfig(height_cells=5).height_cells == 5

@@ -395,6 +395,8 @@ def test_a_run_goes_on_with_the_architecture_and_in_the_stage_that_it_began_with
 @pytest.fixture
 def signals():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A job in the background would ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
