@@ -7,11 +7,11 @@ import torch
 
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.classes import taxonomy_of
-from dyncity_models.reference.config import ReferenceConfig, ReferenceSpace
+from dyncity_models.reference.config import ReferenceConfig
 from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference.names import autoencoder_modules, tensor_names, transformer_modules
 from dyncity_models.reference.official import OfficialRun, read_run, renamed
-from dyncity_models.reference.official_conf import autoencoder_config, class_table, transformer_config
+from dyncity_models.reference.official_conf import autoencoder_config, class_table, space_of, transformer_config
 from dyncity_models.reference_checkpoint import ReferenceModel, load_reference, save_reference
 from dyncity_sim.errors import CheckpointError, ConfigError
 
@@ -67,7 +67,7 @@ def import_run(
 
 
 def _autoencoder(run: OfficialRun) -> tuple[ReferenceAutoencoder, ReferenceConfig]:
-    config = autoencoder_config(run.conf)
+    config, space = autoencoder_config(run.conf), space_of(run.conf)
     # Shapes are compared before memory is taken for what a conf asks for.
     with torch.device("meta"):
         expected = ReferenceAutoencoder(config).state_dict()
@@ -76,8 +76,9 @@ def _autoencoder(run: OfficialRun) -> tuple[ReferenceAutoencoder, ReferenceConfi
     autoencoder = ReferenceAutoencoder(config)
     autoencoder.load_state_dict(tensors)
     classes = class_table(run.conf)
-    taxonomy_of(classes, config.classes)  # or they could be imported, but not served
-    return autoencoder, ReferenceConfig(config, classes=classes, space=ReferenceSpace.carlasc(config.grid))
+    # Names that no taxonomy can have would only show when the weights are served.
+    taxonomy_of(classes, config.classes)
+    return autoencoder, ReferenceConfig(config, classes=classes, space=space)
 
 
 def _transformer(run: OfficialRun, config: ReferenceConfig) -> ReferenceTransformer:

@@ -12,12 +12,17 @@ from dyncity_models.reference.config import (
     TRANSFORMERS,
     ReferenceAutoencoderConfig,
     ReferenceClasses,
+    ReferenceSpace,
     ReferenceTransformerConfig,
 )
+from dyncity_sim.domain.grid import OCC3D_GRID
 from dyncity_sim.errors import CheckpointError
 
 MOST_CLASSES = 256
 """As many as labels of one byte tell apart."""
+
+OCC3D_RATES_HZ = {"waymo": 10.0, "nuscenes": 2.0}
+"""Labelled frames per second, by what the names of the data sets hold."""
 
 
 class _Section:
@@ -53,8 +58,6 @@ def autoencoder_config(conf: Mapping[str, Any]) -> ReferenceAutoencoderConfig:
         CheckpointError: a value is missing or out of range, or a switch is set that this family does not have.
     """
     data, model = _Section(conf, "dataset"), _Section(conf, "model")
-    if "dataset" in data.values:
-        data.demand("dataset", "carlasc", "where the cells of another data set lie is not known")
     model.demand("vae", True, "plain autoencoders are not supported")
     model.demand("encoder_type", "tr", "the attention encoder is the only one supported")
     model.demand("decoder_type", "conv", "the convolutional decoder is the only one supported")
@@ -99,6 +102,28 @@ def autoencoder_config(conf: Mapping[str, Any]) -> ReferenceAutoencoderConfig:
 def _ratios(config: ReferenceAutoencoderConfig) -> list[int]:
     in_volume = (0, *config.down)
     return [2 ** min(a + b, 16) for a, b in zip(in_volume, config.plane_down, strict=True)]
+
+
+def space_of(conf: Mapping[str, Any]) -> ReferenceSpace:
+    """Where the cells of the data set that an autoencoder's ``conf.yaml`` names lie: CarlaSC (where it names none) or
+    Occ3D.
+
+    Raises:
+        CheckpointError: the run is on another data set.
+    """
+    section = _Section(conf, "dataset")
+    name, grid = str(section.values.get("dataset", "carlasc")), tuple(section.take("spatial_size", list))
+    if name == "carlasc":
+        return ReferenceSpace.carlasc((grid[0], grid[1], grid[2]))
+    rate_hz = next((rate for part, rate in OCC3D_RATES_HZ.items() if part in name.lower()), None)
+    if rate_hz is None or grid != OCC3D_GRID.shape:
+        raise CheckpointError(
+            "conf.yaml: dataset.dataset",
+            f"{name!r} with {' x '.join(map(str, grid))} cells",
+            f"carlasc, or Occ3D on {' or '.join(OCC3D_RATES_HZ)} with {' x '.join(map(str, OCC3D_GRID.shape))}",
+            "Where the cells of another data set lie is not known.",
+        )
+    return ReferenceSpace(OCC3D_GRID.lower_m, OCC3D_GRID.voxel_size_m, rate_hz)
 
 
 def class_table(conf: Mapping[str, Any]) -> ReferenceClasses:

@@ -12,6 +12,7 @@ import yaml
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import AUTOENCODERS, ReferenceTransformerConfig
 from dyncity_models.reference.names import autoencoder_modules, tensor_names, transformer_modules
+from dyncity_models.reference.official_conf import space_of
 from dyncity_models.reference_checkpoint import load_reference
 from dyncity_models.reference_import import import_run
 
@@ -258,7 +259,8 @@ def test_tensors_of_another_model_are_named(runs, tmp_path, change, message):
         ("dataset", "semantic_names", {0: "free", 1: "car"}, r"names: got free, car, expected 5 different names"),
         ("dataset", "semantic_names", dict.fromkeys(range(5), "car"), r"names: got .*expected 5 different names"),
         ("dataset", "num_classes", 300, r"num_classes: got 300, expected 2 to 256"),
-        ("dataset", "dataset", "occ3d", r"dataset\.dataset: got 'occ3d', expected 'carlasc'.*cells"),
+        ("dataset", "dataset", "kitti", r"dataset\.dataset: got 'kitti' with 16 x 16 x 8 cells, expected carlasc"),
+        ("dataset", "dataset", "occ3d_waymo", r"dataset\.dataset: got 'occ3d_waymo' with 16 x .* 200 x 200 x 16"),
     ],
 )
 def test_a_conf_that_does_not_fit_is_named(runs, tmp_path, section, key, value, message):
@@ -268,6 +270,21 @@ def test_a_conf_that_does_not_fit_is_named(runs, tmp_path, section, key, value, 
     file.write_text(yaml.safe_dump(conf))
     with pytest.raises(CheckpointError, match=message):
         import_run(runs[0], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "lower_m", "rate_hz"),
+    [
+        (None, (64, 32, 8), (-12.8, -6.4, -2.0), 10.0),
+        ("carlasc", (128, 128, 8), (-25.6, -25.6, -2.0), 10.0),
+        ("occ3d_waymo", (200, 200, 16), (-40.0, -40.0, -1.0), 10.0),
+        ("Occ3D-nuScenes", (200, 200, 16), (-40.0, -40.0, -1.0), 2.0),
+    ],
+)
+def test_cells_lie_where_the_data_set_of_the_run_has_them(name, cells, lower_m, rate_hz):
+    dataset = {"spatial_size": list(cells)} | ({} if name is None else {"dataset": name})
+    space = space_of({"dataset": dataset})
+    assert (space.lower_m, space.rate_hz) == (lower_m, rate_hz)
 
 
 @pytest.mark.parametrize("content", ["", "- 1", "a: [", "model: 3\ndataset: 4", f"a: {2000 * '['}{2000 * ']'}"])
