@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from scipy.ndimage import binary_dilation
 
 from dyncity_models.data.clips import UNOBSERVED
@@ -96,21 +96,44 @@ class Forecast:
             planar: x, y, yaw of the ego in the world.
             seconds: since the frame that is known; negative before it.
         """
-        size = self.cells.shape[1]
         known_from_ego = compose(invert(torch.from_numpy(self.planar)), torch.from_numpy(planar))
-        points = transform(known_from_ego[:, None, None], cell_centres(size, self.half_extent_m).double())
+        centres = cell_centres(self.cells.shape[1], self.half_extent_m).double()
         seen = np.zeros((len(planar), *self.cells.shape[1:]), dtype=np.bool_)
         for cells, pose, curvature, rolled_m in zip(
             self.cells, self.poses, self.curvatures_per_m, self.rolled_m(seconds), strict=True
         ):
             there = torch.from_numpy(along_arc(pose, curvature, rolled_m))
+            middles = transform(invert(known_from_ego), there[:, :2]).numpy()
+            frame, x, y = self._columns_near(middles, self._reach_m(cells, pose))
+            points = transform(known_from_ego[frame], centres[x, y])
             known_from_moved = compose(torch.from_numpy(pose).expand_as(there), invert(there))
-            source = transform(known_from_moved[:, None, None], points).numpy()
-            index = np.floor((source / (2 * self.half_extent_m) + 0.5) * size).astype(np.int64)
-            inside = ((index >= 0) & (index < size)).all(axis=-1)
-            x, y = np.moveaxis(index.clip(0, size - 1), -1, 0)
-            seen |= cells[x, y] & inside[..., None]
+            known_x, known_y = self._columns_at(transform(known_from_moved[frame], points).numpy()).T
+            inside = (known_x >= 0) & (known_x < len(centres)) & (known_y >= 0) & (known_y < len(centres))
+            frame, x, y, known_x, known_y = (index[inside] for index in (frame, x, y, known_x, known_y))
+            seen[frame, x, y] |= cells[known_x, known_y]
         return seen
+
+    def _reach_m(self, cells: Bool[np.ndarray, "X Y Z"], pose: Float64[np.ndarray, " 3"]) -> float:
+        """How far from a pose the farthest corner of the columns of some cells is."""
+        size_m = 2 * self.half_extent_m / len(cells)
+        centres_m = (np.argwhere(cells.any(axis=-1)) + 0.5) * size_m - self.half_extent_m
+        return float(np.linalg.norm(centres_m - pose[:2], axis=1).max(initial=0.0)) + size_m
+
+    def _columns_near(
+        self, middles_m: Float64[np.ndarray, "F 2"], reach_m: float
+    ) -> tuple[Int64[np.ndarray, " P"], Int64[np.ndarray, " P"], Int64[np.ndarray, " P"]]:
+        """Frame, x and y of the columns of the grid in a square that reaches so far around a point of each frame."""
+        size = self.cells.shape[1]
+        reach = int(np.ceil(reach_m / (2 * self.half_extent_m) * size))
+        along = np.arange(-reach, reach + 1)
+        around = np.stack(np.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 2)
+        columns = self._columns_at(middles_m)[:, None] + around
+        frame, which = np.nonzero(((columns >= 0) & (columns < size)).all(axis=-1))
+        return frame, *columns[frame, which].T
+
+    def _columns_at(self, points_m: Float64[np.ndarray, "P 2"]) -> Int64[np.ndarray, "P 2"]:
+        """Columns that points lie in, of the grid or beyond it."""
+        return np.floor((points_m / (2 * self.half_extent_m) + 0.5) * self.cells.shape[1]).astype(np.int64)
 
 
 def forecast(

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.forecast import SPEEDS_MPS, forecast
+from dyncity_models.forecast import SPEEDS_MPS, Forecast, forecast
 from dyncity_models.ways import along_arc
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +97,37 @@ def test_vehicles_were_on_their_way_before_the_frame_that_is_known(build_street,
     coming, planar = drawn(street, frame=5)
     seen = coming.seen_from(planar[[5, 5]], np.array([-0.5, 0.0]))
     assert (middle_m(seen[1]) - middle_m(seen[0]))[0] == pytest.approx(3.0, abs=0.4)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_cells_are_seen_where_looking_at_every_cell_of_the_grid_finds_them(seed):
+    """A grid of 32 x 32 columns of 0.4 m, some cells outside of it, from poses all around."""
+    rng = np.random.default_rng(seed)
+    count, frames, half_m = 3, 4, 6.4
+    cells = rng.random((count, 32, 32, 2)) < rng.choice([0.002, 0.02], size=(count, 1, 1, 1))
+    poses, ego = rng.normal(0, [4, 4, 2], (count, 3)), rng.normal(0, [100, 100, 2])
+    still = np.zeros(count)
+    coming = Forecast(-1, ego, cells, poses, still, rng.uniform(0, 8, count), still, still > 0, half_m)
+    planar, seconds = ego + rng.normal(0, [4, 4, 2], (frames, 3)), rng.uniform(-0.5, 1.6, frames)
+    middle_m = (np.arange(32) + 0.5) * 0.4 - half_m
+    every = np.stack([*np.meshgrid(middle_m, middle_m, indexing="ij"), np.ones((32, 32))], axis=-1)
+    found = coming.seen_from(planar, seconds)
+    for frame in range(frames):
+        expected = np.zeros((32, 32, 2), dtype=np.bool_)
+        for n in range(count):
+            moved = matrix([coming.speeds_mps[n] * seconds[frame], 0, 0])
+            back = matrix(poses[n]) @ np.linalg.inv(matrix(poses[n]) @ moved)
+            source_m = every @ (back @ np.linalg.inv(matrix(ego)) @ matrix(planar[frame])).T
+            column = np.floor((source_m[..., :2] + half_m) / 0.4).astype(int)
+            inside = ((column >= 0) & (column < 32)).all(axis=-1)
+            expected[inside] |= cells[n][tuple(column[inside].T)]
+        assert np.array_equal(found[frame], expected)
+
+
+def matrix(planar):
+    x_m, y_m, yaw_rad = planar
+    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
+    return np.array([[cos, -sin, x_m], [sin, cos, y_m], [0.0, 0.0, 1.0]])
 
 
 def test_a_frame_without_vehicles_forecasts_none(build_street):
