@@ -50,7 +50,8 @@ def _check_resumable(config: object, run: RunConfig) -> None:
         return
     # Both as they are written, where what a configuration made tuples of are lists.
     began, goes_on = OmegaConf.load(file), OmegaConf.create(OmegaConf.to_yaml(OmegaConf.structured(config)))
-    if {*began} != {*goes_on}:
+    # Later versions may have keys that earlier ones had not.
+    if {*began} - {*goes_on}:
         raise ConfigError("run.out", run.out, "a folder of its own for each stage", "It holds a run of another one.")
     before, now = ({k: v for name in KEPT for k, v in _values(c, name).items()} for c in (began, goes_on))
     for name, kept in before.items():
