@@ -83,7 +83,8 @@ def load_model(folder: Path, sampling: Sequence[str] = ()) -> AnchoredModel:
     config = _config(described.get("config"), folder / "model.json")
     digest = hashlib.sha256(json.dumps(described["config"], sort_keys=True).encode())
     config = dataclasses.replace(config, sampling=sampled_with(config.sampling, sampling, digest))
-    check_defaults(config.sampling, "flow")
+    defaults = config.sampling
+    check_defaults("flow", defaults.sampler, defaults.steps, defaults.guidance_scale, defaults.resamples)
     autoencoder = Autoencoder(config.autoencoder)
     _read_tensors(folder / "autoencoder.safetensors", autoencoder, digest)
     transformer, normalisation = None, Normalisation(config.autoencoder.latent_channels)

@@ -166,9 +166,10 @@ def forecast(
     in_lane = np.array([_in_lane(np.asarray(one.any(axis=-1)), vehicles, road) for one in cells], dtype=np.bool_)
     wanted_mps = np.where(in_lane, np.where(same_way, ego_mps, drawn_mps), 0.0)
 
+    ego_way = passed_by_ego(ego, planar[frame:], grid)
     left_s = float(region.times_us[-1] - region.times_us[frame]) * 1e-6
     sizes_m = np.array([track.size_m[:2] for track in tracks]).reshape(-1, 2)
-    curvatures, reach_m = ways_driven(cells, poses, sizes_m, wanted_mps * left_s, road, ego, planar[frame:], grid)
+    curvatures, reach_m = ways_driven(cells, poses, sizes_m, wanted_mps * left_s, road, ego_way, grid)
     speeds_mps = reach_m / left_s if left_s > 0 else wanted_mps
     nobody, no_braking = np.zeros(len(cells), dtype=np.bool_), np.zeros(len(cells))
     return Forecast(frame, ego, cells, poses, curvatures, speeds_mps, no_braking, nobody, -grid.lower_m[0])
@@ -194,13 +195,14 @@ def onward(
     # Where nothing is known there may be road.
     road = (seen == CARLASC.index("road")).any(axis=-1) | (seen == UNOBSERVED).all(axis=-1)
     road &= ~was.cells[walk].any(axis=(0, 3))
+    ego_way = passed_by_ego(ego, planar, grid)
     low = grid.centres(2) < grid.lower_m[2] + HEADROOM_M
-    open_ground = np.isin(seen[..., low], (*PASSABLE, UNOBSERVED)).all(axis=-1) & ~passed_by_ego(ego, planar, grid)
+    open_ground = np.isin(seen[..., low], (*PASSABLE, UNOBSERVED)).all(axis=-1) & ~ego_way
     chunk_s = len(planar) / FRAME_RATE_HZ
     wanted_m = was.speeds_mps * chunk_s
     curvatures, reach_m = np.zeros((2, len(wanted_m)))
     curvatures[drive], reach_m[drive] = ways_driven(
-        was.cells[drive], was.poses[drive], sizes_m[drive], wanted_m[drive], road, ego, planar, grid
+        was.cells[drive], was.poses[drive], sizes_m[drive], wanted_m[drive], road, ego_way, grid
     )
     reach_m[walk] = walked_m(was.poses[walk], sizes_m[walk], wanted_m[walk], open_ground, grid)
     return replace(was, curvatures_per_m=curvatures, brakings_mps2=brakings_mps2(was.speeds_mps, reach_m, chunk_s))

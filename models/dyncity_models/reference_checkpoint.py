@@ -99,7 +99,8 @@ def load_reference(folder: Path, sampling: Sequence[str] = ()) -> ReferenceModel
         raise CheckpointError("weights", f"{file}: convention {error.got}", error.expected) from error
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
     config = dataclasses.replace(config, sampling=sampled_with(config.sampling, sampling, digest))
-    check_defaults(config.sampling, "gaussian")
+    defaults = config.sampling
+    check_defaults("gaussian", defaults.sampler, defaults.steps, defaults.guidance_scale, defaults.resamples)
     autoencoder = ReferenceAutoencoder(config.autoencoder)
     _read(folder / "autoencoder.safetensors", autoencoder, digest)
     transformer = None

@@ -38,13 +38,14 @@ def ways_driven(
     sizes_m: Float64[np.ndarray, "N 2"],
     wanted_m: Float64[np.ndarray, " N"],
     road: Bool[np.ndarray, "X Y"],
-    ego: Float64[np.ndarray, " 3"],
-    planar: Float64[np.ndarray, "F 3"],
+    ego_way: Bool[np.ndarray, "X Y"],
     grid: Grid,
 ) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
-    """Curvatures of the ways of vehicles that want to come some metres far, and how far each is free."""
+    """Curvatures of the ways of vehicles that want to come some metres far, and how far each is free.
+
+    ``ego_way`` are the columns that the ego passes over: those that face its way follow it, the others keep off.
+    """
     free = (road | cells.any(axis=(0, 3))) & ~cells[wanted_m == 0].any(axis=(0, 3))
-    ego_way = passed_by_ego(ego, planar, grid)
     same_way = np.cos(poses[:, 2]) > np.cos(SAME_WAY_RAD)
     curvatures, reach_m = np.zeros((2, len(cells)))
     # Who cannot drive is in the way of those behind: the ego's way is looked at last, from its front to its rear.

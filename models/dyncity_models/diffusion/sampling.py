@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -43,28 +43,15 @@ def make_sampler(name: str, process: Process, steps: int, shift: float = 1.0) ->
     return Sampler(name, process, steps, shift)
 
 
-class Defaults(Protocol):
-    """What a request that leaves the choice to the weights is sampled with, in both families."""
-
-    @property
-    def sampler(self) -> str: ...  # noqa: D102
-    @property
-    def steps(self) -> int: ...  # noqa: D102
-    @property
-    def guidance_scale(self) -> float: ...  # noqa: D102
-    @property
-    def resamples(self) -> int: ...  # noqa: D102
-
-
-def check_defaults(defaults: Defaults, process: Process) -> None:
-    """Raise where a request could not ask for what is the default.
+def check_defaults(process: Process, sampler: str, steps: int, guidance_scale: float, resamples: int) -> None:
+    """Raise where a request could not ask for what weights are sampled with when it leaves the choice to them.
 
     Raises:
         ConfigError: naming the key under ``sampling``.
     """
     try:
-        make_sampler(defaults.sampler, process, defaults.steps)
-        SamplingOptions(guidance_scale=defaults.guidance_scale, resamples=defaults.resamples)
+        make_sampler(sampler, process, steps)
+        SamplingOptions(guidance_scale=guidance_scale, resamples=resamples)
     except InvalidInputError as error:
         field = error.field.replace("options.", "sampling.")
         raise ConfigError(field, error.got, error.expected, error.mend) from error

@@ -101,18 +101,8 @@ def test_a_minute_with_forty_generated_actors_is_shown_to_the_centimetre(
     shown, chunks = tmp_path / "shown.jsonl", 38
     with ServerProcess(["--backend", "convoy"], tmp_path / "server.log") as server:
         arguments = ["--server", server.target, "--chunks", str(chunks), "--start", "plan", "--seed", "3"]
-        arguments += [
-            "--lidars",
-            "0",
-            "--timeout",
-            "60",
-            "--outputs",
-            "scene",
-            "--shown",
-            str(shown),
-            "--out",
-            str(tmp_path / "drive"),
-        ]
+        arguments += ["--lidars", "0", "--timeout", "60", "--outputs", "scene"]
+        arguments += ["--shown", str(shown), "--out", str(tmp_path / "drive")]
         process = dyncity("cosim", *arguments)
         boxes = {}
         while process.poll() is None:

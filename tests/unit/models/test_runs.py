@@ -454,7 +454,7 @@ def test_numbers_that_cannot_be_are_refused_by_field(section, values, field):
     assert refused.value.field == field
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_gpu_that_is_not_there_is_refused(config):
+def test_a_gpu_that_is_not_there_is_refused(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"run\.accelerator"):
         trained(replace(config, run=replace(config.run, accelerator="cuda")))
