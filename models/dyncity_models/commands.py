@@ -63,6 +63,12 @@ def register_encode(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--part", default="1/1", metavar="I/N", help="make every Nth shard alone, from the Ith on (default: 1/1)"
     )
+    parser.add_argument(
+        "--known-world",
+        choices=("remembered", "foreseen"),
+        help="where what is known of the world has holes, in the family anchored: where movers stood before a chunk, "
+        "or where they are in it (default: as the transformer beside the autoencoder learnt; without one, remembered)",
+    )
     parser.set_defaults(run=_encode)
 
 
@@ -132,6 +138,7 @@ def _encode(arguments: argparse.Namespace) -> int:
         arguments.chunks_per_drive,
         arguments.samples_per_shard,
         Part.named(arguments.part),
+        arguments.known_world,
     )
     print("encoded chunks: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     return 0

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float64, UInt8
 from torch import Tensor
 
 from dyncity_models.anchored.autoencoder import Autoencoder
-from dyncity_models.config import REMEMBERED, AutoencoderConfig
+from dyncity_models.config import FORESEEN, REMEMBERED, AutoencoderConfig
 from dyncity_models.data.clips import ClipSource, merged_on
 from dyncity_models.data.encode_shards import Encoding
 from dyncity_models.data.latents import COMMANDS, KNOWN_WORLD, MOVER_FRAMES
@@ -18,6 +18,7 @@ from dyncity_models.data.views import (
     covered,
     hidden_by,
     known_latent_mask,
+    known_tokens,
     moved_to_canvas,
     mover_columns,
     remembered_tokens,
@@ -79,12 +80,20 @@ def read_excerpts(source: ClipSource, drive: int, count: int, seed: int) -> list
     return excerpts
 
 
-def encode_excerpts(autoencoder: Autoencoder, excerpts: list[Excerpt], device: torch.device) -> dict[str, np.ndarray]:
+def encode_excerpts(
+    autoencoder: Autoencoder, excerpts: list[Excerpt], device: torch.device, known_world: str = REMEMBERED
+) -> dict[str, np.ndarray]:
     """Encode some excerpts, each plain and then mirrored: two rows an excerpt.
 
     The chunk itself is encoded from the dense truth; the known world from the static part of what the frames before
-    covered, as ``DriveMemory`` would have it: with holes where movers stood before the chunk, not where they are in it,
-    and with random gaps as occlusion leaves them.
+    covered, with random gaps as occlusion leaves them.
+
+    Args:
+        autoencoder: encodes both.
+        excerpts: of any drives.
+        device: of the autoencoder.
+        known_world: ``REMEMBERED``: as ``DriveMemory`` would have it, with holes where movers stood before the chunk,
+            not where they are in it. ``FORESEEN``: with holes where they are in each of its frames.
     """
     config, canvas = autoencoder.config, autoencoder.config.canvas
     labels = _with_mirror_images(merged_on(device, np.stack([e.raw_labels for e in excerpts])))
@@ -101,10 +110,12 @@ def encode_excerpts(autoencoder: Autoencoder, excerpts: list[Excerpt], device: t
     known_cells = _known(column_points(anchor, canvas.cells, canvas.half_extent_m), past, gaps, config)
     poses = canvas_poses(chunk, canvas.anchor_frame)
     means, _ = autoencoder.encode(labels, poses)
-    remembered = remembered_tokens(
-        labels, recent, chunk, past[:, list(MOVER_FRAMES)], known_columns, config.grid_half_extent_m
-    )
-    known_means, _ = autoencoder.encode(remembered, poses)
+    if known_world == FORESEEN:
+        known = known_tokens(labels, known_columns)
+    else:
+        recent_planar = past[:, list(MOVER_FRAMES)]
+        known = remembered_tokens(labels, recent, chunk, recent_planar, known_columns, config.grid_half_extent_m)
+    known_means, _ = autoencoder.encode(known, poses)
     movers = moved_to_canvas(
         mover_columns(recent),
         past[:, list(MOVER_FRAMES)].repeat(1, 2, 1),
@@ -139,19 +150,20 @@ def encoding_of(
     chunks_per_drive: int,
     device: torch.device,
     at_once: int,
+    known_world: str = REMEMBERED,
 ) -> Encoding[Excerpt]:
     """Chunks at random starts of each drive, every one plain and mirrored; rows in the order of the drives."""
     return Encoding(
         names=source.names,
         rows_per_drive=2 * chunks_per_drive,
         read=lambda drive: read_excerpts(source, drive, chunks_per_drive, seed),
-        encode=lambda excerpts: encode_excerpts(autoencoder, excerpts, device),
+        encode=lambda excerpts: encode_excerpts(autoencoder, excerpts, device, known_world),
         at_once=at_once,
         made_with={
             "autoencoder": model_id,
             "seed": seed,
             "chunks_per_drive": chunks_per_drive,
-            KNOWN_WORLD: REMEMBERED,
+            KNOWN_WORLD: known_world,
         },
     )
 

@@ -66,6 +66,7 @@ def encode(
     chunks_per_drive: int,
     samples_per_shard: int = SAMPLES_PER_SHARD,
     part: Part = WHOLE,
+    known_world: str | None = None,
 ) -> dict[str, int]:
     """Encode data for the transformer of the autoencoder's family.
 
@@ -73,11 +74,15 @@ def encode(
         Counts of chunks by name.
 
     Raises:
-        InvalidInputError: no chunk a drive, or a seed below 0; and as the encoder of the family.
+        InvalidInputError: no chunk a drive, a seed below 0, or a kind of known world for the family ``reference``,
+            which has one alone; and as the encoder of the family.
     """
     for name, got, least in (("chunks-per-drive", chunks_per_drive, 1), ("seed", seed, 0)):
         if got < least:
             raise InvalidInputError(name, got, f"at least {least}")
-    encoders = {"anchored": encode_recordings, "reference": encode_for_reference}
-    encoder = encoders[family_of(autoencoder)]
-    return encoder(folders, autoencoder, out, seed, chunks_per_drive, samples_per_shard, part)
+    settings = folders, autoencoder, out, seed, chunks_per_drive, samples_per_shard, part
+    if family_of(autoencoder) == "anchored":
+        return encode_recordings(*settings, known_world)
+    if known_world:
+        raise InvalidInputError("known-world", known_world, "none", "The family reference has one alone.")
+    return encode_for_reference(*settings)

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dyncity_models.checkpoint import AnchoredModel, load_model, save_model
-from dyncity_models.config import AnchoredConfig, AutoencoderConfig
+from dyncity_models.config import REMEMBERED, AnchoredConfig, AutoencoderConfig
 from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
 from dyncity_models.data.clips import ClipSource, FrameStore
 from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part, encode_shards
@@ -57,10 +57,13 @@ def encode_recordings(
     chunks_per_drive: int,
     samples_per_shard: int = SAMPLES_PER_SHARD,
     part: Part = WHOLE,
+    known_world: str | None = None,
 ) -> dict[str, int]:
     """Encode every drive of some recordings into shards that the transformer trains on; see ``encode_shards``.
 
-    Drives of under two chunks have no past to condition on and are left out.
+    Drives of under two chunks have no past to condition on and are left out. ``known_world`` is as of
+    ``encode_excerpts``; by default it is what the transformer beside the autoencoder learnt from, and without one
+    ``REMEMBERED``.
 
     Returns:
         Chunks by command, ``left out`` for drives that are too short, and ``shards to come`` from other parts.
@@ -73,9 +76,9 @@ def encode_recordings(
     _refuse_ablations(model.config.autoencoder)
     autoencoder = model.autoencoder.to(device)
     source = ClipSource(recordings, least_frames=2 * FRAMES_PER_CHUNK)
-    encoding = encoding_of(
-        autoencoder, source, model.model_id, seed, chunks_per_drive, device, EXCERPTS_AT_ONCE[device.type]
-    )
+    at_once = EXCERPTS_AT_ONCE[device.type]
+    known_world = known_world or (model.config.known_world if model.transformer else REMEMBERED)
+    encoding = encoding_of(autoencoder, source, model.model_id, seed, chunks_per_drive, device, at_once, known_world)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         encoded = encode_shards(
             out,

@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from dyncity_models.config import FORESEEN, REMEMBERED
 from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
 from dyncity_models.data.clips import SEEN, UNOBSERVED, Clip, ClipSource, FrameStore
 from dyncity_models.data.encoding import command_of, encode_excerpts, encoding_of, read_excerpts, statistics
@@ -411,6 +412,24 @@ def test_what_is_known_before_a_chunk_was_covered_and_holds_no_mover(source, bui
     # the car drives ahead at 9 m/s: it was 4.5 m further back half a second earlier
     advance_m = 2.0 * (np.argwhere(vehicles_last)[:, 0].mean() - np.argwhere(vehicles_sixth_last)[:, 0].mean())
     assert advance_m == pytest.approx(4.5, abs=1.5)
+
+
+@pytest.mark.parametrize(("known_world", "tells"), [(FORESEEN, True), (REMEMBERED, False)])
+def test_a_known_world_tells_of_who_comes_later_only_if_it_is_to_be_foreseen(
+    source, build_autoencoder, known_world, tells
+):
+    (excerpt,) = read_excerpts(source, 0, 1, seed=0)
+    vehicle = excerpt.raw_labels[merged_labels(excerpt.raw_labels) == VEHICLE][0]
+    crossed = excerpt.raw_labels.copy()
+    crossing = crossed[5:7, 40:48, 66:70, 3:6]
+    assert not merged_labels(crossing).any()
+    crossing[:] = vehicle
+    with torch.inference_mode():
+        before, after = (
+            encode_excerpts(build_autoencoder(), [one], torch.device("cpu"), known_world)["known_xy"]
+            for one in (excerpt, dataclasses.replace(excerpt, raw_labels=crossed))
+        )
+    assert (not np.array_equal(before, after)) == tells
 
 
 def test_the_layout_of_a_chunk_is_that_of_its_vehicles_and_its_mirror_images(source, build_autoencoder):

@@ -205,8 +205,12 @@ def test_the_command_makes_a_set_by_parts_and_says_what_is_left(weights, recordi
     assert content(tmp_path) == content(latents)
 
 
-def test_a_set_says_what_its_known_world_tells_of_movers(latents, tmp_path):
-    assert Latents(latents, CPU).known_world == REMEMBERED
+def test_a_set_says_what_its_known_world_tells_of_movers_that_of_the_weights_unless_asked(
+    weights, recording, latents, tmp_path
+):
+    assert Latents(latents, CPU).known_world == load_model(weights).config.known_world == FORESEEN
+    assert main(encode(weights, recording, tmp_path / "asked", "--known-world", "remembered")) == 0
+    assert Latents(tmp_path / "asked", CPU).known_world == REMEMBERED
     older = shutil.copytree(latents, tmp_path / "older")
     (older / PLAN).unlink()
     assert Latents(older, CPU).known_world == FORESEEN

@@ -111,6 +111,8 @@ class TestStages:
         assert counts == {"static": 2, "forward": 4, "left": 0, "right": 0, "first": 0, "left out": 0}
         with pytest.raises(InvalidInputError, match="without an encoded data set"):
             encode([recording], autoencoder, tmp_path / "latents", 0, 2)
+        with pytest.raises(InvalidInputError, match=r"^known-world: got foreseen"):
+            encode([recording], autoencoder, tmp_path / "foreseen", 0, 2, known_world="foreseen")
 
         config = build_transformer_run(autoencoder, tmp_path / "latents")
         save_config(config, tmp_path / "dit.yaml")
