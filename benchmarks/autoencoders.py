@@ -30,14 +30,14 @@ matplotlib.use("Agg")
 import numpy as np
 import torch
 import yaml
-from dyncity_models.checkpoint import load_model
+from dyncity_models.anchored.checkpoint import load_model
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.evaluation.reconstruction import posterior_noise_share
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
 from dyncity_models.family import family_of
 from dyncity_models.hexplane import Planes, canvas_poses
+from dyncity_models.reference.checkpoint import load_reference
 from dyncity_models.reference.conventions import convention_named
-from dyncity_models.reference_checkpoint import load_reference
 from matplotlib import pyplot as plt
 from rich.console import Console
 from rich.progress import track

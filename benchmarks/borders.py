@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from dyncity_models.backend import load
+from dyncity_models.backends.load import load
 from dyncity_models.evaluation.generation import road_under_path
 from jaxtyping import Float64
 from rich.console import Console

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dyncity_models.backend import load
+from dyncity_models.backends.load import load
 from rich.console import Console
 from rich.table import Table
 

@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from dyncity_models.backend import TorchBackend
-from dyncity_models.checkpoint import BUNDLED, load_model
-from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_models.anchored.checkpoint import BUNDLED, load_model
+from dyncity_models.backends.anchored.backend import AnchoredBackend
+from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import track as progress
@@ -109,7 +109,7 @@ def _speed_mps(seen: list[Sighting]) -> float:
     return _way_m(seen) / (seen[-1].frame - seen[0].frame) * FRAME_RATE_HZ
 
 
-def generated(backend: TorchBackend, case: Case, seed: int) -> Result:
+def generated(backend: AnchoredBackend, case: Case, seed: int) -> Result:
     """The chunk from the case's first frame."""
     observed = np.zeros(case.recorded.labels.shape, dtype=np.bool_)
     observed[0] = True
@@ -184,7 +184,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backend = TorchBackend(SeenPipeline(load_model(arguments.weights), device))
+    backend = AnchoredBackend(SeenPipeline(load_model(arguments.weights), device))
     cases = cases_of([Recording.open(folder) for folder in arguments.recordings], arguments.chunks)
     steps = progress(cases, "chunks", console=Console(stderr=True), transient=True)
     results = [generated(backend, case, seed) for seed, case in enumerate(steps)]

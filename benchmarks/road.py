@@ -23,7 +23,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from dyncity_models.backend import load
+from dyncity_models.backends.load import load
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table

@@ -24,16 +24,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from dyncity_models.backend import TorchBackend
-from dyncity_models.checkpoint import BUNDLED, load_model
+from dyncity_models.anchored.checkpoint import BUNDLED, load_model
+from dyncity_models.backends.anchored.backend import AnchoredBackend
+from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.diffusion.sampling import SAMPLERS, Process, Sampler, make_sampler, noise_from
 from dyncity_models.hexplane import Planes
-from dyncity_models.pipeline import AnchoredPipeline
+from dyncity_models.reference.checkpoint import ReferenceModel, load_reference
 from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.guidance import GuidedTransformer
 from dyncity_models.reference.labels import command_of, trajectory_of
 from dyncity_models.reference.planes import rollout_mask, unpack
-from dyncity_models.reference_checkpoint import ReferenceModel, load_reference
 from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -132,7 +132,7 @@ class Anchored:
 
     def __init__(self, weights: Path, device: torch.device) -> None:
         self.pipeline = ObservedPipeline(load_model(weights, UNGUIDED), device)
-        self.backend = TorchBackend(self.pipeline)
+        self.backend = AnchoredBackend(self.pipeline)
         self.name = self.backend.info.model_id
         self.conditions: dict[Case, Conditions] = {}
 

@@ -30,7 +30,7 @@ def register_import(subparsers: "Subparsers") -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from dyncity_models.reference_import import import_run
+    from dyncity_models.reference.import_run import import_run
 
     model = import_run(
         arguments.run_dir,

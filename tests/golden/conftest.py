@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.checkpoint import ReferenceModel
 from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.dit import ReferenceTransformer
-from dyncity_models.reference_checkpoint import ReferenceModel
-from dyncity_models.reference_import import import_run
+from dyncity_models.reference.import_run import import_run
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from dyncity_models.backend import load
+from dyncity_models.backends.load import load
+from dyncity_models.backends.reference.backend import ReferenceBackend
+from dyncity_models.backends.reference.continuation import EndedChunk
+from dyncity_models.backends.reference.pipeline import ReferencePipeline
 from dyncity_models.diffusion.sampling import make_sampler
+from dyncity_models.reference.checkpoint import save_reference
 from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.config import CONDITIONS
-from dyncity_models.reference_backend import ReferenceBackend
-from dyncity_models.reference_checkpoint import save_reference
-from dyncity_models.reference_continuation import EndedChunk
-from dyncity_models.reference_pipeline import ReferencePipeline
 
 from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions, VehicleLayout
 from dyncity_sim.domain.frames import poses_from_planar

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.anchored.autoencoder import Autoencoder
+from dyncity_models.anchored.checkpoint import AnchoredModel, load_model, save_model
 from dyncity_models.anchored.transformer import DiffusionTransformer
-from dyncity_models.backend import TorchBackend
-from dyncity_models.checkpoint import AnchoredModel, load_model, save_model
+from dyncity_models.backends.anchored.backend import AnchoredBackend
+from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.config import (
     AnchoredConfig,
     AutoencoderConfig,
@@ -20,7 +21,6 @@ from dyncity_models.data.encoding import MOST_GAPS, Excerpt, encode_excerpts
 from dyncity_models.data.latents import LatentSample
 from dyncity_models.hexplane import Planes
 from dyncity_models.normalisation import Normalisation
-from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_models.training.config import DistilTrainingConfig, RunConfig
 from dyncity_models.training.distil_task import DistilTask
 from dyncity_models.training.losses import lovasz_on_observed, moved_cells, sampled_cross_entropy
@@ -51,7 +51,7 @@ def backend_on(tmp_path_factory):
             parameter.add_(0.05 * torch.randn_like(parameter))
     folder = tmp_path_factory.mktemp("weights")
     save_model(folder, config, Autoencoder(PLANES), transformer, Normalisation(PLANES.latent_channels))
-    return lambda device: TorchBackend(AnchoredPipeline(load_model(folder), torch.device(device)))
+    return lambda device: AnchoredBackend(AnchoredPipeline(load_model(folder), torch.device(device)))
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.backend import TorchBackend, load
-from dyncity_models.checkpoint import BUNDLED
+from dyncity_models.anchored.checkpoint import BUNDLED
+from dyncity_models.backends.anchored.backend import AnchoredBackend
+from dyncity_models.backends.load import load
 from dyncity_models.evaluation.generation import road_under_path
 from scipy.ndimage import binary_dilation
 
@@ -22,7 +23,7 @@ MOST_BYTES = 24 * 2**20
 
 
 @pytest.fixture(scope="module")
-def backend() -> TorchBackend:
+def backend() -> AnchoredBackend:
     return load(None)
 
 
@@ -33,7 +34,7 @@ def straight(chunk: int) -> EgoPlan:
 
 
 def generate(
-    backend: TorchBackend, plan: EgoPlan, seed: int, continuation: Continuation | None = None
+    backend: AnchoredBackend, plan: EgoPlan, seed: int, continuation: Continuation | None = None
 ) -> GeneratedChunk:
     return backend.generate(Conditions(plan, plan.command, continuation), SamplingOptions(seed=seed), lambda step: None)
 
@@ -42,7 +43,7 @@ def test_the_bundled_weights_are_at_most_24_mebibytes():
     assert 0 < sum(file.stat().st_size for file in BUNDLED.iterdir()) <= MOST_BYTES
 
 
-def test_they_generate_a_street_under_the_ego_from_a_plan_alone(backend: TorchBackend):
+def test_they_generate_a_street_under_the_ego_from_a_plan_alone(backend: AnchoredBackend):
     chunks = [generate(backend, straight(0), seed) for seed in range(4)]
     assert np.mean([road_under_path(chunk.occupancy) for chunk in chunks]) > 0.95
     assert all(agreement_between_frames(chunk.occupancy, 0, 15) > 0.95 for chunk in chunks)
@@ -54,7 +55,7 @@ def test_they_generate_a_street_under_the_ego_from_a_plan_alone(backend: TorchBa
         assert shares[CARLASC.index(name)] > 0.001, name
 
 
-def test_the_next_chunk_goes_on_in_the_same_street(backend: TorchBackend):
+def test_the_next_chunk_goes_on_in_the_same_street(backend: AnchoredBackend):
     first = generate(backend, straight(0), 1)
     second = generate(backend, straight(1), 2, first.continuation)
     other = generate(backend, straight(1), 2)
@@ -80,7 +81,7 @@ def seam_agreement(labels: np.ndarray) -> float:
 
 
 def test_what_is_generated_ahead_fits_what_is_known_behind(
-    backend: TorchBackend, build_street: Callable[..., OccupancySequence]
+    backend: AnchoredBackend, build_street: Callable[..., OccupancySequence]
 ):
     street = build_street(16, 8.0, curvature_per_m=0.01)
     observed = np.zeros(street.labels.shape, dtype=np.bool_)
@@ -98,7 +99,7 @@ def test_what_is_generated_ahead_fits_what_is_known_behind(
 
 
 def test_the_vehicles_of_one_known_frame_are_there_in_the_next_ones(
-    backend: TorchBackend,
+    backend: AnchoredBackend,
     build_street: Callable[..., OccupancySequence],
     street_actor: Callable[..., object],
 ):

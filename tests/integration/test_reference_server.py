@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dyncity_models.backend import load
+from dyncity_models.backends.load import load
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.checkpoint import save_reference
 from dyncity_models.reference.config import (
     ReferenceAutoencoderConfig,
     ReferenceClasses,
@@ -18,7 +19,6 @@ from dyncity_models.reference.config import (
 )
 from dyncity_models.reference.conventions import EgoConvention
 from dyncity_models.reference.dit import ReferenceTransformer
-from dyncity_models.reference_checkpoint import save_reference
 
 from dyncity_sim.cli.main import main
 from dyncity_sim.domain.conditions import Command, Conditions, EgoPlan, SamplingOptions, VehicleLayout

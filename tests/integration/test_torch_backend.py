@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.anchored.autoencoder import Autoencoder
+from dyncity_models.anchored.checkpoint import load_model, save_model
 from dyncity_models.anchored.transformer import DiffusionTransformer
-from dyncity_models.backend import TorchBackend
-from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.backends.anchored.backend import AnchoredBackend
+from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.config import (
     AnchoredConfig,
     AutoencoderConfig,
@@ -17,7 +18,6 @@ from dyncity_models.config import (
     SamplingConfig,
 )
 from dyncity_models.normalisation import Normalisation
-from dyncity_models.pipeline import AnchoredPipeline
 
 from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -57,7 +57,7 @@ def weights(tmp_path_factory):
 def backend(weights):
     """On one thread of the CPU, as the server: sums in another order round to other labels."""
     torch.set_num_threads(1)
-    return TorchBackend(AnchoredPipeline(load_model(weights), torch.device("cpu")))
+    return AnchoredBackend(AnchoredPipeline(load_model(weights), torch.device("cpu")))
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
+from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
+from dyncity_models.backends.reference.backend import ReferenceBackend
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou, occupied_iou
 from dyncity_models.hexplane import Planes, canvas_poses
-from dyncity_models.pipeline import AnchoredPipeline
-from dyncity_models.reference_backend import ReferenceBackend
 from dyncity_sim.domain.agreement import agreement_between_frames
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.occupancy import OccupancySequence

@@ -11,7 +11,9 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from dyncity_models.backend import TorchBackend, load
+from dyncity_models.backends.anchored.backend import AnchoredBackend
+from dyncity_models.backends.load import load
+from dyncity_models.backends.reference.backend import ReferenceBackend
 from dyncity_models.evaluation.drives import DRIVE_FRAMES, DriveScore, generate_drive
 from dyncity_models.evaluation.features import KINDS, FeatureEncoder, features_of, load_encoder
 from dyncity_models.evaluation.figures import compare_chunks, summarise, without_nan
@@ -27,7 +29,6 @@ from dyncity_models.evaluation.reconstruction import (
 from dyncity_models.evaluation.recorded import RecordedDrives, RecordedPlan, recorded_plans
 from dyncity_models.evaluation.sets import FrameSets, chosen_frames, compare_sets, likeness, spread_frames
 from dyncity_models.evaluation.tables import tables
-from dyncity_models.reference_backend import ReferenceBackend
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
@@ -112,7 +113,7 @@ def reconstructor_of(model: Backend) -> Reconstructor:
     Raises:
         CheckpointError: a model of neither family.
     """
-    if isinstance(model, TorchBackend):
+    if isinstance(model, AnchoredBackend):
         return AnchoredReconstructor(model.pipeline)
     if isinstance(model, ReferenceBackend):
         return ReferenceReconstructor(model)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dyncity_models.checkpoint import AnchoredModel, load_model, save_model
+from dyncity_models.anchored.checkpoint import AnchoredModel, load_model, save_model
 from dyncity_models.config import AnchoredConfig, AutoencoderConfig
 from dyncity_models.data.latents import LatentBatches, Latents, SpreadLatents
 from dyncity_models.diffusion.gaussian import STEPS

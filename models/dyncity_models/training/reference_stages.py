@@ -18,6 +18,7 @@ from dyncity_models.data.chunks import (
 from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part, encode_shards
 from dyncity_models.data.latents import LatentBatches, SpreadLatents
 from dyncity_models.data.reference_latents import ReferenceLatents, reference_encoding_of
+from dyncity_models.reference.checkpoint import FAMILY, ReferenceModel, load_reference, save_reference
 from dyncity_models.reference.classes import taxonomy_of
 from dyncity_models.reference.config import (
     ReferenceAutoencoderConfig,
@@ -26,7 +27,6 @@ from dyncity_models.reference.config import (
     ReferenceSpace,
 )
 from dyncity_models.reference.conventions import convention_named
-from dyncity_models.reference_checkpoint import FAMILY, ReferenceModel, load_reference, save_reference
 from dyncity_models.training.launch import is_first_process, launch_of, training_device
 from dyncity_models.training.reference_autoencoder_task import ReferenceAutoencoderTask
 from dyncity_models.training.reference_config import (

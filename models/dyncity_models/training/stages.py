@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from dyncity_models.checkpoint import AnchoredModel, load_model, save_model
+from dyncity_models.anchored.checkpoint import AnchoredModel, load_model, save_model
 from dyncity_models.config import REMEMBERED, AnchoredConfig, AutoencoderConfig
 from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
 from dyncity_models.data.clips import ClipSource, FrameStore

@@ -4,12 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dyncity_models.checkpoint import AnchoredModel
+from dyncity_models.anchored.checkpoint import AnchoredModel
+from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.conditioning import PUSHED, CanvasConditions
 from dyncity_models.diffusion.sampling import Predict, make_sampler, noise_from
 from dyncity_models.execution import Execution
 from dyncity_models.hexplane import Planes
-from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_models.training.config import RunConfig
 
 EXECUTED_IN = {"bf16": "bf16", "16": "fp16"}

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.anchored.autoencoder import Autoencoder
+from dyncity_models.anchored.checkpoint import load_model, save_model
 from dyncity_models.anchored.transformer import DiffusionTransformer
-from dyncity_models.backend import TorchBackend
-from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.backends.anchored.backend import AnchoredBackend
+from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.conditioning import MOVER_CHANNELS, CanvasConditions
 from dyncity_models.config import (
     FORESEEN,
@@ -28,7 +29,6 @@ from dyncity_models.config import (
 from dyncity_models.data.clips import Clip
 from dyncity_models.hexplane import Planes
 from dyncity_models.normalisation import Normalisation
-from dyncity_models.pipeline import AnchoredPipeline
 from dyncity_models.training.run import resumed_step
 from torch import nn
 
@@ -190,9 +190,9 @@ def build_guided_weights(tiny, build_autoencoder, build_transformer, tmp_path_fa
 
 
 @pytest.fixture(scope="session")
-def backend(weights) -> TorchBackend:
+def backend(weights) -> AnchoredBackend:
     """The torch backend with random weights, on the CPU."""
-    return TorchBackend(AnchoredPipeline(load_model(weights), torch.device("cpu")))
+    return AnchoredBackend(AnchoredPipeline(load_model(weights), torch.device("cpu")))
 
 
 @pytest.fixture(scope="session")

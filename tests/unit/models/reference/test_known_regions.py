@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 import torch
+from dyncity_models.backends.reference.region import settled
 from dyncity_models.reference.planes import pack
-from dyncity_models.reference_region import settled
 from dyncity_models.training.known_regions import drawn_regions
 
 

@@ -7,10 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dyncity_models.backend import load
+from dyncity_models.backends.load import load
+from dyncity_models.backends.reference.backend import ReferenceBackend
+from dyncity_models.backends.reference.continuation import EndedChunk
+from dyncity_models.backends.reference.pipeline import ReferencePipeline
 from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.execution import Execution
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.checkpoint import load_reference, save_reference
 from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.config import (
     AUTOENCODERS,
@@ -26,10 +30,6 @@ from dyncity_models.reference.config import (
 from dyncity_models.reference.config import CONDITIONS as REFERENCE_CONDITIONS
 from dyncity_models.reference.conventions import EgoConvention, OfficialConvention
 from dyncity_models.reference.dit import ReferenceTransformer
-from dyncity_models.reference_backend import ReferenceBackend
-from dyncity_models.reference_checkpoint import load_reference, save_reference
-from dyncity_models.reference_continuation import EndedChunk
-from dyncity_models.reference_pipeline import ReferencePipeline
 
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
 from dyncity_sim.domain.frames import poses_from_planar

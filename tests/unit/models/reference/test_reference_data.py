@@ -11,11 +11,11 @@ from dyncity_models.data.latents import LatentBatches
 from dyncity_models.data.reference_latents import ReferenceLatents, reference_encoding_of
 from dyncity_models.data.shards import EncodedSet, shard_folder, write_index, write_shard
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.checkpoint import load_reference, save_reference
 from dyncity_models.reference.classes import taxonomy_of
 from dyncity_models.reference.config import AUTOENCODERS, ReferenceClasses, ReferenceConfig, ReferenceSpace, with_values
 from dyncity_models.reference.conventions import EgoConvention, OfficialConvention
 from dyncity_models.reference.planes import pack
-from dyncity_models.reference_checkpoint import load_reference, save_reference
 from dyncity_models.training.reference_stages import source_for
 
 from dyncity_sim.dataset.carlasc import export_carlasc

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dyncity_models.backend import load
+from dyncity_models.backends.load import load
 from dyncity_models.evaluation.drives import DRIVE_FRAMES, generate_drive
 from dyncity_models.evaluation.recorded import RecordedDrives
 from dyncity_models.evaluation.report import evaluate, reconstructor_of
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.checkpoint import save_reference
 from dyncity_models.reference.config import (
     ReferenceClasses,
     ReferenceConfig,
@@ -20,7 +21,6 @@ from dyncity_models.reference.config import (
 )
 from dyncity_models.reference.conventions import EgoConvention
 from dyncity_models.reference.dit import ReferenceTransformer
-from dyncity_models.reference_checkpoint import save_reference
 
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence

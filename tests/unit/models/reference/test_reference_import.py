@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.checkpoint import load_reference
 from dyncity_models.reference.config import AUTOENCODERS, ReferenceTransformerConfig
+from dyncity_models.reference.import_run import import_run
 from dyncity_models.reference.names import autoencoder_modules, tensor_names, transformer_modules
 from dyncity_models.reference.official_conf import space_of
-from dyncity_models.reference_checkpoint import load_reference
-from dyncity_models.reference_import import import_run
 
 from dyncity_sim.cli.main import main
 from dyncity_sim.errors import CheckpointError, StorageError

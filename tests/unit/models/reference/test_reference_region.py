@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from dyncity_models.backends.reference.region import carried, settled
 from dyncity_models.reference.config import PLANES, ReferenceAutoencoderConfig
-from dyncity_models.reference_region import carried, settled
 
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import Grid

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.data.shards import EncodedSet
+from dyncity_models.reference.checkpoint import load_reference
 from dyncity_models.reference.config import CONDITIONS, PUBLISHED_CONDITIONS
-from dyncity_models.reference_checkpoint import load_reference
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_models.training.families import encode, train
 from dyncity_models.training.reference_config import (
@@ -262,8 +262,8 @@ def test_data_that_does_not_fit_the_configuration_is_refused_by_field(autoencode
 
 
 def test_latents_of_another_family_are_refused(tmp_path, build_transformer_run, autoencoder_run, build_autoencoder):
+    from dyncity_models.reference.checkpoint import save_reference
     from dyncity_models.reference.config import ReferenceConfig
-    from dyncity_models.reference_checkpoint import save_reference
 
     autoencoder = build_autoencoder()
     save_reference(tmp_path / "vae", ReferenceConfig(autoencoder.config), autoencoder)

@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.checkpoint import ReferenceModel, load_reference, save_reference
 from dyncity_models.reference.classes import taxonomy_of
 from dyncity_models.reference.config import ReferenceConfig
 from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference.names import autoencoder_modules, tensor_names, transformer_modules
 from dyncity_models.reference.official import OfficialRun, read_run, renamed
 from dyncity_models.reference.official_conf import autoencoder_config, class_table, space_of, transformer_config
-from dyncity_models.reference_checkpoint import ReferenceModel, load_reference, save_reference
 from dyncity_sim.errors import CheckpointError, ConfigError
 
 

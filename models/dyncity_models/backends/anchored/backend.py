@@ -1,9 +1,7 @@
-"""The torch backend: domain types in, tensors through the pipeline, domain types out."""
+"""The backend of the family ``anchored``: domain types in, tensors through the pipeline, domain types out."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +9,7 @@ from jaxtyping import Float64, UInt8
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
-from dyncity_models.checkpoint import BUNDLED, load_model
+from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.conditioning import COMMAND_NONE, PUSHED, CanvasConditions, layout_on_canvas
 from dyncity_models.config import REMEMBERED
 from dyncity_models.data.clips import UNOBSERVED
@@ -19,18 +17,11 @@ from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
-from dyncity_models.execution import Execution
-from dyncity_models.family import family_of
-from dyncity_models.forecast import waiting
-from dyncity_models.hexplane import canvas_poses
-from dyncity_models.known_world import made_rigid, with_known, without_ego
-from dyncity_models.memory import DriveMemory
-from dyncity_models.persistence import with_lost_road_users
-from dyncity_models.pipeline import BF16, AnchoredPipeline
-from dyncity_models.reference_backend import ReferenceBackend
-from dyncity_models.reference_checkpoint import load_reference
-from dyncity_models.reference_pipeline import ReferencePipeline
-from dyncity_models.region import (
+from dyncity_models.drive.forecast import waiting
+from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
+from dyncity_models.drive.memory import DriveMemory
+from dyncity_models.drive.persistence import with_lost_road_users
+from dyncity_models.drive.region import (
     known_latents,
     layout_of,
     road_users_to_come,
@@ -39,8 +30,8 @@ from dyncity_models.region import (
     taught,
     with_region,
 )
-from dyncity_models.road_users import road_users_of
-from dyncity_sim.config import overridden
+from dyncity_models.drive.road_users import road_users_of
+from dyncity_models.hexplane import canvas_poses
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
@@ -54,33 +45,8 @@ from dyncity_sim.errors import InvalidInputError
 EVIDENCE_RADIUS_CELLS = 3
 """Columns this near to an observed one count as known after encoding; farther ones are left to generation."""
 
-SAMPLING = "sampling."
-"""What options of sampling begin with."""
 
-
-def load(weights: Path | None, options: Sequence[str] = ()) -> "TorchBackend | ReferenceBackend":
-    """Build the backend of a weights folder's family (the bundled one when None), on the GPU if there is one.
-
-    Args:
-        weights: the folder.
-        options: ``key=value`` of ``Execution``, and ``sampling.key=value`` of the sampling defaults of the weights.
-
-    Raises:
-        CheckpointError: the weights are missing, truncated or of another model.
-        ConfigError: an option that is none of these, or that the family or the device cannot run with.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    folder = weights or BUNDLED
-    reference = family_of(folder) == "reference"
-    sampling = [option.removeprefix(SAMPLING) for option in options if option.startswith(SAMPLING)]
-    running = [option for option in options if not option.startswith(SAMPLING)]
-    execution = overridden(Execution() if reference else BF16, running)
-    if reference:
-        return ReferenceBackend(ReferencePipeline(load_reference(folder, sampling), device, execution))
-    return TorchBackend(AnchoredPipeline(load_model(folder, sampling), device, execution))
-
-
-class TorchBackend:
+class AnchoredBackend:
     """A model of the family ``anchored`` behind the engine's backend port."""
 
     def __init__(self, pipeline: AnchoredPipeline) -> None:

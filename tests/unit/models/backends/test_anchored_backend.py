@@ -3,16 +3,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dyncity_models.backend import EVIDENCE_RADIUS_CELLS, TorchBackend
-from dyncity_models.checkpoint import load_model
+from dyncity_models.anchored.checkpoint import load_model
+from dyncity_models.backends.anchored.backend import EVIDENCE_RADIUS_CELLS, AnchoredBackend
+from dyncity_models.backends.anchored.pipeline import BF16, AnchoredPipeline
 from dyncity_models.config import FORESEEN, REMEMBERED
 from dyncity_models.data.clips import UNOBSERVED, Clip
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.sampling import make_sampler
+from dyncity_models.drive.memory import DriveMemory
+from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.execution import Execution
-from dyncity_models.memory import DriveMemory
-from dyncity_models.pipeline import BF16, AnchoredPipeline
-from dyncity_models.road_users import road_users_of
 
 from dyncity_sim.domain.agreement import static_agreement
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
@@ -473,7 +473,7 @@ def test_weights_are_shown_holes_where_vehicles_will_be_only_if_they_learnt_from
     plan, after, follows, _ = on_its_way
     model = with_layout.pipeline.model
     config = replace(model.config, known_world=known_world)
-    backend = TorchBackend(AnchoredPipeline(replace(model, config=config), torch.device("cpu")))
+    backend = AnchoredBackend(AnchoredPipeline(replace(model, config=config), torch.device("cpu")))
     shown, conditions = [], backend._conditions
 
     def seen(*arguments):
@@ -531,7 +531,7 @@ def test_a_layout_is_refused_by_weights_that_were_not_trained_with_one(generate,
 @pytest.fixture(scope="module")
 def with_layout(layout_weights):
     """The backend with random weights that take a layout."""
-    return TorchBackend(AnchoredPipeline(load_model(layout_weights), torch.device("cpu")))
+    return AnchoredBackend(AnchoredPipeline(load_model(layout_weights), torch.device("cpu")))
 
 
 def test_the_same_layout_gives_the_same_bytes_and_another_others(with_layout, plan_along):
@@ -583,7 +583,7 @@ def test_of_several_candidates_the_one_with_most_road_under_the_path_is_kept(wei
         return torch.tensor([0.1, 0.2, 0.9])
 
     pipeline._road_under_path = recorded
-    backend = TorchBackend(pipeline)
+    backend = AnchoredBackend(pipeline)
     conditions = backend._conditions(
         Conditions(),
         np.zeros((16, 3)),

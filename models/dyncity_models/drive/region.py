@@ -14,9 +14,9 @@ from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.inpainting import KnownLatents
-from dyncity_models.forecast import Forecast, forecast, onward
+from dyncity_models.drive.forecast import Forecast, forecast, onward
+from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.hexplane import Planes, invert, sampling_grid
-from dyncity_models.memory import DriveMemory
 from dyncity_sim.domain.conditions import Conditions, VehicleLayout
 from dyncity_sim.domain.grid import EGO_LOWER_M, FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence

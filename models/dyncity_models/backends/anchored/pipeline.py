@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from dyncity_models.checkpoint import AnchoredModel
+from dyncity_models.anchored.checkpoint import AnchoredModel
 from dyncity_models.conditioning import PUSHED, CanvasConditions
 from dyncity_models.diffusion.flow import noise_like
 from dyncity_models.diffusion.guidance import GuidanceChain

@@ -14,10 +14,10 @@ from scipy.ndimage import binary_dilation
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
+from dyncity_models.drive.memory import DriveMemory
+from dyncity_models.drive.road_users import cells_of, in_ego
+from dyncity_models.drive.ways import SAME_WAY_RAD, along_arc, brakings_mps2, passed_by_ego, walked_m, ways_driven
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
-from dyncity_models.memory import DriveMemory
-from dyncity_models.road_users import cells_of, in_ego
-from dyncity_models.ways import SAME_WAY_RAD, along_arc, brakings_mps2, passed_by_ego, walked_m, ways_driven
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind

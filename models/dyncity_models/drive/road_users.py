@@ -5,8 +5,8 @@ import torch
 from jaxtyping import Bool, Float64, UInt8
 
 from dyncity_models.data.latents import MOVER_FRAMES
+from dyncity_models.drive.memory import MOST_ROAD_USERS, MOTION
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
-from dyncity_models.memory import MOST_ROAD_USERS, MOTION
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dyncity_models.backend import load
-from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.anchored.checkpoint import load_model, save_model
+from dyncity_models.backends.load import load
 from dyncity_models.conditioning import PUSHED
 from dyncity_models.config import REMEMBERED, AnchoredConfig, SamplingConfig
 from dyncity_models.data.latents import KNOWN_WORLD, Latents

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dyncity_models.backend import load
-from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.anchored.checkpoint import load_model, save_model
+from dyncity_models.backends.load import load
 from dyncity_models.config import REMEMBERED, SamplingConfig
 from dyncity_models.data.latents import LatentSample
 from dyncity_models.data.shards import PLAN

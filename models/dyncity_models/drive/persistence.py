@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import maximum_filter
 
-from dyncity_models.forecast import Forecast
+from dyncity_models.drive.forecast import Forecast
+from dyncity_models.drive.ways import within_ego
 from dyncity_models.hexplane import cell_centres
-from dyncity_models.ways import within_ego
 from dyncity_sim.domain.taxonomy import CARLASC
 
 FREE, VEHICLE, PEDESTRIAN = (CARLASC.index(name) for name in ("free", "vehicle", "pedestrian"))

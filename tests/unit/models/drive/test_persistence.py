@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.forecast import onward
-from dyncity_models.memory import DriveMemory
-from dyncity_models.persistence import FREE, PEDESTRIAN, VEHICLE, with_lost_road_users
-from dyncity_models.region import seconds_since
-from dyncity_models.road_users import road_users_of
+from dyncity_models.drive.forecast import onward
+from dyncity_models.drive.memory import DriveMemory
+from dyncity_models.drive.persistence import FREE, PEDESTRIAN, VEHICLE, with_lost_road_users
+from dyncity_models.drive.region import seconds_since
+from dyncity_models.drive.road_users import road_users_of
 from scipy.ndimage import maximum_filter
 
 from dyncity_sim.domain.frames import planar_from_poses

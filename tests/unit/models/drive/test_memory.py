@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.memory import COLUMNS, MOST_ROAD_USERS, MOTION, DriveMemory
+from dyncity_models.drive.memory import COLUMNS, MOST_ROAD_USERS, MOTION, DriveMemory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

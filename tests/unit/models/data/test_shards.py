@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dyncity_models.checkpoint import load_model
+from dyncity_models.anchored.checkpoint import load_model
 from dyncity_models.config import FORESEEN, REMEMBERED
 from dyncity_models.data.encode_shards import Encoding, Part, encode_shards
 from dyncity_models.data.latents import LatentBatches, Latents

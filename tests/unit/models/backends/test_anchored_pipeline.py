@@ -2,12 +2,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from dyncity_models.checkpoint import load_model
+from dyncity_models.anchored.checkpoint import load_model
+from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.diffusion.flow import noise_like
 from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.execution import Execution
 from dyncity_models.hexplane import Planes
-from dyncity_models.pipeline import AnchoredPipeline
 
 
 @pytest.fixture

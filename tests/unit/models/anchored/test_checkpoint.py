@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dyncity_models.checkpoint import load_model, save_model
+from dyncity_models.anchored.checkpoint import load_model, save_model
+from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.normalisation import Normalisation
-from dyncity_models.pipeline import AnchoredPipeline
 
 from dyncity_sim.errors import CheckpointError
 

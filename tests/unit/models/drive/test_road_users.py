@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.forecast import onward, waiting
-from dyncity_models.memory import DriveMemory
-from dyncity_models.region import road_users_to_come, seconds_since
-from dyncity_models.road_users import road_users_of
-from dyncity_models.ways import MOST_BRAKING_MPS2
+from dyncity_models.drive.forecast import onward, waiting
+from dyncity_models.drive.memory import DriveMemory
+from dyncity_models.drive.region import road_users_to_come, seconds_since
+from dyncity_models.drive.road_users import road_users_of
+from dyncity_models.drive.ways import MOST_BRAKING_MPS2
 
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, VehicleLayout
 from dyncity_sim.domain.frames import planar_from_poses

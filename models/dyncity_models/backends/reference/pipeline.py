@@ -10,10 +10,10 @@ from dyncity_models.diffusion.bounds import bounded
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import Predict, Sampler, noise_from
 from dyncity_models.execution import Execution
+from dyncity_models.reference.checkpoint import ReferenceModel
 from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.guidance import GuidedTransformer
 from dyncity_models.reference.planes import pack, rollout_mask, unpack
-from dyncity_models.reference_checkpoint import ReferenceModel
 from dyncity_sim.errors import CheckpointError
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.forecast import forecast
+from dyncity_models.drive.forecast import forecast
+from dyncity_models.drive.memory import DriveMemory
+from dyncity_models.drive.region import known_latents, layout_of, settled, taught, whole_frame, with_region
 from dyncity_models.hexplane import Planes
-from dyncity_models.memory import DriveMemory
-from dyncity_models.region import known_latents, layout_of, settled, taught, whole_frame, with_region
 
 from dyncity_sim.domain.conditions import VehicleLayout
 from dyncity_sim.domain.frames import planar_from_poses

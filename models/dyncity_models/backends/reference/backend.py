@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from jaxtyping import Int64, Shaped
 
+from dyncity_models.backends.reference.continuation import EndedChunk
+from dyncity_models.backends.reference.pipeline import ReferencePipeline
+from dyncity_models.backends.reference.region import carried, settled
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
+from dyncity_models.drive.region import with_region
 from dyncity_models.reference.classes import taxonomy_of
 from dyncity_models.reference.conditions import ReferenceConditions, known_part
 from dyncity_models.reference.config import CONDITIONS, PUBLISHED_CONDITIONS
 from dyncity_models.reference.planes import pack
-from dyncity_models.reference_continuation import EndedChunk
-from dyncity_models.reference_pipeline import ReferencePipeline
-from dyncity_models.reference_region import carried, settled
-from dyncity_models.region import with_region
 from dyncity_sim.domain.conditions import CONDITIONS as DOMAIN_CONDITIONS
 from dyncity_sim.domain.conditions import LAYOUT_COLUMNS, Conditions, Continuation, SamplingOptions
 from dyncity_sim.domain.frames import Poses

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dyncity_models.checkpoint import save_model
+from dyncity_models.anchored.checkpoint import save_model
 from dyncity_models.config import REMEMBERED, AnchoredConfig, SamplingConfig
 from dyncity_models.data.chunks import ChunkSource
 from dyncity_models.data.clips import ClipSource
@@ -15,9 +15,9 @@ from dyncity_models.data.encode_shards import encode_shards
 from dyncity_models.data.encoding import encoding_of, statistics
 from dyncity_models.data.reference_latents import reference_encoding_of
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.checkpoint import load_reference, save_reference
 from dyncity_models.reference.config import CONDITIONS, ReferenceClasses, ReferenceConfig
 from dyncity_models.reference.conventions import convention_named
-from dyncity_models.reference_checkpoint import load_reference, save_reference
 from dyncity_models.training.config import (
     AutoencoderTrainingConfig,
     DataConfig,

@@ -1,0 +1,1 @@
+"""The families behind the backend port of ``dyncity_sim.engine``."""

@@ -1,0 +1,1 @@
+"""The family ``anchored`` as a backend: its networks in one pipeline, and requests to its conditions and back."""

@@ -1,0 +1,1 @@
+"""The family ``reference`` as a backend: its networks in one pipeline, and requests to its conditions and back."""
