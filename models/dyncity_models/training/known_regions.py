@@ -14,10 +14,10 @@ KINDS = (0.5, 0.25)
 def drawn_regions(count: int, config: ReferenceAutoencoderConfig, generator: torch.Generator) -> HexPlanes:
     """Which cells of each plane are settled, one channel each, as bool, for chunks that are known in part.
 
-    Columns of a region are one side of a straight cut, the inside or the outside of a square, or all. It is known in
-    all frames, or in the first few, which is certain where it has all columns. As in ``backends.reference.region.settled``, a
-    cell of xy, xz, yz is settled when the columns it covers are in the region, because what stands still is carried to
-    all frames; a cell of tx, ty, tz when they are and its frame is.
+    Columns of a region are one side of a straight cut, the inside or the outside of a square, or all. It is known
+    in all frames, or in the first few, which is certain where it has all columns. As in
+    ``backends.reference.region.settled``, a cell of xy, xz, yz is settled when the columns it covers are in the
+    region, because what stands still is carried to all frames; a cell of tx, ty, tz when they are and its frame is.
 
     Args:
         count: B.

@@ -30,6 +30,7 @@ from dyncity_models.drive.region import (
     taught,
     with_region,
 )
+from dyncity_models.drive.rigid_vehicles import with_rigid_vehicles
 from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.hexplane import canvas_poses
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
@@ -129,10 +130,11 @@ class AnchoredBackend:
         labels = with_region(without_ego(with_known(decoded, known), self.grid), region)
         if coming is not None and region is None:
             labels = with_lost_road_users(labels, coming, planar, seconds_since(plan.times_us, coming.frame))
+        as_decoded = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
+        labels = with_region(with_rigid_vehicles(as_decoded), region)
         learned = memory.learn(labels, planar, heights_m, self.grid)
         rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid))
-        labels = with_region(without_ego(rigid, self.grid), region)
-        occupancy = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
+        occupancy = replace(as_decoded, labels=with_region(without_ego(rigid, self.grid), region))
         continuation = self._continuation(learned, occupancy)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
         return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, timings)

@@ -1,0 +1,89 @@
+"""Vehicles of a chunk as what they are: bodies of one shape that go where vehicles can, from first sight to last.
+
+A decoder draws each frame by itself, so that a vehicle may swell, fray, fall into pieces or jump by a cell. Here it is
+drawn again, in one shape and along its track.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+from scipy import ndimage
+
+from dyncity_models.drive.bodies import FREE, PEDESTRIAN, VEHICLE, Body
+from dyncity_models.drive.ways import within_ego
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.domain.scene import Track
+from dyncity_sim.scene.actors.find import find_tracks
+
+SHORTEST_M = 1.3
+"""What is shorter is a splinter: even a bicycle is 1.6 m long."""
+
+ROOM_SHARE = 0.7
+"""Where less of a body has room, it does not go on beyond its sightings."""
+
+
+def with_rigid_vehicles(chunk: OccupancySequence) -> UInt8[np.ndarray, "T X Y Z"]:
+    """The labels of a chunk with each vehicle drawn anew, in one shape along its track.
+
+    It is there from first to last sighting, and before and after as long as it has room and keeps off the ego. What the
+    border of the grid cuts and no track explains stays as it is; what else is no track was no vehicle, and goes.
+
+    Args:
+        chunk: without unobserved cells; its classes are those of CARLASC.
+    """
+    movers = _vehicles_and_riders(chunk.labels)
+    labels = np.where(movers, FREE, chunk.labels).astype(np.uint8)
+    drawn = np.zeros(labels.shape, dtype=np.bool_)
+    for track in find_tracks(chunk):
+        if _is_vehicle(track):
+            _draw(Body.voted(track, chunk, movers), chunk, labels, drawn)
+    for frame, cells in enumerate(movers):
+        kept = _cut_by_border(cells, drawn[frame]) & (labels[frame] == FREE)
+        labels[frame][kept] = chunk.labels[frame][kept]
+    return labels
+
+
+def _vehicles_and_riders(labels: UInt8[np.ndarray, "T X Y Z"]) -> Bool[np.ndarray, "T X Y Z"]:
+    """A rider has a vehicle's cell in the column, and somebody who walks by has none."""
+    vehicle = labels == VEHICLE
+    return np.asarray(vehicle | ((labels == PEDESTRIAN) & vehicle.any(axis=-1, keepdims=True)))
+
+
+def _is_vehicle(track: Track) -> bool:
+    return track.kind is not ActorKind.PEDESTRIAN and max(track.size_m[:2]) >= SHORTEST_M
+
+
+def _draw(
+    body: Body, chunk: OccupancySequence, labels: UInt8[np.ndarray, "T X Y Z"], drawn: Bool[np.ndarray, "T X Y Z"]
+) -> None:
+    """Put a body into the free cells of the frames that it is in."""
+    first, last = int(body.path.seen[0]), int(body.path.seen[-1])
+    for frames in (range(first, last + 1), range(first - 1, -1, -1), range(last + 1, len(chunk))):
+        for frame in frames:
+            columns, found = body.shown_in(frame, chunk)
+            x, y = columns.T
+            room = (labels[frame, x, y] == FREE) & (found != FREE)
+            if not first <= frame <= last and not _goes_on(room, found, columns, chunk):
+                break
+            labels[frame, x, y] = np.where(room, found, labels[frame, x, y])
+            drawn[frame, x, y] |= room
+
+
+def _goes_on(
+    room: Bool[np.ndarray, "P Z"],
+    found: UInt8[np.ndarray, "P Z"],
+    columns: Int64[np.ndarray, "P 2"],
+    chunk: OccupancySequence,
+) -> bool:
+    """Whether a body is in view where it has not been sighted, has room there, and keeps off the ego."""
+    centres_m = np.stack([chunk.grid.centres(axis)[columns[:, axis]] for axis in range(2)], axis=-1)
+    return bool(len(columns)) and room.sum() >= ROOM_SHARE * (found != FREE).sum() and not within_ego(centres_m).any()
+
+
+def _cut_by_border(cells: Bool[np.ndarray, "X Y Z"], drawn: Bool[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
+    """Cells of blobs at the border of a frame in which no body was drawn."""
+    blobs, _ = ndimage.label(cells.any(axis=-1))
+    border = np.ones(blobs.shape, dtype=np.bool_)
+    border[1:-1, 1:-1] = False
+    cut = np.setdiff1d(blobs[border], blobs[drawn.any(axis=-1)])
+    return cells & np.isin(blobs, cut[cut > 0])[..., None]
