@@ -18,7 +18,7 @@ from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
 from dyncity_models.drive.forecast import waiting
-from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
+from dyncity_models.drive.known_world import made_rigid, with_known, with_smooth_kerbs, without_ego
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.persistence import with_lost_road_users
 from dyncity_models.drive.region import (
@@ -133,6 +133,7 @@ class AnchoredBackend:
         generated = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
         labels = with_region(with_rigid_vehicles(generated), region)
         learned = memory.learn(labels, planar, heights_m, self.grid)
+        learned = replace(learned, labels=with_smooth_kerbs(learned.labels, memory.labels))
         rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid))
         occupancy = replace(generated, labels=with_region(without_ego(rigid, self.grid), region))
         continuation = self._continuation(learned, occupancy)
