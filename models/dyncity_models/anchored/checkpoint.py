@@ -23,7 +23,7 @@ from dyncity_models.normalisation import Normalisation
 from dyncity_sim.errors import CheckpointError, ConfigError
 
 FORMAT = 1
-BUNDLED = Path(__file__).parent / "weights" / "anchored"
+BUNDLED = Path(__file__).parents[1] / "weights" / "anchored"
 """The weights that ship with the package."""
 
 

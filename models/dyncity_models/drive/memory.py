@@ -14,6 +14,7 @@ import zstandard
 from jaxtyping import Bool, Float64, Int64, UInt8
 
 from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.drive.borders import IS_SURFACE, columns_at, surfaces_at
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
@@ -88,13 +89,24 @@ class DriveMemory:
         return replace(self, labels=labels, corner=corner)
 
     def seen_from(
-        self, planar: Float64[np.ndarray, "T 3"], heights_m: Float64[np.ndarray, " T"], grid: Grid
+        self,
+        planar: Float64[np.ndarray, "T 3"],
+        heights_m: Float64[np.ndarray, " T"],
+        grid: Grid,
+        straight: bool = False,
     ) -> UInt8[np.ndarray, "T X Y Z"]:
-        """Known static labels in the ego grids of some frames, ``UNOBSERVED`` elsewhere."""
-        points = _cell_centres_world(planar, grid.shape[0], -grid.lower_m[0])
-        index, inside = self._index(points, grid)
+        """Known static labels of the nearest columns in the ego grids of some frames, ``UNOBSERVED`` elsewhere.
+
+        With ``straight``, borders of surfaces and buildings lie where most of what is around says (``borders``).
+        """
+        points = self._axes(_cell_centres_world(planar, grid.shape[0], -grid.lower_m[0]))
+        points = points / grid.voxel_size_m[0] - self.corner
+        nearest = np.floor(points).astype(np.int64).clip(0, COLUMNS - 1)
+        index = columns_at(self.labels, points) if straight else nearest
         seen = self.labels[index[..., 0], index[..., 1]]
-        seen[~inside] = UNOBSERVED
+        if straight:
+            seen = np.where(IS_SURFACE[seen], surfaces_at(self.labels, points)[..., None], seen)
+        seen[~((points >= 0) & (points < COLUMNS)).all(axis=-1)] = UNOBSERVED
         for frame, lift in enumerate(self._lifts(heights_m, grid)):
             if lift:
                 seen[frame] = _shifted_down(seen[frame], lift)

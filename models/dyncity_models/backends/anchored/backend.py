@@ -18,7 +18,7 @@ from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
 from dyncity_models.drive.forecast import waiting
-from dyncity_models.drive.known_world import made_rigid, with_known, with_smooth_kerbs, without_ego
+from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.persistence import with_lost_road_users
 from dyncity_models.drive.region import (
@@ -100,7 +100,7 @@ class AnchoredBackend:
                 conditions = replace(conditions, layout=layout_of(moving, region))
 
         started = time.perf_counter()
-        known = memory.seen_from(planar, heights_m, self.grid)
+        known = memory.seen_from(planar, heights_m, self.grid, straight=True)
         # The known world that it learnt from has holes where movers will be, or where they stood: without one it takes
         # the road for empty.
         holes = moving
@@ -114,7 +114,7 @@ class AnchoredBackend:
             scales["continuation"] = scales.get("known_region", 1.0)
         elif region is not None and scales.get("known_region", 1.0) != scales.get("continuation", 1.0):
             alone = taught(self._memory(None, planar, heights_m), region, planar, heights_m)
-            seen = alone.seen_from(planar, heights_m, self.grid)
+            seen = alone.seen_from(planar, heights_m, self.grid, straight=True)
             region_alone = self._conditions(conditions, planar, heights_m, alone, seen)
         planes = self.pipeline.generate(
             canvas_conditions,
@@ -133,8 +133,7 @@ class AnchoredBackend:
         generated = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
         labels = with_region(with_rigid_vehicles(generated), region)
         learned = memory.learn(labels, planar, heights_m, self.grid)
-        learned = replace(learned, labels=with_smooth_kerbs(learned.labels, memory.labels))
-        rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid))
+        rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid, straight=True))
         occupancy = replace(generated, labels=with_region(without_ego(rigid, self.grid), region))
         continuation = self._continuation(learned, occupancy)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
