@@ -241,7 +241,7 @@ def test_what_was_generated_reappears_in_the_chunk_after(generate, known_street,
     second = generate(Conditions(plan, continuation=first.continuation), seed=9)
     memory = DriveMemory.from_bytes(first.continuation.payload, GRID)
     planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
-    known = memory.seen_from(planar, heights_m, GRID)
+    known = memory.seen_from(planar, heights_m, GRID, straight=True)
     occupied = (known != UNOBSERVED) & (known != 0)
     assert occupied[0].mean() > 0.15
     assert np.array_equal(second.occupancy.labels[occupied], known[occupied])
@@ -256,7 +256,8 @@ def test_known_free_space_holds_nothing_but_movers(generate, known_street, plan_
     plan = onward(street, 8.0, plan_along)
     chunk = generate(Conditions(plan, continuation=continuation))
     memory = DriveMemory.from_bytes(continuation.payload, GRID)
-    known = memory.seen_from(planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3], GRID)
+    planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
+    known = memory.seen_from(planar, heights_m, GRID, straight=True)
     inside = np.unique(chunk.occupancy.labels[known == 0])
     assert set(inside.tolist()) <= {0, *CARLASC.moving_labels}
 
