@@ -18,6 +18,9 @@ from dyncity_sim.scene.actors.find import find_tracks
 SHORTEST_M = 1.3
 """What is shorter is a splinter: even a bicycle is 1.6 m long."""
 
+GRAZED_SHARE = 0.1
+"""Seen from above, more of a body than this is not where the ego is, which drives as it was told."""
+
 ROOM_SHARE = 0.7
 """Where less of a body has room, it does not go on beyond its sightings."""
 
@@ -25,8 +28,9 @@ ROOM_SHARE = 0.7
 def with_rigid_vehicles(chunk: OccupancySequence) -> UInt8[np.ndarray, "T X Y Z"]:
     """The labels of a chunk with each vehicle drawn anew, in one shape along its track.
 
-    It is there from first to last sighting, and before and after as long as it has room and keeps off the ego. What the
-    border of the grid cuts and no track explains stays as it is; what else is no track was no vehicle, and goes.
+    It is there from first to last sighting, and before and after as long as it has room and keeps off the ego. Whom the
+    ego would run into is not there at all. What the border of the grid cuts and no track explains stays as it is; what
+    else is no track was no vehicle, and goes.
 
     Args:
         chunk: without unobserved cells; its classes are those of CARLASC.
@@ -35,8 +39,11 @@ def with_rigid_vehicles(chunk: OccupancySequence) -> UInt8[np.ndarray, "T X Y Z"
     labels = np.where(movers, FREE, chunk.labels).astype(np.uint8)
     drawn = np.zeros(labels.shape, dtype=np.bool_)
     for track in find_tracks(chunk):
-        if _is_vehicle(track):
-            _draw(Body.voted(track, chunk, movers), chunk, labels, drawn)
+        if not _is_vehicle(track):
+            continue
+        body = Body.voted(track, chunk, movers)
+        if not _run_into(body, chunk):
+            _draw(body, chunk, labels, drawn)
     for frame, cells in enumerate(movers):
         kept = _cut_by_border(cells, drawn[frame]) & (labels[frame] == FREE)
         labels[frame][kept] = chunk.labels[frame][kept]
@@ -51,6 +58,17 @@ def _vehicles_and_riders(labels: UInt8[np.ndarray, "T X Y Z"]) -> Bool[np.ndarra
 
 def _is_vehicle(track: Track) -> bool:
     return track.kind is not ActorKind.PEDESTRIAN and max(track.size_m[:2]) >= SHORTEST_M
+
+
+def _run_into(body: Body, chunk: OccupancySequence) -> bool:
+    """Whether the ego would drive through a body."""
+    shown = (body.shown_in(frame, chunk)[0] for frame in body.path.seen)
+    return any(len(columns) and _under_ego(columns, chunk).mean() > GRAZED_SHARE for columns in shown)
+
+
+def _under_ego(columns: Int64[np.ndarray, "P 2"], chunk: OccupancySequence) -> Bool[np.ndarray, " P"]:
+    centres_m = np.stack([chunk.grid.centres(axis)[columns[:, axis]] for axis in range(2)], axis=-1)
+    return within_ego(centres_m)
 
 
 def _draw(
@@ -76,8 +94,8 @@ def _goes_on(
     chunk: OccupancySequence,
 ) -> bool:
     """Whether a body is in view where it has not been sighted, has room there, and keeps off the ego."""
-    centres_m = np.stack([chunk.grid.centres(axis)[columns[:, axis]] for axis in range(2)], axis=-1)
-    return bool(len(columns)) and room.sum() >= ROOM_SHARE * (found != FREE).sum() and not within_ego(centres_m).any()
+    has_room = room.sum() >= ROOM_SHARE * (found != FREE).sum()
+    return bool(len(columns)) and has_room and not _under_ego(columns, chunk).any()
 
 
 def _cut_by_border(cells: Bool[np.ndarray, "X Y Z"], drawn: Bool[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:

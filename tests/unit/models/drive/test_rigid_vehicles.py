@@ -90,6 +90,15 @@ def test_a_vehicle_does_not_drive_into_the_ego(build_street, street_actor):
     assert not shown[-1]
 
 
+@pytest.mark.parametrize(("aside_m", "stays"), [(0.5, False), (1.2, False), (2.4, True)])
+def test_whom_the_ego_would_run_into_is_not_there_and_who_stands_beside_its_way_is(
+    build_street, street_actor, aside_m, stays
+):
+    street = build_street(16, 8.0, [street_actor(9.0, aside_m)])
+    assert frames_with_vehicle(rigid(street)).all() == stays
+    assert frames_with_vehicle(rigid(street)).any() == stays
+
+
 def test_splinters_go_and_what_the_border_cuts_stays(build_street):
     street = build_street(16, 0.0)
     labels = street.labels.copy()
