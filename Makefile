@@ -9,10 +9,8 @@ OUT ?= out/demo
 demo: $(VENV)/ready
 	$(BIN)/dyncity demo --out $(OUT)
 
-# One more than there are cores: some tests wait for what they run.
-WORKERS ?= $(shell expr $$(nproc) + 1)
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 check: lint types imports protos spelling
 
