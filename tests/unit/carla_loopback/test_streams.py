@@ -52,6 +52,41 @@ def test_a_client_is_held_until_what_it_announced_has_come_and_others_are_not() 
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("_patient")
+def test_a_subscription_that_is_announced_twice_is_awaited_once() -> None:
+    async def scenario() -> None:
+        server = StreamServer(CallLog(10))
+        await server.start("127.0.0.1", 0)
+        server.announce(1, WORLD_STREAM)
+        server.announce(1, WORLD_STREAM)
+        held, task = await is_held(server.until_subscribed(1))
+        assert held
+        writer = await subscribed(server, WORLD_STREAM)
+        await task
+        writer.close()
+        await server.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("_patient")
+def test_the_clock_is_held_by_subscriptions_to_the_world_alone() -> None:
+    async def scenario() -> None:
+        server = StreamServer(CallLog(10))
+        await server.start("127.0.0.1", 0)
+        server.announce(1, 7)
+        assert not (await is_held(server.until_world_subscribed()))[0]
+        server.announce(2, WORLD_STREAM)
+        held, task = await is_held(server.until_world_subscribed())
+        assert held
+        writer = await subscribed(server, WORLD_STREAM)
+        await task
+        writer.close()
+        await server.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_subscription_does_not_pass_for_one_that_took_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         server = StreamServer(CallLog(10))

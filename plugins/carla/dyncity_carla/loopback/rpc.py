@@ -19,6 +19,13 @@ REQUEST, RESPONSE = 0, 1
 LARGEST_MESSAGE_BYTES = 256 * 2**20
 READ_BYTES = 2**18
 
+MAP_OPENS_S = 0.25
+"""Time from a map's loading to the answer.
+
+The library drops its subscription to the world at that answer, and crashes when it holds a frame at that moment. A real
+server takes seconds to open a map and sends no frame meanwhile, so that none is left to hold.
+"""
+
 
 class RpcServer:
     """Answers calls of clients, those of one connection in their order.
@@ -43,7 +50,6 @@ class RpcServer:
     ) -> None:
         self._host, self._methods, self._calls, self._faults, self._tell = host, methods, calls, faults, tell
         self._streams = streams
-        self._told_of_the_world: set[int] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._clients = 0
         self.port = 0
@@ -105,7 +111,7 @@ class RpcServer:
             check_arguments(arguments, method.arguments)
             try:
                 result = _enveloped(method.answer, method.call(self._host, *arguments[1:]))
-                self._announce(client, name, arguments)
+                await self._expect(client, name, arguments)
             except RefusedError as error:
                 refused = str(error)
                 result = _refusal(method.answer, refused)
@@ -119,13 +125,13 @@ class RpcServer:
             self._tell(violation)
         return [RESPONSE, number, violation, result]
 
-    def _announce(self, client: int, method: str, arguments: list[Any]) -> None:
-        """A client subscribes to the world once, however often it asks for the episode; to a sensor at each token."""
+    async def _expect(self, client: int, method: str, arguments: list[Any]) -> None:
+        """Note the subscription that follows a call; the clock stands from a map's loading until it is there."""
         if method == "get_sensor_token":
             self._streams.announce(client, arguments[1])
-        elif method == "get_episode_info" and client not in self._told_of_the_world:
-            self._told_of_the_world.add(client)
+        elif method == "load_new_episode":
             self._streams.announce(client, WORLD_STREAM)
+            await asyncio.sleep(MAP_OPENS_S)
 
     def _violated(self, violation: str) -> None:
         self._calls.note(violation)

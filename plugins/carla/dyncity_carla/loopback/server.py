@@ -71,6 +71,7 @@ class LoopbackServer:
         self.settings_changed()
         while True:
             await self._asynchronous.wait()
+            await self.streams.until_world_subscribed()
             began = time.monotonic()
             await self.faults.pass_stall()
             if not self.world.settings.synchronous_mode:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import struct
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from dyncity_carla.loopback.calls import CallLog
 
@@ -21,21 +21,15 @@ _STREAM_ID = struct.Struct("<I")
 _LENGTH = struct.Struct("<I")
 
 
-@dataclass(frozen=True)
-class Announced:
-    """A subscription that is to come: its client has the token."""
-
-    client: int
-    stream_id: int
-    until: float
-
-
 class StreamServer:
     """Sends messages to whoever subscribed.
 
     A client of the library subscribes in a thread of its own and goes on meanwhile. A real server takes a frame's time
     to answer its first tick, by which the subscription is there; here a tick is over at once, and waits for those that
     its client announced. Without that, a busy machine's client would wait for a frame that was sent before it listened.
+
+    A client announces a subscription by asking for the stream's token, as the library does each time, and by loading a
+    map: it drops its subscription to the world as soon as that is answered, and takes a new one.
 
     Attributes:
         port: that tokens name, once started.
@@ -44,7 +38,7 @@ class StreamServer:
     def __init__(self, calls: CallLog) -> None:
         self._calls = calls
         self._subscribers: dict[int, set[asyncio.StreamWriter]] = {}
-        self._announced: list[Announced] = []
+        self._announced: dict[tuple[int, int], float] = {}
         self._subscribed = asyncio.Event()
         self.port = 0
 
@@ -62,27 +56,35 @@ class StreamServer:
         return bool(self._subscribers.get(stream_id))
 
     def announce(self, client: int, stream_id: int) -> None:
-        """Note that a client was given the token of a stream, and will subscribe."""
-        self._announced.append(Announced(client, stream_id, time.monotonic() + SUBSCRIBES_WITHIN_S))
+        """Note that a client will subscribe to a stream; once, however often it is noted."""
+        self._announced.pop((client, stream_id), None)
+        self._announced[client, stream_id] = time.monotonic() + SUBSCRIBES_WITHIN_S
 
     async def until_subscribed(self, client: int) -> None:
         """Wait until every subscription that a client announced has come, or took too long."""
-        while own := [announced.until for announced in self._still_announced() if announced.client == client]:
+        await self._until_subscribed(lambda announcer, _: announcer == client)
+
+    async def until_world_subscribed(self) -> None:
+        """Wait until every subscription to the world that any client announced has come, or took too long."""
+        await self._until_subscribed(lambda _, stream_id: stream_id == WORLD_STREAM)
+
+    async def _until_subscribed(self, awaited: Callable[[int, int], bool]) -> None:
+        while limits := [until for key, until in self._still_announced().items() if awaited(*key)]:
             self._subscribed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._subscribed.wait(), max(own) - time.monotonic())
+                await asyncio.wait_for(self._subscribed.wait(), max(limits) - time.monotonic())
 
-    def _still_announced(self) -> list[Announced]:
+    def _still_announced(self) -> dict[tuple[int, int], float]:
         """Without those that took too long: another client's subscription must not pass for theirs."""
         now = time.monotonic()
-        self._announced = [announced for announced in self._announced if announced.until > now]
+        self._announced = {key: until for key, until in self._announced.items() if until > now}
         return self._announced
 
     def _subscribe(self, stream_id: int, writer: asyncio.StreamWriter) -> None:
         self._subscribers.setdefault(stream_id, set()).add(writer)
-        awaited = next((announced for announced in self._still_announced() if announced.stream_id == stream_id), None)
+        awaited = next((key for key in self._still_announced() if key[1] == stream_id), None)
         if awaited is not None:
-            self._announced.remove(awaited)
+            del self._announced[awaited]
             self._subscribed.set()
 
     def send(self, stream_id: int, message: bytes) -> None:
