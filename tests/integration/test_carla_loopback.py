@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -325,8 +326,13 @@ def test_an_empty_document_fails_as_in_carla(fresh: LoopbackProcess):
 
 def test_lanes_that_come_late_appear_to_a_client_that_polls(tmp_path: Path):
     with LoopbackProcess(RING_ROAD, tmp_path / "server.log") as server:
-        server.inspector.fault("delay-waypoints", seconds=15.0)
-        seen = as_client("first_map", server.port)
+        server.inspector.fault("delay-waypoints", seconds=CLIENT_LIMIT_S)
+        with ThreadPoolExecutor() as executor:
+            client = executor.submit(as_client, "first_map", server.port)
+            while server.inspector.counts().get("get_map_data", 0) < 2 and not client.done():
+                time.sleep(0.02)
+            server.inspector.clear_faults()
+            seen = client.result()
     assert seen["at_first"] == 0
     assert seen["waypoints"] > 700
     assert seen["spawn_points"] > 20
