@@ -1,12 +1,13 @@
-"""Nobody vanishes between chunks: who is lost at the beginning of a chunk is put back on the way."""
+"""Nobody vanishes between chunks, or stops walking: who is lost at the beginning of a chunk is put back on the way."""
+
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import maximum_filter
 
 from dyncity_models.drive.forecast import Forecast
-from dyncity_models.drive.ways import within_ego
-from dyncity_models.hexplane import cell_centres
+from dyncity_models.drive.ways import runs_into
 from dyncity_sim.domain.taxonomy import CARLASC
 
 FREE, VEHICLE, PEDESTRIAN = (CARLASC.index(name) for name in ("free", "vehicle", "pedestrian"))
@@ -18,16 +19,17 @@ FOUND_SHARE = 0.5
 """Share of one's cells that have to be there."""
 
 
-def with_lost_road_users(
+def with_road_users_going_on(
     labels: UInt8[np.ndarray, "T X Y Z"],
     coming: Forecast,
     planar: Float64[np.ndarray, "T 3"],
     seconds: Float64[np.ndarray, " T"],
 ) -> UInt8[np.ndarray, "T X Y Z"]:
-    """A chunk with the vehicles and pedestrians that its first frame should show and does not, where there is room.
+    """A chunk with who was there before it: vehicles that its first frame should show and does not, and pedestrians.
 
-    As the static world keeps what was seen of it, so does who moves in it: a network is free to say where one goes, but
-    not that there never was one. Only where the ego is going to be they make way.
+    As the static world keeps what was seen of it, so does who moves in it. A network is free to say where a vehicle
+    goes, but not that there never was one; and what it shows of pedestrians who walk is that they stand, so that these
+    go where they were going. There has to be room, and where the ego is going to be they make way.
 
     Args:
         labels: as generated.
@@ -35,17 +37,23 @@ def with_lost_road_users(
         planar: x, y, yaw of the ego in the world in each frame.
         seconds: since the frame that ``coming`` is of.
     """
-    lost = _lost(labels[0], coming, planar[:1], seconds[:1])
-    if not lost:
+    each = [coming.only(np.arange(len(coming.cells)) == n) for n in range(len(coming.cells))]
+    expected = [one.seen_from(planar[:1], seconds[:1])[0] for one in each]
+    everyone_first = np.any(expected, axis=0) if expected else np.zeros(labels.shape[1:], dtype=np.bool_)
+    chosen = [
+        one
+        for one, cells in zip(each, expected, strict=True)
+        if _walks(one, seconds) or _is_lost(labels[0], one, cells, everyone_first & ~cells)
+    ]
+    if not chosen:
         return labels
-    whole = labels.copy()
-    columns_m = cell_centres(coming.cells.shape[1], coming.half_extent_m).double().numpy()
-    body, everyone = within_ego(columns_m)[..., None], coming.seen_from(planar, seconds)
-    for one in lost:
+    whole, everyone = labels.copy(), coming.seen_from(planar, seconds)
+    for one in chosen:
         way = one.seen_from(planar, seconds)
-        if not (way & body).any():
-            # What little there is of it would be a splinter beside it.
-            whole[_around(way) & ~everyone & (labels == _label(one))] = FREE
+        if not runs_into(way, coming.half_extent_m):
+            # What little there is of a vehicle would be a splinter beside it; a pedestrian was drawn where it stood.
+            stood = replace(one.only(one.on_foot), speeds_mps=np.zeros(one.on_foot.sum())).seen_from(planar, seconds)
+            whole[_around(way | stood) & ~everyone & (labels == _label(one))] = FREE
             whole[way & (whole == FREE)] = _label(one)
     return whole
 
@@ -54,22 +62,19 @@ def _label(one: Forecast) -> int:
     return PEDESTRIAN if one.on_foot.all() else VEHICLE
 
 
-def _lost(
+def _walks(one: Forecast, seconds: Float64[np.ndarray, " T"]) -> bool:
+    return bool(one.on_foot.all() and (one.rolled_m(seconds[-1:]) > 0).all())
+
+
+def _is_lost(
     labels: UInt8[np.ndarray, "X Y Z"],
-    coming: Forecast,
-    planar: Float64[np.ndarray, "1 3"],
-    seconds: Float64[np.ndarray, " 1"],
-) -> list[Forecast]:
-    """Each of those that a frame should show and does not; cells where others should be are not its own."""
-    each = [coming.only(np.arange(len(coming.cells)) == n) for n in range(len(coming.cells))]
-    expected = [one.seen_from(planar, seconds)[0] for one in each]
-    everyone = np.any(expected, axis=0) if expected else np.zeros(labels.shape, dtype=np.bool_)
-    lost = []
-    for one, cells in zip(each, expected, strict=True):
-        found = (labels == _label(one)) & _around(cells[None])[0] & ~(everyone & ~cells)
-        if cells.any() and found.sum() < FOUND_SHARE * cells.sum():
-            lost.append(one)
-    return lost
+    one: Forecast,
+    cells: Bool[np.ndarray, "X Y Z"],
+    others: Bool[np.ndarray, "X Y Z"],
+) -> bool:
+    """Whether a frame should show one and does not; cells where others should be are not its own."""
+    found = (labels == _label(one)) & _around(cells[None])[0] & ~others
+    return bool(cells.any() and found.sum() < FOUND_SHARE * cells.sum())
 
 
 def _around(cells: Bool[np.ndarray, "F X Y Z"]) -> Bool[np.ndarray, "F X Y 1"]:

@@ -14,8 +14,10 @@ from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.inpainting import KnownLatents
-from dyncity_models.drive.forecast import Forecast, forecast, onward
+from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.memory import DriveMemory
+from dyncity_models.drive.one_frame import forecast
+from dyncity_models.drive.onward import onward
 from dyncity_models.hexplane import Planes, invert, sampling_grid
 from dyncity_sim.domain.conditions import Conditions, VehicleLayout
 from dyncity_sim.domain.grid import EGO_LOWER_M, FRAME_RATE_HZ, Grid

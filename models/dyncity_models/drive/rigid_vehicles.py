@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64, UInt8
 from scipy import ndimage
 
 from dyncity_models.drive.bodies import FREE, PEDESTRIAN, VEHICLE, Body
-from dyncity_models.drive.ways import within_ego
+from dyncity_models.drive.ways import GRAZED_SHARE, within_ego
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
@@ -17,9 +17,6 @@ from dyncity_sim.scene.actors.find import find_tracks
 
 SHORTEST_M = 1.3
 """What is shorter is a splinter: even a bicycle is 1.6 m long."""
-
-GRAZED_SHARE = 0.1
-"""Seen from above, more of a body than this is not where the ego is, which drives as it was told."""
 
 ROOM_SHARE = 0.7
 """Where less of a body has room, it does not go on beyond its sightings."""

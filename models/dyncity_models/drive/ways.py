@@ -28,6 +28,9 @@ MOST_BRAKING_MPS2 = 8.0
 WALKER_GAP_M = 0.4
 """What a pedestrian keeps free before it."""
 
+GRAZED_SHARE = 0.1
+"""Seen from above, more of a body than this is not where the ego is, which drives as it was told."""
+
 STEP_M = 0.4
 """Distance of the places at which a way is looked at."""
 
@@ -51,7 +54,7 @@ def ways_driven(
     # Who cannot drive is in the way of those behind: the ego's way is looked at last, from its front to its rear.
     for n in sorted(np.flatnonzero(wanted_m), key=lambda one: (same_way[one], -poses[one, 0])):
         way = free if same_way[n] else free & ~ego_way
-        curvatures[n], reach_m[n] = _best_arc(poses[n], sizes_m[n], way, grid, wanted_m[n], CURVATURES_PER_M, GAP_M)
+        curvatures[n], reach_m[n] = best_arc(poses[n], sizes_m[n], way, grid, wanted_m[n], CURVATURES_PER_M, GAP_M)
         if reach_m[n] == 0:
             free &= ~cells[n].any(axis=-1)
     return curvatures, reach_m
@@ -66,7 +69,7 @@ def walked_m(
 ) -> Float64[np.ndarray, " N"]:
     """How far the ways of pedestrians, who want to come some metres far straight on, are free."""
     ones = zip(poses, sizes_m, wanted_m, strict=True)
-    return np.array([_best_arc(pose, size, free, grid, far, (0.0,), WALKER_GAP_M)[1] for pose, size, far in ones])
+    return np.array([best_arc(pose, size, free, grid, far, (0.0,), WALKER_GAP_M)[1] for pose, size, far in ones])
 
 
 def brakings_mps2(
@@ -110,7 +113,14 @@ def within_ego(points_m: Float64[np.ndarray, "*P 2"]) -> Bool[np.ndarray, "*P"]:
     return np.asarray(((points_m > EGO_LOWER_M[:2]) & (points_m < EGO_UPPER_M[:2])).all(axis=-1))
 
 
-def _best_arc(
+def runs_into(cells: Bool[np.ndarray, "F X Y Z"], half_extent_m: float) -> bool:
+    """Whether the ego would drive through a body that has some cells of its grid in each frame."""
+    columns = np.asarray(cells.any(axis=-1))
+    under = columns & within_ego(cell_centres(columns.shape[1], half_extent_m).double().numpy())
+    return bool((under.sum(axis=(1, 2)) > GRAZED_SHARE * columns.sum(axis=(1, 2))).any())
+
+
+def best_arc(
     pose: Float64[np.ndarray, " 3"],
     size_m: Float64[np.ndarray, " 2"],
     free: Bool[np.ndarray, "X Y"],

@@ -17,10 +17,10 @@ from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
-from dyncity_models.drive.forecast import waiting
 from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
 from dyncity_models.drive.memory import DriveMemory
-from dyncity_models.drive.persistence import with_lost_road_users
+from dyncity_models.drive.onward import waiting
+from dyncity_models.drive.persistence import with_road_users_going_on
 from dyncity_models.drive.region import (
     known_latents,
     layout_of,
@@ -129,9 +129,12 @@ class AnchoredBackend:
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
         labels = with_region(without_ego(with_known(decoded, known), self.grid), region)
         if coming is not None and region is None:
-            labels = with_lost_road_users(labels, coming, planar, seconds_since(plan.times_us, coming.frame))
+            labels = with_road_users_going_on(labels, coming, planar, seconds_since(plan.times_us, coming.frame))
         generated = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
         labels = with_region(with_rigid_vehicles(generated), region)
+        if coming is not None and region is None:
+            # Those that the network led into the ego's way may well go on as they would have done.
+            labels = with_road_users_going_on(labels, coming, planar, seconds_since(plan.times_us, coming.frame))
         learned = memory.learn(labels, planar, heights_m, self.grid)
         rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid, straight=True))
         occupancy = replace(generated, labels=with_region(without_ego(rigid, self.grid), region))

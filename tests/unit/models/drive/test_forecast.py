@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.drive.forecast import SPEEDS_MPS, Forecast, forecast
+from dyncity_models.drive.forecast import Forecast
+from dyncity_models.drive.one_frame import SPEEDS_MPS, forecast
 from dyncity_models.drive.ways import along_arc
 from hypothesis import given
 from hypothesis import strategies as st

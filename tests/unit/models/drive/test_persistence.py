@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.drive.forecast import onward
 from dyncity_models.drive.memory import DriveMemory
-from dyncity_models.drive.persistence import FREE, PEDESTRIAN, VEHICLE, with_lost_road_users
+from dyncity_models.drive.onward import onward
+from dyncity_models.drive.persistence import FREE, PEDESTRIAN, VEHICLE, with_road_users_going_on
 from dyncity_models.drive.region import seconds_since
 from dyncity_models.drive.road_users import road_users_of
 from scipy.ndimage import maximum_filter
@@ -32,7 +32,7 @@ def put_back(street, labels):
     memory = memory.learn(before.labels, planar[:16], heights_m[:16], GRID)
     memory = replace(memory, movers_planar=planar[[15, 10, 15, 10]], road_users=users, motion=motion)
     coming = onward(memory, planar[16:], heights_m[16:], GRID)
-    return with_lost_road_users(labels, coming, planar[16:], seconds_since(street.times_us[16:], coming.frame))
+    return with_road_users_going_on(labels, coming, planar[16:], seconds_since(street.times_us[16:], coming.frame))
 
 
 def without(labels, cells):
@@ -99,7 +99,22 @@ def test_pedestrians_who_were_lost_walk_on_and_are_no_vehicles(build_street, str
     for frame in range(0, 16, 5):
         missing = (true[frame] == PEDESTRIAN) & ~near(found == PEDESTRIAN)[frame]
         assert not missing.any()
-    assert np.array_equal(put_back(street, true), true)
+
+
+def test_pedestrians_who_walk_are_not_where_a_chunk_shows_them_standing(build_street, street_actor):
+    walker = street_actor(12.0, 6.5, 0.0, 1.5, size_m=(0.8, 0.8, 1.7), label=PEDESTRIAN)
+    street = build_street(32, 4.0, [walker])
+    true = street.labels[16:]
+    stands = replace(walker, x_m=12.0 + 1.5 * 1.6, speed_mps=0.0)
+    found = put_back(street, build_street(32, 4.0, [stands]).labels[16:])
+    assert (found == PEDESTRIAN).any(axis=(1, 2, 3)).all()
+    for frame in range(0, 16, 5):
+        assert not ((found == PEDESTRIAN)[frame] & ~near(true == PEDESTRIAN)[frame]).any()
+
+
+def test_pedestrians_who_stand_stay_as_a_chunk_shows_them(build_street, street_actor):
+    street = build_street(32, 4.0, [street_actor(9.0, -6.5, size_m=(0.8, 0.8, 1.7), label=PEDESTRIAN)])
+    assert np.array_equal(put_back(street, street.labels[16:]), street.labels[16:])
 
 
 def test_without_vehicles_before_nothing_changes(build_street):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from dyncity_models.config import AutoencoderConfig
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.drive.forecast import forecast
 from dyncity_models.drive.memory import DriveMemory
+from dyncity_models.drive.one_frame import forecast
 from dyncity_models.drive.region import known_latents, layout_of, settled, taught, whole_frame, with_region
 from dyncity_models.hexplane import Planes
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.drive.forecast import onward, waiting
 from dyncity_models.drive.memory import DriveMemory
+from dyncity_models.drive.onward import onward, waiting
 from dyncity_models.drive.region import road_users_to_come, seconds_since
 from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.drive.ways import MOST_BRAKING_MPS2
