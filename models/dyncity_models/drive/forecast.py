@@ -64,6 +64,18 @@ class Forecast:
         rolling = np.minimum(seconds, until_it_stands)
         return np.asarray(speeds * rolling - brakings * np.maximum(rolling, 0.0) ** 2 / 2)
 
+    def speeds_mps_at(self, second: float) -> Float64[np.ndarray, " N"]:
+        """How fast each is some time after the frame that is known."""
+        return np.asarray(np.maximum(self.speeds_mps - self.brakings_mps2 * second, 0.0))
+
+    def poses_at(self, planar: Float64[np.ndarray, " 3"], second: float) -> Float64[np.ndarray, "N 3"]:
+        """x, y, yaw of each in the ego frame at another pose, some time after the frame that is known."""
+        rolled_m = self.rolled_m(np.array([second]))
+        ways = zip(self.poses, self.curvatures_per_m, rolled_m, strict=True)
+        there = np.array([along_arc(pose, curvature, rolled)[0] for pose, curvature, rolled in ways]).reshape(-1, 3)
+        ego_from_known = compose(invert(torch.from_numpy(planar)), torch.from_numpy(self.planar))
+        return np.asarray(compose(ego_from_known.expand(len(there), 3), torch.from_numpy(there)).numpy())
+
     def seen_from(
         self, planar: Float64[np.ndarray, "F 3"], seconds: Float64[np.ndarray, " F"]
     ) -> Bool[np.ndarray, "F X Y Z"]:

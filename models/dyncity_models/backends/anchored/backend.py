@@ -17,6 +17,7 @@ from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
 from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
+from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.onward import waiting
@@ -31,7 +32,7 @@ from dyncity_models.drive.region import (
     with_region,
 )
 from dyncity_models.drive.rigid_vehicles import with_rigid_vehicles
-from dyncity_models.drive.road_users import road_users_of
+from dyncity_models.drive.road_users import keeping_pace, road_users_of
 from dyncity_models.hexplane import canvas_poses
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
@@ -138,7 +139,7 @@ class AnchoredBackend:
         learned = memory.learn(labels, planar, heights_m, self.grid)
         rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid, straight=True))
         occupancy = replace(generated, labels=with_region(without_ego(rigid, self.grid), region))
-        continuation = self._continuation(learned, occupancy)
+        continuation = self._continuation(learned, occupancy, coming if region is None else None)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
         return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, timings)
 
@@ -158,7 +159,8 @@ class AnchoredBackend:
         reach = np.ones((1, 2 * EVIDENCE_RADIUS_CELLS + 1, 2 * EVIDENCE_RADIUS_CELLS + 1), dtype=np.bool_)
         evidence = binary_dilation(observed.any(axis=-1), reach)
         memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid).centred_on(planar[-1, :2], self.grid)
-        completed = replace(occupancy, labels=labels, observed=None)
+        # A decoder blurs how pedestrians walk, and what was seen of movers needs none.
+        completed = replace(occupancy, labels=np.where(observed, occupancy.labels, labels), observed=None)
         return self._continuation(memory.learn(labels, planar, heights_m, self.grid, evidence), completed)
 
     def _memory(
@@ -226,12 +228,16 @@ class AnchoredBackend:
         masks = settled(tokens, torch.from_numpy(region.observed)[None], poses, self.config.autoencoder)
         return known_latents(self.pipeline.encode(tokens, poses), masks.to(self.pipeline.device), resamples)
 
-    def _continuation(self, memory: DriveMemory, chunk: OccupancySequence) -> Continuation:
+    def _continuation(
+        self, memory: DriveMemory, chunk: OccupancySequence, came: Forecast | None = None
+    ) -> Continuation:
         """What the drive knows of its static world, where movers were in the last frames, and how they moved."""
         recent = [len(chunk) + offset for offset in MOVER_FRAMES]
         planar = planar_from_poses(chunk.poses_world_from_ego)
         movers = mover_columns(torch.from_numpy(chunk.labels[recent])[None])[0].numpy()
         road_users, motion = road_users_of(chunk)
+        if came is not None:
+            motion = keeping_pace(motion, came, planar[-1], float(seconds_since(chunk.times_us, came.frame)[-1]))
         remembered = replace(
             memory.centred_on(planar[-1, :2], self.grid),
             movers=movers,
