@@ -297,6 +297,15 @@ def test_encoding_keeps_only_what_there_is_evidence_for(backend, street_clip, oc
     assert known[near].mean() > 0.5
 
 
+def test_movers_that_were_seen_are_handed_on_as_they_were_seen(backend, build_street, street_actor):
+    walker = street_actor(12.0, 6.5, 0.0, 1.5, size_m=(0.8, 0.8, 1.7), label=CARLASC.index("pedestrian"))
+    street = build_street(16, 4.0, [street_actor(14.0, -1.0, 0.0, 6.0), walker])
+    memory = DriveMemory.from_bytes(backend.encode(street).payload, GRID)
+    users, motion = road_users_of(street)
+    assert np.array_equal(memory.road_users, users)
+    assert np.array_equal(memory.motion, motion)
+
+
 def test_encoding_nothing_leaves_a_drive_that_begins_anew(backend, generate, street_clip, occupancy_of, plan_along):
     unseen = Clip(street_clip.labels[:16], np.zeros((16, *GRID.shape), dtype=bool), street_clip.planar[:16])
     memory = DriveMemory.from_bytes(backend.encode(occupancy_of(unseen)).payload, GRID)

@@ -6,7 +6,7 @@ from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.onward import onward, waiting
 from dyncity_models.drive.region import road_users_to_come, seconds_since
-from dyncity_models.drive.road_users import road_users_of
+from dyncity_models.drive.road_users import keeping_pace, road_users_of
 from dyncity_models.drive.ways import MOST_BRAKING_MPS2
 
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, VehicleLayout
@@ -97,6 +97,22 @@ def test_a_pedestrian_stops_before_a_wall_and_before_the_way_of_the_ego(build_st
     for street, most_m in ((across, 1.8), (beside, 2.8), (replace(beside, labels=walled), 1.2)):
         coming, _, _ = continued(street)
         assert most_m - 0.7 < coming.rolled_m(np.array([1.6]))[0, 0] <= most_m
+
+
+def test_pedestrians_who_came_as_forecast_keep_the_pace_and_others_what_was_found_of_them(build_street, walker):
+    street = build_street(32, 4.0, [walker(14.0, 6.5, 0.0, 1.5), walker(12.0, -6.5)])
+    coming, _, _ = continued(street)
+    ego = planar_from_poses(street.poses_world_from_ego)[-1]
+    ends = coming.poses_at(ego, 1.6)
+    walks = int(coming.speeds_mps.argmax())
+    assert ends[walks, :2] == pytest.approx([14.0 + 1.5 * 3.1 - 4.0 * 3.1, 6.5], abs=0.5)
+    strolls = np.array([*(ends[walks] + [0.4, 0.3, 0.5]), 0.8, 0.8, 0.6, 1.0])
+    elsewhere = strolls + np.array([3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    car = np.array([*ends[walks], 4.5, 1.8, 3.0, 0.0])
+    stands = np.array([*ends[1 - walks], 0.8, 0.8, 0.7, 1.0])
+    kept = keeping_pace(np.stack([strolls, elsewhere, car, stands]), coming, ego, 1.6)
+    assert kept[0].tolist() == [*strolls[:2], ends[walks, 2], 0.8, 0.8, coming.speeds_mps[walks], 1.0]
+    assert np.array_equal(kept[1:], [elsewhere, car, stands])
 
 
 def test_a_vehicle_does_not_drive_through_who_stands_in_its_way(build_street, street_actor, walker):
