@@ -17,6 +17,7 @@ def making_way(
     coming: Forecast,
     sizes_m: Float64[np.ndarray, "N 2"],
     road: Bool[np.ndarray, "X Y"],
+    ego_way: Bool[np.ndarray, "X Y"],
     planar: Float64[np.ndarray, "T 3"],
     grid: Grid,
 ) -> Forecast:
@@ -29,12 +30,14 @@ def making_way(
         coming: how who moved or stood at the end of a chunk would go on.
         sizes_m: length and width of each.
         road: columns of the frame that is known in which vehicles may drive.
+        ego_way: columns of it that the ego passes over.
         planar: x, y, yaw of the ego in each frame of the next chunk, metres and radians in the world.
         grid: of the frames.
     """
     street = _Street(sizes_m, road, planar, (1 + np.arange(len(planar))) / FRAME_RATE_HZ, grid)
+    perhaps = (coming.cells.any(axis=-1) & ego_way).any(axis=(1, 2)) | (coming.speeds_mps > 0)
     # From front to rear, so that those behind find the road free.
-    for n in sorted(np.flatnonzero(_with_the_ego(coming)).tolist(), key=lambda one: -coming.poses[one, 0]):
+    for n in sorted(np.flatnonzero(_with_the_ego(coming) & perhaps).tolist(), key=lambda one: -coming.poses[one, 0]):
         if street.is_run_into(coming, n):
             tried = (street.set_off(coming, n, acceleration) for acceleration in ACCELERATIONS_MPS2)
             coming = next((t for t in tried if t is not None and not street.is_run_into(t, n)), coming)
@@ -43,7 +46,7 @@ def making_way(
 
 @dataclass(frozen=True, eq=False)
 class _Street:
-    """What making way is asked about; the arguments of ``making_way``, and the times of the next chunk's frames."""
+    """Arguments of ``making_way``, and the times of the next chunk's frames."""
 
     sizes_m: Float64[np.ndarray, "N 2"]
     road: Bool[np.ndarray, "X Y"]

@@ -51,7 +51,7 @@ def onward(
     reach_m[walk] = walked_m(was.poses[walk], sizes_m[walk], wanted_m[walk], open_ground, grid)
     brakings = brakings_mps2(was.speeds_mps, reach_m, chunk_s)
     on_their_ways = replace(was, curvatures_per_m=curvatures, brakings_mps2=brakings)
-    return making_way(on_their_ways, sizes_m, road, planar, grid)
+    return making_way(on_their_ways, sizes_m, road, ego_way, planar, grid)
 
 
 def waiting(memory: DriveMemory, grid: Grid) -> Forecast:

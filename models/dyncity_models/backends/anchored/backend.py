@@ -128,20 +128,35 @@ class AnchoredBackend:
         )
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
-        labels = with_region(without_ego(with_known(decoded, known), self.grid), region)
-        if coming is not None and region is None:
-            labels = with_road_users_going_on(labels, coming, planar, seconds_since(plan.times_us, coming.frame))
-        generated = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
-        labels = with_region(with_rigid_vehicles(generated), region)
-        if coming is not None and region is None:
-            # Those that the network led into the ego's way may well go on as they would have done.
-            labels = with_road_users_going_on(labels, coming, planar, seconds_since(plan.times_us, coming.frame))
-        learned = memory.learn(labels, planar, heights_m, self.grid)
-        rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid, straight=True))
-        occupancy = replace(generated, labels=with_region(without_ego(rigid, self.grid), region))
-        continuation = self._continuation(learned, occupancy, coming if region is None else None)
+        following = coming if region is None else None
+        occupancy, learned = self._as_one_world(decoded, known, plan, memory, following, region)
+        continuation = self._continuation(learned, occupancy, following)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
         return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, timings)
+
+    def _as_one_world(
+        self,
+        decoded: UInt8[np.ndarray, "T X Y Z"],
+        known: UInt8[np.ndarray, "T X Y Z"],
+        plan: EgoPlan,
+        memory: DriveMemory,
+        following: Forecast | None,
+        region: OccupancySequence | None,
+    ) -> tuple[OccupancySequence, DriveMemory]:
+        """(A decoded chunk in which what is known stays, vehicles are rigid and nobody vanishes, what it teaches)."""
+        planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
+        labels = with_region(without_ego(with_known(decoded, known), self.grid), region)
+        if following is not None:
+            labels = with_road_users_going_on(labels, following, planar, seconds_since(plan.times_us, following.frame))
+        chunk = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
+        labels = with_region(with_rigid_vehicles(chunk), region)
+        if following is not None:
+            # Those that the network led into the ego's way may well go on as they would have done.
+            vehicles = following.only(~following.on_foot)
+            labels = with_road_users_going_on(labels, vehicles, planar, seconds_since(plan.times_us, vehicles.frame))
+        learned = memory.learn(labels, planar, heights_m, self.grid)
+        rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid, straight=True))
+        return replace(chunk, labels=with_region(without_ego(rigid, self.grid), region)), learned
 
     def encode(self, occupancy: OccupancySequence) -> Continuation:
         """Complete what sensors saw of the last chunk of a drive and remember it.
@@ -229,15 +244,16 @@ class AnchoredBackend:
         return known_latents(self.pipeline.encode(tokens, poses), masks.to(self.pipeline.device), resamples)
 
     def _continuation(
-        self, memory: DriveMemory, chunk: OccupancySequence, came: Forecast | None = None
+        self, memory: DriveMemory, chunk: OccupancySequence, followed: Forecast | None = None
     ) -> Continuation:
         """What the drive knows of its static world, where movers were in the last frames, and how they moved."""
         recent = [len(chunk) + offset for offset in MOVER_FRAMES]
         planar = planar_from_poses(chunk.poses_world_from_ego)
         movers = mover_columns(torch.from_numpy(chunk.labels[recent])[None])[0].numpy()
         road_users, motion = road_users_of(chunk)
-        if came is not None:
-            motion = keeping_pace(motion, came, planar[-1], float(seconds_since(chunk.times_us, came.frame)[-1]))
+        if followed is not None:
+            last_s = float(seconds_since(chunk.times_us, followed.frame)[-1])
+            motion = keeping_pace(motion, followed, planar[-1], last_s)
         remembered = replace(
             memory.centred_on(planar[-1, :2], self.grid),
             movers=movers,
