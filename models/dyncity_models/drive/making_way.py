@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from dyncity_models.drive.forecast import Forecast
-from dyncity_models.drive.ways import CURVATURES_PER_M, GAP_M, SAME_WAY_RAD, best_arc, runs_into
+from dyncity_models.drive.ways import CURVATURES_PER_M, GAP_M, SAME_WAY_RAD, best_arc, columns_of, runs_into
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
 
 ACCELERATIONS_MPS2 = (1.0, 2.0, 3.0)
@@ -83,7 +83,7 @@ class _Street:
     def _passed(self, coming: Forecast, n: int) -> Bool[np.ndarray, "X Y"]:
         """Columns of the frame that is known which one of them passes over."""
         stays = np.tile(coming.planar, (len(self.seconds), 1))
-        return np.asarray(_one(coming, n).seen_from(stays, self.seconds).any(axis=(0, 3)))
+        return np.asarray(columns_of(_one(coming, n).seen_from(stays, self.seconds)).any(axis=0))
 
 
 def _one(coming: Forecast, n: int) -> Forecast:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import maximum_filter
 
 from dyncity_models.drive.forecast import Forecast
-from dyncity_models.drive.ways import runs_into
+from dyncity_models.drive.ways import columns_of, runs_into
 from dyncity_sim.domain.taxonomy import CARLASC
 
 FREE, VEHICLE, PEDESTRIAN = (CARLASC.index(name) for name in ("free", "vehicle", "pedestrian"))
@@ -79,4 +79,4 @@ def _is_lost(
 
 def _around(cells: Bool[np.ndarray, "F X Y Z"]) -> Bool[np.ndarray, "F X Y 1"]:
     across = 2 * AROUND_COLUMNS + 1
-    return np.asarray(maximum_filter(cells.any(axis=-1), (1, across, across), mode="constant", cval=0))[..., None]
+    return np.asarray(maximum_filter(columns_of(cells), (1, across, across), mode="constant", cval=0))[..., None]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int64, UInt8
 from scipy import ndimage
 
 from dyncity_models.drive.bodies import FREE, PEDESTRIAN, VEHICLE, Body
-from dyncity_models.drive.ways import GRAZED_SHARE, within_ego
+from dyncity_models.drive.ways import GRAZED_SHARE, columns_of, within_ego
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
@@ -50,7 +50,7 @@ def with_rigid_vehicles(chunk: OccupancySequence) -> UInt8[np.ndarray, "T X Y Z"
 def _vehicles_and_riders(labels: UInt8[np.ndarray, "T X Y Z"]) -> Bool[np.ndarray, "T X Y Z"]:
     """A rider has a vehicle's cell in the column, and somebody who walks by has none."""
     vehicle = labels == VEHICLE
-    return np.asarray(vehicle | ((labels == PEDESTRIAN) & vehicle.any(axis=-1, keepdims=True)))
+    return np.asarray(vehicle | ((labels == PEDESTRIAN) & columns_of(vehicle)[..., None]))
 
 
 def _is_vehicle(track: Track) -> bool:
@@ -97,8 +97,8 @@ def _goes_on(
 
 def _cut_by_border(cells: Bool[np.ndarray, "X Y Z"], drawn: Bool[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
     """Cells of blobs at the border of a frame in which no body was drawn."""
-    blobs, _ = ndimage.label(cells.any(axis=-1))
+    blobs, _ = ndimage.label(columns_of(cells))
     border = np.ones(blobs.shape, dtype=np.bool_)
     border[1:-1, 1:-1] = False
-    cut = np.setdiff1d(blobs[border], blobs[drawn.any(axis=-1)])
+    cut = np.setdiff1d(blobs[border], blobs[columns_of(drawn)])
     return cells & np.isin(blobs, cut[cut > 0])[..., None]
