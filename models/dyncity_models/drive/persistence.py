@@ -18,6 +18,9 @@ AROUND_COLUMNS = 3
 FOUND_SHARE = 0.5
 """Share of one's cells that have to be there."""
 
+SAME_M = 0.8
+"""A pedestrian so near to where one was to come is that one."""
+
 
 def with_road_users_going_on(
     labels: UInt8[np.ndarray, "T X Y Z"],
@@ -56,6 +59,30 @@ def with_road_users_going_on(
             whole[_around(way | stood) & ~everyone & (labels == _label(one))] = FREE
             whole[way & (whole == FREE)] = _label(one)
     return whole
+
+
+def keeping_pace(
+    motion: Float64[np.ndarray, "V 7"], coming: Forecast, planar: Float64[np.ndarray, " 3"], second: float
+) -> Float64[np.ndarray, "V 7"]:
+    """How road users moved in the last frame of a chunk, pedestrians who came as forecast as they were forecast.
+
+    What cells of 0.4 m show of a walk gets slower each time that it is drawn and found again.
+
+    Args:
+        motion: ``memory.MOTION`` of each, as found.
+        coming: the forecast that pedestrians of the chunk went by.
+        planar: x, y, yaw of the ego in the world in the last frame.
+        second: of the last frame, since the frame that ``coming`` is of.
+    """
+    walk = coming.only(coming.on_foot & (coming.rolled_m(np.array([second]))[:, 0] > 0))
+    poses, speeds_mps = walk.poses_at(planar, second), walk.speeds_mps_at(second)
+    kept = motion.copy()
+    for n in np.flatnonzero(motion[:, 6] == 1):
+        away_m = np.linalg.norm(poses[:, :2] - motion[n, :2], axis=1)
+        if away_m.min(initial=np.inf) <= SAME_M:
+            nearest = int(away_m.argmin())
+            kept[n, 2], kept[n, 5] = poses[nearest, 2], speeds_mps[nearest]
+    return kept
 
 
 def _label(one: Forecast) -> int:

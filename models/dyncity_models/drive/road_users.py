@@ -5,7 +5,6 @@ import torch
 from jaxtyping import Bool, Float64, UInt8
 
 from dyncity_models.data.latents import MOVER_FRAMES
-from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.memory import MOST_ROAD_USERS, MOTION
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
 from dyncity_sim.domain.frames import planar_from_poses
@@ -16,9 +15,6 @@ from dyncity_sim.scene.actors.find import find_tracks
 
 BODY_MARGIN_M = 0.4
 """Cells so far outside of a box still belong to whose box it is."""
-
-SAME_M = 0.8
-"""A pedestrian so near to where one was to come is that one."""
 
 WALKING_MPS = 0.4
 """Who is on foot and slower than this stands: cells are too large to tell."""
@@ -48,30 +44,6 @@ def road_users_of(
     moving = zip(poses, tracks, strict=True)
     motion = [(*pose, *track.size_m[:2], _speed_mps(track), _on_foot(track)) for pose, track in moving]
     return numbered, np.array(motion).reshape(-1, len(MOTION))
-
-
-def keeping_pace(
-    motion: Float64[np.ndarray, "V 7"], coming: Forecast, planar: Float64[np.ndarray, " 3"], second: float
-) -> Float64[np.ndarray, "V 7"]:
-    """How road users moved in the last frame of a chunk, pedestrians who came as forecast as they were forecast.
-
-    What cells of 0.4 m show of a walk gets slower each time that it is drawn and found again.
-
-    Args:
-        motion: ``memory.MOTION`` of each, as found.
-        coming: the forecast that pedestrians of the chunk went by.
-        planar: x, y, yaw of the ego in the world in the last frame.
-        second: of the last frame, since the frame that ``coming`` is of.
-    """
-    walk = coming.only(coming.on_foot & (coming.rolled_m(np.array([second]))[:, 0] > 0))
-    poses, speeds_mps = walk.poses_at(planar, second), walk.speeds_mps_at(second)
-    kept = motion.copy()
-    for n in np.flatnonzero(motion[:, 6] == 1):
-        away_m = np.linalg.norm(poses[:, :2] - motion[n, :2], axis=1)
-        if away_m.min(initial=np.inf) <= SAME_M:
-            nearest = int(away_m.argmin())
-            kept[n, 2], kept[n, 5] = poses[nearest, 2], speeds_mps[nearest]
-    return kept
 
 
 def _speed_mps(track: Track) -> float:

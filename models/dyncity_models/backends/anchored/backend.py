@@ -21,7 +21,7 @@ from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.onward import waiting
-from dyncity_models.drive.persistence import with_road_users_going_on
+from dyncity_models.drive.persistence import keeping_pace, with_road_users_going_on
 from dyncity_models.drive.region import (
     known_latents,
     layout_of,
@@ -32,7 +32,7 @@ from dyncity_models.drive.region import (
     with_region,
 )
 from dyncity_models.drive.rigid_vehicles import with_rigid_vehicles
-from dyncity_models.drive.road_users import keeping_pace, road_users_of
+from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.hexplane import canvas_poses
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses

@@ -5,8 +5,9 @@ import pytest
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.onward import onward, waiting
+from dyncity_models.drive.persistence import keeping_pace
 from dyncity_models.drive.region import road_users_to_come, seconds_since
-from dyncity_models.drive.road_users import keeping_pace, road_users_of
+from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.drive.ways import MOST_BRAKING_MPS2
 
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, VehicleLayout
