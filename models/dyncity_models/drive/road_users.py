@@ -16,6 +16,9 @@ from dyncity_sim.scene.actors.find import find_tracks
 BODY_MARGIN_M = 0.4
 """Cells so far outside of a box still belong to whose box it is."""
 
+UNSEEN_US = 200_000
+"""Who was last found so long before the last frame is there if it has cells there: pedestrians fall into pieces."""
+
 WALKING_MPS = 0.4
 """Who is on foot and slower than this stands: cells are too large to tell."""
 
@@ -33,11 +36,13 @@ def road_users_of(
         in the ego frame of the last frame.)
     """
     recent, shown = occupancy[min(MOVER_FRAMES) :], occupancy[-1:]
-    last_us = recent.times_us[-1]
-    tracks = [track for track in find_tracks(recent) if track.times_us[-1] == last_us][:MOST_ROAD_USERS]
+    last_us = int(recent.times_us[-1])
     ego = planar_from_poses(shown.poses_world_from_ego)[0]
-    poses = np.array([in_ego(track, ego) for track in tracks]).reshape(-1, 3)
+    tracks = [track for track in find_tracks(recent) if last_us - track.times_us[-1] <= UNSEEN_US]
+    poses = np.array([in_ego(track, ego, last_us) for track in tracks]).reshape(-1, 3)
     cells = cells_of(tracks, poses, shown)
+    there = np.flatnonzero(cells.any(axis=(1, 2, 3)))[:MOST_ROAD_USERS]
+    tracks, poses, cells = [tracks[n] for n in there], poses[there], cells[there]
     numbers = np.arange(1, len(tracks) + 1, dtype=np.uint8)[:, None, None, None]
     # No cell belongs to two of them.
     numbered = (cells * numbers).sum(axis=0, dtype=np.uint8)
@@ -56,10 +61,12 @@ def _on_foot(track: Track) -> bool:
     return track.kind is ActorKind.PEDESTRIAN
 
 
-def in_ego(track: Track, ego: Float64[np.ndarray, " 3"]) -> Float64[np.ndarray, " 3"]:
-    """x, y, yaw of a track's last pose in an ego frame that is given in the world."""
+def in_ego(track: Track, ego: Float64[np.ndarray, " 3"], time_us: int | None = None) -> Float64[np.ndarray, " 3"]:
+    """x, y, yaw of a track in an ego frame that is given in the world, at its last sighting or going on from there."""
     pose = track.poses_world_from_actor[-1]
-    world = torch.tensor([pose[0, 3], pose[1, 3], np.arctan2(pose[1, 0], pose[0, 0])], dtype=torch.float64)
+    unseen_s = 0.0 if time_us is None else (time_us - int(track.times_us[-1])) * 1e-6
+    x_m, y_m = pose[:2, 3] + unseen_s * track.velocities_world_mps[-1, :2]
+    world = torch.tensor([x_m, y_m, np.arctan2(pose[1, 0], pose[0, 0])], dtype=torch.float64)
     return np.asarray(compose(invert(torch.from_numpy(ego)), world).numpy())
 
 

@@ -14,6 +14,7 @@ from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, Veh
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.scene.actors.find import find_tracks
 
 GRID = CARLASC_GRID
 VEHICLE, PEDESTRIAN = CARLASC.index("vehicle"), CARLASC.index("pedestrian")
@@ -77,6 +78,22 @@ def test_pedestrians_are_told_from_vehicles_and_from_riders_beside_them(build_st
     columns = (street.labels[15] == VEHICLE).any(axis=-1, keepdims=True)
     assert np.array_equal(np.isin(numbers, on_foot), (street.labels[15] == PEDESTRIAN) & ~columns)
     assert sorted(motion[on_foot - 1, 5]) == pytest.approx([0.0, 1.5], abs=0.7)
+
+
+def test_a_pedestrian_whose_cells_fall_apart_for_a_frame_is_there(build_street):
+    street = build_street(16, 0.0)
+    labels = street.labels.copy()
+    whole = [(76, 48), (77, 48), (76, 47)]
+    for frame, columns in zip(range(10, 16), [*[whole] * 4, [(75, 49), (77, 47)], whole], strict=True):
+        for x, y in columns:
+            labels[frame, x - (frame == 15), y, 3:6] = PEDESTRIAN
+    street = replace(street, labels=labels)
+    (track,) = find_tracks(street[10:])
+    assert track.times_us[-1] == street.times_us[14], "tracking alone loses it"
+    numbers, motion = road_users_of(street)
+    assert np.array_equal(numbers == 1, labels[15] == PEDESTRIAN)
+    assert motion[:, 6].tolist() == [1]
+    assert motion[0, :2] == pytest.approx(middle_m(labels[15] == PEDESTRIAN), abs=0.6)
 
 
 def test_a_pedestrian_walks_straight_on(build_street, walker):
