@@ -57,6 +57,10 @@ class Forecast:
             on_foot=self.on_foot[chosen],
         )
 
+    def one(self, n: int) -> "Forecast":
+        """One of them alone."""
+        return self.only(np.arange(len(self.cells)) == n)
+
     def rolled_m(self, seconds: Float64[np.ndarray, " F"]) -> Float64[np.ndarray, "N F"]:
         """How far each has come since the frame that is known; negative before it, where it did not brake."""
         speeds, brakings = self.speeds_mps[:, None], self.brakings_mps2[:, None]

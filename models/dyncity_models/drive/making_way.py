@@ -56,7 +56,7 @@ class _Street:
 
     def is_run_into(self, coming: Forecast, n: int) -> bool:
         """Whether the ego would drive through one of them."""
-        return runs_into(_one(coming, n).seen_from(self.planar, self.seconds), coming.half_extent_m)
+        return runs_into(coming.one(n).seen_from(self.planar, self.seconds), coming.half_extent_m)
 
     def set_off(self, coming: Forecast, n: int, acceleration_mps2: float) -> Forecast | None:
         """One of them and those that stand before it accelerate; None where the road is not free for that."""
@@ -83,11 +83,7 @@ class _Street:
     def _passed(self, coming: Forecast, n: int) -> Bool[np.ndarray, "X Y"]:
         """Columns of the frame that is known which one of them passes over."""
         stays = np.tile(coming.planar, (len(self.seconds), 1))
-        return np.asarray(columns_of(_one(coming, n).seen_from(stays, self.seconds)).any(axis=0))
-
-
-def _one(coming: Forecast, n: int) -> Forecast:
-    return coming.only(np.arange(len(coming.cells)) == n)
+        return np.asarray(columns_of(coming.one(n).seen_from(stays, self.seconds)).any(axis=0))
 
 
 def _with_the_ego(coming: Forecast) -> Bool[np.ndarray, " N"]:

@@ -40,7 +40,7 @@ def with_road_users_going_on(
         planar: x, y, yaw of the ego in the world in each frame.
         seconds: since the frame that ``coming`` is of.
     """
-    each = [coming.only(np.arange(len(coming.cells)) == n) for n in range(len(coming.cells))]
+    each = [coming.one(n) for n in range(len(coming.cells))]
     expected = [one.seen_from(planar[:1], seconds[:1])[0] for one in each]
     everyone_first = np.any(expected, axis=0) if expected else np.zeros(labels.shape[1:], dtype=np.bool_)
     chosen = [

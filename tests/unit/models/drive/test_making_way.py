@@ -33,7 +33,7 @@ def to_come(build_street):
         memory = replace(memory, movers_planar=planar[[15, 10, 15, 10]], road_users=users, motion=motion)
         coming = onward(memory, planar[16:], heights_m[16:], GRID)
         coming = coming.only(np.argsort(coming.poses[:, 0]))
-        each = [coming.only(np.arange(len(coming.cells)) == n) for n in range(len(coming.cells))]
+        each = [coming.one(n) for n in range(len(coming.cells))]
         hit = [runs_into(one.seen_from(planar[16:], SECONDS), coming.half_extent_m) for one in each]
         return coming, hit
 
