@@ -17,7 +17,8 @@ BODY_MARGIN_M = 0.4
 """Cells so far outside of a box still belong to whose box it is."""
 
 UNSEEN_US = 200_000
-"""Who was last found so long before the last frame is there if it has cells there: pedestrians fall into pieces."""
+"""Pedestrians who were last found so long before the last frame are there if they have cells there: they fall into
+pieces."""
 
 WALKING_MPS = 0.4
 """Who is on foot and slower than this stands: cells are too large to tell."""
@@ -38,7 +39,7 @@ def road_users_of(
     recent, shown = occupancy[min(MOVER_FRAMES) :], occupancy[-1:]
     last_us = int(recent.times_us[-1])
     ego = planar_from_poses(shown.poses_world_from_ego)[0]
-    tracks = [track for track in find_tracks(recent) if last_us - track.times_us[-1] <= UNSEEN_US]
+    tracks = _still_there(find_tracks(recent), last_us)
     poses = np.array([in_ego(track, ego, last_us) for track in tracks]).reshape(-1, 3)
     cells = cells_of(tracks, poses, shown)
     there = np.flatnonzero(cells.any(axis=(1, 2, 3)))[:MOST_ROAD_USERS]
@@ -49,6 +50,17 @@ def road_users_of(
     moving = zip(poses, tracks, strict=True)
     motion = [(*pose, *track.size_m[:2], _speed_mps(track), _on_foot(track)) for pose, track in moving]
     return numbered, np.array(motion).reshape(-1, len(MOTION))
+
+
+def _still_there(tracks: list[Track], last_us: int) -> list[Track]:
+    """Those found in the last frame and, after them, pedestrians who were just before it: a vehicle that was stands in
+    the cells of the one that it is taken for from then on."""
+
+    def unseen_us(track: Track) -> int:
+        return last_us - int(track.times_us[-1])
+
+    there = [track for track in tracks if unseen_us(track) <= (UNSEEN_US if _on_foot(track) else 0)]
+    return sorted(there, key=unseen_us)
 
 
 def _speed_mps(track: Track) -> float:

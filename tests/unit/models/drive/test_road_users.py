@@ -69,6 +69,15 @@ def test_what_left_before_the_last_frame_is_not_there(build_street, street_actor
     assert motion.shape == (0, 7)
 
 
+def test_the_cells_of_a_vehicle_that_was_are_of_the_one_that_is_there_now(build_street, street_actor):
+    was, there = street_actor(4.0, -1.0, absent=frozenset(range(14, 16))), street_actor(29.0, -1.0, np.pi, 16.0)
+    street = build_street(16, 2.0, [was, there])
+    assert len(find_tracks(street[10:])) == 2
+    numbers, motion = road_users_of(street)
+    assert set(np.unique(numbers)) == {0, 1}
+    assert motion[:, 5] == pytest.approx([16.0], abs=1.0)
+
+
 def test_pedestrians_are_told_from_vehicles_and_from_riders_beside_them(build_street, street_actor, walker):
     rider = street_actor(14.0, -3.2, 0.0, 4.0, size_m=(1.8, 0.8, 1.2), rider_label=PEDESTRIAN)
     street = build_street(16, 2.0, [rider, walker(14.0, -6.0, 0.0, 1.5), walker(9.0, 6.5)])
