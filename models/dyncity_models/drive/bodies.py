@@ -1,6 +1,6 @@
 """Rigid bodies: the one shape that the frames of a chunk agree on for a vehicle, and where it is in each of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -51,12 +51,14 @@ class Path:
         for end, beyond in ((0, times_s < seen_s[0]), (-1, times_s > seen_s[-1])):
             planar[beyond, :2] += (times_s[beyond] - seen_s[end])[:, None] * track.velocities_world_mps[end, :2]
         ground_m = np.interp(times_s, seen_s, track.poses_world_from_actor[:, 2, 3] - track.size_m[2] / 2)
-        poses = chunk.poses_world_from_ego
-        ego_from_world = invert(torch.from_numpy(planar_from_poses(poses)))
-        over_ground_m = chunk.grid.centres(2) + (poses[:, 2, 3] - ground_m)[:, None]
-        above_ground = np.floor(over_ground_m / chunk.grid.voxel_size_m[2] + 0.5).astype(np.int64)
         seen = np.searchsorted(chunk.times_us, track.times_us)
-        return cls(compose(ego_from_world, torch.from_numpy(planar)).numpy(), above_ground, seen)
+        over_ground_m = chunk.grid.centres(2) + (chunk.poses_world_from_ego[:, 2, 3] - ground_m)[:, None]
+        above_ground = np.floor(over_ground_m / chunk.grid.voxel_size_m[2] + 0.5).astype(np.int64)
+        return cls(_in_ego(planar, chunk), above_ground, seen)
+
+    def along(self, way: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> "Path":
+        """Another path over the same ground, x, y, yaw in the world, that is seen in all frames."""
+        return replace(self, ego_from_body=_in_ego(way, chunk), seen=np.arange(len(chunk)))
 
     def to_ego(self, frame: int, points_m: Float64[np.ndarray, "*P 2"]) -> Float64[np.ndarray, "*P 2"]:
         """Points of the body in the ego frame of a frame."""
@@ -115,6 +117,10 @@ class Body:
         labels = np.where(vehicle + rider > views / 2, np.where(rider > vehicle, PEDESTRIAN, VEHICLE), FREE)
         return cls(_in_one_piece(labels.astype(np.uint8)), cell_m, path)
 
+    def along(self, way: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> "Body":
+        """The same shape on another way, x, y, yaw in the world in each frame, over the same ground."""
+        return replace(self, path=self.path.along(way, chunk))
+
     def shown_in(
         self, frame: int, chunk: OccupancySequence
     ) -> tuple[Int64[np.ndarray, "P 2"], UInt8[np.ndarray, "P Z"]]:
@@ -135,6 +141,11 @@ class Body:
         there = _in_one_piece(np.where(inside[..., None] & (above >= 0) & (above < layers), found, FREE))
         filled = np.argwhere((there != FREE).any(axis=-1))
         return filled + np.array([x[:1].sum(), y[:1].sum()]), there[tuple(filled.T)]
+
+
+def _in_ego(planar: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> Float64[np.ndarray, "T 3"]:
+    ego_from_world = invert(torch.from_numpy(planar_from_poses(chunk.poses_world_from_ego)))
+    return np.asarray(compose(ego_from_world, torch.from_numpy(planar)).numpy())
 
 
 def _in_one_piece(labels: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:

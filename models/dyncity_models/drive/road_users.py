@@ -1,5 +1,7 @@
 """The vehicles and pedestrians of one frame: their cells, their boxes and how they move."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64, UInt8
@@ -52,7 +54,7 @@ def road_users_of(
     return numbered, np.array(motion).reshape(-1, len(MOTION))
 
 
-def _still_there(tracks: list[Track], last_us: int) -> list[Track]:
+def _still_there(tracks: Sequence[Track], last_us: int) -> list[Track]:
     """Those found in the last frame and, after them, pedestrians who were just before it: a vehicle that was stands in
     the cells of the one that it is taken for from then on."""
 

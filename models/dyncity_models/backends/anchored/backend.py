@@ -21,7 +21,7 @@ from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.onward import waiting
-from dyncity_models.drive.persistence import keeping_pace, with_road_users_going_on
+from dyncity_models.drive.persistence import keeping_pace
 from dyncity_models.drive.region import (
     known_latents,
     layout_of,
@@ -31,8 +31,8 @@ from dyncity_models.drive.region import (
     taught,
     with_region,
 )
-from dyncity_models.drive.rigid_vehicles import with_rigid_vehicles
 from dyncity_models.drive.road_users import road_users_of
+from dyncity_models.drive.traffic import with_traffic
 from dyncity_models.hexplane import canvas_poses
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
@@ -146,14 +146,8 @@ class AnchoredBackend:
         """(A decoded chunk in which what is known stays, vehicles are rigid and nobody vanishes, what it teaches)."""
         planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
         labels = with_region(without_ego(with_known(decoded, known), self.grid), region)
-        if following is not None:
-            labels = with_road_users_going_on(labels, following, planar, seconds_since(plan.times_us, following.frame))
         chunk = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
-        labels = with_region(with_rigid_vehicles(chunk), region)
-        if following is not None:
-            # Those that the network led into the ego's way may well go on as they would have done.
-            vehicles = following.only(~following.on_foot)
-            labels = with_road_users_going_on(labels, vehicles, planar, seconds_since(plan.times_us, vehicles.frame))
+        labels = with_region(with_traffic(chunk, following), region)
         learned = memory.learn(labels, planar, heights_m, self.grid)
         rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid, straight=True))
         return replace(chunk, labels=with_region(without_ego(rigid, self.grid), region)), learned

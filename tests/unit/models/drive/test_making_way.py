@@ -1,13 +1,8 @@
 """Streets of 32 frames, of which the second half is to come; the ego drives at 6 m/s through what stands there."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from dyncity_models.drive.making_way import ACCELERATIONS_MPS2
-from dyncity_models.drive.memory import DriveMemory
-from dyncity_models.drive.onward import onward
-from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.drive.ways import runs_into
 
 from dyncity_sim.domain.frames import planar_from_poses
@@ -20,18 +15,13 @@ EGO_M = 6.0 * 1.5
 
 
 @pytest.fixture
-def to_come(build_street):
+def to_come(build_street, forecast_halfway):
     """How actors go on from the middle of their street, by place along it, and whom the ego runs into."""
 
     def forecast(actors):
         street = build_street(32, 6.0, actors)
-        before, planar = street[:16], planar_from_poses(street.poses_world_from_ego)
-        heights_m = street.poses_world_from_ego[:, 2, 3]
-        users, motion = road_users_of(before)
-        memory = DriveMemory.empty(planar[0], float(heights_m[0]), GRID)
-        memory = memory.learn(before.labels, planar[:16], heights_m[:16], GRID)
-        memory = replace(memory, movers_planar=planar[[15, 10, 15, 10]], road_users=users, motion=motion)
-        coming = onward(memory, planar[16:], heights_m[16:], GRID)
+        planar = planar_from_poses(street.poses_world_from_ego)
+        coming = forecast_halfway(street)
         coming = coming.only(np.argsort(coming.poses[:, 0]))
         each = [coming.one(n) for n in range(len(coming.cells))]
         hit = [runs_into(one.seen_from(planar[16:], SECONDS), coming.half_extent_m) for one in each]

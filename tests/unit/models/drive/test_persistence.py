@@ -2,11 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.drive.memory import DriveMemory
-from dyncity_models.drive.onward import onward
 from dyncity_models.drive.persistence import FREE, PEDESTRIAN, VEHICLE, with_road_users_going_on
 from dyncity_models.drive.region import seconds_since
-from dyncity_models.drive.road_users import road_users_of
 from scipy.ndimage import maximum_filter
 
 from dyncity_sim.domain.frames import planar_from_poses
@@ -23,16 +20,15 @@ def street(build_street, street_actor):
     return build_street(32, 4.0, [street_actor(16.0, 4.3), street_actor(8.0, -1.0, 0.0, 6.0)])
 
 
-def put_back(street, labels):
+@pytest.fixture
+def put_back(forecast_halfway):
     """What becomes of other labels in place of a street's second chunk."""
-    before, planar = street[:16], planar_from_poses(street.poses_world_from_ego)
-    heights_m = street.poses_world_from_ego[:, 2, 3]
-    users, motion = road_users_of(before)
-    memory = DriveMemory.empty(planar[0], float(heights_m[0]), GRID)
-    memory = memory.learn(before.labels, planar[:16], heights_m[:16], GRID)
-    memory = replace(memory, movers_planar=planar[[15, 10, 15, 10]], road_users=users, motion=motion)
-    coming = onward(memory, planar[16:], heights_m[16:], GRID)
-    return with_road_users_going_on(labels, coming, planar[16:], seconds_since(street.times_us[16:], coming.frame))
+
+    def put(street, labels):
+        planar, coming = planar_from_poses(street.poses_world_from_ego[16:]), forecast_halfway(street)
+        return with_road_users_going_on(labels, coming, planar, seconds_since(street.times_us[16:], coming.frame))
+
+    return put
 
 
 def without(labels, cells):
@@ -48,21 +44,21 @@ def overlap(labels, true, frame):
     return (shown & expected).sum() / (shown | expected).sum()
 
 
-def test_vehicles_that_a_chunk_has_lost_are_where_they_were_going(street):
+def test_vehicles_that_a_chunk_has_lost_are_where_they_were_going(street, put_back):
     true = street.labels[16:]
     found = put_back(street, without(true, true == VEHICLE))
     assert all(overlap(found, true, frame) > 0.5 for frame in range(16))
     assert np.array_equal(found == VEHICLE, found != without(true, true == VEHICLE))
 
 
-def test_a_chunk_that_shows_them_stays_as_it_is_wherever_they_go_then(street):
+def test_a_chunk_that_shows_them_stays_as_it_is_wherever_they_go_then(street, put_back):
     true = street.labels[16:]
     stays = np.concatenate([true[:1], without(true[1:], true[1:] == VEHICLE)])
     for labels in (true, stays):
         assert np.array_equal(put_back(street, labels), labels)
 
 
-def test_what_is_left_of_a_lost_vehicle_goes_and_its_neighbour_stays(street):
+def test_what_is_left_of_a_lost_vehicle_goes_and_its_neighbour_stays(street, put_back):
     true = street.labels[16:]
     parked = (true == VEHICLE) & (GRID.centres(1) > 2.0)[:, None]
     low = np.arange(GRID.shape[2]) < 3
@@ -74,20 +70,20 @@ def test_what_is_left_of_a_lost_vehicle_goes_and_its_neighbour_stays(street):
     assert (found[driving] == VEHICLE).all()
 
 
-def test_a_lost_vehicle_takes_no_room_from_what_stands_there_now(street):
+def test_a_lost_vehicle_takes_no_room_from_what_stands_there_now(street, put_back):
     true = street.labels[16:]
     built = np.where(true == VEHICLE, BUILDING, true).astype(np.uint8)
     assert (put_back(street, built)[true == VEHICLE] == BUILDING).all()
 
 
-def test_a_lost_vehicle_that_the_ego_would_drive_through_makes_way(build_street, street_actor):
+def test_a_lost_vehicle_that_the_ego_would_drive_through_makes_way(build_street, street_actor, put_back):
     street = build_street(32, 6.0, [street_actor(18.0, 0.0)])
     labels = street.labels[16:]
     gone = without(labels, labels == VEHICLE)
     assert np.array_equal(put_back(street, gone), gone)
 
 
-def test_pedestrians_who_were_lost_walk_on_and_are_no_vehicles(build_street, street_actor):
+def test_pedestrians_who_were_lost_walk_on_and_are_no_vehicles(build_street, street_actor, put_back):
     walkers = [
         street_actor(x_m, y_m, yaw_rad, speed_mps, size_m=(0.8, 0.8, 1.7), label=PEDESTRIAN)
         for x_m, y_m, yaw_rad, speed_mps in ((12.0, 6.5, 0.0, 1.5), (9.0, -6.5, 0.0, 0.0))
@@ -101,7 +97,7 @@ def test_pedestrians_who_were_lost_walk_on_and_are_no_vehicles(build_street, str
         assert not missing.any()
 
 
-def test_pedestrians_who_walk_are_not_where_a_chunk_shows_them_standing(build_street, street_actor):
+def test_pedestrians_who_walk_are_not_where_a_chunk_shows_them_standing(build_street, street_actor, put_back):
     walker = street_actor(12.0, 6.5, 0.0, 1.5, size_m=(0.8, 0.8, 1.7), label=PEDESTRIAN)
     street = build_street(32, 4.0, [walker])
     true = street.labels[16:]
@@ -112,11 +108,11 @@ def test_pedestrians_who_walk_are_not_where_a_chunk_shows_them_standing(build_st
         assert not ((found == PEDESTRIAN)[frame] & ~near(true == PEDESTRIAN)[frame]).any()
 
 
-def test_pedestrians_who_stand_stay_as_a_chunk_shows_them(build_street, street_actor):
+def test_pedestrians_who_stand_stay_as_a_chunk_shows_them(build_street, street_actor, put_back):
     street = build_street(32, 4.0, [street_actor(9.0, -6.5, size_m=(0.8, 0.8, 1.7), label=PEDESTRIAN)])
     assert np.array_equal(put_back(street, street.labels[16:]), street.labels[16:])
 
 
-def test_without_vehicles_before_nothing_changes(build_street):
+def test_without_vehicles_before_nothing_changes(build_street, put_back):
     street = build_street(32, 6.0)
     assert np.array_equal(put_back(street, street.labels[16:]), street.labels[16:])

@@ -1,0 +1,69 @@
+"""Streets of 32 frames whose second half a network drew; the ego drives at 4 m/s."""
+
+import numpy as np
+import pytest
+from dyncity_models.drive.traffic import with_traffic
+
+from dyncity_sim.domain.grid import CARLASC_GRID as GRID
+from dyncity_sim.domain.taxonomy import CARLASC
+
+VEHICLE = CARLASC.index("vehicle")
+CHUNK_S = 1.6
+
+
+@pytest.fixture
+def driven(build_street, street_actor, forecast_halfway):
+    """A function that says how far a vehicle of one speed comes in the second half, and how far the network had it."""
+
+    def drive(speed_mps=6.0, then_mps=0.0, there=(), at=(8.0, -1.0, 0.0)):
+        x_m, y_m, yaw_rad = at
+        before, after = frozenset(range(16)), frozenset(range(16, 32))
+        changed_m = 1.5 * (speed_mps - then_mps)
+        then_at = (x_m + changed_m * np.cos(yaw_rad), y_m + changed_m * np.sin(yaw_rad), yaw_rad)
+        actors = [
+            street_actor(*at, speed_mps, absent=after),
+            street_actor(*then_at, then_mps, absent=before),
+            *(street_actor(*place, absent=before) for place in there),
+        ]
+        street = build_street(32, 4.0, actors)
+        found = with_traffic(street[16:], forecast_halfway(street))
+        return tuple(_way_m(labels, street.poses_world_from_ego[16:, 0, 3]) for labels in (found, street.labels[16:]))
+
+    return drive
+
+
+def _way_m(labels, ego_x_m):
+    """How far the middle of what vehicles cover comes along the street."""
+    middles_m = []
+    for frame in (0, 15):
+        columns = np.argwhere((labels[frame] == VEHICLE).any(axis=-1))
+        middles_m.append(ego_x_m[frame] + GRID.centres(0)[columns[:, 0]].mean())
+    return middles_m[1] - middles_m[0]
+
+
+def test_a_vehicle_that_a_network_stops_at_once_drives_on_as_fast_as_it_was(driven):
+    for speed_mps in (3.0, 6.0, 9.0):
+        found_m, drawn_m = driven(speed_mps)
+        assert abs(drawn_m) < 0.5
+        assert found_m == pytest.approx(1.5 * speed_mps, abs=0.8)
+
+
+def test_an_oncoming_vehicle_drives_on_too(driven):
+    found_m, _ = driven(5.0, at=(26.0, 3.0, np.pi))
+    assert found_m == pytest.approx(-7.5, abs=0.8)
+
+
+def test_a_vehicle_that_slows_down_as_vehicles_do_is_the_networks(driven):
+    found_m, drawn_m = driven(6.0, 3.6)
+    assert found_m == pytest.approx(drawn_m, abs=0.4)
+    assert drawn_m < 6.0
+
+
+def test_a_vehicle_that_stood_stands(driven):
+    found_m, drawn_m = driven(0.0, at=(16.0, 4.3, 0.0))
+    assert found_m == pytest.approx(drawn_m, abs=0.2)
+
+
+def test_a_vehicle_does_not_drive_on_through_one_that_a_network_put_in_its_way(driven):
+    found_m, drawn_m = driven(6.0, there=[(23.0, -1.0)])
+    assert found_m == pytest.approx(drawn_m, abs=0.3)
