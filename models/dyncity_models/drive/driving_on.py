@@ -1,7 +1,9 @@
 """Vehicles that were driving drive on, where a network lets them stop as no vehicle would."""
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from dyncity_models.drive.forecast import Forecast
 from dyncity_sim.domain.frames import planar_from_poses
@@ -13,7 +15,7 @@ BORDER_FRAMES = 2
 
 SAME_M = 1.5
 SAME_AXIS_RAD = np.radians(45.0)
-"""A vehicle so near to where one was to come, on the same axis, is that one."""
+"""A vehicle so near to the way of one that was to come, on the same axis, is that one."""
 
 LEAST_SHARE = 0.5
 """Of the way that it was to drive, one covers half that brakes evenly until it stands."""
@@ -34,29 +36,45 @@ def ways_of(coming: Forecast, seconds: Float64[np.ndarray, " T"]) -> Float64[np.
 
 
 def driven_on(
-    track: Track, chunk: OccupancySequence, ways: Float64[np.ndarray, "T N 3"]
-) -> Float64[np.ndarray, "T 3"] | None:
-    """The way that a vehicle was to drive, if it covers less than half of it; None for all others.
+    tracks: Sequence[Track], chunk: OccupancySequence, ways: Float64[np.ndarray, "T N 3"]
+) -> dict[int, Float64[np.ndarray, "T 3"]]:
+    """The ways that vehicles were to drive, by number of the track, of those which cover less than half of theirs.
 
-    Nine in ten of recorded vehicles that drive do so a second later; those of a network forget to.
+    Nine in ten of recorded vehicles that drive do so a second later; those of a network forget to, or stand from the
+    first frame on where they were to come by.
 
     Args:
-        track: of the vehicle, found in the chunk.
+        tracks: found in the chunk.
         chunk: as generated.
         ways: as ``ways_of`` has them.
     """
-    first, last = np.searchsorted(chunk.times_us, track.times_us[[0, -1]])
-    if first >= BORDER_FRAMES or not ways.shape[1]:
-        return None
-    start, end = planar_from_poses(track.poses_world_from_actor[[0, -1]])
-    away_m = np.linalg.norm(ways[first, :, :2] - start[:2], axis=1)
-    way = ways[:, int(away_m.argmin())].copy()
-    along = np.cos(way[first, 2] - start[2])
-    if away_m.min() > SAME_M or abs(along) < np.cos(SAME_AXIS_RAD):
-        return None
-    expected_m, covered_m = (float(np.hypot(*(b - a)[:2])) for a, b in ((way[first], way[last]), (start, end)))
-    if expected_m < LEAST_M or covered_m >= LEAST_SHARE * expected_m:
-        return None
-    # What stands may have been found the wrong way round, and so is its shape.
-    way[:, 2] += 0.0 if along > 0 else np.pi
-    return way
+    spans = [np.searchsorted(chunk.times_us, track.times_us[[0, -1]]) for track in tracks]
+    ends = [planar_from_poses(track.poses_world_from_actor[[0, -1]]) for track in tracks]
+    away_m = np.full((len(tracks), ways.shape[1]), np.inf)
+    for number, ((first, _), (start, _)) in enumerate(zip(spans, ends, strict=True)):
+        if first < BORDER_FRAMES:
+            on_way_m = np.linalg.norm(ways[..., :2] - start[:2], axis=-1).min(axis=0)
+            same = (on_way_m <= SAME_M) & (np.abs(np.cos(ways[first, :, 2] - start[2])) >= np.cos(SAME_AXIS_RAD))
+            away_m[number] = np.where(same, np.linalg.norm(ways[first, :, :2] - start[:2], axis=-1), np.inf)
+    found = {}
+    while np.isfinite(away_m).any():
+        number, which = (int(n) for n in np.unravel_index(away_m.argmin(), away_m.shape))
+        away_m[number], away_m[:, which] = np.inf, np.inf
+        if _stops(spans[number], ends[number], ways[:, which]):
+            found[number] = _turned(ways[:, which], spans[number][0], ends[number][0])
+    return found
+
+
+def _stops(span: Int64[np.ndarray, " 2"], ends: Float64[np.ndarray, "2 3"], way: Float64[np.ndarray, "T 3"]) -> bool:
+    """Whether what goes from one end to the other in a span of frames covers less than half of a way."""
+    first, last = span
+    expected_m, covered_m = (np.hypot(*(b - a)[:2]) for a, b in (way[[first, last]], ends))
+    return bool(expected_m >= LEAST_M and covered_m < LEAST_SHARE * expected_m)
+
+
+def _turned(
+    way: Float64[np.ndarray, "T 3"], first: int, start: Float64[np.ndarray, " 3"]
+) -> Float64[np.ndarray, "T 3"]:
+    """The way, for the shape of what may have been found the wrong way round, because it stands."""
+    turn_rad = 0.0 if np.cos(way[first, 2] - start[2]) > 0 else np.pi
+    return way + np.array([0.0, 0.0, turn_rad])

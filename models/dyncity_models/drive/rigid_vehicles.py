@@ -39,16 +39,15 @@ def with_rigid_vehicles(
     movers = _vehicles_and_riders(chunk.labels)
     labels = np.where(movers, FREE, chunk.labels).astype(np.uint8)
     drawn = np.zeros(labels.shape, dtype=np.bool_)
+    vehicles = [track for track in find_tracks(chunk) if _is_vehicle(track)]
+    onward = {} if ways is None else driven_on(vehicles, chunk, ways)
     stopping = []
-    for track in find_tracks(chunk):
-        if not _is_vehicle(track):
-            continue
+    for number, track in enumerate(vehicles):
         body = Body.voted(track, chunk, movers)
-        way = None if ways is None else driven_on(track, chunk, ways)
-        if way is None:
-            _draw(body, chunk, labels, drawn)
+        if number in onward:
+            stopping.append((body, body.along(onward[number], chunk)))
         else:
-            stopping.append((body, body.along(way, chunk)))
+            _draw(body, chunk, labels, drawn)
     # After all others, who stay where the network has them.
     for body, driving in stopping:
         _draw(driving if _is_free(driving, chunk, labels) else body, chunk, labels, drawn)

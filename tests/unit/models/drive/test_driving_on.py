@@ -15,10 +15,10 @@ CHUNK_S = 1.6
 def driven(build_street, street_actor, forecast_halfway):
     """A function that says how far a vehicle of one speed comes in the second half, and how far the network had it."""
 
-    def drive(speed_mps=6.0, then_mps=0.0, there=(), at=(8.0, -1.0, 0.0)):
+    def drive(speed_mps=6.0, then_mps=0.0, there=(), at=(8.0, -1.0, 0.0), farther_m=0.0):
         x_m, y_m, yaw_rad = at
         before, after = frozenset(range(16)), frozenset(range(16, 32))
-        changed_m = 1.5 * (speed_mps - then_mps)
+        changed_m = 1.5 * (speed_mps - then_mps) + farther_m
         then_at = (x_m + changed_m * np.cos(yaw_rad), y_m + changed_m * np.sin(yaw_rad), yaw_rad)
         actors = [
             street_actor(*at, speed_mps, absent=after),
@@ -46,6 +46,11 @@ def test_a_vehicle_that_a_network_stops_at_once_drives_on_as_fast_as_it_was(driv
         found_m, drawn_m = driven(speed_mps)
         assert abs(drawn_m) < 0.5
         assert found_m == pytest.approx(1.5 * speed_mps, abs=0.8)
+
+
+def test_a_vehicle_that_a_network_stops_where_it_was_to_come_by_drives_there(driven):
+    found_m, _ = driven(6.0, farther_m=2.8)
+    assert found_m == pytest.approx(9.0, abs=0.8)
 
 
 def test_an_oncoming_vehicle_drives_on_too(driven):
