@@ -21,6 +21,7 @@ from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.onward import waiting
+from dyncity_models.drive.packing import pack, unpack
 from dyncity_models.drive.persistence import keeping_pace
 from dyncity_models.drive.region import (
     known_latents,
@@ -33,6 +34,7 @@ from dyncity_models.drive.region import (
 )
 from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.drive.traffic import with_traffic
+from dyncity_models.drive.under_plan import remembered_under
 from dyncity_models.hexplane import canvas_poses
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
@@ -93,6 +95,7 @@ class AnchoredBackend:
         planar = planar_from_poses(plan.poses_world_from_ego)
         heights_m = plan.poses_world_from_ego[:, 2, 3]
         memory = self._memory(conditions.continuation, planar, heights_m)
+        memory = remembered_under(memory, planar, heights_m, self.grid)
         coming = road_users_to_come(conditions, memory, planar, heights_m, self.grid, options.seed)
         moving = None if coming is None else coming.seen_from(planar, seconds_since(plan.times_us, coming.frame))
         if region is not None:
@@ -167,7 +170,8 @@ class AnchoredBackend:
         labels = self.pipeline.decode(planes, poses)[0].cpu().numpy()
         reach = np.ones((1, 2 * EVIDENCE_RADIUS_CELLS + 1, 2 * EVIDENCE_RADIUS_CELLS + 1), dtype=np.bool_)
         evidence = binary_dilation(observed.any(axis=-1), reach)
-        memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid).centred_on(planar[-1, :2], self.grid)
+        memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid)
+        memory = memory.centred_on(planar[-1, :2], float(heights_m[-1]), self.grid)
         # A decoder blurs how pedestrians walk, and what was seen of movers needs none.
         completed = replace(occupancy, labels=np.where(observed, occupancy.labels, labels), observed=None)
         return self._continuation(memory.learn(labels, planar, heights_m, self.grid, evidence), completed)
@@ -178,10 +182,12 @@ class AnchoredBackend:
         planar: Float64[np.ndarray, "T 3"],
         heights_m: Float64[np.ndarray, " T"],
     ) -> DriveMemory:
-        anchor = planar[self.config.autoencoder.canvas.anchor_frame]
+        anchor = self.config.autoencoder.canvas.anchor_frame
         if continuation is None:
-            return DriveMemory.empty(planar[0], float(heights_m[0]), self.grid).centred_on(anchor[:2], self.grid)
-        return DriveMemory.from_bytes(continuation.payload, self.grid).centred_on(anchor[:2], self.grid)
+            memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid)
+        else:
+            memory = unpack(continuation.payload, self.grid)
+        return memory.centred_on(planar[anchor, :2], float(heights_m[anchor]), self.grid)
 
     def _conditions(
         self,
@@ -249,13 +255,13 @@ class AnchoredBackend:
             last_s = float(seconds_since(chunk.times_us, followed.frame)[-1])
             motion = keeping_pace(motion, followed, planar[-1], last_s)
         remembered = replace(
-            memory.centred_on(planar[-1, :2], self.grid),
+            memory.centred_on(planar[-1, :2], float(chunk.poses_world_from_ego[-1, 2, 3]), self.grid),
             movers=movers,
             movers_planar=np.tile(planar[recent], (2, 1)),
             road_users=road_users,
             motion=motion,
         )
-        return Continuation(self.info.model_id, remembered.to_bytes())
+        return Continuation(self.info.model_id, pack(remembered))
 
     def _canvas_poses(self, planar: Float64[np.ndarray, "T 3"]) -> Tensor:
         anchor_frame = self.config.autoencoder.canvas.anchor_frame

@@ -11,6 +11,7 @@ from dyncity_models.data.clips import UNOBSERVED, Clip
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.drive.memory import DriveMemory
+from dyncity_models.drive.packing import pack, unpack
 from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.execution import Execution
 
@@ -40,7 +41,7 @@ def known_street(backend, build_street):
     planar = planar_from_poses(street.poses_world_from_ego)
     heights_m = street.poses_world_from_ego[:, 2, 3]
     memory = DriveMemory.empty(planar[0], float(heights_m[0]), GRID).learn(street.labels, planar, heights_m, GRID)
-    return Continuation(backend.info.model_id, memory.to_bytes()), street
+    return Continuation(backend.info.model_id, pack(memory)), street
 
 
 def refused(call, field):
@@ -239,14 +240,14 @@ def test_what_was_generated_reappears_in_the_chunk_after(generate, known_street,
     first = generate(Conditions(onward(street, 8.0, plan_along), continuation=continuation))
     plan = onward(first.occupancy, 4.0, plan_along)
     second = generate(Conditions(plan, continuation=first.continuation), seed=9)
-    memory = DriveMemory.from_bytes(first.continuation.payload, GRID)
+    memory = unpack(first.continuation.payload, GRID)
     planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
     known = memory.seen_from(planar, heights_m, GRID, straight=True)
     occupied = (known != UNOBSERVED) & (known != 0)
     assert occupied[0].mean() > 0.15
     assert np.array_equal(second.occupancy.labels[occupied], known[occupied])
     # new to the street that was known: the strip that the first chunk generated ahead of it
-    learnt = DriveMemory.from_bytes(continuation.payload, GRID)
+    learnt = unpack(continuation.payload, GRID)
     fresh = occupied & (learnt.seen_from(planar, heights_m, GRID) == UNOBSERVED)
     assert fresh[0].any()
 
@@ -255,7 +256,7 @@ def test_known_free_space_holds_nothing_but_movers(generate, known_street, plan_
     continuation, street = known_street
     plan = onward(street, 8.0, plan_along)
     chunk = generate(Conditions(plan, continuation=continuation))
-    memory = DriveMemory.from_bytes(continuation.payload, GRID)
+    memory = unpack(continuation.payload, GRID)
     planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
     known = memory.seen_from(planar, heights_m, GRID, straight=True)
     inside = np.unique(chunk.occupancy.labels[known == 0])
@@ -273,7 +274,7 @@ def test_whatever_is_decoded_the_static_world_of_a_chunk_is_rigid(generate, plan
 
 def test_movers_of_the_last_frames_travel_in_the_continuation(generate, plan_along):
     chunk = generate(Conditions(plan_along()))
-    memory = DriveMemory.from_bytes(chunk.continuation.payload, GRID)
+    memory = unpack(chunk.continuation.payload, GRID)
     expected = mover_columns(torch.from_numpy(chunk.occupancy.labels[[15, 10]])[None])[0]
     assert np.array_equal(memory.movers, expected.numpy())
     planar = planar_from_poses(chunk.occupancy.poses_world_from_ego)
@@ -288,7 +289,7 @@ def test_encoding_keeps_only_what_there_is_evidence_for(backend, street_clip, oc
     observed[:, 80:100, 30:60, 0] = True
     standing = Clip(street_clip.labels[[0] * 16], observed, street_clip.planar[[0] * 16])
     continuation = backend.encode(occupancy_of(standing))
-    memory = DriveMemory.from_bytes(continuation.payload, GRID)
+    memory = unpack(continuation.payload, GRID)
     known = (memory.seen_from(standing.planar[:1], np.zeros(1), GRID)[0] != UNOBSERVED).any(axis=-1)
     reach = EVIDENCE_RADIUS_CELLS
     near = np.zeros_like(known)
@@ -300,7 +301,7 @@ def test_encoding_keeps_only_what_there_is_evidence_for(backend, street_clip, oc
 def test_movers_that_were_seen_are_handed_on_as_they_were_seen(backend, build_street, street_actor):
     walker = street_actor(12.0, 6.5, 0.0, 1.5, size_m=(0.8, 0.8, 1.7), label=CARLASC.index("pedestrian"))
     street = build_street(16, 4.0, [street_actor(14.0, -1.0, 0.0, 6.0), walker])
-    memory = DriveMemory.from_bytes(backend.encode(street).payload, GRID)
+    memory = unpack(backend.encode(street).payload, GRID)
     users, motion = road_users_of(street)
     assert np.array_equal(memory.road_users, users)
     assert np.array_equal(memory.motion, motion)
@@ -308,7 +309,7 @@ def test_movers_that_were_seen_are_handed_on_as_they_were_seen(backend, build_st
 
 def test_encoding_nothing_leaves_a_drive_that_begins_anew(backend, generate, street_clip, occupancy_of, plan_along):
     unseen = Clip(street_clip.labels[:16], np.zeros((16, *GRID.shape), dtype=bool), street_clip.planar[:16])
-    memory = DriveMemory.from_bytes(backend.encode(occupancy_of(unseen)).payload, GRID)
+    memory = unpack(backend.encode(occupancy_of(unseen)).payload, GRID)
     assert (memory.labels == UNOBSERVED).all()
 
 
@@ -456,7 +457,7 @@ def on_its_way(with_layout, build_street, street_actor):
         road_users=users,
     )
     follows, stays = (
-        Continuation(with_layout.info.model_id, replace(memory, motion=speeds).to_bytes())
+        Continuation(with_layout.info.model_id, pack(replace(memory, motion=speeds)))
         for speeds in (motion, motion * np.array([1, 1, 1, 1, 1, 0, 1]))
     )
     return plan, street[16:], follows, stays

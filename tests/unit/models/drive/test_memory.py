@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.drive.memory import COLUMNS, MOST_ROAD_USERS, MOTION, DriveMemory
+from dyncity_models.drive.memory import COLUMNS, LAYERS_AROUND, MOST_ROAD_USERS, MOTION, DriveMemory
+from dyncity_models.drive.packing import pack, unpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,8 +67,8 @@ def learnt():
 @given(st.integers(0, 2**32), st.integers(1, 6), st.integers(0, MOST_ROAD_USERS), st.floats(-1e4, 1e4))
 def test_a_memory_comes_back_from_its_bytes(seed, movers, vehicles, height_m):
     rng = np.random.default_rng(seed)
-    labels = np.full((COLUMNS, COLUMNS, 8), UNOBSERVED, dtype=np.uint8)
-    labels[tuple(rng.integers(0, COLUMNS, (2, 50)))] = rng.integers(0, UNOBSERVED, (50, 8))
+    labels = np.full((COLUMNS, COLUMNS, 8 + 2 * LAYERS_AROUND), UNOBSERVED, dtype=np.uint8)
+    labels[tuple(rng.integers(0, COLUMNS, (2, 50)))] = rng.integers(0, UNOBSERVED, (50, labels.shape[-1]))
     memory = DriveMemory(
         labels,
         rng.normal(size=3) * 1000,
@@ -78,23 +79,23 @@ def test_a_memory_comes_back_from_its_bytes(seed, movers, vehicles, height_m):
         rng.integers(0, vehicles, GRID.shape, dtype=np.uint8, endpoint=True),
         rng.normal(size=(vehicles, len(MOTION))),
     )
-    assert same(DriveMemory.from_bytes(memory.to_bytes(), GRID), memory)
+    assert same(unpack(pack(memory), GRID), memory)
 
 
 def test_the_same_memory_has_the_same_bytes(learnt):
-    assert learnt.to_bytes() == DriveMemory.from_bytes(learnt.to_bytes(), GRID).to_bytes()
+    assert pack(learnt) == pack(unpack(pack(learnt), GRID))
 
 
 def refused(payload):
     with pytest.raises(InvalidInputError) as caught:
-        DriveMemory.from_bytes(payload, GRID)
+        unpack(payload, GRID)
     return caught.value.field == "continuation.payload"
 
 
 @settings(max_examples=60)
 @given(DAMAGE, st.integers(0, 7))
 def test_one_flipped_bit_is_noticed_wherever_it_is(learnt, place, bit):
-    payload = bytearray(learnt.to_bytes())
+    payload = bytearray(pack(learnt))
     payload[place % len(payload)] ^= 1 << bit
     assert refused(bytes(payload))
 
@@ -102,7 +103,7 @@ def test_one_flipped_bit_is_noticed_wherever_it_is(learnt, place, bit):
 @settings(max_examples=30)
 @given(DAMAGE)
 def test_a_truncated_or_lengthened_payload_is_refused(learnt, length):
-    payload = learnt.to_bytes()
+    payload = pack(learnt)
     assert refused(payload[: length % len(payload)])
     assert refused(payload + bytes(1 + length % 50))
 
@@ -110,14 +111,14 @@ def test_a_truncated_or_lengthened_payload_is_refused(learnt, length):
 @given(st.binary(max_size=200))
 def test_any_other_bytes_are_refused(payload):
     assert refused(payload)
-    assert refused(b"DCM2" + payload)
+    assert refused(b"DCM3" + payload)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"labels": np.zeros((COLUMNS, COLUMNS, 4), np.uint8)},
-        {"labels": np.full((COLUMNS, COLUMNS, 8), UNOBSERVED + 1, np.uint8)},
+        {"labels": np.full((COLUMNS, COLUMNS, 8 + 2 * LAYERS_AROUND), UNOBSERVED + 1, np.uint8)},
         {"movers": np.zeros((1, 64, 64), bool), "movers_planar": np.zeros((1, 3))},
         {"movers": np.zeros((2, 128, 128), bool), "movers_planar": np.zeros((1, 3))},
         {"movers": np.zeros((65, 128, 128), bool), "movers_planar": np.zeros((65, 3))},
@@ -134,7 +135,7 @@ def test_any_other_bytes_are_refused(payload):
     ids="-".join,
 )
 def test_a_memory_that_is_none_is_refused_though_its_checksum_fits(learnt, change):
-    assert refused(replace(learnt, **change).to_bytes())
+    assert refused(pack(replace(learnt, **change)))
 
 
 def test_an_empty_memory_knows_nothing():
@@ -233,29 +234,39 @@ def test_from_higher_up_the_world_lies_lower(lift):
     assert (view[..., ~shown] == UNOBSERVED).all()
 
 
-@pytest.mark.parametrize("lift", [-2, 3])
-def test_what_is_learnt_on_a_slope_is_seen_from_the_height_the_drive_began_at(lift):
+@pytest.mark.parametrize("lift", [-4, -1, 3])
+def test_what_is_learnt_on_a_slope_is_seen_whole_from_there_and_shifted_from_where_the_drive_began(lift):
     labels = random_static()
     memory = learn(empty(), labels, heights_m=[lift * LAYER_M])
-    again = seen(memory, heights_m=[lift * LAYER_M])[0]
-    kept = (np.arange(8) + lift >= 0) & (np.arange(8) + lift < 8)
-    assert np.array_equal(again[..., kept], labels[0][..., kept])
-    assert np.array_equal(seen(memory)[0][..., np.arange(8)[kept] + lift], labels[0][..., kept])
+    assert np.array_equal(seen(memory, heights_m=[lift * LAYER_M]), labels)
+    shown = (np.arange(8) + lift >= 0) & (np.arange(8) + lift < 8)
+    assert np.array_equal(seen(memory)[0][..., np.arange(8)[shown] + lift], labels[0][..., shown])
+
+
+def test_the_layers_move_with_the_height_of_the_ego(learnt):
+    place, height_m = (3.0, -2.0, 0.4), 1.5 + 3 * LAYER_M
+    moved = learnt.centred_on(learnt.world_from_memory[:2], height_m, GRID)
+    assert moved.height_m == pytest.approx(height_m)
+    for lift in (-2, 0, 3):
+        heights_m = [1.5 + lift * LAYER_M]
+        assert np.array_equal(seen(moved, place, heights_m=heights_m), seen(learnt, place, heights_m=heights_m))
+    assert same(moved.centred_on(learnt.world_from_memory[:2], 1.5, GRID), learnt)
+    assert (learnt.centred_on(learnt.world_from_memory[:2], 100.0, GRID).labels == UNOBSERVED).all()
 
 
 def test_the_square_moves_by_whole_cells_and_keeps_what_it_holds(learnt):
-    moved = learnt.centred_on(np.array([30.3, -17.9]), GRID)
+    moved = learnt.centred_on(np.array([30.3, -17.9]), 1.5, GRID)
     assert not np.array_equal(moved.corner, learnt.corner)
     place = (3.0, -2.0, 0.4)
     assert np.array_equal(seen(moved, place, heights_m=[1.5]), seen(learnt, place, heights_m=[1.5]))
-    there_and_back = moved.centred_on(learnt.world_from_memory[:2], GRID)
+    there_and_back = moved.centred_on(learnt.world_from_memory[:2], 1.5, GRID)
     assert same(there_and_back, learnt)
 
 
 def test_what_the_square_leaves_behind_is_forgotten(learnt):
-    far = learnt.centred_on(np.array([1e6, 0.0]), GRID)
+    far = learnt.centred_on(np.array([1e6, 0.0]), 1.5, GRID)
     assert (far.labels == UNOBSERVED).all()
-    back = far.centred_on(learnt.world_from_memory[:2], GRID)
+    back = far.centred_on(learnt.world_from_memory[:2], 1.5, GRID)
     assert np.array_equal(back.corner, learnt.corner)
     assert (back.labels == UNOBSERVED).all()
 

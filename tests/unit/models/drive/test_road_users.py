@@ -5,6 +5,7 @@ import pytest
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.onward import onward, waiting
+from dyncity_models.drive.packing import pack
 from dyncity_models.drive.persistence import keeping_pace
 from dyncity_models.drive.region import road_users_to_come, seconds_since
 from dyncity_models.drive.road_users import road_users_of
@@ -228,7 +229,7 @@ def test_a_layout_or_a_known_region_takes_the_place_of_how_vehicles_were_moving(
     memory, chunk = remembered(street[:16]), street[16:]
     planar, heights_m = planar_from_poses(chunk.poses_world_from_ego), chunk.poses_world_from_ego[:, 2, 3]
     plan = EgoPlan(chunk.poses_world_from_ego, chunk.times_us)
-    plain = Conditions(plan, plan.command, Continuation("model", memory.to_bytes()))
+    plain = Conditions(plan, plan.command, Continuation("model", pack(memory)))
     observed = np.zeros(chunk.labels.shape, dtype=np.bool_)
     observed[0] = True
     region = replace(chunk, observed=observed)
