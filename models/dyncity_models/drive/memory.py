@@ -12,8 +12,10 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.borders import IS_SURFACE, SURFACES, columns_at, surfaces_at
-from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.grid import LIDAR_HEIGHT_M, Grid
 from dyncity_sim.domain.taxonomy import CARLASC
+
+FREE = CARLASC.index("free")
 
 COLUMNS = 320
 """Columns along each side of the remembered square (128 m at 0.4 m)."""
@@ -99,14 +101,14 @@ class DriveMemory:
         points = points / grid.voxel_size_m[0] - self.corner
         nearest = np.floor(points).astype(np.int64).clip(0, COLUMNS - 1)
         lifts = self._lifts(heights_m, grid)
-        labels, lowest = self._between(lifts, grid)
+        labels, lowest = self._between(lifts, grid, under=1)
         index = columns_at(labels, points) if straight else nearest
         found = labels[index[..., 0], index[..., 1]]
         if straight:
             found = np.where(IS_SURFACE[found], surfaces_at(labels, points)[..., None], found)
         found[~((points >= 0) & (points < COLUMNS)).all(axis=-1)] = UNOBSERVED
-        layers = grid.shape[2]
-        return np.stack([_layers(one, lift - lowest, layers) for one, lift in zip(found, lifts, strict=True)])
+        views = [_layers(one, lift - lowest, grid.shape[2] + 1) for one, lift in zip(found, lifts, strict=True)]
+        return _with_surfaces_under(np.stack(views))
 
     def known_on_canvas(
         self, anchor: Float64[np.ndarray, " 3"], height_m: float, cells: int, half_extent_m: float, grid: Grid
@@ -158,7 +160,7 @@ class DriveMemory:
         decided = np.where(votes.any(axis=-1), votes.argmax(axis=-1), UNOBSERVED).astype(np.uint8)
         # On a slope frames round the height of a road up or down: where as many do one as the other, it is there.
         surfaces = votes[..., SURFACES].max(axis=-1)
-        tied = (decided == 0) & (surfaces == votes[..., 0])
+        tied = (decided == FREE) & (surfaces == votes[..., FREE])
         decided[tied] = SURFACES[votes[tied][:, SURFACES].argmax(axis=-1)]
         learnt, first = self.labels.copy(), LAYERS_AROUND + lowest
         learnt[..., first : first + before.shape[-1]] = np.where(before == UNOBSERVED, decided, before)
@@ -201,13 +203,16 @@ class DriveMemory:
         inside = ((index >= 0) & (index < COLUMNS)).all(axis=-1)
         return index.clip(0, COLUMNS - 1), inside
 
-    def _between(self, lifts: list[int], grid: Grid) -> tuple[UInt8[np.ndarray, "N N K"], int]:
-        """(The remembered layers that egos so many layers over the middle see, the lowest one's lift)."""
+    def _between(self, lifts: list[int], grid: Grid, under: int = 0) -> tuple[UInt8[np.ndarray, "N N K"], int]:
+        """(The remembered layers that egos of some lifts see, and some ``under`` them, the lowest ego's lift)."""
         lowest, highest = (min(max(lift, -LAYERS_AROUND), LAYERS_AROUND) for lift in (min(lifts), max(lifts)))
-        return _layers(self.labels, LAYERS_AROUND + lowest, highest - lowest + grid.shape[2]), lowest
+        first, count = LAYERS_AROUND + lowest - under, highest - lowest + grid.shape[2] + under
+        return _layers(self.labels, first, count), lowest
 
     def _lifts(self, heights_m: Float64[np.ndarray, " T"], grid: Grid) -> list[int]:
-        return np.rint((heights_m - self.height_m) / grid.voxel_size_m[2]).astype(int).tolist()
+        """By how many layers the road under egos lies over that of one at ``height_m``, in the layer that it is in."""
+        road_m = -LIDAR_HEIGHT_M - grid.lower_m[2]
+        return np.floor((heights_m - self.height_m + road_m) / grid.voxel_size_m[2]).astype(int).tolist()
 
 
 def _cell_centres_world(
@@ -231,6 +236,18 @@ def _layers(labels: UInt8[np.ndarray, "... L"], first: int, count: int) -> UInt8
     padded = np.full((*labels.shape[:-1], count), UNOBSERVED, dtype=np.uint8)
     padded[..., there.start - first : there.start - first + found.shape[-1]] = found
     return padded
+
+
+def _with_surfaces_under(labels: UInt8[np.ndarray, "T X Y L"]) -> UInt8[np.ndarray, "T X Y Z"]:
+    """All layers but the first, whose surfaces are shown in the second where a column has no other.
+
+    The road under the ego lies 0.2 m over the lower side of its grid, and heights are rounded to layers: without them
+    the road ahead would have a hole wherever it falls by a layer.
+    """
+    under, shown = labels[..., 0], labels[..., 1:].copy()
+    bare = IS_SURFACE[under] & ~IS_SURFACE[shown].any(axis=-1) & np.isin(shown[..., 0], (FREE, UNOBSERVED))
+    shown[bare, 0] = under[bare]
+    return shown
 
 
 def _vote(

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.drive.borders import IS_SURFACE
 from dyncity_models.drive.memory import COLUMNS, LAYERS_AROUND, MOST_ROAD_USERS, MOTION, DriveMemory
 from dyncity_models.drive.packing import pack, unpack
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 
 GRID = CARLASC_GRID
-VEHICLE, ROAD = CARLASC.index("vehicle"), CARLASC.index("road")
+VEHICLE, ROAD, BUILDING = (CARLASC.index(name) for name in ("vehicle", "road", "building"))
 CELL_M, LAYER_M = GRID.voxel_size_m[0], GRID.voxel_size_m[2]
 ORIGIN = np.zeros(3)
 DAMAGE = st.integers(0, 2**31)
@@ -224,9 +225,14 @@ def test_only_columns_with_evidence_are_learnt():
     assert (view[~evidence] == UNOBSERVED).all()
 
 
+def no_surfaces():
+    labels = random_static()
+    return np.where(IS_SURFACE[labels], BUILDING, labels)
+
+
 @pytest.mark.parametrize("lift", [-3, -1, 1, 2, 9])
 def test_from_higher_up_the_world_lies_lower(lift):
-    labels = random_static()
+    labels = no_surfaces()
     view = seen(learn(empty(), labels), heights_m=[lift * LAYER_M])[0]
     layer = np.arange(8) + lift
     shown = (layer >= 0) & (layer < 8)
@@ -236,11 +242,25 @@ def test_from_higher_up_the_world_lies_lower(lift):
 
 @pytest.mark.parametrize("lift", [-4, -1, 3])
 def test_what_is_learnt_on_a_slope_is_seen_whole_from_there_and_shifted_from_where_the_drive_began(lift):
-    labels = random_static()
+    labels = no_surfaces()
     memory = learn(empty(), labels, heights_m=[lift * LAYER_M])
     assert np.array_equal(seen(memory, heights_m=[lift * LAYER_M]), labels)
     shown = (np.arange(8) + lift >= 0) & (np.arange(8) + lift < 8)
     assert np.array_equal(seen(memory)[0][..., np.arange(8)[shown] + lift], labels[0][..., shown])
+
+
+def test_a_road_that_falls_by_less_than_a_layer_is_the_lowest_that_is_seen():
+    labels = np.zeros((1, *GRID.shape), dtype=np.uint8)
+    labels[..., 0] = ROAD
+    labels[0, :20, :, 1] = CARLASC.index("sidewalk")
+    labels[0, 20:40, :, 1] = BUILDING
+    memory = learn(empty(), labels)
+    for height_m, falls in ((0.0, False), (0.17, False), (0.18, True)):
+        view = seen(memory, heights_m=[height_m])[0]
+        assert (view[40:, :, 0] == ROAD).all(), "the road, or that under it"
+        assert (view[:20, :, 1 - falls] == CARLASC.index("sidewalk")).all()
+        assert (view[20:40, :, 0] == (BUILDING if falls else ROAD)).all()
+    assert (seen(memory, heights_m=[0.18 + LAYER_M])[0] != ROAD).all()
 
 
 def test_the_layers_move_with_the_height_of_the_ego(learnt):
