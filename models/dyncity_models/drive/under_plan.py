@@ -52,12 +52,14 @@ def remembered_under(
     # Over what is free and no more, the road may lie under all that was seen.
     holds = ~np.isin(passed, (FREE, UNOBSERVED)).all(axis=-1)
     off = poses[(holds & (passed != ROAD).all(axis=-1)).all(axis=-1)]
-    columns = memory.columns_world(grid) if lifts.any() or len(off) * STEP_M >= LEAST_M else np.zeros(0)
-    labels = memory.labels
+    leaves = len(off) * STEP_M >= LEAST_M
+    if not leaves and not lifts.any():
+        return memory
+    columns, labels = memory.columns_world(grid), memory.labels
     if lifts.any():
         _, nearest = cKDTree(poses[:, :2]).query(columns)
         labels = _raised(labels, lifts[nearest])
-    if len(off) * STEP_M >= LEAST_M:
+    if leaves:
         labels = np.where(_around_and_ahead(columns, off)[..., None], UNOBSERVED, labels).astype(np.uint8)
     return replace(memory, labels=labels)
 
