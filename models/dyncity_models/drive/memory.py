@@ -20,8 +20,8 @@ FREE = CARLASC.index("free")
 COLUMNS = 320
 """Columns along each side of the remembered square (128 m at 0.4 m)."""
 
-LAYERS_AROUND = 4
-"""Layers over and under those of the ego's grid (1.5 m): how far it may climb or descend within a chunk."""
+LAYERS_AROUND = 6
+"""Layers over and under those of the ego's grid (2.2 m): how far its world may rise or fall."""
 
 MOST_ROAD_USERS = 255
 """Vehicles and pedestrians that a continuation may number."""
@@ -77,7 +77,7 @@ class DriveMemory:
         """The square moved (by whole cells) so that a point of the world and an ego's height are in its middle."""
         corner = np.floor(self._axes(xy_world) / grid.voxel_size_m[0]).astype(np.int64) - COLUMNS // 2
         shift = corner - self.corner
-        (lift,) = self._lifts(np.array([height_m]), grid)
+        (lift,) = self.lifts(np.array([height_m]), grid)
         labels = np.full_like(self.labels, UNOBSERVED)
         if (np.abs(shift) < COLUMNS).all():
             kept = [slice(max(0, s), COLUMNS + min(0, s)) for s in shift]
@@ -97,10 +97,10 @@ class DriveMemory:
 
         With ``straight``, borders of surfaces and buildings lie where most of what is around says (``borders``).
         """
-        points = self._axes(_cell_centres_world(planar, grid.shape[0], -grid.lower_m[0]))
+        points = self._axes(columns_world(planar, grid))
         points = points / grid.voxel_size_m[0] - self.corner
         nearest = np.floor(points).astype(np.int64).clip(0, COLUMNS - 1)
-        lifts = self._lifts(heights_m, grid)
+        lifts = self.lifts(heights_m, grid)
         labels, lowest = self._between(lifts, grid, under=1)
         index = columns_at(labels, points) if straight else nearest
         found = labels[index[..., 0], index[..., 1]]
@@ -108,16 +108,18 @@ class DriveMemory:
             found = np.where(IS_SURFACE[found], surfaces_at(labels, points)[..., None], found)
         found[~((points >= 0) & (points < COLUMNS)).all(axis=-1)] = UNOBSERVED
         views = [_layers(one, lift - lowest, grid.shape[2] + 1) for one, lift in zip(found, lifts, strict=True)]
-        return _with_surfaces_under(np.stack(views))
+        return with_surfaces_under(np.stack(views))
 
     def known_on_canvas(
         self, anchor: Float64[np.ndarray, " 3"], height_m: float, cells: int, half_extent_m: float, grid: Grid
     ) -> Bool[np.ndarray, "C C"]:
         """Canvas cells of which most of what an ego at ``height_m`` would see of the static world is known."""
         index, inside = self._index(_cell_centres_world(anchor[None], cells, half_extent_m)[0], grid)
-        (lift,) = self._lifts(np.array([height_m]), grid)
+        (lift,) = self.lifts(np.array([height_m]), grid)
         seen = _layers(self.labels, LAYERS_AROUND + lift, grid.shape[2])
-        known_column = (seen != UNOBSERVED).sum(axis=-1) > seen.shape[-1] // 2
+        # Of a column that is free over what is not known, the ground is not known.
+        grounded = (seen[..., 0] != UNOBSERVED) | IS_SURFACE[seen].any(axis=-1)
+        known_column = grounded & ((seen != UNOBSERVED).sum(axis=-1) > seen.shape[-1] // 2)
         return known_column[index[..., 0], index[..., 1]] & inside
 
     def learn(
@@ -130,7 +132,7 @@ class DriveMemory:
         voting_frames: int = VOTING_FRAMES,
     ) -> "DriveMemory":
         """Add what some frames show where nothing was known, by majority over frames; movers do not vote."""
-        lifts = self._lifts(heights_m, grid)
+        lifts = self.lifts(heights_m, grid)
         before, lowest = self._between(lifts, grid)
         votes = np.zeros((*before.shape, UNOBSERVED), dtype=np.uint8)
         axis = np.arange(COLUMNS)
@@ -171,11 +173,7 @@ class DriveMemory:
         columns = np.stack(np.meshgrid(np.arange(COLUMNS), np.arange(COLUMNS), indexing="ij"), axis=-1)
         return self._world(columns.reshape(-1, 2), grid).reshape(COLUMNS, COLUMNS, 2)
 
-    def road_layers(self, heights_m: Float64[np.ndarray, " P"], grid: Grid) -> Int64[np.ndarray, " P"]:
-        """The layer that the road under an ego at each of some heights lies in, in its own grid the lowest one."""
-        return LAYERS_AROUND + np.array(self._lifts(heights_m, grid), dtype=np.int64)
-
-    def columns_at(self, points_world: Float64[np.ndarray, "*P 2"], grid: Grid) -> UInt8[np.ndarray, "*P Z"]:
+    def columns_at(self, points_world: Float64[np.ndarray, "*P 2"], grid: Grid) -> UInt8[np.ndarray, "*P L"]:
         """Labels of the columns that points of the world lie in, ``UNOBSERVED`` beyond the square."""
         index, inside = self._index(points_world, grid)
         return np.where(inside[..., None], self.labels[index[..., 0], index[..., 1]], UNOBSERVED).astype(np.uint8)
@@ -203,16 +201,32 @@ class DriveMemory:
         inside = ((index >= 0) & (index < COLUMNS)).all(axis=-1)
         return index.clip(0, COLUMNS - 1), inside
 
-    def _between(self, lifts: list[int], grid: Grid, under: int = 0) -> tuple[UInt8[np.ndarray, "N N K"], int]:
+    def _between(
+        self, lifts: Int64[np.ndarray, " T"], grid: Grid, under: int = 0
+    ) -> tuple[UInt8[np.ndarray, "N N K"], int]:
         """(The remembered layers that egos of some lifts see, and some ``under`` them, the lowest ego's lift)."""
-        lowest, highest = (min(max(lift, -LAYERS_AROUND), LAYERS_AROUND) for lift in (min(lifts), max(lifts)))
+        lowest, highest = (int(lift) for lift in np.clip([lifts.min(), lifts.max()], -LAYERS_AROUND, LAYERS_AROUND))
         first, count = LAYERS_AROUND + lowest - under, highest - lowest + grid.shape[2] + under
         return _layers(self.labels, first, count), lowest
 
-    def _lifts(self, heights_m: Float64[np.ndarray, " T"], grid: Grid) -> list[int]:
+    def lifts(self, heights_m: Float64[np.ndarray, " P"], grid: Grid) -> Int64[np.ndarray, " P"]:
         """By how many layers the road under egos lies over that of one at ``height_m``, in the layer that it is in."""
         road_m = -LIDAR_HEIGHT_M - grid.lower_m[2]
-        return np.floor((heights_m - self.height_m + road_m) / grid.voxel_size_m[2]).astype(int).tolist()
+        return np.floor((heights_m - self.height_m + road_m) / grid.voxel_size_m[2]).astype(np.int64)
+
+
+def columns_world(planar: Float64[np.ndarray, "T 3"], grid: Grid) -> Float64[np.ndarray, "T X Y 2"]:
+    """World x, y of the middle of each column of the ego grids at some poses."""
+    return _cell_centres_world(planar, grid.shape[0], -grid.lower_m[0])
+
+
+def raised(labels: UInt8[np.ndarray, "*N L"], lifts: Int64[np.ndarray, "*N"]) -> UInt8[np.ndarray, "*N L"]:
+    """Columns raised by whole layers; what comes into view from beyond is unknown."""
+    moved, columns = labels.copy(), np.nonzero(lifts)
+    source = np.arange(labels.shape[-1]) - lifts[columns][:, None]
+    found = np.take_along_axis(labels[columns], source.clip(0, labels.shape[-1] - 1), axis=-1)
+    moved[columns] = np.where((source >= 0) & (source < labels.shape[-1]), found, UNOBSERVED)
+    return moved
 
 
 def _cell_centres_world(
@@ -238,7 +252,7 @@ def _layers(labels: UInt8[np.ndarray, "... L"], first: int, count: int) -> UInt8
     return padded
 
 
-def _with_surfaces_under(labels: UInt8[np.ndarray, "T X Y L"]) -> UInt8[np.ndarray, "T X Y Z"]:
+def with_surfaces_under(labels: UInt8[np.ndarray, "T X Y L"]) -> UInt8[np.ndarray, "T X Y Z"]:
     """All layers but the first, whose surfaces are shown in the second where a column has no other.
 
     The road under the ego lies 0.2 m over the lower side of its grid, and heights are rounded to layers: without them

@@ -18,6 +18,7 @@ from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
 from dyncity_models.drive.forecast import Forecast
+from dyncity_models.drive.ground import Ground
 from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.onward import waiting
@@ -34,7 +35,7 @@ from dyncity_models.drive.region import (
 )
 from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.drive.traffic import with_traffic
-from dyncity_models.drive.under_plan import remembered_under
+from dyncity_models.drive.under_plan import without_what_is_driven_through
 from dyncity_models.hexplane import canvas_poses
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
@@ -93,9 +94,11 @@ class AnchoredBackend:
         scales = dict.fromkeys(PUSHED, scale) | dict(options.guidance_scales)
         assert options.seed is not None
         planar = planar_from_poses(plan.poses_world_from_ego)
-        heights_m = plan.poses_world_from_ego[:, 2, 3]
-        memory = self._memory(conditions.continuation, planar, heights_m)
-        memory = remembered_under(memory, planar, heights_m, self.grid)
+        memory = self._memory(conditions.continuation, plan)
+        ground, level = Ground.under(plan, memory, self.grid), plan
+        if region is None:
+            memory, level = without_what_is_driven_through(ground.taken_out(memory), ground), ground.level(plan)
+        conditions, heights_m = replace(conditions, plan=level), level.poses_world_from_ego[:, 2, 3]
         coming = road_users_to_come(conditions, memory, planar, heights_m, self.grid, options.seed)
         moving = None if coming is None else coming.seen_from(planar, seconds_since(plan.times_us, coming.frame))
         if region is not None:
@@ -117,7 +120,7 @@ class AnchoredBackend:
             # It is all that is known of the world, and the network has one place for that.
             scales["continuation"] = scales.get("known_region", 1.0)
         elif region is not None and scales.get("known_region", 1.0) != scales.get("continuation", 1.0):
-            alone = taught(self._memory(None, planar, heights_m), region, planar, heights_m)
+            alone = taught(self._memory(None, plan), region, planar, heights_m)
             seen = alone.seen_from(planar, heights_m, self.grid, straight=True)
             region_alone = self._conditions(conditions, planar, heights_m, alone, seen)
         planes = self.pipeline.generate(
@@ -132,8 +135,10 @@ class AnchoredBackend:
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
         following = coming if region is None else None
-        occupancy, learned = self._as_one_world(decoded, known, plan, memory, following, region)
-        continuation = self._continuation(learned, occupancy, following)
+        occupancy, learned = self._as_one_world(decoded, known, level, memory, following, region)
+        continuation = self._continuation(ground.put_into(learned) if region is None else learned, occupancy, following)
+        if region is None:
+            occupancy = ground.seen(occupancy, plan)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
         return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, timings)
 
@@ -176,12 +181,9 @@ class AnchoredBackend:
         completed = replace(occupancy, labels=np.where(observed, occupancy.labels, labels), observed=None)
         return self._continuation(memory.learn(labels, planar, heights_m, self.grid, evidence), completed)
 
-    def _memory(
-        self,
-        continuation: Continuation | None,
-        planar: Float64[np.ndarray, "T 3"],
-        heights_m: Float64[np.ndarray, " T"],
-    ) -> DriveMemory:
+    def _memory(self, continuation: Continuation | None, plan: EgoPlan) -> DriveMemory:
+        """What a drive knows so far, centred on its next chunk."""
+        planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
         anchor = self.config.autoencoder.canvas.anchor_frame
         if continuation is None:
             memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid)
@@ -255,7 +257,7 @@ class AnchoredBackend:
             last_s = float(seconds_since(chunk.times_us, followed.frame)[-1])
             motion = keeping_pace(motion, followed, planar[-1], last_s)
         remembered = replace(
-            memory.centred_on(planar[-1, :2], float(chunk.poses_world_from_ego[-1, 2, 3]), self.grid),
+            memory.centred_on(planar[-1, :2], memory.height_m, self.grid),
             movers=movers,
             movers_planar=np.tile(planar[recent], (2, 1)),
             road_users=road_users,
