@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -67,6 +68,45 @@ def test_the_next_chunk_goes_on_in_the_same_street(backend: AnchoredBackend):
 
     assert agreement(second) > 0.95
     assert agreement(second) > agreement(other) + 0.1
+
+
+def along(planar: np.ndarray, chunk: int, slope: float = 0.0) -> EgoPlan:
+    """A chunk of a way of x, y, yaw in even steps of time, on a plane that rises along x."""
+    frames = slice(chunk * 16, (chunk + 1) * 16)
+    poses = poses_from_planar(planar[frames], z_m=1.8)
+    poses[:, 2, 3] += slope * planar[frames, 0]
+    return EgoPlan(poses, np.arange(frames.start, frames.stop) * 100_000)
+
+
+@pytest.mark.parametrize("slope", [-0.05, -0.012, 0.05])
+def test_a_hill_has_its_road_under_the_ego_in_every_chunk_and_goes_on_over_borders(
+    backend: AnchoredBackend, slope: float
+):
+    planar = np.zeros((64, 3))
+    planar[:, 0] = 0.8 * np.arange(64)
+    chunks: list[GeneratedChunk] = []
+    for number in range(4):
+        plan = along(planar, number, slope)
+        chunks.append(generate(backend, plan, number, chunks[-1].continuation if chunks else None))
+        assert np.array_equal(chunks[-1].occupancy.poses_world_from_ego, plan.poses_world_from_ego)
+        under = chunks[-1].occupancy.labels[:, 62:66, 62:66, 0]
+        assert (under == CARLASC.index("road")).mean() > 0.9
+    for one, other in pairwise(chunk.occupancy for chunk in chunks):
+        pose = inverse(one.poses_world_from_ego[-1]) @ other.poses_world_from_ego[0]
+        assert static_agreement(one.labels[-1], other.labels[0], pose, CARLASC_GRID, CARLASC) > 0.85
+
+
+def test_a_plan_that_turns_off_the_street_that_was_drawn_gets_a_street(backend: AnchoredBackend):
+    turned = np.clip(0.1 * (0.8 * np.arange(48) - 16.0), 0.0, np.pi / 2)
+    steps = 0.8 * np.stack([np.cos(turned), -np.sin(turned)], axis=-1)
+    planar = np.column_stack([np.cumsum(steps, axis=0), -turned])
+    continuation, shares = None, []
+    for number in range(3):
+        chunk = generate(backend, along(planar, number), 20 + number, continuation)
+        continuation = chunk.continuation
+        shares.append(road_under_path(chunk.occupancy))
+    assert min(shares) > 0.7
+    assert np.mean(shares) > 0.9
 
 
 def known_part(street: OccupancySequence, observed: np.ndarray) -> Conditions:
