@@ -31,8 +31,8 @@ BEYOND_M = 26.0
 
 STEEPEST = 0.15
 
-LEAST_M = 1.0
-"""Shorter plans have no slope."""
+LEAST_M = 4.0
+"""Over shorter ways a slope cannot be told from how a vehicle shakes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +130,16 @@ def _street(
     yaws = np.unwrap(planar[:, 2])
     x, y, yaw, height_m = (np.interp(places_m, driven_m, value) for value in (*planar[:, :2].T, yaws, heights_m))
     over_m = places_m - places_m.clip(0.0, driven_m[-1])
-    slopes = [_slope(driven_m[part], heights_m[part]) for part in (slice(0, middle), slice(middle, None))]
+    slopes = [_slope(driven_m, heights_m, half) for half in (slice(0, middle), slice(middle, None))]
     height_m += over_m * np.where(over_m < 0, *slopes)
     places = np.column_stack([x + over_m * np.cos(yaw), y + over_m * np.sin(yaw), yaw])
     return places, height_m, beyond + count - 1
 
 
-def _slope(driven_m: Float64[np.ndarray, " F"], heights_m: Float64[np.ndarray, " F"]) -> float:
-    way_m = driven_m[-1] - driven_m[0]
-    return float(np.clip((heights_m[-1] - heights_m[0]) / way_m, -STEEPEST, STEEPEST)) if way_m >= LEAST_M else 0.0
+def _slope(driven_m: Float64[np.ndarray, " T"], heights_m: Float64[np.ndarray, " T"], half: slice) -> float:
+    """That of a half of a plan, or of all of it, where the half is too short."""
+    for part in (half, slice(None)):
+        way_m, rise_m = np.ptp(driven_m[part]), heights_m[part][-1] - heights_m[part][0]
+        if way_m >= LEAST_M:
+            return float(np.clip(rise_m / way_m, -STEEPEST, STEEPEST))
+    return 0.0

@@ -112,6 +112,16 @@ def test_a_world_that_was_drawn_level_before_the_plan_fell_lies_under_its_wheels
     assert (view[:, 63:65, 63:65, 0] == ROAD).all()
 
 
+@pytest.mark.parametrize("step_m", [0.05, 0.3, 0.9, 2.0])
+def test_a_vehicle_that_shakes_by_two_centimetres_is_on_level_ground(step_m):
+    plan = plan_over(0.0, step_m=step_m)
+    poses = plan.poses_world_from_ego.copy()
+    poses[:, 2, 3] += np.random.default_rng(0).uniform(-0.02, 0.02, 16)
+    _, ground = going_on(learnt(hill(0.0), plan), EgoPlan(poses, plan.times_us))
+    assert not ground.planned.any()
+    assert not ground.remembered.any()
+
+
 def test_a_plan_that_stands_has_no_slope():
     plan = plan_over(0.0, step_m=0.0)
     _, ground = going_on(learnt(hill(0.0), plan), plan)
