@@ -24,6 +24,7 @@ AROUND_M = 8.0
 """Half of the width of a street with its sidewalks."""
 
 AHEAD_M = 40.0
+"""So far ahead of where a plan leaves the road nothing is taken for known."""
 
 
 def without_what_is_driven_through(memory: DriveMemory, ground: Ground) -> DriveMemory:
