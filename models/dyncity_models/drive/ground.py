@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.borders import IS_SURFACE
-from dyncity_models.drive.memory import FREE, LAYERS_AROUND, DriveMemory, columns_world, raised, with_surfaces_under
+from dyncity_models.drive.memory import FREE, LAYERS_AROUND, DriveMemory, columns_seen_from, raised, with_surfaces_under
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.grid import Grid
@@ -62,7 +62,7 @@ class Ground:
         poses = plan.poses_world_from_ego
         places, heights_m, end = _street(planar_from_poses(poses), poses[:, 2, 3])
         planned = memory.lifts(heights_m, grid)
-        road = memory.columns_at(places[:, :2], grid) == ROAD
+        road = memory.labels_at(places[:, :2], grid) == ROAD
         known = np.flatnonzero(road.any(axis=-1))
         if not len(known):
             return cls(places, planned, planned, end, memory.height_m, grid)
@@ -104,7 +104,7 @@ class Ground:
         if not self.planned.any():
             return chunk
         planar = planar_from_poses(plan.poses_world_from_ego)
-        _, nearest = self._tree.query(columns_world(planar, self.grid))
+        _, nearest = self._tree.query(columns_seen_from(planar, self.grid))
         _, own = self._tree.query(planar[:, :2])
         lifts = self.planned[nearest] - self.planned[own][:, None, None]
         unknown_under = np.concatenate([np.full_like(chunk.labels[..., :1], UNOBSERVED), chunk.labels], axis=-1)

@@ -97,7 +97,7 @@ class DriveMemory:
 
         With ``straight``, borders of surfaces and buildings lie where most of what is around says (``borders``).
         """
-        points = self._axes(columns_world(planar, grid))
+        points = self._axes(columns_seen_from(planar, grid))
         points = points / grid.voxel_size_m[0] - self.corner
         nearest = np.floor(points).astype(np.int64).clip(0, COLUMNS - 1)
         lifts = self.lifts(heights_m, grid)
@@ -135,10 +135,7 @@ class DriveMemory:
         lifts = self.lifts(heights_m, grid)
         before, lowest = self._between(lifts, grid)
         votes = np.zeros((*before.shape, UNOBSERVED), dtype=np.uint8)
-        axis = np.arange(COLUMNS)
-        columns = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
-        unknown = (before == UNOBSERVED).any(axis=-1).ravel()
-        columns = columns[unknown]
+        columns = np.argwhere((before == UNOBSERVED).any(axis=-1))
         world = self._world(columns, grid)
         voters = np.unique(np.linspace(0, len(labels) - 1, min(voting_frames, len(labels))).astype(int))
         for frame in voters:
@@ -170,10 +167,10 @@ class DriveMemory:
 
     def columns_world(self, grid: Grid) -> Float64[np.ndarray, "N N 2"]:
         """World x, y of the middle of each column."""
-        columns = np.stack(np.meshgrid(np.arange(COLUMNS), np.arange(COLUMNS), indexing="ij"), axis=-1)
-        return self._world(columns.reshape(-1, 2), grid).reshape(COLUMNS, COLUMNS, 2)
+        columns = np.argwhere(np.ones((COLUMNS, COLUMNS), dtype=np.bool_))
+        return self._world(columns, grid).reshape(COLUMNS, COLUMNS, 2)
 
-    def columns_at(self, points_world: Float64[np.ndarray, "*P 2"], grid: Grid) -> UInt8[np.ndarray, "*P L"]:
+    def labels_at(self, points_world: Float64[np.ndarray, "*P 2"], grid: Grid) -> UInt8[np.ndarray, "*P L"]:
         """Labels of the columns that points of the world lie in, ``UNOBSERVED`` beyond the square."""
         index, inside = self._index(points_world, grid)
         return np.where(inside[..., None], self.labels[index[..., 0], index[..., 1]], UNOBSERVED).astype(np.uint8)
@@ -215,7 +212,7 @@ class DriveMemory:
         return np.floor((heights_m - self.height_m + road_m) / grid.voxel_size_m[2]).astype(np.int64)
 
 
-def columns_world(planar: Float64[np.ndarray, "T 3"], grid: Grid) -> Float64[np.ndarray, "T X Y 2"]:
+def columns_seen_from(planar: Float64[np.ndarray, "T 3"], grid: Grid) -> Float64[np.ndarray, "T X Y 2"]:
     """World x, y of the middle of each column of the ego grids at some poses."""
     return _cell_centres_world(planar, grid.shape[0], -grid.lower_m[0])
 

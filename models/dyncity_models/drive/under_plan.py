@@ -48,7 +48,7 @@ def _off_road(memory: DriveMemory, ground: Ground) -> Bool[np.ndarray, " D"]:
     """
     places = ground.driven
     aside = np.stack([-np.sin(places[:, 2]), np.cos(places[:, 2])], axis=-1)
-    passed = memory.columns_at(places[:, None, :2] + np.array(ACROSS_M)[:, None] * aside[:, None], ground.grid)
+    passed = memory.labels_at(places[:, None, :2] + np.array(ACROSS_M)[:, None] * aside[:, None], ground.grid)
     something = ~np.isin(passed, (FREE, UNOBSERVED)).all(axis=-1)
     return np.asarray((something & (passed != ROAD).all(axis=-1)).all(axis=-1))
 

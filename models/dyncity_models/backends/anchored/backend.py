@@ -1,7 +1,7 @@
 """The backend of the family ``anchored``: domain types in, tensors through the pipeline, domain types out."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,6 +51,16 @@ EVIDENCE_RADIUS_CELLS = 3
 """Columns this near to an observed one count as known after encoding; farther ones are left to generation."""
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A chunk as it was drawn, with what the drive learnt from it and the forecast that its road users went by."""
+
+    occupancy: OccupancySequence
+    learned: DriveMemory
+    following: Forecast | None
+    timings: Timings
+
+
 class AnchoredBackend:
     """A model of the family ``anchored`` behind the engine's backend port."""
 
@@ -84,22 +94,40 @@ class AnchoredBackend:
     def generate(self, conditions: Conditions, options: SamplingOptions, checkpoint: Checkpoint) -> GeneratedChunk:
         """Generate one chunk; see ``dyncity_sim.engine.backend.Backend``."""
         check_request(self.info, conditions, options)
-        plan, region = conditions.plan, conditions.known_region
+        plan = conditions.plan
         if plan is None:
             raise InvalidInputError("conditions.plan", "none", "poses", "This model lays its planes along the plan.")
-        defaults = self.config.sampling
+        assert options.seed is not None
+        memory = self._memory(conditions.continuation, plan)
+        if conditions.known_region is not None:
+            # What is known is where it is known to be: no height is taken out, and nothing is forgotten.
+            drawn = self._draw(conditions, plan, memory, options, options.seed, checkpoint)
+            occupancy, learned = drawn.occupancy, drawn.learned
+        else:
+            ground = Ground.under(plan, memory, self.grid)
+            level, known = ground.level(plan), without_what_is_driven_through(ground.taken_out(memory), ground)
+            drawn = self._draw(replace(conditions, plan=level), level, known, options, options.seed, checkpoint)
+            occupancy, learned = ground.seen(drawn.occupancy, plan), ground.put_into(drawn.learned)
+        continuation = self._continuation(learned, drawn.occupancy, drawn.following)
+        return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, drawn.timings)
+
+    def _draw(
+        self,
+        conditions: Conditions,
+        plan: EgoPlan,
+        memory: DriveMemory,
+        options: SamplingOptions,
+        seed: int,
+        checkpoint: Checkpoint,
+    ) -> Drawn:
+        """Sample and decode the chunk of a plan, to go on from what a drive remembers there."""
+        region, defaults = conditions.known_region, self.config.sampling
         steps = options.steps or defaults.steps
         sampler = make_sampler(options.sampler or defaults.sampler, "flow", steps, defaults.shift)
         scale = defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
         scales = dict.fromkeys(PUSHED, scale) | dict(options.guidance_scales)
-        assert options.seed is not None
-        planar = planar_from_poses(plan.poses_world_from_ego)
-        memory = self._memory(conditions.continuation, plan)
-        ground, level = Ground.under(plan, memory, self.grid), plan
-        if region is None:
-            memory, level = without_what_is_driven_through(ground.taken_out(memory), ground), ground.level(plan)
-        conditions, heights_m = replace(conditions, plan=level), level.poses_world_from_ego[:, 2, 3]
-        coming = road_users_to_come(conditions, memory, planar, heights_m, self.grid, options.seed)
+        planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
+        coming = road_users_to_come(conditions, memory, planar, heights_m, self.grid, seed)
         moving = None if coming is None else coming.seen_from(planar, seconds_since(plan.times_us, coming.frame))
         if region is not None:
             memory = taught(memory, region, planar, heights_m, coming)
@@ -125,7 +153,7 @@ class AnchoredBackend:
             region_alone = self._conditions(conditions, planar, heights_m, alone, seen)
         planes = self.pipeline.generate(
             canvas_conditions,
-            torch.Generator().manual_seed(options.seed),
+            torch.Generator().manual_seed(seed),
             sampler,
             scales,
             checkpoint,
@@ -135,12 +163,9 @@ class AnchoredBackend:
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
         following = coming if region is None else None
-        occupancy, learned = self._as_one_world(decoded, known, level, memory, following, region)
-        continuation = self._continuation(ground.put_into(learned) if region is None else learned, occupancy, following)
-        if region is None:
-            occupancy = ground.seen(occupancy, plan)
+        occupancy, learned = self._as_one_world(decoded, known, plan, memory, following, region)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
-        return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, timings)
+        return Drawn(occupancy, learned, following, timings)
 
     def _as_one_world(
         self,

@@ -10,7 +10,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 
 ROAD, BUILDING = CARLASC.index("road"), CARLASC.index("building")
-CELL_M, LAYER_M = GRID.voxel_size_m[0], GRID.voxel_size_m[2]
+LAYER_M = GRID.voxel_size_m[2]
 SLOPES = [-0.08, -0.005, 0.0, 0.03, 0.1]
 
 

@@ -249,6 +249,12 @@ def test_what_is_learnt_on_a_slope_is_seen_whole_from_there_and_shifted_from_whe
     assert np.array_equal(seen(memory)[0][..., np.arange(8)[shown] + lift], labels[0][..., shown])
 
 
+def test_a_road_that_half_of_the_frames_round_up_and_half_round_down_is_there():
+    frames = np.zeros((6, *GRID.shape), dtype=np.uint8)
+    frames[:3, ..., 2], frames[3:, ..., 3] = ROAD, ROAD
+    assert (seen(learn(empty(), frames))[0, ..., 2:4] == ROAD).all()
+
+
 def test_a_road_that_falls_by_less_than_a_layer_is_the_lowest_that_is_seen():
     labels = np.zeros((1, *GRID.shape), dtype=np.uint8)
     labels[..., 0] = ROAD
