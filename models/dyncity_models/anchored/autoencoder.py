@@ -40,8 +40,9 @@ class Autoencoder(nn.Module):
     ) -> Iterator[UInt8[Tensor, "B F X Y Z"]]:
         """Labels of the whole chunk, a few frames at a time."""
         everything = torch.arange(self.config.frames, device=canvas_from_ego.device)
+        maps, poses = self.decoder.maps(planes), self._on_canvas(canvas_from_ego)
         for frames in everything.split(frames_at_once):
-            logits = self.decode(planes, canvas_from_ego, frames.expand(len(canvas_from_ego), -1))
+            logits = self.decoder.draw(maps, poses, frames.expand(len(poses), -1))
             yield logits.argmax(dim=-1).to(torch.uint8)
 
     def _on_canvas(self, canvas_from_ego: Float[Tensor, "B T 3"]) -> Float[Tensor, "B T 3"]:

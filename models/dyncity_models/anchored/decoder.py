@@ -1,5 +1,7 @@
 """Planes to class logits."""
 
+from dataclasses import dataclass
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64
@@ -12,6 +14,23 @@ from dyncity_models.layers import ResidualBlock, Upsample
 
 Rows = tuple[Float[Tensor, "... C L"], Float[Tensor, "... C L"]]
 """Gains and terms along one axis of the canvas."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkMaps:
+    """What the planes of a chunk say of all of its frames, on the canvas.
+
+    Attributes:
+        static: features of what stands still.
+        along_x: gains and terms of each frame along x, ``(B, T, C, X)``.
+        along_y: the same along y.
+        over_time: gains of each frame, ``(B, T, C)``; None without planes over height.
+    """
+
+    static: Float[Tensor, "B C X Y"]
+    along_x: Rows
+    along_y: Rows
+    over_time: Float[Tensor, "B T C"] | None
 
 
 class Decoder(nn.Module):
@@ -45,16 +64,29 @@ class Decoder(nn.Module):
         self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"], frames: Int64[Tensor, "B F"]
     ) -> Float[Tensor, "B F X Y Z K"]:
         """Return logits of the frames asked for; ``canvas_from_ego`` covers the whole chunk."""
+        return self.draw(self.maps(planes), canvas_from_ego, frames)
+
+    def maps(self, planes: Planes) -> ChunkMaps:
+        """What is computed once for all frames."""
+        static = self.static_block(self.static_up(self.static_trunk(planes.xy)))
+        over_time = None
+        if self.config.height_planes:
+            static, over_time = _modulated(static, *self._over_height(planes)), self._gains_over_time(planes)
+        along_x, along_y = (
+            self._motion_rows(net, plane) for net, plane in zip(self.motion, (planes.tx, planes.ty), strict=True)
+        )
+        return ChunkMaps(static, along_x, along_y, over_time)
+
+    def draw(
+        self, maps: ChunkMaps, canvas_from_ego: Float[Tensor, "B T 3"], frames: Int64[Tensor, "B F"]
+    ) -> Float[Tensor, "B F X Y Z K"]:
+        """Return logits of some frames; ``canvas_from_ego`` covers the whole chunk."""
         config = self.config
         batch, count = frames.shape
-        static = self.static_block(self.static_up(self.static_trunk(planes.xy)))
-        if config.height_planes:
-            static = _modulated(static, *self._over_height(planes))
-        rows_x = self._motion_rows(self.motion[0], planes.tx, frames)
-        rows_y = self._motion_rows(self.motion[1], planes.ty, frames)
-        moved = _modulated(static[:, None], rows_x, rows_y)
-        if config.height_planes:
-            moved = moved * (1 + self._gains_over_time(planes, frames)[..., None, None])
+        along_x, along_y = ((_of(gain, frames), _of(term, frames)) for gain, term in (maps.along_x, maps.along_y))
+        moved = _modulated(maps.static[:, None], along_x, along_y)
+        if maps.over_time is not None:
+            moved = moved * (1 + _of(maps.over_time, frames)[..., None, None])
 
         poses = torch.gather(canvas_from_ego, 1, frames[..., None].expand(-1, -1, 3)).flatten(0, 1)
         grid = sampling_grid(poses, config.grid_cells // 2, config.grid_half_extent_m, config.canvas.half_extent_m)
@@ -67,12 +99,10 @@ class Decoder(nn.Module):
         logits = self.head(hidden).permute(0, 2, 3, 1)
         return logits.unflatten(-1, (config.height_cells, config.classes)).unflatten(0, (batch, count))
 
-    def _motion_rows(self, net: nn.Module, plane: Float[Tensor, "B C P X"], frames: Int64[Tensor, "B F"]) -> Rows:
+    def _motion_rows(self, net: nn.Module, plane: Float[Tensor, "B C P X"]) -> Rows:
         size = (self.config.frames, self.config.canvas.cells)
         rows = F.interpolate(net(plane).float(), size=size, mode="bilinear", align_corners=False)
-        rows = rows.transpose(1, 2)
-        index = frames[..., None, None].expand(-1, -1, *rows.shape[2:])
-        gain, term = torch.gather(rows, 1, index).chunk(2, dim=2)
+        gain, term = rows.transpose(1, 2).chunk(2, dim=2)
         return gain, term
 
     def _over_height(self, planes: Planes) -> tuple[Rows, Rows]:
@@ -86,12 +116,17 @@ class Decoder(nn.Module):
 
         return rows(self.height[0], planes.xz), rows(self.height[1], planes.yz)
 
-    def _gains_over_time(self, planes: Planes, frames: Int64[Tensor, "B F"]) -> Float[Tensor, "B F C"]:
+    def _gains_over_time(self, planes: Planes) -> Float[Tensor, "B T C"]:
         assert planes.tz is not None
         size = (self.config.frames, self.config.height_cells)
         spread = F.interpolate(self.height[2](planes.tz).float(), size=size, mode="bilinear", align_corners=False)
-        rows = rearrange(spread, "b c t z -> b t (z c)")
-        return torch.gather(rows, 1, frames[..., None].expand(-1, -1, rows.shape[-1]))
+        return rearrange(spread, "b c t z -> b t (z c)")
+
+
+def _of(values: Float[Tensor, "B T ..."], frames: Int64[Tensor, "B F"]) -> Float[Tensor, "B F ..."]:
+    """Those of some frames."""
+    index = frames.view(*frames.shape, *[1] * (values.dim() - 2))
+    return torch.gather(values, 1, index.expand(-1, -1, *values.shape[2:]))
 
 
 def _plane_net(latent: int, features: int, out: int) -> nn.Sequential:

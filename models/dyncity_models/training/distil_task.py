@@ -32,7 +32,8 @@ class DistilTask(PlanesTask):
     def __init__(self, config: DistilTrainingConfig, teacher: Teacher) -> None:
         model = teacher.model
         super().__init__(config, model.config.transformer, model.config.autoencoder)
-        self.transformer.load_state_dict(teacher.pipeline.transformer.state_dict())
+        assert model.transformer is not None
+        self.transformer.load_state_dict(model.transformer.state_dict())
         self.normalisation.load_state_dict(model.normalisation.state_dict())
         self.teacher = teacher
         self.windows = Windows(config.sampling.steps, config.sampling.shift, config.evaluations)

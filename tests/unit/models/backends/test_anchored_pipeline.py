@@ -1,3 +1,4 @@
+from copy import deepcopy
 from itertools import pairwise
 
 import pytest
@@ -122,3 +123,31 @@ def test_planes_of_a_sample_have_the_shapes_of_the_family(pipeline, build_condit
     )
     assert isinstance(planes, Planes)
     assert [plane.shape for plane in planes] == [plane.shape for plane in build_planes(1)]
+
+
+def test_weights_rounded_once_give_the_bits_of_those_that_autocast_rounds_and_stay_whole_themselves(
+    pipeline, build_conditions, build_planes
+):
+    model, planes, conditions = pipeline.model, build_planes(1), build_conditions(1)
+    frames, time = torch.arange(4)[None], torch.full((1,), 0.5)
+
+    def computed(autoencoder, transformer):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            logits = autoencoder.decode(planes, conditions.canvas_from_ego, frames)
+            return logits, transformer(planes, time, conditions).flat()
+
+    laid_out = Execution(channels_last=True)
+    by_autocast = [laid_out.prepare(deepcopy(n), pipeline.device) for n in (model.autoencoder, model.transformer)]
+    found, expected = computed(pipeline.autoencoder, pipeline.transformer), computed(*by_autocast)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    given, ready = (own.transformer.patch_xy.weight.dtype for own in (model, pipeline))
+    assert (given, ready) == (torch.float32, torch.bfloat16)
+
+
+def test_a_chunk_is_decoded_as_its_frames_are_one_by_one(pipeline, build_conditions, build_planes):
+    planes, poses = build_planes(1), build_conditions(1).canvas_from_ego
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        together = torch.cat(list(pipeline.autoencoder.decode_labels(planes, poses)), dim=1)
+        for frame in range(together.shape[1]):
+            logits = pipeline.autoencoder.decode(planes, poses, torch.full((1, 1), frame))
+            assert torch.equal(logits.argmax(dim=-1)[:, 0], together[:, frame])

@@ -33,8 +33,8 @@ def test_a_transformer_under_any_switch_gives_the_numbers_of_plain_float32(
     execution = Execution(**switches)
     with torch.no_grad():
         plain = built(noisy, step, conditions)
-        execution.prepare(built, CPU)
-        got = execution.run(lambda noisy, step: built(noisy, step, conditions), CPU)(noisy, step)
+        ready = execution.prepare(built, CPU)
+        got = execution.run(lambda noisy, step: ready(noisy, step, conditions), CPU)(noisy, step)
     assert deviation(got, plain) <= bound
 
 
@@ -47,9 +47,9 @@ def test_an_autoencoder_under_any_switch_gives_the_numbers_of_plain_float32(
     with torch.no_grad():
         rollout = pack(built.encode(labels)[0])
         logits = built.decode(unpack(rollout, even_planes))
-        execution.prepare(built, CPU)
-        encoded = execution.run(lambda labels: pack(built.encode(labels)[0]), CPU)(labels)
-        decoded = execution.run(lambda rollout: built.decode(unpack(rollout, even_planes)), CPU)(rollout)
+        ready = execution.prepare(built, CPU)
+        encoded = execution.run(lambda labels: pack(ready.encode(labels)[0]), CPU)(labels)
+        decoded = execution.run(lambda rollout: ready.decode(unpack(rollout, even_planes)), CPU)(rollout)
     assert deviation(encoded, rollout) <= bound
     assert deviation(decoded, logits) <= bound
 
