@@ -55,6 +55,16 @@ class Grid:
         return np.asarray(((indices >= 0) & (indices < np.asarray(self.shape))).all(axis=-1))
 
 
+def columns_of(cells: Bool[np.ndarray, "*N X Y Z"]) -> Bool[np.ndarray, "*N X Y"]:
+    """Columns with any of some cells: ``cells.any(axis=-1)``, which over so short an axis takes many times as long."""
+    if cells.shape[-1] == 8 and cells.flags.c_contiguous:
+        return np.asarray(cells.view(np.uint64)[..., 0] != 0)
+    columns = cells[..., 0].copy()
+    for layer in range(1, cells.shape[-1]):
+        columns |= cells[..., layer]
+    return columns
+
+
 CARLASC_GRID = Grid(shape=(128, 128, 8), lower_m=(-25.6, -25.6, -2.0), voxel_size_m=(0.4, 0.4, 0.375))
 """CarlaSC's grid (MotionSC, Wilson et al. 2022): the ego frame sits at the LiDAR, 1.8 m above the road."""
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, UInt8
 from scipy import ndimage
 
 from dyncity_sim.domain.frames import Pose, transform_points
-from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.grid import Grid, columns_of
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.scene.actors.footprint import LOW_VEHICLE_M, fits_one_vehicle, is_fragment, split_touching
 from dyncity_sim.scene.actors.nearness import gaps_m
@@ -182,7 +182,7 @@ def find_instances(
 
 
 def _blobs(mask: Bool[np.ndarray, "X Y Z"], min_cells: int) -> list[_Blob]:
-    numbered, count = ndimage.label(mask.any(axis=2))
+    numbered, count = ndimage.label(columns_of(mask))
     blobs = []
     for number, window in enumerate(ndimage.find_objects(numbered, count), start=1):
         footprint = numbered[window] == number

@@ -11,6 +11,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch.nn import functional as F
 
 from dyncity_models.data.clips import UNOBSERVED
+from dyncity_sim.domain.grid import columns_of
 from dyncity_sim.domain.taxonomy import CARLASC
 
 BUILDING = CARLASC.index("building")
@@ -33,7 +34,7 @@ def surfaces_at(labels: UInt8[np.ndarray, "N N Z"], points: Points) -> UInt8[np.
     """Road, sidewalk or ground at some points: what most of the columns around have on top of their surfaces."""
     surface = IS_SURFACE[labels]
     top = (surface * np.arange(1, labels.shape[-1] + 1)).argmax(axis=-1)[..., None]
-    shown = np.where(surface.any(axis=-1), np.take_along_axis(labels, top, axis=-1)[..., 0], 0)
+    shown = np.where(columns_of(surface), np.take_along_axis(labels, top, axis=-1)[..., 0], 0)
     around = _shares_at([shown == one for one in SURFACES], KERB_SMOOTHING_CELLS, points)
     return SURFACES[around.argmax(axis=0)]
 
@@ -41,12 +42,12 @@ def surfaces_at(labels: UInt8[np.ndarray, "N N Z"], points: Points) -> UInt8[np.
 def columns_at(labels: UInt8[np.ndarray, "N N Z"], points: Points) -> Int64[np.ndarray, "*P 2"]:
     """The columns nearest to some points, of those on the same side of the walls of buildings."""
     nearest = np.floor(points).astype(np.int64).clip(0, len(labels) - 1)
-    built = (labels == BUILDING).any(axis=-1)
+    built = columns_of(labels == BUILDING)
     if not built.any():
         return nearest
     (share,) = _shares_at([built], WALL_SMOOTHING_CELLS, points)
     inside, found = share > 0.5, built[tuple(np.moveaxis(nearest, -1, 0))]
-    known = (labels != UNOBSERVED).any(axis=-1)
+    known = columns_of(labels != UNOBSERVED)
     for wanted, side in ((True, built), (False, known & ~built)):
         across = (inside == wanted) & (found != wanted) & known[tuple(np.moveaxis(nearest, -1, 0))]
         if across.any() and side.any():

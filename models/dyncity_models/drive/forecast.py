@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from dyncity_models.drive.ways import along_arc
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
+from dyncity_sim.domain.grid import columns_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ class Forecast:
     def _reach_m(self, cells: Bool[np.ndarray, "X Y Z"], pose: Float64[np.ndarray, " 3"]) -> float:
         """How far from a pose the farthest corner of the columns of some cells is."""
         size_m = 2 * self.half_extent_m / len(cells)
-        centres_m = (np.argwhere(cells.any(axis=-1)) + 0.5) * size_m - self.half_extent_m
+        centres_m = (np.argwhere(columns_of(cells)) + 0.5) * size_m - self.half_extent_m
         return float(np.linalg.norm(centres_m - pose[:2], axis=1).max(initial=0.0)) + size_m
 
     def _columns_near(

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from dyncity_models.drive.forecast import Forecast
-from dyncity_models.drive.ways import CURVATURES_PER_M, GAP_M, SAME_WAY_RAD, best_arc, columns_of, runs_into
-from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
+from dyncity_models.drive.ways import CURVATURES_PER_M, GAP_M, SAME_WAY_RAD, best_arc, runs_into
+from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid, columns_of
 
 ACCELERATIONS_MPS2 = (1.0, 2.0, 3.0)
 """What they try, the least that does; by the last a car comes to 50 km/h in 4.6 s."""

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.borders import IS_SURFACE, SURFACES, columns_at, surfaces_at
-from dyncity_sim.domain.grid import LIDAR_HEIGHT_M, Grid
+from dyncity_sim.domain.grid import LIDAR_HEIGHT_M, Grid, columns_of
 from dyncity_sim.domain.taxonomy import CARLASC
 
 FREE = CARLASC.index("free")
@@ -106,7 +106,8 @@ class DriveMemory:
         found = labels[index[..., 0], index[..., 1]]
         if straight:
             found = np.where(IS_SURFACE[found], surfaces_at(labels, points)[..., None], found)
-        found[~((points >= 0) & (points < COLUMNS)).all(axis=-1)] = UNOBSERVED
+        inside = (points >= 0) & (points < COLUMNS)
+        found[~(inside[..., 0] & inside[..., 1])] = UNOBSERVED
         views = [_layers(one, lift - lowest, grid.shape[2] + 1) for one, lift in zip(found, lifts, strict=True)]
         return with_surfaces_under(np.stack(views))
 
@@ -118,7 +119,7 @@ class DriveMemory:
         (lift,) = self.lifts(np.array([height_m]), grid)
         seen = _layers(self.labels, LAYERS_AROUND + lift, grid.shape[2])
         # Of a column that is free over what is not known, the ground is not known.
-        grounded = (seen[..., 0] != UNOBSERVED) | IS_SURFACE[seen].any(axis=-1)
+        grounded = (seen[..., 0] != UNOBSERVED) | columns_of(IS_SURFACE[seen])
         known_column = grounded & ((seen != UNOBSERVED).sum(axis=-1) > seen.shape[-1] // 2)
         return known_column[index[..., 0], index[..., 1]] & inside
 
@@ -135,7 +136,7 @@ class DriveMemory:
         lifts = self.lifts(heights_m, grid)
         before, lowest = self._between(lifts, grid)
         votes = np.zeros((*before.shape, UNOBSERVED), dtype=np.uint8)
-        columns = np.argwhere((before == UNOBSERVED).any(axis=-1))
+        columns = np.argwhere(columns_of(before == UNOBSERVED))
         world = self._world(columns, grid)
         voters = np.unique(np.linspace(0, len(labels) - 1, min(voting_frames, len(labels))).astype(int))
         for frame in voters:
@@ -256,7 +257,7 @@ def with_surfaces_under(labels: UInt8[np.ndarray, "T X Y L"]) -> UInt8[np.ndarra
     the road ahead would have a hole wherever it falls by a layer.
     """
     under, shown = labels[..., 0], labels[..., 1:].copy()
-    bare = IS_SURFACE[under] & ~IS_SURFACE[shown].any(axis=-1) & np.isin(shown[..., 0], (FREE, UNOBSERVED))
+    bare = IS_SURFACE[under] & ~columns_of(IS_SURFACE[shown]) & np.isin(shown[..., 0], (FREE, UNOBSERVED))
     shown[bare, 0] = under[bare]
     return shown
 

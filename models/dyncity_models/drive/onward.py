@@ -11,7 +11,7 @@ from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.making_way import making_way
 from dyncity_models.drive.memory import DriveMemory
 from dyncity_models.drive.ways import brakings_mps2, passed_by_ego, walked_m, ways_driven
-from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
+from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid, columns_of
 from dyncity_sim.domain.taxonomy import CARLASC
 
 PASSABLE = tuple(CARLASC.index(name) for name in ("free", "road", "sidewalk", "ground"))
@@ -37,7 +37,7 @@ def onward(
     ego, walk, drive = was.planar, was.on_foot, ~was.on_foot
     seen = memory.seen_from(ego[None], heights_m[:1], grid)[0]
     # Where nothing is known there may be road.
-    road = (seen == CARLASC.index("road")).any(axis=-1) | (seen == UNOBSERVED).all(axis=-1)
+    road = columns_of(seen == CARLASC.index("road")) | (seen == UNOBSERVED).all(axis=-1)
     road &= ~was.cells[walk].any(axis=(0, 3))
     ego_way = passed_by_ego(ego, planar, grid)
     low = grid.centres(2) < grid.lower_m[2] + HEADROOM_M

@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import maximum_filter
 
 from dyncity_models.drive.forecast import Forecast
-from dyncity_models.drive.ways import columns_of, runs_into
+from dyncity_models.drive.ways import runs_into
+from dyncity_sim.domain.grid import columns_of
 from dyncity_sim.domain.taxonomy import CARLASC
 
 FREE, VEHICLE, PEDESTRIAN = (CARLASC.index(name) for name in ("free", "vehicle", "pedestrian"))

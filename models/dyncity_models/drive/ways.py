@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float64
 
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
-from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, Grid
+from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, Grid, columns_of
 
 SAME_WAY_RAD = np.deg2rad(45.0)
 """Vehicles that face the ego's way to within this go along with it."""
@@ -110,15 +110,8 @@ def passed_by_ego(
 
 def within_ego(points_m: Float64[np.ndarray, "*P 2"]) -> Bool[np.ndarray, "*P"]:
     """Whether points of the ego frame lie where the ego's own body is."""
-    return np.asarray(((points_m > EGO_LOWER_M[:2]) & (points_m < EGO_UPPER_M[:2])).all(axis=-1))
-
-
-def columns_of(cells: Bool[np.ndarray, "*N X Y Z"]) -> Bool[np.ndarray, "*N X Y"]:
-    """Columns with any of some cells; layer by layer, which over so short an axis is six times as fast as ``any``."""
-    columns = cells[..., 0].copy()
-    for layer in range(1, cells.shape[-1]):
-        columns |= cells[..., layer]
-    return columns
+    within = (points_m > EGO_LOWER_M[:2]) & (points_m < EGO_UPPER_M[:2])
+    return np.asarray(within[..., 0] & within[..., 1])
 
 
 def runs_into(cells: Bool[np.ndarray, "F X Y Z"], half_extent_m: float) -> bool:
