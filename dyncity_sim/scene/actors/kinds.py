@@ -5,7 +5,7 @@ riders' height, cars and vans apart; the spread includes half a cell of measurem
 confidence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -54,7 +54,12 @@ CYCLING_SPREAD_MPS = 1.5
 """Bicycles seldom go faster."""
 
 
-def kind_of(vehicle: bool, size_m: Size, seen_whole: bool, ridden: bool, speed_mps: float) -> tuple[ActorKind, float]:
+EXACT_M: Size = (0.0, 0.0, 0.0)
+
+
+def kind_of(
+    vehicle: bool, size_m: Size, seen_whole: bool, ridden: bool, speed_mps: float, error_m: Size = EXACT_M
+) -> tuple[ActorKind, float]:
     """The most likely kind and how likely it is, in (0, 1].
 
     Args:
@@ -63,8 +68,10 @@ def kind_of(vehicle: bool, size_m: Size, seen_whole: bool, ridden: bool, speed_m
         seen_whole: False where the border of the grid cut the thing in every frame; it may be longer then.
         ridden: most frames show a rider on top.
         speed_mps: about the highest it went.
+        error_m: standard deviations of length, width and height, beyond half a cell of measurement.
     """
-    kinds = VEHICLES if vehicle else (PEDESTRIAN,)
+    candidates = VEHICLES if vehicle else (PEDESTRIAN,)
+    kinds = [replace(typical, spread_m=_added(typical.spread_m, error_m)) for typical in candidates]
     likely = np.array([_likelihood(typical, size_m, seen_whole, ridden, speed_mps) for typical in kinds])
     share = likely / (likely.sum() + UNKNOWN_SHARE * UNKNOWN_DENSITY_PM3)
     best = int(share.argmax())
@@ -73,7 +80,17 @@ def kind_of(vehicle: bool, size_m: Size, seen_whole: bool, ridden: bool, speed_m
 
 def typical_size_m(kind: ActorKind) -> Size:
     """Mean length, width and height of a kind."""
-    return next(typical.size_m for typical in (*VEHICLES, PEDESTRIAN) if typical.kind is kind)
+    return typical_of(kind).size_m
+
+
+def typical_of(kind: ActorKind) -> Typical:
+    """What actors of a kind are like."""
+    return next(typical for typical in (*VEHICLES, PEDESTRIAN) if typical.kind is kind)
+
+
+def _added(spread_m: Size, error_m: Size) -> Size:
+    length_m, width_m, height_m = np.hypot(spread_m, error_m).tolist()
+    return length_m, width_m, height_m
 
 
 def _likelihood(typical: Typical, size_m: Size, seen_whole: bool, ridden: bool, speed_mps: float) -> float:

@@ -26,6 +26,10 @@ LAYERS_MORE = 2
 """Layers over those that a box fills, for heights are medians."""
 
 
+Shown = tuple[Int64[np.ndarray, "P 2"], UInt8[np.ndarray, "P Z"]]
+"""Columns of the grid with cells of a body in a frame, and the labels that it has there."""
+
+
 @dataclass(frozen=True, eq=False)
 class Path:
     """Where a vehicle is in each frame of a chunk.
@@ -121,10 +125,28 @@ class Body:
         """The same shape on another way, x, y, yaw in the world in each frame, over the same ground."""
         return replace(self, path=self.path.along(way, chunk))
 
-    def shown_in(
-        self, frame: int, chunk: OccupancySequence
-    ) -> tuple[Int64[np.ndarray, "P 2"], UInt8[np.ndarray, "P Z"]]:
-        """(Columns of the grid with cells of the body in a frame of a chunk, the labels that it has there)."""
+    def is_seen_whole(self, chunk: OccupancySequence) -> bool:
+        """Whether all of it lies in the grid in a frame with a sighting."""
+        reach_m = np.array(self.labels.shape[:2]) * self.cell_m / 2
+        corners_m = reach_m * np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]])
+        lower_m, upper_m = np.array(chunk.grid.lower_m[:2]), np.array(chunk.grid.upper_m[:2])
+        seen = (self.path.to_ego(frame, corners_m) for frame in self.path.seen)
+        return any(bool(((lower_m <= at_m) & (at_m <= upper_m)).all()) for at_m in seen)
+
+    @property
+    def sides_m(self) -> Float64[np.ndarray, " 2"]:
+        """Length and width of the rectangle behind the shape seen from above, which a few stray cells do not change
+        (as in ``dyncity_sim.scene.actors.footprint``).
+        """
+        columns = np.argwhere((self.labels != FREE).any(axis=-1))
+        return np.asarray(np.sqrt(12 * columns.var(axis=0) + 1) * self.cell_m)
+
+    def resized(self, factors: Float64[np.ndarray, " 2"]) -> "Body":
+        """The same shape so many times as long and as wide, around the same middle."""
+        return replace(self, cell_m=self.cell_m * factors)
+
+    def shown_in(self, frame: int, chunk: OccupancySequence) -> Shown:
+        """Where it is in a frame of a chunk."""
         grid, size = chunk.grid, np.array(self.labels.shape[:2])
         middle_m, reach_m = self.path.ego_from_body[frame, :2], np.hypot(*(size * self.cell_m)) / 2
         first, last = (
