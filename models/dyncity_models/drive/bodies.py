@@ -60,7 +60,7 @@ class Path:
         above_ground = np.floor(over_ground_m / chunk.grid.voxel_size_m[2] + 0.5).astype(np.int64)
         return cls(_in_ego(planar, chunk), above_ground, seen)
 
-    def along(self, way: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> "Path":
+    def along(self, way: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> Self:
         """Another path over the same ground, x, y, yaw in the world, that is seen in all frames."""
         return replace(self, ego_from_body=_in_ego(way, chunk), seen=np.arange(len(chunk)))
 
@@ -121,7 +121,7 @@ class Body:
         labels = np.where(vehicle + rider > views / 2, np.where(rider > vehicle, PEDESTRIAN, VEHICLE), FREE)
         return cls(_in_one_piece(labels.astype(np.uint8)), cell_m, path)
 
-    def along(self, way: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> "Body":
+    def along(self, way: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> Self:
         """The same shape on another way, x, y, yaw in the world in each frame, over the same ground."""
         return replace(self, path=self.path.along(way, chunk))
 
@@ -134,6 +134,11 @@ class Body:
         return any(bool(((lower_m <= at_m) & (at_m <= upper_m)).all()) for at_m in seen)
 
     @property
+    def size(self) -> int:
+        """How many cells it has in all frames with a sighting together."""
+        return int((self.labels != FREE).sum()) * len(self.path.seen)
+
+    @property
     def sides_m(self) -> Float64[np.ndarray, " 2"]:
         """Length and width of the rectangle behind the shape seen from above, which a few stray cells do not change
         (as in ``dyncity_sim.scene.actors.footprint``).
@@ -141,7 +146,25 @@ class Body:
         columns = np.argwhere((self.labels != FREE).any(axis=-1))
         return np.asarray(np.sqrt(12 * columns.var(axis=0) + 1) * self.cell_m)
 
-    def resized(self, factors: Float64[np.ndarray, " 2"]) -> "Body":
+    def boxed(self) -> Self:
+        """The rectangle behind the shape, in each part of its length as high all across as most of the shape is there.
+
+        What frames agree on of a vehicle that each shows a little otherwise is narrow at its ends, as no vehicle is.
+        """
+        solid = self.labels != FREE
+        middle = np.argwhere(solid.any(axis=-1)).mean(axis=0) + 0.5
+        along, across = (
+            np.abs(np.arange(count) + 0.5 - m) < side_m / cell_m / 2
+            for count, m, side_m, cell_m in zip(solid.shape[:2], middle, self.sides_m, self.cell_m, strict=True)
+        )
+        width = solid.any(axis=-1).sum(axis=1)
+        shown = np.flatnonzero(width)
+        nearest = shown[np.abs(np.arange(len(width))[:, None] - shown).argmin(axis=1)]
+        profile = (2 * solid.sum(axis=1) >= width[:, None])[nearest]
+        filled = along[:, None, None] & across[:, None] & profile[:, None]
+        return replace(self, labels=np.where(filled, VEHICLE, FREE).astype(np.uint8))
+
+    def resized(self, factors: Float64[np.ndarray, " 2"]) -> Self:
         """The same shape so many times as long and as wide, around the same middle."""
         return replace(self, cell_m=self.cell_m * factors)
 
@@ -171,9 +194,12 @@ def _in_ego(planar: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> Flo
 
 
 def _in_one_piece(labels: UInt8[np.ndarray, "X Y Z"]) -> UInt8[np.ndarray, "X Y Z"]:
-    """The largest piece of a shape, seen from above; columns that touch at a corner alone are not connected."""
-    numbered, count = ndimage.label((labels != FREE).any(axis=-1))
+    return np.where(largest_piece((labels != FREE).any(axis=-1))[..., None], labels, FREE).astype(np.uint8)
+
+
+def largest_piece(columns: Bool[np.ndarray, "X Y"]) -> Bool[np.ndarray, "X Y"]:
+    """The largest piece of some columns; those that touch at a corner alone are not connected."""
+    numbered, count = ndimage.label(columns)
     if count < 2:
-        return labels
-    largest = 1 + int(np.bincount(numbered.ravel())[1:].argmax())
-    return np.where((numbered == largest)[..., None], labels, FREE).astype(np.uint8)
+        return columns
+    return np.asarray(numbered == 1 + int(np.bincount(numbered.ravel())[1:].argmax()))

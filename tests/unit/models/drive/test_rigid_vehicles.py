@@ -2,12 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.drive.bodies import FREE, PEDESTRIAN, VEHICLE
+from dyncity_models.drive.bodies import FREE, PEDESTRIAN, VEHICLE, Body
+from dyncity_models.drive.drawing import Drawn
 from dyncity_models.drive.rigid_vehicles import with_rigid_vehicles
 from scipy import ndimage
 
 from dyncity_sim.domain.grid import CARLASC_GRID as GRID
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.scene.actors.find import find_tracks
 
 BUILDING = CARLASC.index("building")
 
@@ -131,3 +133,53 @@ def test_a_vehicle_on_a_slope_keeps_its_height(street):
         sinking[frame, ..., :n] = sinking[frame, ..., n : n + 1]
     chunk = replace(street, poses_world_from_ego=poses, labels=np.ascontiguousarray(sinking))
     assert overlap(rigid(chunk), sinking) > 0.75
+
+
+def test_a_vehicle_that_is_narrow_at_its_ends_is_a_box_as_high_as_it_was_everywhere(build_street, street_actor):
+    lying = street_actor(10.0, -3.0, size_m=(4.4, 1.8, 1.0))
+    cabin = street_actor(9.4, -3.0, size_m=(2.4, 1.8, 1.6))
+    street = build_street(16, 4.0, [lying, cabin])
+    labels = street.labels.copy()
+    for frame, shown in enumerate(labels):
+        x, y = np.argwhere((shown == VEHICLE).any(axis=-1)).T
+        ends, middle = (x < x.min() + 3) | (x > x.max() - 3), (y.min() + y.max()) / 2
+        tips = ends & (np.abs(y - middle) > 0.5)
+        shown[x[tips], y[tips]] = np.where(shown[x[tips], y[tips]] == VEHICLE, FREE, shown[x[tips], y[tips]])
+        assert tips.sum() >= 8, frame
+    found = rigid(street, labels)
+    assert filled(labels) < 0.85
+    assert filled(found) > 0.95
+    assert overlap(found, street.labels) > overlap(labels, street.labels)
+    heights = (found[8] == VEHICLE).sum(axis=-1)
+    assert {heights[x][heights[x] > 0].max() for x in range(128) if heights[x].any()} == {2, 4}
+
+
+def filled(labels):
+    """Share of the rectangle around the vehicle of the middle frame that it fills, seen from above."""
+    columns = np.argwhere((labels[8] == VEHICLE).any(axis=-1))
+    return len(columns) / np.prod(np.ptp(columns, axis=0) + 1)
+
+
+@pytest.mark.parametrize(("ahead_m", "turned_rad", "one"), [(0.0, 1.0, True), (2.5, 0.0, True), (4.6, 0.0, False)])
+def test_two_vehicles_are_not_in_one_place(build_street, street_actor, ahead_m, turned_rad, one):
+    streets = [build_street(16, 4.0, [street_actor(*at)]) for at in ((9.0, -2.0), (9.0 + ahead_m, -2.0, turned_rad))]
+    (first, other), drawn = map(drawn_in, streets), np.zeros(streets[0].labels.shape, dtype=np.bool_)
+    first.put_into(streets[0].labels * 0, drawn)
+    assert drawn.any(axis=(1, 2, 3)).all()
+    assert other.is_in_another(drawn) == one
+
+
+def drawn_in(street):
+    (track,) = find_tracks(street)
+    return Drawn.of(Body.voted(track, street, street.labels == VEHICLE), street)
+
+
+def test_of_a_vehicle_that_something_cuts_off_the_larger_piece_is_drawn(build_street, street_actor):
+    street = build_street(16, 0.0, [street_actor(10.0, -2.0)])
+    labels, drawn = np.zeros_like(street.labels), np.zeros(street.labels.shape, dtype=np.bool_)
+    beyond = GRID.centres(0) > 11.3
+    labels[:, (GRID.centres(0) > 10.9) & ~beyond] = BUILDING
+    drawn_in(street).put_into(labels, drawn)
+    assert ((labels == VEHICLE) == drawn).all()
+    assert drawn[:, ~beyond].any(axis=(1, 2, 3)).all()
+    assert not drawn[:, beyond].any()
