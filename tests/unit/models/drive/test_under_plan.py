@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.ground import Ground
 from dyncity_models.drive.memory import DriveMemory
@@ -7,6 +8,9 @@ from dyncity_models.drive.under_plan import without_what_is_driven_through
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import planar_from_poses, poses_from_planar
 from dyncity_sim.domain.grid import CARLASC_GRID as GRID
+
+KERB_M = 5.25
+"""Of the street, from its middle."""
 
 
 def remembered(street):
@@ -49,6 +53,13 @@ def test_a_plan_that_cuts_a_corner_forgets_nothing(build_street):
     planar[:, 1] = 9.0
     assert without(memory, planar[7:9]) is memory
     assert without(memory, planar[4:9]) is not memory
+
+
+@pytest.mark.parametrize(("over_kerb_m", "forgets"), [(-1.4, False), (-0.5, False), (0.5, True), (1.4, True)])
+def test_a_wheel_on_the_sidewalk_forgets_nothing_and_half_of_the_ego_there_does(build_street, over_kerb_m, forgets):
+    memory, planar = remembered(build_street(16, 4.0)), planned(0.0)
+    planar[:, 1] = KERB_M + over_kerb_m
+    assert (without(memory, planar) is memory) != forgets
 
 
 def test_a_plan_into_what_is_not_known_forgets_nothing(build_street):
