@@ -4,6 +4,8 @@ A decoder draws each frame by itself, so that a vehicle may swell, fray, fall in
 drawn again, in one shape of a size that vehicles have, and along its track.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 from scipy import ndimage
@@ -14,9 +16,7 @@ from dyncity_models.drive.driving_on import driven_on
 from dyncity_models.drive.sizes import usual_sizes
 from dyncity_sim.domain.grid import columns_of
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
-from dyncity_sim.scene.actors.find import find_tracks
 
 SHORTEST_M = 1.3
 """What is shorter is a splinter: even a bicycle is 1.6 m long."""
@@ -26,7 +26,7 @@ NARROWEST_CAR_M = 1.3
 
 
 def with_rigid_vehicles(
-    chunk: OccupancySequence, ways: Float64[np.ndarray, "T N 3"] | None = None
+    chunk: OccupancySequence, tracks: Sequence[Track], ways: Float64[np.ndarray, "T N 3"] | None = None
 ) -> UInt8[np.ndarray, "T X Y Z"]:
     """The labels of a chunk with each vehicle drawn anew, in one shape along its track.
 
@@ -37,12 +37,13 @@ def with_rigid_vehicles(
 
     Args:
         chunk: without unobserved cells; its classes are those of CARLASC.
+        tracks: of the chunk's vehicles.
         ways: x, y, yaw in the world of vehicles that were to drive on, in each frame.
     """
     movers = _vehicles_and_riders(chunk.labels)
     labels = np.where(movers, FREE, chunk.labels).astype(np.uint8)
     drawn = np.zeros(labels.shape, dtype=np.bool_)
-    vehicles = [track for track in find_tracks(chunk) if _is_vehicle(track)]
+    vehicles = [track for track in tracks if max(track.size_m[:2]) >= SHORTEST_M]
     onward = {} if ways is None else driven_on(vehicles, chunk, ways)
     bodies = [_body_of(track, chunk, movers) for track in vehicles]
     better = [_better(*one, onward.get(number), chunk) for number, one in enumerate(zip(bodies, vehicles, strict=True))]
@@ -89,10 +90,6 @@ def _of_usual_sizes(body: Body, track: Track) -> list[Body]:
     speed_mps = float(np.linalg.norm(track.velocities_world_mps[:, :2], axis=1).max())
     sizes = usual_sizes((length_m, width_m, track.size_m[2]), _ridden(body), speed_mps)
     return [body.resized(size / body.sides_m) for size in sizes]
-
-
-def _is_vehicle(track: Track) -> bool:
-    return track.kind is not ActorKind.PEDESTRIAN and max(track.size_m[:2]) >= SHORTEST_M
 
 
 def _cut_by_border(cells: Bool[np.ndarray, "X Y Z"], drawn: Bool[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:

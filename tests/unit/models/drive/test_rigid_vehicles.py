@@ -8,6 +8,7 @@ from dyncity_models.drive.rigid_vehicles import with_rigid_vehicles
 from scipy import ndimage
 
 from dyncity_sim.domain.grid import CARLASC_GRID as GRID
+from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.scene.actors.find import find_tracks
 
@@ -23,7 +24,8 @@ def street(build_street, street_actor):
 
 
 def rigid(chunk, labels=None):
-    return with_rigid_vehicles(chunk if labels is None else replace(chunk, labels=labels))
+    chunk = chunk if labels is None else replace(chunk, labels=labels)
+    return with_rigid_vehicles(chunk, [t for t in find_tracks(chunk) if t.kind is not ActorKind.PEDESTRIAN])
 
 
 def without(chunk, cells):

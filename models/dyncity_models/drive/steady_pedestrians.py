@@ -1,0 +1,102 @@
+"""Pedestrians of a chunk in all frames that they are in view in, where a decoder shows them in some.
+
+A pedestrian fills a few cells, and a decoder draws each frame by itself: most of those that it draws flicker.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from dyncity_models.drive.bodies import FREE, PEDESTRIAN, VEHICLE, Path
+from dyncity_models.drive.ways import within_ego
+from dyncity_sim.domain.grid import columns_of
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.scene import Track
+
+LEAST_SIGHTINGS = 5
+"""Who is seen in fewer frames of a chunk, of those that show where it would be, is noise."""
+
+AROUND_M = 0.8
+"""Cells of a pedestrian are so near to where it is."""
+
+ROOM_SHARE = 0.7
+"""Where less of a pedestrian has room, it does not come from there, or go there."""
+
+
+def with_steady_pedestrians(chunk: OccupancySequence, tracks: Sequence[Track]) -> UInt8[np.ndarray, "T X Y Z"]:
+    """The labels of a chunk with its pedestrians in the frames that lack them, and without those that hardly are there.
+
+    Between two sightings and beyond them a pedestrian has the cells of the nearest one, moved along its way, as long as
+    there is room and the ego is not there. Riders are their vehicles'.
+
+    Args:
+        chunk: without unobserved cells; its classes are those of CARLASC.
+        tracks: of the chunk's pedestrians.
+    """
+    labels = chunk.labels.copy()
+    walkers = (labels == PEDESTRIAN) & ~columns_of(labels == VEHICLE)[..., None]
+    for track in tracks:
+        path = Path.of(track, chunk)
+        shown = {int(frame): _cells_near(walkers[frame], path, int(frame), chunk) for frame in path.seen}
+        in_view = [frame for frame in range(len(chunk)) if _in_view(path, frame, chunk)]
+        if len(path.seen) < min(LEAST_SIGHTINGS, len(in_view)):
+            for frame, cells in shown.items():
+                labels[frame][tuple(cells.T)] = FREE
+        else:
+            _complete(labels, path, shown, chunk)
+    return labels
+
+
+def _complete(
+    labels: UInt8[np.ndarray, "T X Y Z"],
+    path: Path,
+    shown: dict[int, Int64[np.ndarray, "N 3"]],
+    chunk: OccupancySequence,
+) -> None:
+    """Draw a pedestrian into the frames that lack it, from its sightings outwards."""
+    first, last = int(path.seen[0]), int(path.seen[-1])
+    for frames in (range(first, last + 1), range(first - 1, -1, -1), range(last + 1, len(chunk))):
+        for frame in frames:
+            if frame in shown:
+                continue
+            nearest = min(shown, key=lambda seen: abs(seen - frame))
+            moved = _moved(shown[nearest], path, nearest, frame, chunk)
+            free = np.isin(labels[frame][tuple(moved.T)], (FREE, PEDESTRIAN))
+            if len(moved) and free.sum() >= ROOM_SHARE * len(shown[nearest]) and not _under_ego(moved, chunk).any():
+                labels[frame][tuple(moved[free].T)] = PEDESTRIAN
+            elif not first <= frame <= last:
+                break
+
+
+def _cells_near(
+    walkers: Bool[np.ndarray, "X Y Z"], path: Path, frame: int, chunk: OccupancySequence
+) -> Int64[np.ndarray, "N 3"]:
+    """Cells of pedestrians around where one is."""
+    cells = np.argwhere(walkers)
+    away_m = np.linalg.norm(_middles_m(cells, chunk) - path.ego_from_body[frame, :2], axis=1)
+    return cells[away_m <= AROUND_M]
+
+
+def _moved(
+    cells: Int64[np.ndarray, "N 3"], path: Path, seen: int, frame: int, chunk: OccupancySequence
+) -> Int64[np.ndarray, "M 3"]:
+    """The cells of a sighting where they are in another frame, of these those in the grid."""
+    way_m = path.ego_from_body[frame, :2] - path.ego_from_body[seen, :2]
+    steps = np.round(way_m / np.array(chunk.grid.voxel_size_m[:2])).astype(np.int64)
+    moved = cells + np.array([*steps, 0])
+    return moved[chunk.grid.contains(moved)]
+
+
+def _in_view(path: Path, frame: int, chunk: OccupancySequence) -> bool:
+    lower_m, upper_m = np.array(chunk.grid.lower_m[:2]), np.array(chunk.grid.upper_m[:2])
+    place_m = path.ego_from_body[frame, :2]
+    return bool(((place_m > lower_m) & (place_m < upper_m)).all())
+
+
+def _under_ego(cells: Int64[np.ndarray, "N 3"], chunk: OccupancySequence) -> Bool[np.ndarray, " N"]:
+    return within_ego(_middles_m(cells, chunk))
+
+
+def _middles_m(cells: Int64[np.ndarray, "N 3"], chunk: OccupancySequence) -> np.ndarray:
+    return np.stack([chunk.grid.centres(axis)[cells[:, axis]] for axis in range(2)], axis=-1)
