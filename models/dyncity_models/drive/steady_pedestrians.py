@@ -3,7 +3,7 @@
 A pedestrian fills a few cells, and a decoder draws each frame by itself: most of those that it draws flicker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -24,7 +24,9 @@ ROOM_SHARE = 0.7
 """Where less of a pedestrian has room, it does not come from there, or go there."""
 
 
-def with_steady_pedestrians(chunk: OccupancySequence, tracks: Sequence[Track]) -> UInt8[np.ndarray, "T X Y Z"]:
+def with_steady_pedestrians(
+    chunk: OccupancySequence, tracks: Sequence[Track], strangers: Collection[int] = ()
+) -> UInt8[np.ndarray, "T X Y Z"]:
     """The labels of a chunk with its pedestrians in the frames that lack them, and without those that hardly are there.
 
     Between two sightings and beyond them a pedestrian has the cells of the nearest one, moved along its way, as long as
@@ -33,14 +35,15 @@ def with_steady_pedestrians(chunk: OccupancySequence, tracks: Sequence[Track]) -
     Args:
         chunk: without unobserved cells; its classes are those of CARLASC.
         tracks: of the chunk's pedestrians.
+        strangers: numbers of tracks that are not to be there at all.
     """
     labels = chunk.labels.copy()
     walkers = (labels == PEDESTRIAN) & ~columns_of(labels == VEHICLE)[..., None]
-    for track in tracks:
+    for number, track in enumerate(tracks):
         path = Path.of(track, chunk)
         shown = {int(frame): _cells_near(walkers[frame], path, int(frame), chunk) for frame in path.seen}
         in_view = [frame for frame in range(len(chunk)) if _in_view(path, frame, chunk)]
-        if len(path.seen) < min(LEAST_SIGHTINGS, len(in_view)):
+        if number in strangers or len(path.seen) < min(LEAST_SIGHTINGS, len(in_view)):
             for frame, cells in shown.items():
                 labels[frame][tuple(cells.T)] = FREE
         else:

@@ -180,7 +180,7 @@ class AnchoredBackend:
         planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
         labels = with_region(without_ego(with_known(decoded, known), self.grid), region)
         chunk = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
-        labels = with_region(with_traffic(chunk, following), region)
+        labels = with_region(with_traffic(chunk, following, known[0]), region)
         learned = memory.learn(labels, planar, heights_m, self.grid)
         rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid, straight=True))
         return replace(chunk, labels=with_region(without_ego(rigid, self.grid), region)), learned

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.traffic import with_traffic
 
 from dyncity_sim.domain.grid import CARLASC_GRID as GRID
@@ -26,7 +27,7 @@ def driven(build_street, street_actor, forecast_halfway):
             *(street_actor(*place, absent=before) for place in there),
         ]
         street = build_street(32, 4.0, actors)
-        found = with_traffic(street[16:], forecast_halfway(street))
+        found = with_traffic(street[16:], forecast_halfway(street), np.full(GRID.shape, UNOBSERVED, dtype=np.uint8))
         return tuple(_way_m(labels, street.poses_world_from_ego[16:, 0, 3]) for labels in (found, street.labels[16:]))
 
     return drive

@@ -1,0 +1,51 @@
+"""Pedestrians who come from nowhere: a chunk shows them where the one before showed that nobody was."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, UInt8
+
+from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.drive.bodies import Path
+from dyncity_models.drive.forecast import Forecast
+from dyncity_models.hexplane import compose, invert
+from dyncity_sim.domain.frames import planar_from_poses
+from dyncity_sim.domain.grid import columns_of
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.scene import Track
+
+SAME_M = 2.0
+"""A pedestrian so near to where one was to come is that one."""
+
+INSIDE_M = 1.0
+"""Who is nearer to the border of the view before may have stood outside."""
+
+
+def from_nowhere(
+    tracks: Sequence[Track],
+    chunk: OccupancySequence,
+    coming: Forecast,
+    seconds: Float64[np.ndarray, " T"],
+    known: UInt8[np.ndarray, "X Y Z"],
+) -> Bool[np.ndarray, " N"]:
+    """Which pedestrians begin a chunk where a drive knew the world, saw it a frame ago, and had nobody come.
+
+    Args:
+        tracks: of the chunk's pedestrians.
+        chunk: as generated.
+        coming: how those before the chunk go on.
+        seconds: of each frame since the one that ``coming`` is of.
+        known: what the drive knew of the static world in the first frame, ``UNOBSERVED`` elsewhere.
+    """
+    starts = np.array([Path.of(track, chunk).ego_from_body[0] for track in tracks]).reshape(-1, 3)
+    first = planar_from_poses(chunk.poses_world_from_ego[:1])[0]
+    others_m = coming.only(coming.on_foot).poses_at(first, seconds[0])[:, :2]
+    alone = (np.linalg.norm(starts[:, None, :2] - others_m, axis=-1) > SAME_M).all(axis=1)
+    before_from_first = compose(invert(torch.from_numpy(coming.planar)), torch.from_numpy(first))
+    seen_before = compose(before_from_first.expand(len(starts), 3), torch.from_numpy(starts)).numpy()[:, :2]
+    was_in_view = (np.abs(seen_before) < coming.half_extent_m - INSIDE_M).all(axis=1)
+    index = chunk.grid.indices(np.pad(starts[:, :2], ((0, 0), (0, 1))))[:, :2]
+    inside = ((index >= 0) & (index < chunk.grid.shape[:2])).all(axis=1)
+    x, y = index.clip(0, np.array(chunk.grid.shape[:2]) - 1).T
+    return np.asarray(alone & was_in_view & inside & columns_of(known != UNOBSERVED)[x, y])
