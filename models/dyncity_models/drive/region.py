@@ -102,6 +102,8 @@ def road_users_to_come(
 ) -> Forecast | None:
     """Where vehicles and pedestrians go, where only the drive so far, or one whole frame, says it; else None.
 
+    A drive so far in which nobody was says that, too.
+
     Args:
         conditions: of the request.
         memory: of its continuation.
@@ -114,7 +116,7 @@ def road_users_to_come(
     if conditions.layout is not None or (region is not None and conditions.continuation is not None):
         return None
     if region is None:
-        return onward(memory, planar, heights_m, grid) if len(memory.motion) else None
+        return onward(memory, planar, heights_m, grid) if len(memory.movers_planar) else None
     frame = whole_frame(region)
     return None if frame is None else forecast(region, frame, planar, np.random.default_rng(seed))
 

@@ -41,12 +41,13 @@ def with_steady_pedestrians(
     walkers = (labels == PEDESTRIAN) & ~columns_of(labels == VEHICLE)[..., None]
     for number, track in enumerate(tracks):
         path = Path.of(track, chunk)
-        shown = {int(frame): _cells_near(walkers[frame], path, int(frame), chunk) for frame in path.seen}
+        near = {int(frame): _cells_near(walkers[frame], path, int(frame), chunk) for frame in path.seen}
+        shown = {frame: cells for frame, cells in near.items() if len(cells)}
         in_view = [frame for frame in range(len(chunk)) if _in_view(path, frame, chunk)]
-        if number in strangers or len(path.seen) < min(LEAST_SIGHTINGS, len(in_view)):
+        if number in strangers or len(shown) < min(LEAST_SIGHTINGS, len(in_view)):
             for frame, cells in shown.items():
                 labels[frame][tuple(cells.T)] = FREE
-        else:
+        elif shown:
             _complete(labels, path, shown, chunk)
     return labels
 
@@ -58,7 +59,7 @@ def _complete(
     chunk: OccupancySequence,
 ) -> None:
     """Draw a pedestrian into the frames that lack it, from its sightings outwards."""
-    first, last = int(path.seen[0]), int(path.seen[-1])
+    first, last = min(shown), max(shown)
     for frames in (range(first, last + 1), range(first - 1, -1, -1), range(last + 1, len(chunk))):
         for frame in frames:
             if frame in shown:

@@ -242,3 +242,15 @@ def test_a_layout_or_a_known_region_takes_the_place_of_how_vehicles_were_moving(
     assert coming(replace(plain, known_region=region)) is None
     assert coming(replace(plain, continuation=None, known_region=region)).frame == 0
     assert coming(plain, DriveMemory.empty(planar[0], float(heights_m[0]), GRID)) is None
+
+
+def test_a_street_in_which_nobody_was_says_that_nobody_comes(build_street):
+    street = build_street(32, 6.0)
+    memory, chunk = remembered(street[:16]), street[16:]
+    planar, heights_m = planar_from_poses(chunk.poses_world_from_ego), chunk.poses_world_from_ego[:, 2, 3]
+    conditions = Conditions(EgoPlan(chunk.poses_world_from_ego, chunk.times_us))
+    coming = road_users_to_come(conditions, memory, planar, heights_m, GRID, 0)
+    assert len(coming.cells) == 0
+    seen = coming.seen_from(planar, seconds_since(chunk.times_us, coming.frame))
+    assert seen.shape == chunk.labels.shape
+    assert not seen.any()

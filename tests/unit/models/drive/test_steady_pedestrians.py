@@ -1,5 +1,7 @@
 """Pedestrians of a chunk are there in all frames that they are in view in, or in none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dyncity_models.drive.bodies import FREE, PEDESTRIAN
@@ -72,11 +74,21 @@ def test_nobody_walks_into_a_wall_or_into_the_ego(build_walk):
     for frame in range(16):
         x = GRID.centres(0) + street.poses_world_from_ego[frame, 0, 3]
         wall[frame, x > 4.8, :, 1:] = BUILDING
-    found = steady(type(street)(wall, *list(vars(street).values())[1:]))
+    found = steady(replace(street, labels=wall))
     assert not (found[-1] == PEDESTRIAN).any()
     towards = build_walk((5.0, 0.0, np.pi, 1.4), range(6, 16), ego_mps=0.0)
     ahead = np.argwhere(steady(towards) == PEDESTRIAN)[:, 1]
     assert GRID.centres(0)[ahead].min() > 2.7
+
+
+def test_of_sightings_without_cells_nobody_is_drawn(build_walk):
+    street = build_walk(STANDS)
+    (track,) = find_tracks(street)
+    elsewhere = track.poses_world_from_actor.copy()
+    elsewhere[:, 1, 3] += 9.0
+    assert np.array_equal(
+        with_steady_pedestrians(street, [replace(track, poses_world_from_actor=elsewhere)]), street.labels
+    )
 
 
 def test_riders_are_their_vehicles(build_street, street_actor):
