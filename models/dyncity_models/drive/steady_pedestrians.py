@@ -38,7 +38,8 @@ def with_steady_pedestrians(
         strangers: numbers of tracks that are not to be there at all.
     """
     labels = chunk.labels.copy()
-    walkers = (labels == PEDESTRIAN) & ~columns_of(labels == VEHICLE)[..., None]
+    on_foot = (labels == PEDESTRIAN) & ~columns_of(labels == VEHICLE)[..., None]
+    walkers = [np.argwhere(frame) for frame in on_foot]
     for number, track in enumerate(tracks):
         path = Path.of(track, chunk)
         near = {int(frame): _cells_near(walkers[frame], path, int(frame), chunk) for frame in path.seen}
@@ -74,10 +75,9 @@ def _complete(
 
 
 def _cells_near(
-    walkers: Bool[np.ndarray, "X Y Z"], path: Path, frame: int, chunk: OccupancySequence
-) -> Int64[np.ndarray, "N 3"]:
-    """Cells of pedestrians around where one is."""
-    cells = np.argwhere(walkers)
+    cells: Int64[np.ndarray, "N 3"], path: Path, frame: int, chunk: OccupancySequence
+) -> Int64[np.ndarray, "M 3"]:
+    """Of cells of a frame those around where a pedestrian is."""
     away_m = np.linalg.norm(_middles_m(cells, chunk) - path.ego_from_body[frame, :2], axis=1)
     return cells[away_m <= AROUND_M]
 

@@ -91,15 +91,15 @@ def build_autoencoder(tiny) -> Callable[..., Autoencoder]:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             autoencoder = Autoencoder(replace(tiny.autoencoder, height_planes=height_planes)).eval()
-            return autoencoder if initial else without_vehicles(randomised(autoencoder, seed))
+            return autoencoder if initial else without_crowds(randomised(autoencoder, seed))
 
     return build
 
 
-def without_vehicles(autoencoder: Autoencoder) -> Autoencoder:
-    """Keep random logits of vehicles below those of other classes: a world that is full of them takes long to track."""
+def without_crowds(autoencoder: Autoencoder) -> Autoencoder:
+    """Keep random logits of what moves below those of other classes: a world that is full of it takes long to track."""
     logits = autoencoder.decoder.head.bias.data.unflatten(0, (-1, autoencoder.config.classes))
-    logits[:, CARLASC.index("vehicle")] -= 0.4
+    logits[:, list(CARLASC.moving_labels)] -= 0.4
     return autoencoder
 
 
