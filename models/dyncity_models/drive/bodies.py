@@ -13,6 +13,7 @@ from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.scene.actors.footprint import sides
 
 FREE, VEHICLE, PEDESTRIAN = (CARLASC.index(name) for name in ("free", "vehicle", "pedestrian"))
 
@@ -140,11 +141,9 @@ class Body:
 
     @property
     def sides_m(self) -> Float64[np.ndarray, " 2"]:
-        """Length and width of the rectangle behind the shape seen from above, which a few stray cells do not change
-        (as in ``dyncity_sim.scene.actors.footprint``).
-        """
+        """Length and width of the rectangle behind the shape seen from above, which a few stray cells do not change."""
         columns = np.argwhere((self.labels != FREE).any(axis=-1))
-        return np.asarray(np.sqrt(12 * columns.var(axis=0) + 1) * self.cell_m)
+        return np.array(sides(columns.astype(np.float64), 0.0, 1.0, 0.0)) * self.cell_m
 
     def boxed(self) -> Self:
         """The rectangle behind the shape, in each part of its length as high all across as most of the shape is there.

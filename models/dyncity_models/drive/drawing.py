@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from dyncity_models.drive.bodies import FREE, VEHICLE, Body, Shown, largest_piece
-from dyncity_models.drive.ways import GRAZED_SHARE, within_ego
+from dyncity_models.drive.ways import GRAZED_SHARE, under_ego
 from dyncity_sim.domain.grid import columns_of
 from dyncity_sim.domain.occupancy import OccupancySequence
 
@@ -42,14 +42,14 @@ class Drawn:
     def runs_into_ego(self) -> bool:
         """Whether the ego would drive through it."""
         shown = (self.shown[frame][0] for frame in self.seen)
-        return any(len(columns) and self._under_ego(columns).mean() > GRAZED_SHARE for columns in shown)
+        return any(len(columns) and under_ego(columns, self.chunk.grid).mean() > GRAZED_SHARE for columns in shown)
 
     def is_in_another(self, drawn: Bool[np.ndarray, "T X Y Z"]) -> bool:
         """Whether others were drawn where it is, in the mean over its sightings: two vehicles are not in one place."""
         shares = [
-            drawn[frame][tuple(columns.T)].any(axis=-1).mean()
-            for frame, (columns, _) in enumerate(self.shown)
-            if frame in self.seen and len(columns)
+            drawn[frame][tuple(self.shown[frame][0].T)].any(axis=-1).mean()
+            for frame in self.seen
+            if len(self.shown[frame][0])
         ]
         return bool(shares) and float(np.mean(shares)) > OVERLAPPING_SHARE
 
@@ -82,11 +82,7 @@ class Drawn:
         self, room: Bool[np.ndarray, "P Z"], found: UInt8[np.ndarray, "P Z"], columns: Int64[np.ndarray, "P 2"]
     ) -> bool:
         """Whether it is in view where it has not been sighted, has room there, and keeps off the ego."""
-        return bool(len(columns)) and _has_room(room, found) and not self._under_ego(columns).any()
-
-    def _under_ego(self, columns: Int64[np.ndarray, "P 2"]) -> Bool[np.ndarray, " P"]:
-        centres_m = np.stack([self.chunk.grid.centres(axis)[columns[:, axis]] for axis in range(2)], axis=-1)
-        return within_ego(centres_m)
+        return bool(len(columns)) and _has_room(room, found) and not under_ego(columns, self.chunk.grid).any()
 
 
 def _with_neighbours(columns: Int64[np.ndarray, "P 2"], chunk: OccupancySequence) -> Int64[np.ndarray, "Q 2"]:

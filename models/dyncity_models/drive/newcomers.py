@@ -45,7 +45,7 @@ def from_nowhere(
     before_from_first = compose(invert(torch.from_numpy(coming.planar)), torch.from_numpy(first))
     seen_before = compose(before_from_first.expand(len(starts), 3), torch.from_numpy(starts)).numpy()[:, :2]
     was_in_view = (np.abs(seen_before) < coming.half_extent_m - INSIDE_M).all(axis=1)
-    index = chunk.grid.indices(np.pad(starts[:, :2], ((0, 0), (0, 1))))[:, :2]
-    inside = ((index >= 0) & (index < chunk.grid.shape[:2])).all(axis=1)
-    x, y = index.clip(0, np.array(chunk.grid.shape[:2]) - 1).T
-    return np.asarray(alone & was_in_view & inside & columns_of(known != UNOBSERVED)[x, y])
+    index = chunk.grid.indices(np.pad(starts[:, :2], ((0, 0), (0, 1))))
+    x, y, _ = index.clip(0, np.array(chunk.grid.shape) - 1).T
+    known_there = chunk.grid.contains(index) & columns_of(known != UNOBSERVED)[x, y]
+    return np.asarray(alone & was_in_view & known_there)

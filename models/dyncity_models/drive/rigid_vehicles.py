@@ -33,7 +33,8 @@ def with_rigid_vehicles(
     It is there from first to last sighting, and before and after as long as it has room and keeps off the ego. Whom the
     ego would run into is not there at all. Who was to drive on and stops (``driven_on``) drives on if it has room. What
     the border of the grid cuts and no track explains stays as it is; what else is no track was no vehicle, and goes.
-    Who is of a size that no vehicle has becomes one of a usual size (``usual_sizes``) if that has room.
+    With four wheels it is a box, of a usual size (``usual_sizes``) if no vehicle has that which was drawn, and if there
+    is room. Of two in one place the larger one is there.
 
     Args:
         chunk: without unobserved cells; its classes are those of CARLASC.

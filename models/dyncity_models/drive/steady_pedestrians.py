@@ -6,10 +6,11 @@ A pedestrian fills a few cells, and a decoder draws each frame by itself: most o
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Int64, UInt8
 
 from dyncity_models.drive.bodies import FREE, PEDESTRIAN, VEHICLE, Path
-from dyncity_models.drive.ways import within_ego
+from dyncity_models.drive.drawing import ROOM_SHARE
+from dyncity_models.drive.ways import middles_m, under_ego
 from dyncity_sim.domain.grid import columns_of
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Track
@@ -19,9 +20,6 @@ LEAST_SIGHTINGS = 5
 
 AROUND_M = 0.8
 """Cells of a pedestrian are so near to where it is."""
-
-ROOM_SHARE = 0.7
-"""Where less of a pedestrian has room, it does not come from there, or go there."""
 
 
 def with_steady_pedestrians(
@@ -68,7 +66,7 @@ def _complete(
             nearest = min(shown, key=lambda seen: abs(seen - frame))
             moved = _moved(shown[nearest], path, nearest, frame, chunk)
             free = np.isin(labels[frame][tuple(moved.T)], (FREE, PEDESTRIAN))
-            if len(moved) and free.sum() >= ROOM_SHARE * len(shown[nearest]) and not _under_ego(moved, chunk).any():
+            if len(moved) and free.sum() >= ROOM_SHARE * len(shown[nearest]) and not under_ego(moved, chunk.grid).any():
                 labels[frame][tuple(moved[free].T)] = PEDESTRIAN
             elif not first <= frame <= last:
                 break
@@ -78,7 +76,7 @@ def _cells_near(
     cells: Int64[np.ndarray, "N 3"], path: Path, frame: int, chunk: OccupancySequence
 ) -> Int64[np.ndarray, "M 3"]:
     """Of cells of a frame those around where a pedestrian is."""
-    away_m = np.linalg.norm(_middles_m(cells, chunk) - path.ego_from_body[frame, :2], axis=1)
+    away_m = np.linalg.norm(middles_m(cells, chunk.grid) - path.ego_from_body[frame, :2], axis=1)
     return cells[away_m <= AROUND_M]
 
 
@@ -96,11 +94,3 @@ def _in_view(path: Path, frame: int, chunk: OccupancySequence) -> bool:
     lower_m, upper_m = np.array(chunk.grid.lower_m[:2]), np.array(chunk.grid.upper_m[:2])
     place_m = path.ego_from_body[frame, :2]
     return bool(((place_m > lower_m) & (place_m < upper_m)).all())
-
-
-def _under_ego(cells: Int64[np.ndarray, "N 3"], chunk: OccupancySequence) -> Bool[np.ndarray, " N"]:
-    return within_ego(_middles_m(cells, chunk))
-
-
-def _middles_m(cells: Int64[np.ndarray, "N 3"], chunk: OccupancySequence) -> np.ndarray:
-    return np.stack([chunk.grid.centres(axis)[cells[:, axis]] for axis in range(2)], axis=-1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
 from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, Grid, columns_of
@@ -112,6 +112,16 @@ def within_ego(points_m: Float64[np.ndarray, "*P 2"]) -> Bool[np.ndarray, "*P"]:
     """Whether points of the ego frame lie where the ego's own body is."""
     within = (points_m > EGO_LOWER_M[:2]) & (points_m < EGO_UPPER_M[:2])
     return np.asarray(within[..., 0] & within[..., 1])
+
+
+def middles_m(cells: Int64[np.ndarray, "P K"], grid: Grid) -> Float64[np.ndarray, "P 2"]:
+    """x, y in the ego frame of the middles of the columns of some cells, or of some columns."""
+    return np.stack([grid.centres(axis)[cells[:, axis]] for axis in range(2)], axis=-1)
+
+
+def under_ego(cells: Int64[np.ndarray, "P K"], grid: Grid) -> Bool[np.ndarray, " P"]:
+    """Which cells, or columns, lie in columns of the ego's own body."""
+    return within_ego(middles_m(cells, grid))
 
 
 def runs_into(cells: Bool[np.ndarray, "F X Y Z"], half_extent_m: float) -> bool:
