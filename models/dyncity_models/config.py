@@ -78,6 +78,8 @@ class AutoencoderConfig:
         for name in ("encoder_channels", "static_channels", "feature_channels", "output_channels"):
             _check_multiple(f"model.{name}", getattr(self, name), GROUPS)
         _check_multiple("model.frames", self.frames, 2)
+        if not 0 <= self.canvas.anchor_frame < self.frames:
+            raise ConfigError("model.canvas.anchor_frame", self.canvas.anchor_frame, f"0 to {self.frames - 1}, a frame")
         _check_multiple("model.canvas.cells", self.canvas.cells, 2)
         _check_multiple("model.latent_channels", self.latent_channels, 1)
         if self.height_planes and self.feature_channels % self.height_cells:

@@ -5,6 +5,7 @@ arrives, from what was seen so far, so that a simulator can show them; ids, kind
 told, and what was told is never changed.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,8 +16,8 @@ from dyncity_sim.domain.scene import Track
 from dyncity_sim.scene.actors.find import instances_of, track_of
 from dyncity_sim.scene.actors.tracking import Association, Tracklet
 
-WINDOW_FRAMES = 48
-"""A chunk's tracks are smoothed together with at most so many of the frames before them."""
+WINDOW_SIGHTINGS = 32
+"""A chunk's tracks are smoothed together with at most so many of the sightings before it."""
 
 
 class LiveTracks:
@@ -55,12 +56,13 @@ class LiveTracks:
         seen = [tracklet for tracklet in self._association.tracklets() if tracklet.frames[-1] >= first]
         tracks = [self._track(tracklet, first, cell_m) for tracklet in seen]
         self._association.forget_closed()
+        still_known = set(self._association.tracklets())
+        self._last = {tracklet: last for tracklet, last in self._last.items() if tracklet in still_known}
         return tuple(sorted(tracks, key=lambda track: track.id))
 
     def _track(self, tracklet: Tracklet, first: int, cell_m: float) -> Track:
-        recent = replace(
-            tracklet, instances=tracklet.instances[-WINDOW_FRAMES:], frames=tracklet.frames[-WINDOW_FRAMES:]
-        )
+        start = max(0, bisect_left(tracklet.frames, first) - WINDOW_SIGHTINGS)
+        recent = replace(tracklet, instances=tracklet.instances[start:], frames=tracklet.frames[start:])
         all_us = self._association.times_us
         times_us = np.array([all_us[frame] for frame in recent.frames], dtype=np.int64)
         before = self._last.get(tracklet)

@@ -1,5 +1,7 @@
 """Occupancy to planes."""
 
+import math
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
@@ -90,7 +92,10 @@ class Encoder(nn.Module):
         features = self.pair_block(self.pair_stem(volume))
 
         first, second = canvas_from_ego[:, 0::2], canvas_from_ego[:, 1::2]
-        middle = compose(first, compose(invert(first), second) * 0.5).flatten(0, 1)
+        step = compose(invert(first), second)
+        # Poses of the canvas jump by a full turn where an ego faces against it.
+        step = torch.cat([step[..., :2], step[..., 2:] - 2 * math.pi * (step[..., 2:] / (2 * math.pi)).round()], dim=-1)
+        middle = compose(first, step * 0.5).flatten(0, 1)
         grid = sampling_grid(
             invert(middle), config.canvas.cells, config.canvas.half_extent_m, config.grid_half_extent_m
         )

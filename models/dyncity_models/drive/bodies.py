@@ -8,14 +8,12 @@ import torch
 from jaxtyping import Bool, Float64, Int64, UInt8
 from scipy import ndimage
 
+from dyncity_models.drive.classes import FREE, PEDESTRIAN, VEHICLE
 from dyncity_models.hexplane import compose, invert, transform
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Track
-from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.scene.actors.footprint import sides
-
-FREE, VEHICLE, PEDESTRIAN = (CARLASC.index(name) for name in ("free", "vehicle", "pedestrian"))
 
 VOTING_CELLS = 2
 """Cells of a shape along one of the grid, so that frames which cut a vehicle up differently add to each other."""

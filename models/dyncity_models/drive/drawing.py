@@ -7,7 +7,8 @@ from typing import Self
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from dyncity_models.drive.bodies import FREE, VEHICLE, Body, Shown, largest_piece
+from dyncity_models.drive.bodies import Body, Shown, largest_piece
+from dyncity_models.drive.classes import FREE, VEHICLE
 from dyncity_models.drive.ways import GRAZED_SHARE, under_ego
 from dyncity_sim.domain.grid import columns_of
 from dyncity_sim.domain.occupancy import OccupancySequence

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from dyncity_models.drive.forecast import Forecast
+from dyncity_models.drive.pairs import nearest_pairs
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Track
@@ -57,9 +58,7 @@ def driven_on(
             same = (on_way_m <= SAME_M) & (np.abs(np.cos(ways[first, :, 2] - start[2])) >= np.cos(SAME_AXIS_RAD))
             away_m[number] = np.where(same, np.linalg.norm(ways[first, :, :2] - start[:2], axis=-1), np.inf)
     found = {}
-    while np.isfinite(away_m).any():
-        number, which = (int(n) for n in np.unravel_index(away_m.argmin(), away_m.shape))
-        away_m[number], away_m[:, which] = np.inf, np.inf
+    for number, which in nearest_pairs(away_m):
         if _stops(spans[number], ends[number], ways[:, which]):
             found[number] = _turned(ways[:, which], spans[number][0], ends[number][0])
     return found

@@ -12,10 +12,9 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.borders import IS_SURFACE, SURFACES, columns_at, surfaces_at
+from dyncity_models.drive.classes import FREE
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M, Grid, columns_of
 from dyncity_sim.domain.taxonomy import CARLASC
-
-FREE = CARLASC.index("free")
 
 COLUMNS = 320
 """Columns along each side of the remembered square (128 m at 0.4 m)."""

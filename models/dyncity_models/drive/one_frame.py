@@ -25,10 +25,10 @@ def forecast(
 ) -> Forecast:
     """Draw how the vehicles of one frame drive; of pedestrians one frame says too little.
 
-    A vehicle beside a kerb stands. One in a lane that faces the ego's way drives at the ego's mean speed, so that
-    it stands with the ego; of the others some stand, and the rest drive at drawn speeds. Each takes the least bent arc
-    on which it stays on the road and keeps off vehicles that stand and off the ego's way, and drives as far on it as
-    there is road.
+    A vehicle beside a kerb stands. One in a lane that faces the ego's way drives at the ego's mean speed ahead, so
+    that it stands with the ego; of the others some stand, and the rest drive at drawn speeds. Each takes the least
+    bent arc on which it stays on the road and keeps off vehicles that stand and off the ego's way, and drives as far on
+    it as there is road.
 
     Args:
         region: holds the frame; its classes are those of CARLASC.
@@ -42,7 +42,8 @@ def forecast(
     poses = np.array([in_ego(track, ego) for track in tracks]).reshape(-1, 3)
     cells = cells_of(tracks, poses, shown)
     span_s = float(region.times_us[-1] - region.times_us[0]) * 1e-6
-    ego_mps = float(np.linalg.norm(np.diff(planar[:, :2], axis=0), axis=1).sum()) / span_s
+    facing = np.stack([np.cos(planar[1:, 2]), np.sin(planar[1:, 2])], axis=-1)
+    ego_mps = max(0.0, float((np.diff(planar[:, :2], axis=0) * facing).sum()) / span_s)
     same_way = np.cos(poses[:, 2]) > np.cos(SAME_WAY_RAD)
     drawn_mps = np.where(rng.random(len(tracks)) < STANDING_SHARE, 0.0, rng.uniform(*SPEEDS_MPS, len(tracks)))
     road = (shown.known_labels(0) == region.taxonomy.index("road")).any(axis=-1)

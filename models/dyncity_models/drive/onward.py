@@ -7,6 +7,7 @@ from jaxtyping import Float64
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
+from dyncity_models.drive.classes import ROAD
 from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.making_way import making_way
 from dyncity_models.drive.memory import DriveMemory
@@ -37,7 +38,7 @@ def onward(
     ego, walk, drive = was.planar, was.on_foot, ~was.on_foot
     seen = memory.seen_from(ego[None], heights_m[:1], grid)[0]
     # Where nothing is known there may be road.
-    road = columns_of(seen == CARLASC.index("road")) | (seen == UNOBSERVED).all(axis=-1)
+    road = columns_of(seen == ROAD) | (seen == UNOBSERVED).all(axis=-1)
     road &= ~was.cells[walk].any(axis=(0, 3))
     ego_way = passed_by_ego(ego, planar, grid)
     low = grid.centres(2) < grid.lower_m[2] + HEADROOM_M

@@ -9,6 +9,7 @@ import zstandard
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.memory import COLUMNS, LAYERS_AROUND, MOST_ROAD_USERS, MOTION, DriveMemory
+from dyncity_sim.domain.conditions import MAX_SPEED_MPS
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.errors import InvalidInputError
 
@@ -83,4 +84,10 @@ def _from_body(body: bytes, height_m: float, count: int, users: int, grid: Grid)
     finite = (height_m, memory.world_from_memory, memory.movers_planar, memory.motion)
     if not all(np.isfinite(v).all() for v in finite):
         raise ValueError("a pose that is not finite")
+    reach_m = 2 * float(np.abs(grid.lower_m[:2]).max())
+    if (
+        np.abs(memory.motion[:, :5]).max(initial=0.0) > reach_m
+        or np.abs(memory.motion[:, 5]).max(initial=0.0) > MAX_SPEED_MPS
+    ):
+        raise ValueError("a road user that is beyond the grid, larger than it, or faster than anything drives")
     return memory

@@ -6,12 +6,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import maximum_filter
 
+from dyncity_models.drive.classes import FREE, PEDESTRIAN, VEHICLE
 from dyncity_models.drive.forecast import Forecast
+from dyncity_models.drive.pairs import nearest_pairs
 from dyncity_models.drive.ways import runs_into
 from dyncity_sim.domain.grid import columns_of
-from dyncity_sim.domain.taxonomy import CARLASC
-
-FREE, VEHICLE, PEDESTRIAN = (CARLASC.index(name) for name in ("free", "vehicle", "pedestrian"))
 
 AROUND_COLUMNS = 3
 """Who was generated so near to where one was expected is there."""
@@ -77,12 +76,10 @@ def keeping_pace(
     """
     walk = coming.only(coming.on_foot & (coming.rolled_m(np.array([second]))[:, 0] > 0))
     poses, speeds_mps = walk.poses_at(planar, second), walk.speeds_mps_at(second)
-    kept = motion.copy()
-    for n in np.flatnonzero(motion[:, 6] == 1):
-        away_m = np.linalg.norm(poses[:, :2] - motion[n, :2], axis=1)
-        if away_m.min(initial=np.inf) <= SAME_M:
-            nearest = int(away_m.argmin())
-            kept[n, 2], kept[n, 5] = poses[nearest, 2], speeds_mps[nearest]
+    kept, on_foot = motion.copy(), np.flatnonzero(motion[:, 6] == 1)
+    away_m = np.linalg.norm(poses[:, None, :2] - motion[on_foot, :2], axis=-1)
+    for n, found in nearest_pairs(away_m, SAME_M):
+        kept[on_foot[found], 2], kept[on_foot[found], 5] = poses[n, 2], speeds_mps[n]
     return kept
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 from scipy import ndimage
 
-from dyncity_models.drive.bodies import FREE, PEDESTRIAN, VEHICLE, Body
+from dyncity_models.drive.bodies import Body
+from dyncity_models.drive.classes import FREE, PEDESTRIAN, VEHICLE, vehicles_and_riders
 from dyncity_models.drive.drawing import Drawn
 from dyncity_models.drive.driving_on import driven_on
 from dyncity_models.drive.sizes import usual_sizes
@@ -41,7 +42,7 @@ def with_rigid_vehicles(
         tracks: of the chunk's vehicles.
         ways: x, y, yaw in the world of vehicles that were to drive on, in each frame.
     """
-    movers = _vehicles_and_riders(chunk.labels)
+    movers = vehicles_and_riders(chunk.labels)
     labels = np.where(movers, FREE, chunk.labels).astype(np.uint8)
     drawn = np.zeros(labels.shape, dtype=np.bool_)
     vehicles = [track for track in tracks if max(track.size_m[:2]) >= SHORTEST_M]
@@ -59,12 +60,6 @@ def with_rigid_vehicles(
         kept = _cut_by_border(cells, drawn[frame]) & (labels[frame] == FREE)
         labels[frame][kept] = chunk.labels[frame][kept]
     return labels
-
-
-def _vehicles_and_riders(labels: UInt8[np.ndarray, "T X Y Z"]) -> Bool[np.ndarray, "T X Y Z"]:
-    """A rider has a vehicle's cell in the column, and somebody who walks by has none."""
-    vehicle = labels == VEHICLE
-    return np.asarray(vehicle | ((labels == PEDESTRIAN) & columns_of(vehicle)[..., None]))
 
 
 def _body_of(track: Track, chunk: OccupancySequence, movers: Bool[np.ndarray, "T X Y Z"]) -> Body:

@@ -7,13 +7,16 @@ import torch
 from jaxtyping import Bool, Float64, UInt8
 
 from dyncity_models.data.latents import MOVER_FRAMES
+from dyncity_models.drive.classes import on_foot, vehicles_and_riders
 from dyncity_models.drive.memory import MOST_ROAD_USERS, MOTION
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
-from dyncity_sim.domain.frames import planar_from_poses
+from dyncity_sim.domain.conditions import MAX_SPEED_MPS
+from dyncity_sim.domain.frames import planar_from_poses, wrap_angle
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.scene.actors.find import find_tracks
+from dyncity_sim.scene.actors.headings import MOVING_SPEED_MPS
 
 BODY_MARGIN_M = 0.4
 """Cells so far outside of a box still belong to whose box it is."""
@@ -51,7 +54,7 @@ def road_users_of(
     numbered = (cells * numbers).sum(axis=0, dtype=np.uint8)
     moving = zip(poses, tracks, strict=True)
     motion = [(*pose, *track.size_m[:2], _speed_mps(track), _on_foot(track)) for pose, track in moving]
-    return numbered, np.array(motion).reshape(-1, len(MOTION))
+    return numbered, _facing_ahead(np.array(motion).reshape(-1, len(MOTION)))
 
 
 def _still_there(tracks: Sequence[Track], last_us: int) -> list[Track]:
@@ -68,7 +71,18 @@ def _still_there(tracks: Sequence[Track], last_us: int) -> list[Track]:
 def _speed_mps(track: Track) -> float:
     """At which it goes ahead in its last frame."""
     speed_mps = float(track.velocities_world_mps[-1] @ track.poses_world_from_actor[-1][:3, 0])
-    return 0.0 if speed_mps < (WALKING_MPS if _on_foot(track) else 0.0) else speed_mps
+    stands = _on_foot(track) and speed_mps < WALKING_MPS
+    return 0.0 if stands else float(np.clip(speed_mps, -MAX_SPEED_MPS, MAX_SPEED_MPS))
+
+
+def _facing_ahead(motion: Float64[np.ndarray, "V 7"]) -> Float64[np.ndarray, "V 7"]:
+    """The same with vehicles that go backwards facing the other way: over half a second a heading is told from where
+    parked vehicles would face."""
+    backwards = motion[:, 5] < -MOVING_SPEED_MPS
+    turned = motion.copy()
+    turned[backwards, 2] = wrap_angle(turned[backwards, 2] + np.pi)
+    turned[:, 5] = np.where(backwards, -turned[:, 5], np.maximum(turned[:, 5], 0.0))
+    return turned
 
 
 def _on_foot(track: Track) -> bool:
@@ -92,18 +106,16 @@ def cells_of(
     Args:
         tracks: of the vehicles and pedestrians.
         poses: x, y, yaw of each in the ego frame.
-        shown: the one frame.
+        shown: the one frame; its classes are those of CARLASC.
     """
     grid, labels = shown.grid, shown.known_labels(0)
-    moving = np.isin(labels, shown.taxonomy.moving_labels)
-    # A rider has a vehicle's cell in the column, and somebody who walks by has none.
-    driving = (labels == shown.taxonomy.index("vehicle")).any(axis=-1, keepdims=True)
+    driving, walking = vehicles_and_riders(labels), on_foot(labels)
     points = cell_centres(grid.shape[0], -grid.lower_m[0]).double()
     cells = np.zeros((len(tracks), *grid.shape), dtype=np.bool_)
     taken = np.zeros(grid.shape[:2], dtype=np.bool_)
     for n, (track, pose) in enumerate(zip(tracks, poses, strict=True)):
         local = transform(invert(torch.from_numpy(pose))[None, None], points).numpy()
         inside = (np.abs(local) <= np.array(track.size_m[:2]) / 2 + BODY_MARGIN_M).all(axis=-1) & ~taken
-        cells[n] = moving & (~driving if _on_foot(track) else driving) & inside[..., None]
+        cells[n] = (walking if _on_foot(track) else driving) & inside[..., None]
         taken |= cells[n].any(axis=-1)
     return cells

@@ -6,12 +6,12 @@ A pedestrian fills a few cells, and a decoder draws each frame by itself: most o
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
-from dyncity_models.drive.bodies import FREE, PEDESTRIAN, VEHICLE, Path
+from dyncity_models.drive.bodies import Path
+from dyncity_models.drive.classes import FREE, PEDESTRIAN, on_foot
 from dyncity_models.drive.drawing import ROOM_SHARE
 from dyncity_models.drive.ways import middles_m, under_ego
-from dyncity_sim.domain.grid import columns_of
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Track
 
@@ -20,6 +20,11 @@ LEAST_SIGHTINGS = 5
 
 AROUND_M = 0.8
 """Cells of a pedestrian are so near to where it is."""
+
+BORDER_M = 2.0
+"""Who is so near to the border of the view may be in it for a frame or two."""
+
+NOBODY = -1
 
 
 def with_steady_pedestrians(
@@ -36,18 +41,24 @@ def with_steady_pedestrians(
         strangers: numbers of tracks that are not to be there at all.
     """
     labels = chunk.labels.copy()
-    on_foot = (labels == PEDESTRIAN) & ~columns_of(labels == VEHICLE)[..., None]
-    walkers = [np.argwhere(frame) for frame in on_foot]
-    for number, track in enumerate(tracks):
-        path = Path.of(track, chunk)
-        near = {int(frame): _cells_near(walkers[frame], path, int(frame), chunk) for frame in path.seen}
-        shown = {frame: cells for frame, cells in near.items() if len(cells)}
+    walking = [np.argwhere(frame) for frame in on_foot(chunk.labels)]
+    paths = [Path.of(track, chunk) for track in tracks]
+    owners = [_owners(cells, paths, frame, chunk) for frame, cells in enumerate(walking)]
+    for frame, (cells, owner) in enumerate(zip(walking, owners, strict=True)):
+        nobodys = cells[(owner == NOBODY) & ~_near_border(cells, chunk)]
+        labels[frame][tuple(nobodys.T)] = FREE
+    stay = []
+    for number, path in enumerate(paths):
+        own = {int(frame): walking[frame][owners[frame] == number] for frame in path.seen}
+        shown = {frame: cells for frame, cells in own.items() if len(cells)}
         in_view = [frame for frame in range(len(chunk)) if _in_view(path, frame, chunk)]
         if number in strangers or len(shown) < min(LEAST_SIGHTINGS, len(in_view)):
             for frame, cells in shown.items():
                 labels[frame][tuple(cells.T)] = FREE
         elif shown:
-            _complete(labels, path, shown, chunk)
+            stay.append((path, shown))
+    for path, shown in stay:
+        _complete(labels, path, shown, chunk)
     return labels
 
 
@@ -72,12 +83,17 @@ def _complete(
                 break
 
 
-def _cells_near(
-    cells: Int64[np.ndarray, "N 3"], path: Path, frame: int, chunk: OccupancySequence
-) -> Int64[np.ndarray, "M 3"]:
-    """Of cells of a frame those around where a pedestrian is."""
-    away_m = np.linalg.norm(middles_m(cells, chunk.grid) - path.ego_from_body[frame, :2], axis=1)
-    return cells[away_m <= AROUND_M]
+def _owners(
+    cells: Int64[np.ndarray, "N 3"], paths: Sequence[Path], frame: int, chunk: OccupancySequence
+) -> Int64[np.ndarray, " N"]:
+    """Of each cell of a frame the number of the nearest pedestrian who is seen there; ``NOBODY`` where none is."""
+    owners, nearest_m = np.full(len(cells), NOBODY), np.full(len(cells), AROUND_M)
+    for number, path in enumerate(paths):
+        if frame in path.seen:
+            away_m = np.linalg.norm(middles_m(cells, chunk.grid) - path.ego_from_body[frame, :2], axis=1)
+            closer = away_m <= nearest_m
+            owners[closer], nearest_m[closer] = number, away_m[closer]
+    return owners
 
 
 def _moved(
@@ -88,6 +104,11 @@ def _moved(
     steps = np.round(way_m / np.array(chunk.grid.voxel_size_m[:2])).astype(np.int64)
     moved = cells + np.array([*steps, 0])
     return moved[chunk.grid.contains(moved)]
+
+
+def _near_border(cells: Int64[np.ndarray, "N 3"], chunk: OccupancySequence) -> Bool[np.ndarray, " N"]:
+    most_m = np.array(chunk.grid.upper_m[:2]) - BORDER_M
+    return np.asarray((np.abs(middles_m(cells, chunk.grid)) > most_m).any(axis=1))
 
 
 def _in_view(path: Path, frame: int, chunk: OccupancySequence) -> bool:

@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float64
 from scipy.spatial import cKDTree
 
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.drive.ground import ROAD, STEP_M, Ground
-from dyncity_models.drive.memory import FREE, DriveMemory
+from dyncity_models.drive.classes import FREE, ROAD
+from dyncity_models.drive.ground import STEP_M, Ground
+from dyncity_models.drive.memory import DriveMemory
 
 ACROSS_M = (-1.0, 0.0, 1.0)
 """Where the ego's wheels and its middle pass."""

@@ -1,10 +1,13 @@
 """Tracks that are made chunk by chunk."""
 
+import gc
+
 import numpy as np
 import pytest
 
 from dyncity_sim.scene.actors.find import find_tracks
 from dyncity_sim.scene.actors.live import LiveTracks
+from dyncity_sim.scene.actors.tracking import Tracklet
 
 
 @pytest.fixture
@@ -104,3 +107,21 @@ def test_one_chunk_alone_gives_what_the_whole_drive_gives(busy_street):
     for live, whole in zip(LiveTracks().add(chunk), find_tracks(chunk), strict=True):
         np.testing.assert_array_equal(live.poses_world_from_actor, whole.poses_world_from_actor)
         assert (live.id, live.kind, live.size_m) == (whole.id, whole.kind, whole.size_m)
+
+
+def test_a_chunk_of_any_length_is_told_whole(build_street, street_actor):
+    street = build_street(60, 5.0, [street_actor(8.0, 3.0, 0.0, 5.0)])
+    (track,) = LiveTracks().add(street)
+    assert np.array_equal(track.times_us, street.times_us)
+
+
+def test_of_actors_that_are_gone_nothing_is_kept_but_what_was_told(build_street, street_actor):
+    passing = [
+        street_actor(-20.0 - 2.0 * n, -2.0, 0.0, 20.0, absent=frozenset(range(160)) - set(range(n, n + 5)))
+        for n in range(0, 160, 16)
+    ]
+    live, before = LiveTracks(), sum(type(one) is Tracklet for one in gc.get_objects())
+    for chunk in chunks_of(build_street(160, 0.0, passing)):
+        live.add(chunk)
+    assert len(live.tracks) == len(passing)
+    assert sum(type(one) is Tracklet for one in gc.get_objects()) - before <= 4

@@ -293,6 +293,4 @@ class AnchoredBackend:
     def _canvas_poses(self, planar: Float64[np.ndarray, "T 3"]) -> Tensor:
         anchor_frame = self.config.autoencoder.canvas.anchor_frame
         near_origin = planar - planar[anchor_frame] * np.array([1.0, 1.0, 0.0])
-        # Headings either side of west are neighbours: half of the step between them must be half of a small one.
-        near_origin[:, 2] = np.unwrap(planar[:, 2])
         return canvas_poses(torch.from_numpy(near_origin)[None], anchor_frame).float()

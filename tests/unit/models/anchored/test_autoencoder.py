@@ -69,6 +69,15 @@ def test_a_static_world_leaves_the_same_plane_seen_in_passing_as_seen_standing(b
     assert error < 0.3 * without_poses
 
 
+def test_poses_a_full_turn_apart_are_the_same(autoencoder, build_street):
+    labels, poses = tensors(build_street(curvature_per_m=0.05))
+    turned = poses.clone()
+    turned[:, 1::2, 2] += 2 * np.pi
+    with torch.inference_mode():
+        once, again = (autoencoder.encode(labels, p)[0] for p in (poses, turned))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(once, again, strict=True))
+
+
 def test_standing_in_a_static_world_moves_nothing(autoencoder, build_street):
     """All pairs look the same, so the time planes do not change over time."""
     labels, poses = tensors(build_street(ego_speed_mps=0.0))

@@ -43,6 +43,11 @@ def test_a_vehicle_in_the_egos_lane_drives_as_fast_as_the_ego(build_street, stre
         assert middle_m(seen[frame]) == pytest.approx(middle_m(true[frame]), abs=0.5)
 
 
+def test_nobody_drives_towards_an_ego_that_reverses(build_street, street_actor):
+    coming, _ = drawn(build_street(16, -3.0, [street_actor(-12.0, -1.0)]))
+    assert coming.speeds_mps.tolist() == [0.0]
+
+
 def test_a_vehicle_ahead_of_a_standing_ego_stands(build_street, street_actor):
     coming, _ = drawn(build_street(16, 0.0, [street_actor(12.0, -1.0)]))
     assert coming.speeds_mps.tolist() == [0.0]

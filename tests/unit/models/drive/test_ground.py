@@ -122,6 +122,21 @@ def test_a_vehicle_that_shakes_by_two_centimetres_is_on_level_ground(step_m):
     assert not ground.remembered.any()
 
 
+@pytest.mark.parametrize("slope", [-0.08, -0.02, 0.03, 0.1])
+def test_an_ego_that_reverses_goes_up_and_down_the_same_hill(slope):
+    plan = plan_over(slope, step_m=-0.4)
+    _, ground = going_on(DriveMemory.empty(np.zeros(3), 1.8, GRID), plan)
+    chunk = OccupancySequence(hill(0.0), ground.level(plan).poses_world_from_ego, plan.times_us, GRID, CARLASC)
+    shown = ground.seen(chunk, plan).labels
+    at_x_m = GRID.centres(0) + plan.poses_world_from_ego[:, 0, 3, None]
+    ego_layers = np.floor((slope * plan.poses_world_from_ego[:, 0, 3, None] + 0.2) / LAYER_M)
+    expected = np.floor((slope * at_x_m + 0.2) / LAYER_M) - ego_layers
+    for labels, layers in zip(shown, expected, strict=True):
+        road = (labels[:, 64] == ROAD).any(axis=-1)
+        assert road[layers >= 0].mean() > 0.95
+        assert np.abs(labels[road, 64].argmax(axis=-1) - layers.clip(0)[road]).max() <= 1
+
+
 def test_a_plan_that_stands_has_no_slope():
     plan = plan_over(0.0, step_m=0.0)
     _, ground = going_on(learnt(hill(0.0), plan), plan)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.drive.bodies import FREE, PEDESTRIAN
+from dyncity_models.drive.classes import FREE, PEDESTRIAN
 from dyncity_models.drive.traffic import with_traffic
 
 from dyncity_sim.domain.grid import CARLASC_GRID as GRID

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.drive.persistence import FREE, PEDESTRIAN, VEHICLE, with_road_users_going_on
+from dyncity_models.drive.classes import FREE, PEDESTRIAN, VEHICLE
+from dyncity_models.drive.persistence import with_road_users_going_on
 from dyncity_models.drive.region import seconds_since
 from scipy.ndimage import maximum_filter
 

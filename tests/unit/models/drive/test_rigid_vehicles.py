@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.drive.bodies import FREE, PEDESTRIAN, VEHICLE, Body
+from dyncity_models.drive.bodies import Body
+from dyncity_models.drive.classes import FREE, PEDESTRIAN, VEHICLE
 from dyncity_models.drive.drawing import Drawn
 from dyncity_models.drive.rigid_vehicles import with_rigid_vehicles
 from scipy import ndimage

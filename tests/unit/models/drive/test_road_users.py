@@ -63,6 +63,17 @@ def test_vehicles_are_numbered_cell_for_cell_with_the_speeds_they_had(build_stre
         assert middle_m(numbers == number) == pytest.approx([x_m, y_m], abs=0.3)
 
 
+@pytest.mark.parametrize("speed_mps", [1.6, 2.4])
+def test_a_slow_vehicle_goes_where_it_is_seen_to_go(build_street, street_actor, speed_mps):
+    """On the left of the ego, where vehicles that stand face it."""
+    street = build_street(32, 2.0, [street_actor(10.0, 3.6, 0.0, speed_mps)])
+    _, motion = road_users_of(street[:16])
+    assert motion[:, 5] == pytest.approx([speed_mps], abs=0.3)
+    assert np.cos(motion[:, 2]) == pytest.approx([1.0], abs=0.01)
+    coming, _, _ = continued(street)
+    assert coming.rolled_m(np.array([1.6]))[0, 0] == pytest.approx(1.6 * speed_mps, abs=0.5)
+
+
 def test_what_left_before_the_last_frame_is_not_there(build_street, street_actor):
     gone = street_actor(8.0, -1.0, absent=frozenset(range(14, 16)))
     numbers, motion = road_users_of(build_street(16, 2.0, [gone]))
@@ -141,6 +152,18 @@ def test_pedestrians_who_came_as_forecast_keep_the_pace_and_others_what_was_foun
     kept = keeping_pace(np.stack([strolls, elsewhere, car, stands]), coming, ego, 1.6)
     assert kept[0].tolist() == [*strolls[:2], ends[walks, 2], 0.8, 0.8, coming.speeds_mps[walks], 1.0]
     assert np.array_equal(kept[1:], [elsewhere, car, stands])
+
+
+def test_who_stands_beside_a_pedestrian_who_came_as_forecast_does_not_walk(build_street, walker):
+    street = build_street(32, 4.0, [walker(14.0, 6.5, 0.0, 1.5)])
+    coming, _, _ = continued(street)
+    ego = planar_from_poses(street.poses_world_from_ego)[-1]
+    (end,) = coming.poses_at(ego, 1.6)
+    came = np.array([*np.add(end, (0.1, 0.0, 0.2)), 0.8, 0.8, 1.2, 1.0])
+    stands = np.array([*np.add(end, (0.0, 0.6, 0.9)), 0.8, 0.8, 0.0, 1.0])
+    kept = keeping_pace(np.stack([stands, came]), coming, ego, 1.6)
+    assert np.array_equal(kept[0], stands)
+    assert kept[1, 5] == coming.speeds_mps[0]
 
 
 def test_a_vehicle_does_not_drive_through_who_stands_in_its_way(build_street, street_actor, walker):

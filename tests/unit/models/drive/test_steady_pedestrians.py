@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.drive.bodies import FREE, PEDESTRIAN
+from dyncity_models.drive.classes import FREE, PEDESTRIAN
 from dyncity_models.drive.steady_pedestrians import with_steady_pedestrians
 
 from dyncity_sim.domain.grid import CARLASC_GRID as GRID
@@ -55,11 +55,21 @@ def test_who_flickers_is_there_in_all_frames_where_it_would_be(build_walk, at, a
     assert np.array_equal(found[others], np.where(true == PEDESTRIAN, FREE, true)[others])
 
 
-@pytest.mark.parametrize(("seen", "stays"), [(4, False), (5, True), (16, True)])
+@pytest.mark.parametrize(("seen", "stays"), [(1, False), (2, False), (3, False), (4, False), (5, True), (16, True)])
 def test_who_is_seen_in_hardly_any_frame_is_in_none(build_walk, seen, stays):
     found = steady(build_walk(STANDS, range(seen, 16)))
     assert (found == PEDESTRIAN).any(axis=(1, 2, 3)).all() == stays
     assert (found == PEDESTRIAN).any() == stays
+
+
+@pytest.mark.parametrize("away_m", [(0.7, -0.7), (-0.6, 0.9), (1.1, -0.3), (0.4, 1.0)])
+def test_noise_beside_somebody_goes_without_a_cell_of_theirs(build_street, street_actor, away_m):
+    real = street_actor(6.3, -6.5, 0.0, 0.0, BODY_M, PEDESTRIAN)
+    beside = (6.3 + away_m[0], -6.5 + away_m[1], 0.0, 0.0)
+    noise = street_actor(*beside, (0.6, 0.6, 1.75), PEDESTRIAN, absent=frozenset(range(16)) - {5, 6, 7, 8})
+    alone, together = build_street(16, 0.0, [real]), build_street(16, 0.0, [real, noise])
+    assert len(find_tracks(together)) == 2
+    assert np.array_equal(steady(together), alone.labels)
 
 
 def test_who_leaves_the_view_is_not_noise(build_walk):
@@ -81,14 +91,13 @@ def test_nobody_walks_into_a_wall_or_into_the_ego(build_walk):
     assert GRID.centres(0)[ahead].min() > 2.7
 
 
-def test_of_sightings_without_cells_nobody_is_drawn(build_walk):
+def test_of_sightings_without_cells_nobody_is_drawn_and_cells_without_sightings_go(build_walk):
     street = build_walk(STANDS)
     (track,) = find_tracks(street)
     elsewhere = track.poses_world_from_actor.copy()
     elsewhere[:, 1, 3] += 9.0
-    assert np.array_equal(
-        with_steady_pedestrians(street, [replace(track, poses_world_from_actor=elsewhere)]), street.labels
-    )
+    found = with_steady_pedestrians(street, [replace(track, poses_world_from_actor=elsewhere)])
+    assert np.array_equal(found, np.where(street.labels == PEDESTRIAN, FREE, street.labels))
 
 
 def test_riders_are_their_vehicles(build_street, street_actor):

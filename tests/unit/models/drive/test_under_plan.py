@@ -48,6 +48,14 @@ def test_what_a_plan_would_drive_through_is_forgotten_and_what_lies_behind_is_no
     assert np.array_equal(seen[0][~forgotten], seen[1][~forgotten])
 
 
+def test_an_ego_that_reverses_into_blocks_forgets_what_lies_behind_it(build_street):
+    memory, planar = remembered(build_street(16, 4.0)), planned(0.1, -10.0)
+    seen = [m.seen_from(planar, np.full(16, 1.8), GRID) for m in (memory, without(memory, planar))]
+    forgotten = (seen[0] != UNOBSERVED).any(axis=-1) & (seen[1] == UNOBSERVED).all(axis=-1)
+    assert not forgotten[0, 68:, :100].any(), "before the ego"
+    assert forgotten[15, 48:64, 60:68].all(), "where it comes to"
+
+
 def test_a_plan_that_cuts_a_corner_forgets_nothing(build_street):
     memory, planar = remembered(build_street(16, 4.0)), planned(0.0)
     planar[:, 1] = 9.0

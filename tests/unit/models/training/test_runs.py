@@ -444,6 +444,7 @@ def test_a_place_that_cannot_be_a_run_is_a_storage_error(config, tmp_path):
         (AutoencoderTrainingConfig, {"loss": AutoencoderLossConfig(frames=17)}, "loss.frames"),
         (AutoencoderConfig, {"encoder_channels": 10}, "model.encoder_channels"),
         (AutoencoderConfig, {"canvas": CanvasConfig(cells=33)}, "model.canvas.cells"),
+        (AutoencoderConfig, {"frames": 8}, "model.canvas.anchor_frame"),
         (DiffusionTransformerConfig, {"heads": 3}, "model.width"),
         (DiffusionTransformerConfig, {"depth": 3}, "model.depth"),
     ],
