@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
-from scipy.ndimage import maximum_filter
+from scipy import ndimage
 
 from dyncity_models.drive.classes import FREE, PEDESTRIAN, VEHICLE
 from dyncity_models.drive.forecast import Forecast
@@ -12,8 +12,11 @@ from dyncity_models.drive.pairs import nearest_pairs
 from dyncity_models.drive.ways import runs_into
 from dyncity_sim.domain.grid import columns_of
 
+FOUND_COLUMNS = {VEHICLE: 1, PEDESTRIAN: 3}
+"""What was generated so near to where one was expected is that one's, not its neighbour's."""
+
 AROUND_COLUMNS = 3
-"""Who was generated so near to where one was expected is there."""
+"""What is left of one who is lost lies so near to where it is put back."""
 
 FOUND_SHARE = 0.5
 """Share of one's cells that have to be there."""
@@ -56,7 +59,7 @@ def with_road_users_going_on(
         if not runs_into(way, coming.half_extent_m):
             # What little there is of a vehicle would be a splinter beside it; a pedestrian was drawn where it stood.
             stood = replace(one.only(one.on_foot), speeds_mps=np.zeros(one.on_foot.sum())).seen_from(planar, seconds)
-            whole[_around(way | stood) & ~everyone & (labels == _label(one))] = FREE
+            whole[_left_of(one, labels, everyone, _around(way | stood, AROUND_COLUMNS))] = FREE
             whole[way & (whole == FREE)] = _label(one)
     return whole
 
@@ -98,10 +101,27 @@ def _is_lost(
     others: Bool[np.ndarray, "X Y Z"],
 ) -> bool:
     """Whether a frame should show one and does not; cells where others should be are not its own."""
-    found = (labels == _label(one)) & _around(cells[None])[0] & ~others
+    found = (labels == _label(one)) & _around(cells[None], FOUND_COLUMNS[_label(one)])[0] & ~others
     return bool(cells.any() and found.sum() < FOUND_SHARE * cells.sum())
 
 
-def _around(cells: Bool[np.ndarray, "F X Y Z"]) -> Bool[np.ndarray, "F X Y 1"]:
-    across = 2 * AROUND_COLUMNS + 1
-    return np.asarray(maximum_filter(columns_of(cells), (1, across, across), mode="constant", cval=0))[..., None]
+def _left_of(
+    one: Forecast,
+    labels: UInt8[np.ndarray, "T X Y Z"],
+    everyone: Bool[np.ndarray, "T X Y Z"],
+    around: Bool[np.ndarray, "T X Y 1"],
+) -> Bool[np.ndarray, "T X Y Z"]:
+    """Cells of pieces that lie mostly around one who is put back, and where nobody else is expected."""
+    left = (labels == _label(one)) & ~everyone
+    for cells, near in zip(left, around[..., 0], strict=True):
+        pieces, _ = ndimage.label(columns_of(cells))
+        inside = np.bincount(pieces[near], minlength=pieces.max() + 1)
+        cells &= (2 * inside > np.bincount(pieces.ravel()))[pieces][..., None]
+    return left
+
+
+def _around(cells: Bool[np.ndarray, "F X Y Z"], columns: int) -> Bool[np.ndarray, "F X Y 1"]:
+    across = 2 * columns + 1
+    return np.asarray(ndimage.maximum_filter(columns_of(cells), (1, across, across), mode="constant", cval=0))[
+        ..., None
+    ]

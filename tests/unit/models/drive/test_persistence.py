@@ -71,6 +71,14 @@ def test_what_is_left_of_a_lost_vehicle_goes_and_its_neighbour_stays(street, put
     assert (found[driving] == VEHICLE).all()
 
 
+def test_a_lost_vehicle_is_not_the_one_that_stands_beside_its_place(build_street, street_actor, street, put_back):
+    true, driving = street.labels[16:], street_actor(8.0, -1.0, 0.0, 6.0)
+    another = build_street(32, 4.0, [street_actor(16.0, 2.3), driving]).labels[16:]
+    found = put_back(street, another)
+    assert (found[(true == VEHICLE) | (another == VEHICLE)] == VEHICLE).mean() > 0.98
+    assert (found[another == VEHICLE] == VEHICLE).all()
+
+
 def test_a_lost_vehicle_takes_no_room_from_what_stands_there_now(street, put_back):
     true = street.labels[16:]
     built = np.where(true == VEHICLE, BUILDING, true).astype(np.uint8)
