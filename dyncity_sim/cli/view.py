@@ -16,12 +16,12 @@ from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.dataset.drives import LoadedDrive, open_drive
+from dyncity_sim.domain.base_frame import mounted
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_files
-from dyncity_sim.groundtruth.base_frame import mounted
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig, rig_names
 from dyncity_sim.preview.film import film_frames, render_beside, write_animation, write_png, write_video

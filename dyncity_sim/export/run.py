@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Self
 
 from dyncity_sim.dataset.drives import LoadedDrive
+from dyncity_sim.domain.base_frame import mounted
 from dyncity_sim.domain.ground_truth import LabelledFrame
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError, StorageError
-from dyncity_sim.groundtruth.base_frame import mounted
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.formats.table import LabelFormat, formats_named
 from dyncity_sim.groundtruth.formats.writer import FrameWriter

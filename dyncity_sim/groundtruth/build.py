@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from dyncity_sim.domain.base_frame import mounted
 from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame, LidarSweep
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance, Track
 from dyncity_sim.domain.sensors import LidarSensor, Scan, SensorRig
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.base_frame import mounted
 from dyncity_sim.groundtruth.boxes import boxes_in_frame, instance_cells
 from dyncity_sim.groundtruth.sensors.camera import camera_images
 from dyncity_sim.groundtruth.sensors.lidar import lidar_sweep

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dyncity_sim.domain.base_frame import pose_ego_from_lidar
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, FRAMES_PER_CHUNK, LIDAR_HEIGHT_M
 from dyncity_sim.domain.occupancy import OccupancySequence
@@ -81,6 +82,7 @@ def build_page(
         raise InvalidInputError("clouds", f"those of {len(clouds)} frames", f"those of {frames}")
     sequences = [(name, generated)] + ([] if recorded is None else [("simulator", recorded)])
     grid, times_us = generated.grid, generated.times_us
+    height_m = LIDAR_HEIGHT_M - float(pose_ego_from_lidar(grid)[2, 3])
     drive: dict[str, Any] = {
         "fixed": False,
         "grid": _grid(grid.shape, grid.lower_m, grid.voxel_size_m),
@@ -90,7 +92,7 @@ def build_page(
         "tracks": packed_tracks([*(scene.tracks if scene else ()), *tracks], times_us),
         "points": packed_points(clouds) if clouds else None,
         "lanes": [],
-        **_ego(generated.poses_world_from_ego, times_us, grid.lower_m[2], grid.voxel_size_m[2]),
+        **_ego(generated.poses_world_from_ego, times_us, height_m, grid.lower_m[2], grid.voxel_size_m[2]),
     }
     return _filled(drive, text, generated.taxonomy, rate_hz)
 
@@ -124,7 +126,7 @@ def build_scene_page(scene: Scene, text: PageText, rate_hz: float = FRAME_RATE_H
         "tracks": packed_tracks(scene.tracks, scene.times_us),
         "points": None,
         "lanes": [np.round(line, 3).tolist() for line in lane_borders(scene.opendrive)],
-        **_ego(scene.ego_poses_world_from_ego, scene.times_us, lower_m, size_m[2]),
+        **_ego(scene.ego_poses_world_from_ego, scene.times_us, LIDAR_HEIGHT_M, lower_m, size_m[2]),
     }
     return _filled(drive, text, CARLASC, rate_hz)
 
@@ -134,12 +136,8 @@ def write_page(page: str, file: Path) -> None:
     write_text(page, file)
 
 
-def _ego(poses: Poses, times_us: np.ndarray, lower_m: float, layer_m: float) -> dict[str, Any]:
-    """Where the ego is and how high above the road, and how far above the road the cells end that hold it.
-
-    CarlaSC's ego frame stands at the LiDAR, that of vehicle frames on the road: the grid reaches down to the road.
-    """
-    height_m = LIDAR_HEIGHT_M if lower_m <= -LIDAR_HEIGHT_M else 0.0
+def _ego(poses: Poses, times_us: np.ndarray, height_m: float, lower_m: float, layer_m: float) -> dict[str, Any]:
+    """Where the ego is and how high above the road, and how far above the road the cells end that hold it."""
     layers = np.floor((-height_m - lower_m) / layer_m + 1e-6) + 1
     return {
         "times_us": times_us.tolist(),

@@ -1,5 +1,6 @@
 """Occupancy to scene."""
 
+from dyncity_sim.domain.base_frame import pose_ego_from_lidar
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -13,6 +14,8 @@ def build_scene(
     occupancy: OccupancySequence, inflation_cells: float = 0.0, tracks: tuple[Track, ...] | None = None
 ) -> Scene:
     """Everything a simulator needs of a drive: actors, static geometry, road. Pure, and the same for the same input.
+
+    The scene's ego frame stands at the LiDAR, of drives of Occ3D too.
 
     Args:
         occupancy: generated or recorded frames of one drive.
@@ -29,10 +32,11 @@ def build_scene(
             "occupancy.taxonomy", repr(occupancy.taxonomy.id), repr(CARLASC.id), "Merge raw classes first."
         )
     static_map = fuse_static(occupancy)
+    ego_poses = occupancy.poses_world_from_ego @ pose_ego_from_lidar(occupancy.grid)
     return Scene(
         tracks=find_tracks(occupancy, inflation_cells) if tracks is None else tracks,
         static_map=static_map,
-        ego_poses_world_from_ego=occupancy.poses_world_from_ego,
+        ego_poses_world_from_ego=ego_poses,
         times_us=occupancy.times_us,
-        opendrive=opendrive_document(static_map, occupancy.poses_world_from_ego),
+        opendrive=opendrive_document(static_map, ego_poses),
     )

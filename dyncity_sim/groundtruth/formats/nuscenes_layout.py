@@ -1,6 +1,6 @@
 """Frames of reference, times, tokens and the map of a drive as nuScenes has them.
 
-nuScenes' ego frame is that of ``groundtruth.base_frame``. Its global frame is our world moved so that the map's corner
+nuScenes' ego frame is that of ``domain.base_frame``. Its global frame is our world moved so that the map's corner
 is its origin: pictures of maps have no other. Its LiDAR frame is x right, y forward, z up; cameras have one frame in
 both.
 """

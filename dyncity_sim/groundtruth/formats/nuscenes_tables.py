@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from dyncity_sim.domain.base_frame import pose_ego_from_base
 from dyncity_sim.domain.frames import Pose, inverse
 from dyncity_sim.domain.ground_truth import Box3D, LabelledDrive, LabelledFrame
 from dyncity_sim.domain.sensors import LidarSensor
-from dyncity_sim.groundtruth.base_frame import pose_ego_from_base
 from dyncity_sim.groundtruth.boxes import MOVING_SPEED_MPS, TWO_WHEELERS
 from dyncity_sim.groundtruth.formats.describe import quaternion_wxyz
 from dyncity_sim.groundtruth.formats.nuscenes_classes import (

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from dyncity_sim.domain.base_frame import pose_ego_from_base
 from dyncity_sim.domain.frames import Pose, inverse
 from dyncity_sim.domain.grid import CARLASC_GRID, OCC3D_GRID, Grid
 from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
@@ -33,7 +34,6 @@ from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
-from dyncity_sim.groundtruth.base_frame import pose_ego_from_base
 from dyncity_sim.groundtruth.bev import bev_map
 from dyncity_sim.groundtruth.flow import occupancy_flow
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, quaternion_wxyz

@@ -56,6 +56,10 @@ def road_network(static_map: StaticMap, poses_world_from_ego: Poses) -> RoadNetw
     the rest of the road's area. Where they meet, the driven road is parted by a junction; the way of the ego through
     it follows its path.
 
+    Args:
+        static_map: what was seen of the world.
+        poses_world_from_ego: the ego frame in each frame of the drive, at the LiDAR, 1.8 m above the road.
+
     Raises:
         InvalidInputError: an ego that looks straight up or down and so heads nowhere.
     """

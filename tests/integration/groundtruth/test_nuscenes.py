@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dyncity_sim.domain.base_frame import pose_ego_from_base
 from dyncity_sim.domain.frames import transform_points
 from dyncity_sim.domain.grid import CARLASC_GRID, OCC3D_GRID
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import SemanticClass, Taxonomy
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.base_frame import pose_ego_from_base
 from dyncity_sim.groundtruth.formats.nuscenes_classes import (
     CATEGORIES,
     CATEGORY_OF_CLASS,

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from dyncity_sim.domain.frames import poses_from_planar
+from dyncity_sim.domain.grid import OCC3D_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Scene, StaticMap, Track
+from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.preview.pack import PointCloud
 from dyncity_sim.preview.page import PageText, build_page, build_scene_page
@@ -161,6 +163,20 @@ def test_a_scene_carries_its_map_without_the_empty_border(scene: Scene) -> None:
     assert zlib.decompress(base64.b64decode(drive["sequences"][0]["labels"])) == bytes([6] * 6)
     assert len(drive["lanes"]) == 2
     assert drive["surface_m"] == pytest.approx(0.175)
+
+
+@pytest.mark.parametrize("lowest_m", [-3.0, 0.5])
+def test_the_ego_of_a_scene_is_as_high_above_the_road_whatever_the_map_reaches(scene: Scene, lowest_m: float) -> None:
+    shown = replace(scene, static_map=StaticMap(np.full((1, 1, 1), 6, np.uint8), (0.0, 0.0, lowest_m), (0.4,) * 3))
+    page = build_scene_page(replace(shown, opendrive=ROAD), PageText("s"))
+    assert json.loads(Scripts(page).found["drive"])["ego_height_m"] == 1.8
+
+
+def test_the_ego_of_an_occ3d_drive_stands_on_the_road() -> None:
+    labels = np.zeros((1, *OCC3D_GRID.shape), np.uint8)
+    drive = OccupancySequence(labels, np.eye(4)[None], np.zeros(1, np.int64), OCC3D_GRID, CARLASC)
+    shown = json.loads(Scripts(build_page(drive, PageText("d"))).found["drive"])
+    assert (shown["ego_height_m"], shown["surface_m"]) == (0.0, 0.2)
 
 
 def test_a_scene_of_nothing_is_refused(scene: Scene) -> None:
