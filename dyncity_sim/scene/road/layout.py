@@ -52,9 +52,9 @@ HEIGHT_SMOOTHING_M = 3.0
 def road_network(static_map: StaticMap, poses_world_from_ego: Poses) -> RoadNetwork:
     """The roads under and across a drive.
 
-    The line of the drive is the ego's path, carried on along the road at both ends. Roads across are middle lines of
-    the rest of the road's area. Where they meet, the driven road is parted by a junction; the way of the ego through
-    it follows its path.
+    The line of the drive is the ego's path, carried on along the road at both ends; a path that is mostly driven in
+    reverse counts from its end. Roads across are middle lines of the rest of the road's area. Where they meet, the
+    driven road is parted by a junction; the way of the ego through it follows its path.
 
     Args:
         static_map: what was seen of the world.
@@ -72,6 +72,9 @@ def road_network(static_map: StaticMap, poses_world_from_ego: Poses) -> RoadNetw
         )
     path = poses_world_from_ego[:, :3, 3] - np.array([0.0, 0.0, LIDAR_HEIGHT_M])
     forward = poses_world_from_ego[:, :2, 0] / level
+    if (np.diff(path[:, :2], axis=0) * forward[:-1]).sum() < 0:
+        # An ego that reverses stands on the lanes of one that drives the same way forward.
+        path, forward = path[::-1], forward[::-1]
     way = carriageway(static_map, without_standing(path)[:, :2])
     skeleton = skeleton_of(way.area, way.inner_radius)
     line = drive_line(path[:, :2], forward, way, skeleton)

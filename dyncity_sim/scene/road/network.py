@@ -72,7 +72,7 @@ class Junction:
 
 @dataclass(frozen=True, eq=False)
 class RoadNetwork:
-    """Roads and the junctions between them; the first road is where the drive begins."""
+    """Roads and the junctions between them; the first road is where the line of the drive begins."""
 
     roads: tuple[Road, ...]
     junctions: tuple[Junction, ...]

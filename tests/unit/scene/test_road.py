@@ -271,3 +271,16 @@ def test_what_is_not_opendrive_is_refused():
     for text in ("<OpenDRIVE", '<OpenDRIVE><road id="1"><planView/></road></OpenDRIVE>'):
         with pytest.raises(InvalidInputError, match="an OpenDRIVE document"):
             on_driving_lanes(text, np.zeros((1, 2)))
+
+
+def test_an_ego_that_reverses_gives_the_road_of_one_that_drives_forward():
+    x = np.arange(30.0, 14.0, -0.5)
+    backwards = drive_over(arms(0, 180), np.stack([x, np.full(len(x), -2.0), np.zeros(len(x))], axis=-1))
+    static_map = fuse_static(backwards)
+    document = opendrive_document(static_map, backwards.poses_world_from_ego)
+    assert document == opendrive_document(static_map, backwards.poses_world_from_ego[::-1])
+    carla_map = carla.Map("backwards", document)
+    for pose in backwards.poses_world_from_ego:
+        waypoint = carla_map.get_waypoint(location(pose), project_to_road=False)
+        assert waypoint.lane_id == -1
+        assert np.cos(np.deg2rad(waypoint.transform.rotation.yaw)) > np.cos(np.deg2rad(5))
