@@ -169,6 +169,10 @@ def _text(root: ElementTree.Element, network: RoadNetwork) -> str:
     lower, upper = points.min(axis=0), points.max(axis=0)
     for side, value in (("south", lower[1]), ("west", lower[0]), ("north", upper[1]), ("east", upper[0])):
         header.set(side, repr(round(float(value), 3)))
+    for road in root.iter("road"):
+        # CARLA 0.9.16 looks for a road's end at its length in single precision, and leaves lanes that end there out of
+        # its topology unless that is less than the length.
+        road.set("length", repr(float(np.float32(road.attrib["length"])) + 1e-9))
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + re.sub(r"\s+/>", "/>", text) + "\n"

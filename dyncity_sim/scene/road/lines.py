@@ -28,8 +28,8 @@ def interpolated(points: Points, at_m: Float64[np.ndarray, " N"], wanted_m: Floa
 
 def smoothed(points: Points, deviation: float) -> Points:
     """A line after a Gaussian over its points; both ends and their directions stay."""
-    mirrored = np.concatenate([2 * points[0] - points[::-1], points, 2 * points[-1] - points[::-1]])
-    smooth: Points = gaussian_filter1d(mirrored, deviation, axis=0)[len(points) : 2 * len(points)]
+    mirrored = np.concatenate([2 * points[0] - points[:0:-1], points, 2 * points[-1] - points[-2::-1]])
+    smooth: Points = gaussian_filter1d(mirrored, deviation, axis=0)[len(points) - 1 : 2 * len(points) - 1]
     return smooth
 
 

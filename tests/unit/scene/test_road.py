@@ -242,6 +242,15 @@ def test_lanes_narrow_where_the_road_does():
         assert left_edge == pytest.approx(np.clip(8 - 0.1 * x, 4, 8), abs=0.6)
 
 
+@pytest.mark.parametrize("length_m", [0.9, 1.47, 1.5, 1.53, 2.4])
+def test_the_lane_of_a_road_that_ends_is_in_the_topology_of_carla(length_m):
+    """A road of 20 m more than the drive: its length in single precision must not lie beyond its end."""
+    poses = poses_from_planar(np.linspace(0, length_m, 4)[:, None] * [1.0, 0.0, 0.0], 1.8)
+    labels = np.zeros((4, *CARLASC_GRID.shape), np.uint8)
+    drive = OccupancySequence(labels, poses, np.arange(4) * 100_000, CARLASC_GRID, CARLASC)
+    assert len(carla.Map("end", opendrive_document(fuse_static(drive), poses)).get_topology()) == 1
+
+
 def test_a_road_on_a_slope_follows_the_height_of_the_ego(build_street):
     flat = build_street(frames=32)
     poses = flat.poses_world_from_ego.copy()
