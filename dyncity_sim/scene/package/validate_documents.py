@@ -95,7 +95,8 @@ def _off_track(line: ElementTree.Element, motion: Motion, whole: bool) -> str:
     vertices = np.array(rows).reshape(-1, 4)
     if whole and len(vertices) != len(motion.times_s):
         return f"{len(vertices)} vertices for {len(motion.times_s)} places"
-    nearest = np.abs(vertices[:, :1] - motion.times_s).argmin(axis=1)
+    between = (motion.times_s[1:] + motion.times_s[:-1]) / 2
+    nearest = np.searchsorted(between, vertices[:, 0])
     off_s = np.abs(vertices[:, 0] - motion.times_s[nearest]).max(initial=0)
     off_m = np.linalg.norm(vertices[:, 1:] - motion.places[nearest, :3], axis=1).max(initial=0)
     if off_s <= OPENSCENARIO_TOLERANCE_S and off_m <= OPENSCENARIO_TOLERANCE_M:

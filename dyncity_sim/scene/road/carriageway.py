@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.scene.road.lines import resampled
 
 RAGGED_M = 1.2
 """Gaps, holes and tongues of road narrower than twice this are noise."""
@@ -83,7 +84,7 @@ def carriageway(static_map: StaticMap, path_world_m: Float64[np.ndarray, "N 2"])
     area = ~_large(~_large(area, cell_m), cell_m)
     origin = origin - before * cell_m
     passed = np.zeros_like(area)
-    index = np.floor((path_world_m - origin) / cell_m).astype(np.int64)
+    index = np.floor((resampled(path_world_m, cell_m) - origin) / cell_m).astype(np.int64)
     passed[index[:, 0], index[:, 1]] = True
     area |= ndimage.distance_transform_edt(~passed) * cell_m <= CORRIDOR_M
     # The border of the map is a border of the road.

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.scene.road.lines import resampled
 from dyncity_sim.scene.road.opendrive import cubic, reference_line, roads_of
 
 NEAR_M = 15.0
@@ -57,7 +58,7 @@ def road_coverage(
     road = np.pad(road, pad)
     cells = np.argwhere(np.ones_like(road))
     centres = origin + (cells - pad + 0.5) * size
-    near = cKDTree(_dense(path)).query(centres, distance_upper_bound=near_m)[0] <= near_m
+    near = cKDTree(resampled(path, SAMPLE_M)).query(centres, distance_upper_bound=near_m)[0] <= near_m
     centres, is_road = centres[near], road.reshape(-1)[near]
     on_lane = on_driving_lanes(opendrive, centres)
     return RoadCoverage(
@@ -121,11 +122,3 @@ def _driving(
                 else:
                     lower[here] -= width
     return lower, upper
-
-
-def _dense(path: Float64[np.ndarray, "N 2"]) -> Float64[np.ndarray, "M 2"]:
-    """The path with points no farther apart than a few centimetres."""
-    steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
-    at_m = np.concatenate([[0.0], np.cumsum(steps)])
-    wanted = np.linspace(0.0, at_m[-1], max(2, round(at_m[-1] / SAMPLE_M) + 1))
-    return np.stack([np.interp(wanted, at_m, path[:, axis]) for axis in range(2)], axis=-1)

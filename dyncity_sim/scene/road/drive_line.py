@@ -51,7 +51,7 @@ def drive_line(
 
 
 def without_standing(path: Float64[np.ndarray, "N D"]) -> Float64[np.ndarray, "M D"]:
-    """The path without points closer than half a metre to the one kept before; the last point stays."""
+    """The path without points closer than half a metre to the one kept before; its last one may be such."""
     kept = [path[0]]
     kept.extend(point for point in path[1:] if np.linalg.norm(point[:2] - kept[-1][:2]) >= 0.5)
     return np.array(kept)

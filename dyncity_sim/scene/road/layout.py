@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64
+from scipy.spatial import cKDTree
 
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
@@ -115,9 +116,8 @@ class _Heights:
         return np.interp(steps, steps[known], ground[known]) if known.any() else np.full(len(points), under)
 
     def along_drive(self, points: Float64[np.ndarray, "N 2"]) -> Float64[np.ndarray, " N"]:
-        distance = np.linalg.norm(points[:, None] - self._path[None, :, :2], axis=2)
-        nearest = distance.argmin(axis=1)
-        driven = distance.min(axis=1) < 1.0
+        distance_m, nearest = cKDTree(self._path[:, :2]).query(points)
+        driven = distance_m < 1.0
         ground = self.along(points)
         steps = np.arange(len(points))
         # Beyond the path the ground goes on from the height that the ego was at.

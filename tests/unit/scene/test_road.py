@@ -1,6 +1,7 @@
 """The OpenDRIVE document, judged by the real carla.Map, by SUMO's netconvert, and by the standard's schema."""
 
 import subprocess
+import tracemalloc
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,8 +15,10 @@ import xmlschema
 from dyncity_sim.domain.frames import poses_from_planar, transform_points
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.scene.road.carriageway import carriageway
 from dyncity_sim.scene.road.coverage import on_driving_lanes, road_coverage
 from dyncity_sim.scene.road.document import opendrive_document
 from dyncity_sim.scene.surfaces.fuse import fuse_static
@@ -293,3 +296,22 @@ def test_an_ego_that_reverses_gives_the_road_of_one_that_drives_forward():
         waypoint = carla_map.get_waypoint(location(pose), project_to_road=False)
         assert waypoint.lane_id == -1
         assert np.cos(np.deg2rad(waypoint.transform.rotation.yaw)) > np.cos(np.deg2rad(5))
+
+
+def test_between_poses_that_lie_far_apart_there_is_road_too():
+    nothing = StaticMap(np.zeros((200, 100, 8), np.uint8), (-10.0, -20.0, -2.0), (0.4, 0.4, 0.375))
+    path = np.stack([6.0 * np.arange(10), np.zeros(10)], axis=-1)
+    along_m = np.linspace(0, 54, 109)
+    for beside_m in (-1.5, 0.0, 1.5):
+        assert carriageway(nothing, path).at(np.stack([along_m, np.full(109, beside_m)], axis=-1)).all()
+
+
+def test_memory_grows_with_the_length_of_a_drive_and_not_with_its_square():
+    strip = StaticMap(np.zeros((2500, 60, 8), np.uint8), (0.0, -12.0, -1.0), (0.4, 0.4, 0.375))
+    strip.labels[:, 15:45, 2] = ROAD
+    poses = poses_from_planar(np.arange(0.0, 1000.0)[:, None] * [1.0, 0.0, 0.0], 1.8)
+    tracemalloc.start()
+    opendrive_document(strip, poses)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80 * 2**20
