@@ -77,9 +77,12 @@ SEMANTICKITTI_GRID = Grid(shape=(256, 256, 32), lower_m=(0.0, -25.6, -2.0), voxe
 LIDAR_HEIGHT_M = 1.8
 """Height of CarlaSC's ego frame above the road, metres."""
 
+LIDAR_BEHIND_M = 0.5
+"""CarlaSC's LiDAR, which is our ego frame, stands this far behind the middle of the car, on its centre line."""
+
 EGO_LOWER_M = (-1.9, -0.95, -LIDAR_HEIGHT_M + 0.15)
 EGO_UPPER_M = (2.7, 0.95, -0.25)
-"""The ego's own body in its frame, metres: a mid-size car whose LiDAR stands 0.5 m behind its middle."""
+"""What the ego's own body takes of its frame, metres: 4.6 m whose middle lies 0.4 m before the LiDAR."""
 
 FRAME_RATE_HZ = 10
 """Frames per second of CarlaSC and of everything generated on its grid."""

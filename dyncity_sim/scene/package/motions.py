@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from dyncity_sim.domain.frames import Poses, planar_from_poses
-from dyncity_sim.domain.grid import FRAME_RATE_HZ, LIDAR_HEIGHT_M
+from dyncity_sim.domain.grid import FRAME_RATE_HZ, LIDAR_BEHIND_M, LIDAR_HEIGHT_M
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Scene
+from dyncity_sim.scene.road.lines import along_m
 
 EGO_NAME = "hero"
 """CARLA's scenario runner looks for the ego under this name."""
@@ -48,12 +49,15 @@ def motions_of(scene: Scene) -> list[Motion]:
 
     Something that is seen in one frame only is there until the next frame would be.
     """
-    start_us = int(scene.times_us[0])
-    ego = scene.ego_poses_world_from_ego, scene.times_us - start_us
-    motions = [Motion(EGO_NAME, ActorKind.CAR, EGO_SIZE_M, *_on_ground(*ego, LIDAR_HEIGHT_M))]
+    times_s = (scene.times_us - scene.times_us[0]) * 1e-6
+    step_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1 / FRAME_RATE_HZ
+    lidar_m = -LIDAR_BEHIND_M, 0.0, LIDAR_HEIGHT_M
+    places = _places(scene.ego_poses_world_from_ego, lidar_m)
+    motions = [Motion(EGO_NAME, ActorKind.CAR, EGO_SIZE_M, *_lasting(times_s, places, step_s))]
     for track in scene.tracks:
-        grounded = _on_ground(track.poses_world_from_actor, track.times_us - start_us, track.size_m[2] / 2)
-        motions.append(Motion(f"actor_{track.id}", track.kind, track.size_m, *grounded))
+        times_s = (track.times_us - scene.times_us[0]) * 1e-6
+        places = _places(track.poses_world_from_actor, (0.0, 0.0, track.size_m[2] / 2))
+        motions.append(Motion(f"actor_{track.id}", track.kind, track.size_m, *_lasting(times_s, places, step_s)))
     return motions
 
 
@@ -74,32 +78,29 @@ def line_and_speeds(
     """
     kept = _spaced(motion.places[:, :2])
     line = Motion(motion.name, motion.kind, motion.size_m, motion.times_s[kept], motion.places[kept])
-    along_m = _along(line.places)
-    if along_m[-1] < STANDING_M:
+    line_m, driven_m = along_m(line.places), along_m(motion.places)
+    if line_m[-1] < STANDING_M:
         return None
-    driven_m = _along(motion.places)
-    at_m = np.interp(driven_m, driven_m[kept], along_m)
+    at_m = np.interp(driven_m, driven_m[kept], line_m)
     first_s, last_s = motion.times_s[[0, -1]]
     borders_s = np.append(np.arange(first_s, last_s - 1e-6, step_s), last_s)
     speeds_mps = np.diff(np.interp(borders_s, motion.times_s, at_m)) / np.diff(borders_s)
     return line, borders_s, np.append(speeds_mps, 0.0)
 
 
-def _along(places: Float64[np.ndarray, "N 4"]) -> Float64[np.ndarray, " N"]:
-    """Metres along the line through places, seen from above."""
-    return np.concatenate([[0.0], np.linalg.norm(np.diff(places[:, :2], axis=0), axis=1).cumsum()])
+def _places(poses: Poses, origin_m: tuple[float, float, float]) -> Float64[np.ndarray, "N 4"]:
+    """Places of things whose poses stand at ``origin_m`` of the ground under their middle."""
+    ground = poses[:, :3, 3] - poses[:, :3, :3] @ np.asarray(origin_m)
+    return np.column_stack([ground, np.unwrap(planar_from_poses(poses)[:, 2])])
 
 
-def _on_ground(
-    poses: Poses, times_us: np.ndarray, height_m: float
-) -> tuple[Float64[np.ndarray, " N"], Float64[np.ndarray, "N 4"]]:
-    """Times in seconds and places of poses, moved down along their own z axis."""
-    ground = poses[:, :3, 3] - height_m * poses[:, :3, 2]
-    places = np.column_stack([ground, np.unwrap(planar_from_poses(poses)[:, 2])])
-    times_s = times_us * 1e-6
-    if len(times_s) == 1:
-        return np.array([times_s[0], times_s[0] + 1 / FRAME_RATE_HZ]), places.repeat(2, axis=0)
-    return times_s, places
+def _lasting(
+    times_s: Float64[np.ndarray, " N"], places: Float64[np.ndarray, "N 4"], step_s: float
+) -> tuple[Float64[np.ndarray, " M"], Float64[np.ndarray, "M 4"]]:
+    """Times and places as they are; a single place is held for a step."""
+    if len(times_s) > 1:
+        return times_s, places
+    return np.array([times_s[0], times_s[0] + step_s]), places.repeat(2, axis=0)
 
 
 def _spaced(points_m: Float64[np.ndarray, "N 2"]) -> list[int]:

@@ -11,14 +11,11 @@ from dyncity_carla.route import SPACING_M, Route
 from dyncity_carla.speed import SpeedLimits, allowed_mps, next_speed
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import Pose, poses_from_planar
-from dyncity_sim.domain.grid import FRAME_RATE_HZ, LIDAR_HEIGHT_M
+from dyncity_sim.domain.grid import FRAME_RATE_HZ, LIDAR_BEHIND_M, LIDAR_HEIGHT_M
 from dyncity_sim.errors import InvalidInputError, SimulatorError
 
 STEP_US = 1_000_000 // FRAME_RATE_HZ
 """One frame."""
-
-LIDAR_BEHIND_M = 0.5
-"""CarlaSC's LiDAR, which is our ego frame, stands this far behind the middle of the car."""
 
 SIGHT_M = 100.0
 """The route is kept this much longer than the plans: braking from the highest speed takes this long."""

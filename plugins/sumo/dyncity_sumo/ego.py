@@ -14,14 +14,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from dyncity_sim.domain.frames import Pose, poses_from_planar
-from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
+from dyncity_sim.domain.grid import LIDAR_BEHIND_M, LIDAR_HEIGHT_M
 from dyncity_sumo.actors import ActorTable
 from dyncity_sumo.routes import SPACING_M, GuideLine
 
 STEP_S = 0.1
-LIDAR_BEHIND_M = 0.5
-"""CarlaSC's LiDAR, which is our ego frame, stands this far behind the centre of the car, on its centre line."""
-
 WHEELBASE_SHARE = 0.6
 """Wheelbase as a share of a car's length; the rear axle is half of it behind the centre."""
 

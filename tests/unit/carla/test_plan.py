@@ -11,7 +11,9 @@ from dyncity_carla.speed import BRAKING_MPS2, FASTEST_MPS, SpeedLimits, allowed_
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.frames import planar_from_poses, wrap_angle
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
+from dyncity_sim.domain.scene import Scene, StaticMap
 from dyncity_sim.errors import InvalidInputError, MapError, SimulatorError
+from dyncity_sim.scene.package.motions import motions_of
 
 STRAIGHT = """<OpenDRIVE><header revMajor="1" revMinor="4"/><road name="r" length="{length}" id="7" junction="-1">
 <type s="0" type="town"><speed max="{limit}" unit="{unit}"/></type>
@@ -173,3 +175,11 @@ def test_a_route_is_evenly_spaced(generated_town):
     steps = np.linalg.norm(np.diff(route.points_m[:, :2], axis=0), axis=1)
     assert steps.max() < 1.2 * SPACING_M
     assert np.median(steps) == pytest.approx(SPACING_M, rel=0.02)
+
+
+@pytest.mark.parametrize("yaw_rad", [0.0, 2.5])
+def test_the_hero_of_a_scene_is_where_the_car_stood(yaw_rad):
+    poses = ego_pose(np.array([10.0, 5.0, 2.0]), yaw_rad)[None]
+    nothing = StaticMap(np.zeros((1, 1, 1), np.uint8), (0.0, 0.0, 0.0), (0.4, 0.4, 0.375))
+    (hero,) = motions_of(Scene((), nothing, poses, np.zeros(1, np.int64), ""))
+    np.testing.assert_allclose(hero.places[0], [10.0, 5.0, 2.0, yaw_rad])

@@ -39,4 +39,4 @@ def test_the_roads_of_an_occ3d_drive_lie_on_its_ground(scene: Scene) -> None:
 def test_the_ego_of_an_occ3d_drive_is_at_its_lidar_and_its_wheels_are_on_the_road(scene: Scene) -> None:
     expected = np.stack([2.0 * np.arange(FRAMES) + 0.9, np.zeros(FRAMES), np.full(FRAMES, 1.8)], axis=-1)
     np.testing.assert_allclose(scene.ego_poses_world_from_ego[:, :3, 3], expected, atol=1e-9)
-    np.testing.assert_allclose(motions_of(scene)[0].places[:, 2], 0.0, atol=1e-9)
+    np.testing.assert_allclose(motions_of(scene)[0].places[:, :3], expected + np.array([0.5, 0.0, -1.8]), atol=1e-9)

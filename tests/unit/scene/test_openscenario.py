@@ -1,7 +1,7 @@
 """OpenSCENARIO documents: valid by the standard's schemas, and played back from the XML alone they are the tracks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,6 +15,7 @@ from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Scene, StaticMap, Track
 from dyncity_sim.scene.actors.live import LiveTracks
 from dyncity_sim.scene.build import build_scene
+from dyncity_sim.scene.package.motions import motions_of
 from dyncity_sim.scene.package.openscenario import openscenario_1_0, openscenario_1_2
 
 WRITERS = {"1_0": openscenario_1_0, "1_2": openscenario_1_2}
@@ -84,11 +85,13 @@ def scene() -> Scene:
 def expected_places(scene: Scene) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Seconds and points on the ground of every entity."""
     rows = {f"actor_{t.id}": (t.times_us, t.poses_world_from_actor, t.size_m[2] / 2) for t in scene.tracks}
-    rows["hero"] = scene.times_us, scene.ego_poses_world_from_ego, 1.8
-    return {
+    places = {
         name: ((times_us - FIRST_US) * 1e-6, poses[:, :3, 3] - [0, 0, height_m])
         for name, (times_us, poses, height_m) in rows.items()
     }
+    # The middle of the ego's box lies half a metre before its LiDAR; it drives east.
+    ego_m = scene.ego_poses_world_from_ego[:, :3, 3] + [0.5, 0.0, -1.8]
+    return places | {"hero": ((scene.times_us - FIRST_US) * 1e-6, ego_m)}
 
 
 @dataclass
@@ -256,3 +259,11 @@ def test_in_1_0_walkers_are_told_to_walk(scene):
     ]
     assert first == pytest.approx((1.0, 1.4), abs=1e-3)
     assert last == pytest.approx((6.9, 0.0), abs=1e-6)
+
+
+def test_what_is_seen_once_is_there_until_the_next_frame_at_2_hz_too(scene):
+    times_us = FIRST_US + 500_000 * np.arange(81)
+    seen_once = track_along(7, range(33, 34), line(0.0, -9.0, 5.0))
+    slow = replace(scene, tracks=(replace(seen_once, times_us=times_us[33:34]),), times_us=times_us)
+    (_, actor) = motions_of(slow)
+    np.testing.assert_allclose(actor.times_s, [16.5, 17.0])
