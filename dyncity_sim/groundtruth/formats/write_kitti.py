@@ -12,8 +12,9 @@
 
 The rig's first camera is all four of KITTI's, its first LiDAR is the Velodyne, the ego frame is the IMU's. There are
 no pictures. Actors outside the image are in no line. Boxes have a yaw alone: what an actor leans in the camera's frame
-is lost. ``oxts`` puts the world's origin at latitude and longitude 0, which are no place but make the devkit's Mercator
-formula give the poses back; what nobody knows (accelerations, turn rates, accuracies) is nan.
+is lost. ``oxts`` puts the first frame at latitude and longitude 0, which are no place but make the devkit's Mercator
+formula give the poses back, in metres from there (``oxts_origin_world_m``): it scales by the first latitude's cosine.
+What nobody knows (accelerations, turn rates, accuracies) is nan.
 """
 
 from collections.abc import Iterator
@@ -124,6 +125,7 @@ class _KittiWriter:
             "truncated_from_share": list(TRUNCATION_LEVELS),
             "camera": self._camera.name,
             "image_size": [self._camera.width, self._camera.height],
+            "oxts_origin_world_m": [*drive.poses_world_from_ego[0, :2, 3].tolist(), 0.0],
             "times_us": [int(t) for t in drive.times_us],
         }
         write_metadata(self._folder, drive, notes)
@@ -144,14 +146,14 @@ class _KittiWriter:
 def oxts_packets(poses_world_from_ego: Poses, times_s: Float64[np.ndarray, " T"]) -> Float64[np.ndarray, "T 25"]:
     """The measured fields of KITTI's OXTS packets: latitude to velocity accuracy (its ``dataformat.txt``).
 
-    Velocities are differences of positions; without a second frame they are nan, as is all that poses do not say.
+    Latitude and longitude count from the first pose, altitude from the world's origin. Velocities are differences of positions; without a second frame they are nan, as is all that poses do not say.
     """
-    x, y, z = poses_world_from_ego[:, :3, 3].T
+    x, y = (poses_world_from_ego[:, :2, 3] - poses_world_from_ego[0, :2, 3]).T
     rotations = poses_world_from_ego[:, :3, :3]
     packets = np.full((len(x), 25), np.nan)
     packets[:, 0] = np.rad2deg(2 * np.arctan(np.exp(y / EARTH_RADIUS_M)) - np.pi / 2)
     packets[:, 1] = np.rad2deg(x / EARTH_RADIUS_M)
-    packets[:, 2] = z
+    packets[:, 2] = poses_world_from_ego[:, 2, 3]
     packets[:, 3:6] = Rotation.from_matrix(rotations).as_euler("ZYX")[:, ::-1]
     if len(x) > 1:
         velocities = np.gradient(poses_world_from_ego[:, :3, 3], times_s, axis=0)

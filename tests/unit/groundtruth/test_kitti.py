@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dyncity_sim.domain.frames import inverse, poses_from_planar, transform_points
 from dyncity_sim.domain.ground_truth import Box3D
@@ -13,7 +15,7 @@ from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.sensors import CameraSensor, SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.groundtruth.formats.kitti_boxes import kitti_box
-from dyncity_sim.groundtruth.formats.write_kitti import open_kitti
+from dyncity_sim.groundtruth.formats.write_kitti import open_kitti, oxts_packets
 
 EGO_FROM_CAMERA = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 CAMERA = CameraSensor(400, 200, (200.0, 200.0), (200.0, 100.0), pose_ego_from_sensor=EGO_FROM_CAMERA)
@@ -150,15 +152,24 @@ def test_scans_come_into_the_camera_by_the_calibration(street, folder):
     np.testing.assert_array_equal(matrices["R_rect"], np.eye(3))
 
 
+def devkit_places(packets: np.ndarray) -> np.ndarray:
+    """x, y, z of packets (KITTI's devkit, ``convertOxtsToPose.m``)."""
+    lat, lon, alt = packets[:, :3].T
+    radius, scale = 6378137.0, np.cos(packets[0, 0] * np.pi / 180)
+    mercator = scale * lon * np.pi * radius / 180, scale * radius * np.log(np.tan((90 + lat) * np.pi / 360))
+    return np.column_stack([*mercator, alt])
+
+
 def test_oxts_give_poses_and_speeds_back_through_the_devkits_mercator_formula(street, folder):
     occupancy = street[0]
     packets = np.loadtxt(folder / "oxts" / "0000.txt")
     assert packets.shape == (8, 30)
-    radius, scale = 6378137.0, np.cos(packets[0, 0] * np.pi / 180)
+    origin_m = json.loads((folder / "dyncity.json").read_text())["oxts_origin_world_m"]
+    np.testing.assert_allclose(
+        devkit_places(packets) + origin_m, occupancy.poses_world_from_ego[:, :3, 3], rtol=0, atol=1e-5
+    )
     for packet, pose in zip(packets, occupancy.poses_world_from_ego, strict=True):
-        lat, lon, alt, roll, pitch, yaw = packet[:6]
-        place = [scale * lon * np.pi * radius / 180, scale * radius * np.log(np.tan((90 + lat) * np.pi / 360)), alt]
-        np.testing.assert_allclose(place, pose[:3, 3], atol=1e-5)
+        roll, pitch, yaw = packet[3:6]
         rx = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
         ry = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
         rz = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
@@ -166,6 +177,14 @@ def test_oxts_give_poses_and_speeds_back_through_the_devkits_mercator_formula(st
     np.testing.assert_allclose(packets[:, 8], 8.0, atol=0.05)
     assert np.hypot(packets[:, 6], packets[:, 7]) == pytest.approx(8.0, abs=0.05)
     assert np.isnan(packets[:, 11:25]).all()
+
+
+@given(st.floats(-5e6, 5e6), st.floats(-5e6, 5e6))
+def test_oxts_keep_distances_wherever_the_world_lies(east_m, north_m):
+    driven_m = np.stack([10.0 * np.arange(11), 10.0 * np.arange(11), np.zeros(11)], axis=-1)
+    packets = oxts_packets(poses_from_planar(driven_m + [east_m, north_m, 0.0], 1.8), np.arange(11.0))
+    places_m = devkit_places(packets)
+    np.testing.assert_allclose(places_m - places_m[0], driven_m, atol=1e-5)
 
 
 def box_at(x_m: float, y_m: float, yaw_rad: float = 0.0, visibility: float | None = None) -> Box3D:
