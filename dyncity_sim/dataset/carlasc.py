@@ -23,7 +23,7 @@ from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
-from dyncity_sim.groundtruth.formats.carlasc_layout import CarlaScFiles, mirrored, mirrored_box
+from dyncity_sim.groundtruth.formats.carlasc_layout import CarlaScFiles, mirrored, mirrored_bounds, mirrored_box
 
 _MOST = 1e12
 """Metres and seconds beyond this are no places and times."""
@@ -249,7 +249,8 @@ def _grid(params: dict[str, Any]) -> Grid:
     if "grid_size" not in params:
         return CARLASC_GRID
     shape = tuple(int(n) for n in params["grid_size"])
-    lower, upper = np.array(params["min_bound"], float), np.array(params["max_bound"], float)
+    (x, y, z), (to_x, to_y, to_z) = params["min_bound"], params["max_bound"]
+    lower, upper = mirrored_bounds((float(x), float(y), float(z)), (float(to_x), float(to_y), float(to_z)))
     if (
         shape == CARLASC_GRID.shape
         and np.allclose(lower, CARLASC_GRID.lower_m)
@@ -258,5 +259,5 @@ def _grid(params: dict[str, Any]) -> Grid:
         return CARLASC_GRID
     if 0 in shape:
         raise ValueError(f"{shape} cells")
-    x, y, z = (float(edge) for edge in (upper - lower) / np.array(shape))
-    return Grid((shape[0], shape[1], shape[2]), (float(lower[0]), float(lower[1]), float(lower[2])), (x, y, z))
+    x, y, z = (float(edge) for edge in (np.array(upper) - lower) / np.array(shape))
+    return Grid((shape[0], shape[1], shape[2]), lower, (x, y, z))

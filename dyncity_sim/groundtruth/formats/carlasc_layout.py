@@ -33,12 +33,19 @@ from dyncity_sim.domain.recording import ActorKind
 CHANNELS = 25
 """What CarlaSC's own params.json calls num_channels."""
 
+Bounds = tuple[float, float, float]
+
 _MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])
 
 
 def mirrored(poses: Float[np.ndarray, "... 4 4"]) -> Float[np.ndarray, "... 4 4"]:
     """Poses of a right-handed frame in the left-handed one, and back."""
     return _MIRROR @ poses @ _MIRROR
+
+
+def mirrored_bounds(lower_m: Bounds, upper_m: Bounds) -> tuple[Bounds, Bounds]:
+    """Corners of a grid in the right-handed frame as corners in the left-handed one, and back."""
+    return (lower_m[0], 0.0 - upper_m[1], lower_m[2]), (upper_m[0], 0.0 - lower_m[1], upper_m[2])
 
 
 def mirrored_box(
@@ -111,10 +118,11 @@ class CarlaScFiles:
     def finish(self) -> None:
         """Write what is of all frames."""
         poses: Poses = np.stack(self._poses)
+        lower_m, upper_m = mirrored_bounds(self._grid.lower_m, self._grid.upper_m)
         params = {
             "grid_size": list(self._grid.shape),
-            "min_bound": [round(edge, 9) for edge in self._grid.lower_m],
-            "max_bound": [round(edge, 9) for edge in self._grid.upper_m],
+            "min_bound": [round(edge, 9) for edge in lower_m],
+            "max_bound": [round(edge, 9) for edge in upper_m],
             "num_channels": CHANNELS,
             "coordinates": "cartesian",
             "handedness": "left",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dyncity_sim.dataset.carlasc import export_carlasc, read_carlasc, write_carlasc
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
 from dyncity_sim.domain.frames import inverse, poses_from_planar
-from dyncity_sim.domain.grid import CARLASC_GRID
+from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError, StorageError
@@ -93,6 +93,21 @@ def test_files_are_left_handed_so_that_a_left_turn_and_a_left_car_are_mirrored(t
     assert params["handedness"] == "left"
     assert params["min_bound"] == [-25.6, -25.6, -2.0]
     assert params["max_bound"] == [25.6, 25.6, 1.0]
+
+
+def test_cells_and_points_of_a_grid_that_reaches_farther_to_one_side_are_at_their_place(tmp_path: Path) -> None:
+    grid = Grid((10, 20, 2), (0.0, -2.0, -2.0), (1.0, 1.0, 1.0))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[3, 15, 0] = VEHICLE
+    ones, nobody = np.ones(grid.shape, np.float32), np.zeros(grid.shape, np.uint16)
+    write_carlasc([RecordedFrame(labels, ones, nobody, (), np.eye(4), 0, grid)], tmp_path / "seq")
+    ((x, y, _),) = np.argwhere(published_frame(tmp_path / "seq", 0)[0])
+    params = json.loads((tmp_path / "seq" / "cartesian" / "params.json").read_text())
+    # 13.5 m to the left of the ego, where y grows to the right.
+    assert (params["min_bound"][0] + x + 0.5, params["min_bound"][1] + y + 0.5) == (3.5, -13.5)
+    back = read_carlasc(tmp_path / "seq").occupancy
+    assert back.grid == grid
+    np.testing.assert_array_equal(back.labels[0], labels)
 
 
 def test_static_cells_warped_by_the_files_own_poses_agree(tmp_path: Path) -> None:
