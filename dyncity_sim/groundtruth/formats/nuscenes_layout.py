@@ -25,6 +25,9 @@ SAMPLE_PERIOD_US = 500_000
 TIME_TOLERANCE_US = 1_000
 """A frame that is this little early is still the next sample."""
 
+SLOW_STEP_US = 400_000
+"""Of sources whose frames are usually this far apart, as those of 2 Hz, every frame is a sample."""
+
 MAP_PIXELS_PER_M = 10
 """Resolution of nuScenes' maps; nuscenes-devkit knows no other."""
 
@@ -60,7 +63,9 @@ def shared_token(table: str, *parts: object) -> str:
 
 
 def sample_frames(times_us: Int64[np.ndarray, " T"]) -> Int64[np.ndarray, " S"]:
-    """Frames that are samples: the first, and the first of each further half second."""
+    """Frames that are samples: the first, and the first of each further half second; all of a slow source."""
+    if len(times_us) > 1 and np.median(np.diff(times_us)) >= SLOW_STEP_US:
+        return np.arange(len(times_us))
     slots = (times_us - times_us[0] + TIME_TOLERANCE_US) // SAMPLE_PERIOD_US
     return np.nonzero(np.diff(slots, prepend=-1))[0]
 

@@ -9,6 +9,7 @@ from dyncity_sim.domain.base_frame import pose_ego_from_base
 from dyncity_sim.domain.frames import Pose, inverse
 from dyncity_sim.domain.ground_truth import Box3D, LabelledDrive, LabelledFrame
 from dyncity_sim.domain.sensors import LidarSensor
+from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.groundtruth.boxes import MOVING_SPEED_MPS, TWO_WHEELERS
 from dyncity_sim.groundtruth.formats.describe import quaternion_wxyz
 from dyncity_sim.groundtruth.formats.nuscenes_classes import (
@@ -48,6 +49,7 @@ class Tables:
         self._channels = channels
         self._map = drive_map
         self._pose_ego_from_base = pose_ego_from_base(drive.grid)
+        self._date_captured = date_captured(int(drive.times_us[0]))
         self._samples = sample_frames(drive.times_us)
         # A sweep belongs to the sample that follows it, and those after the last sample to the last.
         after = np.searchsorted(self._samples, np.arange(len(drive)))
@@ -113,12 +115,11 @@ class Tables:
             "name": self._drive.name,
             "description": self._description(),
         }
-        day = datetime.fromtimestamp(self._time(0) // 1_000_000, UTC).date()
         log = {
             "token": of("log"),
             "logfile": self._drive.name,
             "vehicle": self._drive.rig.name,
-            "date_captured": day.isoformat(),
+            "date_captured": self._date_captured,
             "location": self._drive.name,
         }
         drive_map = {
@@ -185,6 +186,20 @@ class Tables:
 
     def _time(self, number: int) -> int:
         return int(self._drive.times_us[number])
+
+
+def date_captured(time_us: int) -> str:
+    """Day of a time since 1970 in UTC, as YYYY-MM-DD.
+
+    Raises:
+        InvalidInputError: it is of no year from 1 to 9999, which calendars have.
+    """
+    try:
+        return datetime.fromtimestamp(time_us // 1_000_000, UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidInputError(
+            "drive.times_us", f"{time_us} us", "a time in the years 1 to 9999", "Times are microseconds since 1970."
+        ) from error
 
 
 class Annotations:

@@ -146,7 +146,8 @@ class _KittiWriter:
 def oxts_packets(poses_world_from_ego: Poses, times_s: Float64[np.ndarray, " T"]) -> Float64[np.ndarray, "T 25"]:
     """The measured fields of KITTI's OXTS packets: latitude to velocity accuracy (its ``dataformat.txt``).
 
-    Latitude and longitude count from the first pose, altitude from the world's origin. Velocities are differences of positions; without a second frame they are nan, as is all that poses do not say.
+    Latitude and longitude count from the first pose, altitude from the world's origin. Velocities are differences of
+    positions; without a second frame they are nan, as is all that poses do not say.
     """
     x, y = (poses_world_from_ego[:, :2, 3] - poses_world_from_ego[0, :2, 3]).T
     rotations = poses_world_from_ego[:, :3, :3]

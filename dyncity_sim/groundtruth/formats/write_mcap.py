@@ -33,6 +33,9 @@ from dyncity_sim.groundtruth.formats.writer import FrameWriter
 
 NANOSECONDS = 1_000
 
+LAST_TIME_US = 2**32 * 1_000_000 - 1
+"""Messages hold seconds in 32 bits: to the year 2106."""
+
 T = TypeVar("T")
 
 
@@ -41,8 +44,8 @@ def open_mcap(file: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
     """Write a drive as one MCAP file. An OpenWriter.
 
     Raises:
-        InvalidInputError: times before 0, which MCAP cannot hold, a sensor named as another frame of reference, other
-            frames than the drive's, or the file is there.
+        InvalidInputError: times before 0 or after LAST_TIME_US, which MCAP cannot hold, a sensor named as another frame
+            of reference, other frames than the drive's, or the file is there.
         StorageError: the disk is full, or the place may not be written to.
         MissingExtraError: foxglove-sdk is not installed.
     """
@@ -55,6 +58,13 @@ def open_mcap(file: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
         raise InvalidInputError("file", str(file), "a name that is free", "Remove it or name another.")
     if drive.times_us[0] < 0:
         raise InvalidInputError("drive.times_us", f"{drive.times_us[0]} us", "0 or later: MCAP has no earlier times")
+    if drive.times_us[-1] > LAST_TIME_US:
+        raise InvalidInputError(
+            "drive.times_us",
+            f"{drive.times_us[-1]} us",
+            f"at most {LAST_TIME_US}: its messages hold seconds in 32 bits",
+            "Times are microseconds.",
+        )
     _check_names(drive.rig)
     with whole_file(file) as temporary, temporary.open("wb") as raw, ThreadPoolExecutor(1) as pool:
         stream, context = _Stream(raw), foxglove.Context()

@@ -48,7 +48,8 @@ def open_nuscenes(folder: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
 
     Raises:
         InvalidInputError: a class without a category, two sensors of one channel, a camera that sees farther than a
-            depth picture holds, a drive longer than a map, other frames than the drive's, or the folder is not free.
+            depth picture holds, a drive longer than a map, times after the year 9999, other frames than the drive's, or
+            the folder is not free.
         StorageError: the disk is full, or the place may not be written to.
     """
     channels = sensor_channels(drive.rig)

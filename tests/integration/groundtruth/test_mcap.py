@@ -281,6 +281,13 @@ def test_times_before_zero_are_refused(labelled, tmp_path):
         pass
 
 
+def test_nanoseconds_in_the_place_of_microseconds_are_refused_before_anything_is_written(labelled, tmp_path):
+    drive = replace(labelled.drive, times_us=labelled.drive.times_us + 1_532_402_927_647_951_000)
+    with pytest.raises(InvalidInputError, match="microseconds"), open_mcap(tmp_path / "out.mcap", drive):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_there_is_left_alone(labelled, tmp_path):
     (tmp_path / "out.mcap").write_text("mine")
     with pytest.raises(InvalidInputError, match="free"), open_mcap(tmp_path / "out.mcap", labelled.drive):

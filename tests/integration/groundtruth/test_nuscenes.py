@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from dyncity_sim.domain.base_frame import pose_ego_from_base
@@ -308,6 +310,12 @@ def test_samples_are_the_first_frames_of_half_seconds_whatever_the_rate():
     assert sample_frames(np.arange(3) * 2_000_000).tolist() == [0, 1, 2]
 
 
+@given(st.lists(st.integers(-30_000, 30_000), min_size=2, max_size=40))
+def test_every_frame_of_a_source_of_2_hz_is_a_sample_however_its_clock_shakes(shaken_us):
+    times_us = 1_532_402_927_647_951 + 500_000 * np.arange(len(shaken_us)) + np.array(shaken_us)
+    np.testing.assert_array_equal(sample_frames(times_us), np.arange(len(times_us)))
+
+
 def test_drives_of_occ3d_have_the_ego_frame_of_nuscenes_already():
     np.testing.assert_array_equal(pose_ego_from_base(OCC3D_GRID), np.eye(4))
     np.testing.assert_allclose(pose_ego_from_base(CARLASC_GRID)[:3, 3], [-0.9, 0.0, -1.8])
@@ -356,6 +364,18 @@ def test_a_drive_across_a_country_is_refused(labelled, tmp_path):
     drive = replace(labelled.drive, poses_world_from_ego=poses)
     with pytest.raises(InvalidInputError, match="in parts"), open_nuscenes(tmp_path / "out", drive):
         pass
+
+
+def test_nanoseconds_in_the_place_of_microseconds_are_refused_before_any_frame(labelled, tmp_path):
+    drive = replace(labelled.drive, times_us=labelled.drive.times_us + 1_532_402_927_647_951_000)
+    frames = iter(labelled.frames)
+    with (
+        pytest.raises(InvalidInputError, match="microseconds"),
+        open_nuscenes(tmp_path / "out", drive) as writer,
+    ):
+        writer.add(next(frames))
+    assert len(list(frames)) == len(labelled.frames)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_frames_that_are_missing_or_another_drives_leave_nothing(labelled, tmp_path):

@@ -182,7 +182,7 @@ def test_oxts_give_poses_and_speeds_back_through_the_devkits_mercator_formula(st
 @given(st.floats(-5e6, 5e6), st.floats(-5e6, 5e6))
 def test_oxts_keep_distances_wherever_the_world_lies(east_m, north_m):
     driven_m = np.stack([10.0 * np.arange(11), 10.0 * np.arange(11), np.zeros(11)], axis=-1)
-    packets = oxts_packets(poses_from_planar(driven_m + [east_m, north_m, 0.0], 1.8), np.arange(11.0))
+    packets = oxts_packets(poses_from_planar(driven_m + np.array([east_m, north_m, 0.0]), 1.8), np.arange(11.0))
     places_m = devkit_places(packets)
     np.testing.assert_allclose(places_m - places_m[0], driven_m, atol=1e-5)
 
