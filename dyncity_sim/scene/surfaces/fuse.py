@@ -15,8 +15,14 @@ from dyncity_sim.scene.surfaces.ground import GROUND_CLASSES
 OCCUPIED_SHARE = 0.4
 """A map cell is occupied when at least this share of the frames that see it, moving things aside, say so."""
 
-LARGEST_MAP_CELLS = 2_000_000_000
-"""A map of more cells than this is a mistake in the poses (2 GB of labels)."""
+LARGEST_MAP_BYTES = 16 * 10**9
+"""A map that takes more memory than this, with the road that is made of it, is mostly a mistake in the poses."""
+
+COLUMN_BYTES, CELL_BYTES = 40, 4
+"""What each column of a map and each cell take at once, beside the votes, as measured."""
+
+VOTED_AT_ONCE = 2**16
+"""Cells whose votes are counted out at once."""
 
 
 def fuse_static(occupancy: OccupancySequence) -> StaticMap:
@@ -27,7 +33,7 @@ def fuse_static(occupancy: OccupancySequence) -> StaticMap:
     under it is closed with the class of the nearest ground. The map ends where the frames end.
 
     Raises:
-        InvalidInputError: the drive spans more than LARGEST_MAP_CELLS.
+        InvalidInputError: the drive spans a map that would take more than LARGEST_MAP_BYTES.
     """
     grid, taxonomy = occupancy.grid, occupancy.taxonomy
     origin, shape = _extent(occupancy)
@@ -39,11 +45,18 @@ def fuse_static(occupancy: OccupancySequence) -> StaticMap:
     number[seen] = np.arange(seen.sum())
     # One slot per class and column that any frame may cover: a drive is a thin band in its bounding box.
     counted = np.promote_types(np.uint16, np.min_scalar_type(len(occupancy)))
-    votes = np.zeros((int(seen.sum()) * shape[2], len(taxonomy)), dtype=counted)
+    slots = int(seen.sum()) * shape[2]
+    _check_size(shape, grid, slots * len(taxonomy) * counted.itemsize)
+    votes = np.zeros((slots, len(taxonomy)), dtype=counted)
     for frame, window in enumerate(windows):
         cells, labels = _look_up(occupancy, frame, origin, window, shape, number)
         votes.reshape(-1)[cells * len(taxonomy) + labels] += 1
-    winners, hidden = _winners(votes, taxonomy)
+    winners = np.empty(len(votes), dtype=np.uint8)
+    hidden = np.empty(len(votes), dtype=np.bool_)
+    for first in range(0, len(votes), VOTED_AT_ONCE):
+        part = slice(first, first + VOTED_AT_ONCE)
+        winners[part], hidden[part] = _winners(votes[part], taxonomy)
+    del votes
     labels_map = np.zeros(shape, dtype=np.uint8)
     labels_map[seen] = winners.reshape(-1, shape[2])
     hidden_map = np.zeros(shape, dtype=np.bool_)
@@ -61,15 +74,22 @@ def _extent(occupancy: OccupancySequence) -> tuple[Float64[np.ndarray, " 3"], tu
     # A hair of slack keeps rounding in the poses from adding an empty layer.
     first = np.floor((bounds[:, 0].min(axis=0) - phase) / size + 1e-6)
     last = np.ceil((bounds[:, 1].max(axis=0) - phase) / size - 1e-6)
-    cells = (last - first).astype(np.int64)
-    if np.prod(cells.astype(np.float64)) > LARGEST_MAP_CELLS:
+    x, y, z = (int(cells) for cells in last - first)
+    _check_size((x, y, z), grid)
+    return first * size + phase, (x, y, z)
+
+
+def _check_size(shape: tuple[int, int, int], grid: Grid, votes_bytes: int = 0) -> None:
+    """Raise InvalidInputError where a map takes more memory than LARGEST_MAP_BYTES."""
+    needed = shape[0] * shape[1] * (COLUMN_BYTES + CELL_BYTES * shape[2]) + votes_bytes
+    if needed > LARGEST_MAP_BYTES:
+        x_m, y_m = shape[0] * grid.voxel_size_m[0], shape[1] * grid.voxel_size_m[1]
         raise InvalidInputError(
             "occupancy.poses_world_from_ego",
-            f"a drive over {cells[0] * size[0]:.0f} x {cells[1] * size[1]:.0f} m",
-            f"a map of at most {LARGEST_MAP_CELLS:.0e} cells",
+            f"a drive over {x_m:.0f} x {y_m:.0f} m, whose map takes {needed / 1e9:.3g} GB",
+            f"one that takes at most {LARGEST_MAP_BYTES / 1e9:.3g} GB",
             "Convert a long drive in parts.",
         )
-    return first * size + phase, (int(cells[0]), int(cells[1]), int(cells[2]))
 
 
 def _bounds(pose: Pose, grid: Grid) -> Float64[np.ndarray, "2 3"]:
@@ -134,7 +154,9 @@ def _winners(votes: np.ndarray, taxonomy: Taxonomy) -> tuple[UInt8[np.ndarray, "
 
 def _close_ground(labels: UInt8[np.ndarray, "X Y Z"], hidden: Bool[np.ndarray, "X Y Z"], taxonomy: Taxonomy) -> None:
     """Give columns without ground, in which only moving things were seen, the ground of their nearest neighbour."""
-    ground = np.isin(labels, [taxonomy.index(name) for name in GROUND_CLASSES])
+    ground = np.zeros(labels.shape, dtype=np.bool_)
+    for name in GROUND_CLASSES:
+        ground |= labels == taxonomy.index(name)
     holes = hidden.any(axis=2) & ~(labels > 0).any(axis=2)
     has_ground = ground.any(axis=2)
     if not holes.any() or not has_ground.any():

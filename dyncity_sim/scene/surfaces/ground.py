@@ -1,7 +1,9 @@
 """The height of the ground under each column of a static map."""
 
+from itertools import product
+
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from dyncity_sim.domain.scene import StaticMap
@@ -18,10 +20,13 @@ REACH = 2.0
 RIDGE = 1.0
 """Added to the variances, in cells squared: a slope that few columns show is drawn towards level."""
 
+TILE = 256
+"""So many columns a side are computed at once, and none where nothing was seen: a drive is a thin band in its map."""
 
-def ground_layers(static_map: StaticMap) -> Bool[np.ndarray, "X Y Z"]:
-    """Where the map holds ground: voxels of GROUND_CLASSES."""
-    return np.isin(static_map.labels, [CARLASC.index(name) for name in GROUND_CLASSES])
+
+def ground_layers(labels: UInt8[np.ndarray, "X Y Z"]) -> Bool[np.ndarray, "X Y Z"]:
+    """Where a map holds ground: voxels of GROUND_CLASSES."""
+    return np.isin(labels, [CARLASC.index(name) for name in GROUND_CLASSES])
 
 
 def ground_height_m(static_map: StaticMap) -> Float64[np.ndarray, "X Y"]:
@@ -34,25 +39,40 @@ def ground_height_m(static_map: StaticMap) -> Float64[np.ndarray, "X Y"]:
     voxels of its column, and goes neither under nor over what columns around it say: beyond the last step, a plane
     through it would.
     """
-    ground = ground_layers(static_map)
+    deviation = SMOOTHING_M / float(np.mean(static_map.voxel_size_m[:2]))
+    # Columns farther away than this have no weight in a Gaussian of SciPy.
+    margin = int(np.ceil(4 * deviation)) + 1
+    columns = static_map.labels.shape[:2]
+    height_m: Float64[np.ndarray, "X Y"] = np.full(columns, np.nan)
+    for x, y in product(*(range(0, n, TILE) for n in columns)):
+        around = tuple(slice(max(at - margin, 0), at + TILE + margin) for at in (x, y))
+        ground = ground_layers(static_map.labels[around])
+        first = around[0].start, around[1].start
+        inner = slice(x - first[0], x - first[0] + TILE), slice(y - first[1], y - first[1] + TILE)
+        if ground[inner].any():
+            height_m[x : x + TILE, y : y + TILE] = _held(ground, first, deviation)[inner]
+    return static_map.origin_world_m[2] + height_m * static_map.voxel_size_m[2]
+
+
+def _held(ground: Bool[np.ndarray, "X Y Z"], first: tuple[int, int], deviation: float) -> Float64[np.ndarray, "X Y"]:
+    """Height of the ground in layers, NaN where there is none; ``first`` is the place of column (0, 0) in the map."""
     count = ground.sum(axis=2)
     seen = count > 0
     layer = np.arange(ground.shape[2]) + 0.5
     mean = np.where(seen, (ground * layer).sum(axis=2) / np.maximum(count, 1), 0.0)
-    smooth = _fitted(mean, seen, SMOOTHING_M / float(np.mean(static_map.voxel_size_m[:2])))
+    smooth = _fitted(mean, seen, first, deviation)
     lowest = ground.argmax(axis=2)
     highest = ground.shape[2] - ground[:, :, ::-1].argmax(axis=2)
-    held = np.clip(smooth, lowest, highest)
-    height_m: Float64[np.ndarray, "X Y"] = static_map.origin_world_m[2] + held * static_map.voxel_size_m[2]
-    return np.where(seen, height_m, np.nan)
+    return np.where(seen, np.clip(smooth, lowest, highest), np.nan)
 
 
 def _fitted(
-    values: Float64[np.ndarray, "X Y"], seen: Bool[np.ndarray, "X Y"], deviation: float
+    values: Float64[np.ndarray, "X Y"], seen: Bool[np.ndarray, "X Y"], first: tuple[int, int], deviation: float
 ) -> Float64[np.ndarray, "X Y"]:
     """At each cell, the value of the weighted plane through the seen cells around it, within their values."""
     weight = seen.astype(np.float64)
-    x, y = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in seen.shape), indexing="ij")
+    cells = (at + np.arange(n, dtype=np.float64) for at, n in zip(first, seen.shape, strict=True))
+    x, y = np.meshgrid(*cells, indexing="ij")
 
     def around(quantity: np.ndarray) -> np.ndarray:
         return np.asarray(gaussian_filter(weight * quantity, deviation, mode="constant"))

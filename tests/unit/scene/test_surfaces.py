@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,8 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.scene.surfaces.fuse import fuse_static
+from dyncity_sim.scene.surfaces import fuse
+from dyncity_sim.scene.surfaces.fuse import COLUMN_BYTES, fuse_static
 from dyncity_sim.scene.surfaces.gltf import gltf_bytes
 from dyncity_sim.scene.surfaces.ground import ground_height_m
 from dyncity_sim.scene.surfaces.quads import surfaces
@@ -85,6 +87,39 @@ def test_a_drive_across_a_continent_is_refused(build_street):
     poses[1, :2, 3] = 3e6
     with pytest.raises(InvalidInputError, match="Convert a long drive in parts"):
         fuse_static(OccupancySequence(drive.labels, poses, drive.times_us, drive.grid, drive.taxonomy))
+
+
+@pytest.fixture(scope="module")
+def diagonal():
+    """A drive of 800 m across its map."""
+    along_m = np.arange(0.0, 800.0, 10.0)
+    planar = np.stack([along_m / np.sqrt(2), along_m / np.sqrt(2), np.full(len(along_m), np.pi / 4)], axis=-1)
+    labels = np.zeros((len(along_m), *CARLASC_GRID.shape), np.uint8)
+    labels[..., 0] = ROAD
+    labels[:, 70:80, 60:64, 0] = VEHICLE
+    times_us = np.arange(len(along_m)) * 1_000_000
+    return OccupancySequence(labels, poses_from_planar(planar, 1.8), times_us, CARLASC_GRID, CARLASC)
+
+
+def peak_bytes(work):
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_a_map_takes_no_more_memory_than_it_may(diagonal, monkeypatch):
+    monkeypatch.setattr(fuse, "LARGEST_MAP_BYTES", 250_000_000)
+    with pytest.raises(InvalidInputError, match=r"a drive over 632 x 632 m, whose map takes 0\.279 GB"):
+        fuse_static(diagonal)
+    monkeypatch.setattr(fuse, "LARGEST_MAP_BYTES", 300_000_000)
+    assert peak_bytes(lambda: fuse_static(diagonal)) < 300_000_000
+
+
+def test_the_height_of_ground_takes_little_memory_where_nothing_was_seen(diagonal):
+    static_map = fuse_static(diagonal)
+    assert peak_bytes(lambda: ground_height_m(static_map)) < COLUMN_BYTES * static_map.labels[..., 0].size
 
 
 def test_a_hole_that_nobody_saw_into_stays_a_hole():
