@@ -2,8 +2,9 @@
 
 Entities: ``world`` (classes), ``world/ego`` (pose), ``world/ego/voxels``, ``world/ego/simulator`` (what a recording
 had, beside the rest), ``world/ego/lidar``, ``world/tracks``, ``world/path``; a scene's ``world/static`` and
-``world/lanes``. Timelines: ``frame`` and ``time``, from the first frame on. What is written of a drive is the same
-every time but for the ids that Rerun gives its rows.
+``world/lanes``. Timelines: ``frame`` and ``time``, from the first frame on. Rerun holds places in single precision, and
+a world may lie millions of metres from its origin: places count from ``origin_world_m`` of ``world``, the ego's first
+x and y. What is written of a drive is the same every time but for the ids that Rerun gives its rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.frames import Pose, Poses
@@ -58,9 +59,10 @@ def write_drive_rerun(
     for field, given in (("clouds", clouds), ("recorded", recorded)):
         if given is not None and len(given) not in (0, len(occupancy)):
             raise InvalidInputError(field, f"those of {len(given)} frames", f"those of {len(occupancy)}")
-    with _recording(file, name, occupancy.taxonomy) as (rr, stream):
-        _log_path(rr, stream, occupancy.poses_world_from_ego)
-        for frame, (pose, time_us) in enumerate(zip(occupancy.poses_world_from_ego, occupancy.times_us, strict=True)):
+    origin_m, poses = _near(occupancy.poses_world_from_ego)
+    with _recording(file, name, occupancy.taxonomy, origin_m) as (rr, stream):
+        _log_path(rr, stream, poses)
+        for frame, (pose, time_us) in enumerate(zip(poses, occupancy.times_us, strict=True)):
             _set_time(stream, frame, occupancy.times_us)
             _log_pose(rr, stream, pose)
             stream.log("world/ego/voxels", _voxels(rr, occupancy, frame, 0.0))
@@ -71,7 +73,7 @@ def write_drive_rerun(
                 cloud = clouds[frame]
                 points = rr.Points3D(cloud.points_ego_m, class_ids=cloud.labels, radii=[POINT_RADIUS_M])
                 stream.log("world/ego/lidar", points)
-            stream.log("world/tracks", _boxes(rr, tracks, int(time_us), occupancy.taxonomy))
+            stream.log("world/tracks", _boxes(rr, tracks, int(time_us), occupancy.taxonomy, origin_m))
             yield frame + 1
 
 
@@ -83,27 +85,31 @@ def write_scene_rerun(file: Path, name: str, scene: Scene) -> Iterator[int]:
         MissingExtraError: rerun-sdk is not installed.
         StorageError: the file could not be written whole.
     """
-    with _recording(file, name, CARLASC) as (rr, stream):
+    origin_m, poses = _near(scene.ego_poses_world_from_ego)
+    with _recording(file, name, CARLASC, origin_m) as (rr, stream):
         for surface in surfaces(scene.static_map):
             triangles = surface.quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)
             mesh = rr.Mesh3D(
-                vertex_positions=surface.vertices_world_m,
+                vertex_positions=surface.vertices_world_m - origin_m,
                 triangle_indices=triangles,
                 albedo_factor=(*CARLASC.classes[surface.label].colour, 255),
             )
             stream.log(f"world/static/{CARLASC.names[surface.label]}", mesh, static=True)
-        lanes = rr.LineStrips3D(lane_borders(scene.opendrive), radii=[LINE_RADIUS_M], colors=[(240, 240, 235)])
+        borders = [line - origin_m for line in lane_borders(scene.opendrive)]
+        lanes = rr.LineStrips3D(borders, radii=[LINE_RADIUS_M], colors=[(240, 240, 235)])
         stream.log("world/lanes", lanes, static=True)
-        _log_path(rr, stream, scene.ego_poses_world_from_ego)
-        for frame, (pose, time_us) in enumerate(zip(scene.ego_poses_world_from_ego, scene.times_us, strict=True)):
+        _log_path(rr, stream, poses)
+        for frame, (pose, time_us) in enumerate(zip(poses, scene.times_us, strict=True)):
             _set_time(stream, frame, scene.times_us)
             _log_pose(rr, stream, pose)
-            stream.log("world/tracks", _boxes(rr, scene.tracks, int(time_us), CARLASC))
+            stream.log("world/tracks", _boxes(rr, scene.tracks, int(time_us), CARLASC, origin_m))
             yield frame + 1
 
 
 @contextmanager
-def _recording(file: Path, name: str, taxonomy: Taxonomy) -> Iterator[tuple[ModuleType, Any]]:
+def _recording(
+    file: Path, name: str, taxonomy: Taxonomy, origin_m: Float64[np.ndarray, " 3"]
+) -> Iterator[tuple[ModuleType, Any]]:
     rr = _rerun()
     with whole_file(file) as temporary:
         stream = rr.RecordingStream("dyncity-sim", recording_id=uuid5(NAMESPACE_URL, f"dyncity-sim/{name}"))
@@ -113,10 +119,20 @@ def _recording(file: Path, name: str, taxonomy: Taxonomy) -> Iterator[tuple[Modu
             stream.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
             classes = [(label, c.name, c.colour) for label, c in enumerate(taxonomy.classes)]
             stream.log("world", rr.AnnotationContext(classes), static=True)
+            stream.log("world", rr.AnyValues(origin_world_m=origin_m), static=True)
             yield rr, stream
+            # All at once: each reading is a recording of its own, with an index at its end.
             temporary.write_bytes(encoded.read())
         finally:
             stream.disconnect()
+
+
+def _near(poses: Poses) -> tuple[Float64[np.ndarray, " 3"], Poses]:
+    """x and y of the first pose, at height 0, and the poses from there."""
+    origin_m = poses[0, :3, 3] * [1.0, 1.0, 0.0]
+    near = poses.copy()
+    near[:, :3, 3] -= origin_m
+    return origin_m, near
 
 
 def _set_time(stream: Any, frame: int, times_us: Int64[np.ndarray, " T"]) -> None:
@@ -158,12 +174,14 @@ def _surface_cells(labels: UInt8[np.ndarray, "X Y Z"]) -> Int64[np.ndarray, "N 3
     return np.argwhere(inner & ~buried)
 
 
-def _boxes(rr: ModuleType, tracks: Sequence[Track], time_us: int, taxonomy: Taxonomy) -> Any:
+def _boxes(
+    rr: ModuleType, tracks: Sequence[Track], time_us: int, taxonomy: Taxonomy, origin_m: Float64[np.ndarray, " 3"]
+) -> Any:
     """Boxes of the tracks that have a pose at a time; an empty batch takes away those of the frame before."""
     shown = [(track, step) for track in tracks for step in np.flatnonzero(track.times_us == time_us)]
     poses = np.array([track.poses_world_from_actor[step] for track, step in shown]).reshape(-1, 4, 4)
     return rr.Boxes3D(
-        centers=poses[:, :3, 3],
+        centers=poses[:, :3, 3] - origin_m,
         half_sizes=np.array([track.size_m for track, _ in shown]).reshape(-1, 3) / 2,
         quaternions=Rotation.from_matrix(poses[:, :3, :3]).as_quat() if shown else np.zeros((0, 4)),
         class_ids=[taxonomy.index(class_name(track.kind)) for track, _ in shown],

@@ -3,6 +3,7 @@
 import resource
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageErro
 from dyncity_sim.preview.pack import PointCloud
 from dyncity_sim.preview.rerun_log import write_drive_rerun, write_scene_rerun
 from dyncity_sim.scene.build import build_scene
+from dyncity_sim.scene.surfaces.quads import surfaces
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,33 @@ def test_a_scene_reads_back_with_surfaces_lanes_and_path(
     assert np.abs(corners[:, 1]).max() < 6
     assert len(columns(tmp_path / "s.rrd", "/world/lanes")["strips"][0]) >= 3
     assert len(columns(tmp_path / "s.rrd", "/world/path")["strips"][0][0]) == 3
+
+
+FAR_M = np.array([5_000_000.25, -1_000_000.5, 0.0])
+
+
+def test_a_world_far_from_its_origin_is_as_exact_as_any(
+    street: OccupancySequence, track: Track, tmp_path: Path
+) -> None:
+    poses = street.poses_world_from_ego.copy()
+    poses[:, :3, 3] += FAR_M
+    boxes = track.poses_world_from_actor.copy()
+    boxes[:, :3, 3] += FAR_M
+    far = replace(street, poses_world_from_ego=poses)
+    scene = build_scene(far, tracks=(replace(track, poses_world_from_actor=boxes),))
+    list(write_scene_rerun(tmp_path / "s.rrd", "s", scene))
+    list(write_drive_rerun(tmp_path / "d.rrd", "d", far, tracks=scene.tracks))
+    for file in (tmp_path / "s.rrd", tmp_path / "d.rrd"):
+        assert columns(file, "/world")["origin_world_m"][-1] == FAR_M.tolist()
+        assert columns(file, "/world/tracks")["centers"][1] == [[12.5, 2.0, 0.75]]
+        np.testing.assert_allclose(
+            np.array(columns(file, "/world/ego")["translation"])[:, 0], street.poses_world_from_ego[:, :3, 3], atol=1e-6
+        )
+    corners = np.array(columns(tmp_path / "s.rrd", "/world/static/road")["vertex_positions"][0])
+    truth = next(s for s in surfaces(scene.static_map) if s.label == CARLASC.index("road")).vertices_world_m - FAR_M
+    np.testing.assert_allclose(corners, truth, atol=1e-5)
+    middle = np.array(columns(tmp_path / "s.rrd", "/world/lanes")["strips"][0][0])
+    assert np.abs(middle[:, 1]).max() < 10
 
 
 def test_nothing_is_left_when_points_do_not_match_or_the_package_is_missing(
