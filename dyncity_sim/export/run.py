@@ -141,6 +141,8 @@ def _tracks(loaded: LoadedDrive) -> tuple[Track, ...]:
 def _staged(out: Path, places: Sequence[Path]) -> Iterator[Path]:
     """A hidden folder in ``out``; what it holds under the names of ``places`` moves there when the block succeeds.
 
+    All of it moves or nothing.
+
     Raises:
         InvalidInputError: a place is taken.
         StorageError: the folder cannot be made, or something cannot be moved.
@@ -152,9 +154,13 @@ def _staged(out: Path, places: Sequence[Path]) -> Iterator[Path]:
     try:
         staging.mkdir(parents=True)
         yield staging
-        for place in places:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staging / place.relative_to(out), place)
+        with ExitStack() as back:
+            for place in places:
+                staged = staging / place.relative_to(out)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(staged, place)
+                back.callback(os.replace, place, staged)
+            back.pop_all()
     except OSError as error:
         raise StorageError(f"{out} could not be written to: {error.strerror or error}.") from error
     finally:

@@ -7,7 +7,7 @@
 
 CarlaSC stores the classes of CARLA, of which the merged ones are unions: each merged class is stored as one of its
 own, so that published tables merge it back to what it was. Counts of samples are not known: they are 1 in cells that
-the source knows and 0 elsewhere.
+the source knows and 0 elsewhere. The points are those of the rig's first LiDAR, and of no other.
 """
 
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
-from dyncity_sim.errors import InvalidInputError, MissingExtraError
+from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
 from dyncity_sim.export.run import ExportPlan, export_drive
 from dyncity_sim.groundtruth.formats.table import FORMATS
 
@@ -126,6 +126,19 @@ def test_an_interruption_half_way_leaves_nothing_of_any_format(loaded, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         export_drive(loaded, ExportPlan(OURS, rig=BLIND), tmp_path / "out", interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_taken_meanwhile_leaves_no_format_at_all(loaded, tmp_path):
+    taken = tmp_path / "out" / "semantickitti" / "mine"
+
+    def take(frames: int) -> None:
+        if frames == FRAMES:
+            taken.mkdir(parents=True)
+
+    with pytest.raises(StorageError, match="could not be written to"):
+        export_drive(loaded, ExportPlan(OURS, RIG), tmp_path / "out", take)
+    assert [entry.relative_to(tmp_path / "out") for entry in (tmp_path / "out").iterdir()] == [Path("semantickitti")]
+    assert list(taken.parent.iterdir()) == [taken]
 
 
 def test_a_taken_place_is_refused_and_other_formats_may_join_later(loaded, tmp_path):
