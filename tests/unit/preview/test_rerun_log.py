@@ -112,7 +112,7 @@ def test_a_world_far_from_its_origin_is_as_exact_as_any(
     list(write_scene_rerun(tmp_path / "s.rrd", "s", scene))
     list(write_drive_rerun(tmp_path / "d.rrd", "d", far, tracks=scene.tracks))
     for file in (tmp_path / "s.rrd", tmp_path / "d.rrd"):
-        assert columns(file, "/world")["origin_world_m"][-1] == FAR_M.tolist()
+        assert FAR_M.tolist() in columns(file, "/world")["origin_world_m"]
         assert columns(file, "/world/tracks")["centers"][1] == [[12.5, 2.0, 0.75]]
         np.testing.assert_allclose(
             np.array(columns(file, "/world/ego")["translation"])[:, 0], street.poses_world_from_ego[:, :3, 3], atol=1e-6
