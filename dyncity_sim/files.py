@@ -1,5 +1,6 @@
 """Files that appear under their final name only when they are whole."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -69,6 +70,15 @@ def write_bytes(content: bytes, file: Path) -> None:
 def write_text(content: str, file: Path) -> None:
     """Write ``content`` as UTF-8, whole, or raise StorageError and leave what was there."""
     write_bytes(content.encode("utf-8"), file)
+
+
+def json_bytes(content: object) -> bytes:
+    """JSON as files hold it: the same bytes for the same content.
+
+    Raises:
+        ValueError: a number that is not finite.
+    """
+    return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def check_free(folder: Path) -> None:

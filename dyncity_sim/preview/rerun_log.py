@@ -22,7 +22,8 @@ from dyncity_sim.domain.frames import Pose, Poses
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Scene, Track
 from dyncity_sim.domain.taxonomy import CARLASC, Taxonomy
-from dyncity_sim.errors import InvalidInputError, MissingExtraError
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.extras import import_extra
 from dyncity_sim.files import whole_file
 from dyncity_sim.preview.lanes import lane_borders
 from dyncity_sim.preview.pack import PointCloud
@@ -110,7 +111,7 @@ def write_scene_rerun(file: Path, name: str, scene: Scene) -> Iterator[int]:
 def _recording(
     file: Path, name: str, taxonomy: Taxonomy, origin_m: Float64[np.ndarray, " 3"]
 ) -> Iterator[tuple[ModuleType, Any]]:
-    rr = _rerun()
+    rr = import_extra("rerun", "rerun-sdk", "rerun", "Writing .rrd")
     with whole_file(file) as temporary:
         stream = rr.RecordingStream("dyncity-sim", recording_id=uuid5(NAMESPACE_URL, f"dyncity-sim/{name}"))
         # Rerun's own writer of files raises nothing when the disk is full, and leaves half a file.
@@ -187,12 +188,3 @@ def _boxes(
         class_ids=[taxonomy.index(class_name(track.kind)) for track, _ in shown],
         labels=[f"{track.kind.value} {track.id}" for track, _ in shown],
     )
-
-
-def _rerun() -> ModuleType:
-    try:
-        import rerun
-    except ImportError as error:
-        raise MissingExtraError("rerun-sdk", "rerun", "Writing .rrd") from error
-    module: ModuleType = rerun
-    return module

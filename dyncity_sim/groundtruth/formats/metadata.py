@@ -1,6 +1,5 @@
 """``dyncity.json``: what an export says of itself beside the files that its format knows."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from dyncity_sim.domain.ground_truth import LabelledDrive
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.files import json_bytes
 from dyncity_sim.groundtruth.formats.describe import described, grid_json, rows
 from dyncity_sim.groundtruth.resample import Resampling
 
@@ -28,11 +28,6 @@ def stored_grid(drive: LabelledDrive, resampling: Resampling | None) -> dict[str
         "stored_frame": rows(resampling.pose_source_from_target),
         "resampled": {"from": grid_json(resampling.source), "method": "nearest"},
     }
-
-
-def json_bytes(content: Any) -> bytes:
-    """JSON that is the same for the same content."""
-    return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def check_merged(drive: LabelledDrive, format_name: str) -> None:

@@ -29,9 +29,9 @@ from dyncity_sim.domain.frames import inverse, transform_points
 from dyncity_sim.domain.ground_truth import CameraImages, LabelledDrive, LabelledFrame, LidarSweep
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.files import whole_folder
+from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole
-from dyncity_sim.groundtruth.formats.metadata import json_bytes, write_metadata
+from dyncity_sim.groundtruth.formats.metadata import write_metadata
 from dyncity_sim.groundtruth.formats.nuscenes_classes import MAPPED_CLASSES, PALETTE, category_indices, category_table
 from dyncity_sim.groundtruth.formats.nuscenes_layout import DriveMap, pose_ego_from_channel, sample_frames
 from dyncity_sim.groundtruth.formats.nuscenes_tables import LIDARSEG, VERSION, Annotations, Tables

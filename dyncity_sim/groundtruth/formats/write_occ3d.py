@@ -33,11 +33,11 @@ from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.files import whole_folder
+from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.groundtruth.bev import bev_map
 from dyncity_sim.groundtruth.flow import occupancy_flow
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, quaternion_wxyz
-from dyncity_sim.groundtruth.formats.metadata import check_merged, json_bytes, stored_grid, write_metadata
+from dyncity_sim.groundtruth.formats.metadata import check_merged, stored_grid, write_metadata
 from dyncity_sim.groundtruth.formats.nuscenes_layout import Tokens, sample_frames
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
 from dyncity_sim.groundtruth.free_space import free_space

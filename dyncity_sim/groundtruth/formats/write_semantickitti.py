@@ -36,9 +36,9 @@ from jaxtyping import Bool, Float64, UInt32
 from dyncity_sim.domain.frames import Pose, inverse, transform_points
 from dyncity_sim.domain.grid import SEMANTICKITTI_GRID
 from dyncity_sim.domain.ground_truth import Box3D, LabelledDrive, LabelledFrame, LidarSweep
-from dyncity_sim.files import whole_folder
+from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, quaternion_wxyz, rows
-from dyncity_sim.groundtruth.formats.metadata import check_merged, json_bytes, stored_grid, write_metadata
+from dyncity_sim.groundtruth.formats.metadata import check_merged, stored_grid, write_metadata
 from dyncity_sim.groundtruth.formats.semantickitti_classes import ACTOR_IDS, NAMES, STATIC_IDS, semantickitti_ids
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
 from dyncity_sim.groundtruth.resample import Resampling, own_cells

@@ -28,10 +28,9 @@ import numpy as np
 from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.errors import InvalidInputError, MissingExtraError
-from dyncity_sim.files import whole_folder
+from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.groundtruth.flow import occupancy_flow
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, described, described_box, rows
-from dyncity_sim.groundtruth.formats.metadata import json_bytes
 from dyncity_sim.groundtruth.formats.pictures import id_png, label_png
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
 

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Scene
-from dyncity_sim.errors import MissingExtraError
+from dyncity_sim.extras import import_extra
 from dyncity_sim.scene.package.entities import entity
 from dyncity_sim.scene.package.motions import EGO_NAME, Motion, line_and_speeds, motions_of
 
@@ -39,7 +39,7 @@ def openscenario_1_2(scene: Scene, road_file: str = "map.xodr") -> str:
     Raises:
         MissingExtraError: scenariogeneration is not installed.
     """
-    xosc = _scenariogeneration()
+    xosc = import_extra("scenariogeneration.xosc", "scenariogeneration", "scene", "Writing OpenSCENARIO")
     motions = motions_of(scene)
     init, act = xosc.Init(), _act(xosc)
     end_s = motions[0].times_s[-1]
@@ -68,7 +68,7 @@ def openscenario_1_0(scene: Scene, road_file: str = "map.xodr") -> str:
     Raises:
         MissingExtraError: scenariogeneration is not installed.
     """
-    xosc = _scenariogeneration()
+    xosc = import_extra("scenariogeneration.xosc", "scenariogeneration", "scene", "Writing OpenSCENARIO")
     motions = motions_of(scene)
     init, act = xosc.Init(), _act(xosc)
     for motion in motions:
@@ -181,12 +181,3 @@ def _act(xosc: ModuleType) -> Any:
 def _at_time(xosc: ModuleType, name: str, time_s: float, point: str, rule: Any) -> Any:
     condition = xosc.SimulationTimeCondition(round(float(time_s), 6), rule)
     return xosc.ValueTrigger(name, 0, xosc.ConditionEdge.none, condition, point)
-
-
-def _scenariogeneration() -> ModuleType:
-    try:
-        from scenariogeneration import xosc
-    except ImportError as error:
-        raise MissingExtraError("scenariogeneration", "scene", "Writing OpenSCENARIO") from error
-    module: ModuleType = xosc
-    return module

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Scene, Track
-from dyncity_sim.errors import MissingExtraError
+from dyncity_sim.extras import import_extra
 
 TIME = ("time_us", "int64", "us", "since the same instant as every time of the drive")
 POSE = (
@@ -191,9 +191,5 @@ def _listed(columns: Sequence[tuple[str, str]]) -> str:
 
 
 def _pyarrow(purpose: str) -> tuple[ModuleType, ModuleType]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "scene", purpose) from error
+    pyarrow, parquet = (import_extra(name, "pyarrow", "scene", purpose) for name in ("pyarrow", "pyarrow.parquet"))
     return pyarrow, parquet

@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from dyncity_sim.domain.taxonomy import TAXONOMIES
-from dyncity_sim.errors import InvalidInputError, MissingExtraError
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.extras import import_extra
 from dyncity_sim.scene.package.findings import Check, Findings, Outcome, judge
 from dyncity_sim.scene.package.read import check_version
 from dyncity_sim.scene.package.validate_documents import (
@@ -114,15 +114,7 @@ def _check_provenance(folder: Path) -> Findings:
 
 def _schema_problems(document: Any, schema: str) -> tuple[str, ...]:
     """What a JSON Schema has against a document, each with where it is."""
-    validator = _jsonschema().Draft202012Validator(json_schema(schema))
+    jsonschema = import_extra("jsonschema", "jsonschema", "scene", "Validating a scene")
+    validator = jsonschema.Draft202012Validator(json_schema(schema))
     errors = sorted(validator.iter_errors(document), key=lambda error: error.json_path)
     return tuple(f"{error.json_path}: {error.message}" for error in errors)
-
-
-def _jsonschema() -> ModuleType:
-    try:
-        import jsonschema
-    except ImportError as error:
-        raise MissingExtraError("jsonschema", "scene", "Validating a scene") from error
-    module: ModuleType = jsonschema
-    return module

@@ -2,13 +2,12 @@
 
 import io
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.errors import MissingExtraError
+from dyncity_sim.extras import import_extra
 from dyncity_sim.scene.package.findings import Findings
 from dyncity_sim.scene.package.read import read_static_map
 from dyncity_sim.scene.package.write import STATIC_CELLS, STATIC_MESH
@@ -20,7 +19,8 @@ STATIC_CLASSES = {c.name for c in CARLASC.classes[1:] if not c.moves}
 def check_mesh(folder: Path, manifest: dict[str, Any]) -> Findings:
     """Readable by trimesh; a mesh of a known class each, where ``scene.json`` says that static cells are."""
     content = (folder / STATIC_MESH).read_bytes()
-    loaded = _trimesh().load_scene(io.BytesIO(content), file_type="glb")
+    trimesh = import_extra("trimesh", "trimesh", "scene", "Validating a scene")
+    loaded = trimesh.load_scene(io.BytesIO(content), file_type="glb")
     described = manifest["static"]
     classes = {name: mesh.metadata.get("class", name) for name, mesh in loaded.geometry.items()}
     problems = [
@@ -59,12 +59,3 @@ def check_cells(folder: Path, manifest: dict[str, Any]) -> Findings:
         problems.append(f"classes are {', '.join(found) or 'none'}, not those of scene.json")
     filled = int((labels > 0).sum())
     return Findings(tuple(problems), (), f"{filled:,} of {' x '.join(map(str, labels.shape))} cells filled")
-
-
-def _trimesh() -> ModuleType:
-    try:
-        import trimesh
-    except ImportError as error:
-        raise MissingExtraError("trimesh", "scene", "Validating a scene") from error
-    module: ModuleType = trimesh
-    return module

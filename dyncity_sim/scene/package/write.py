@@ -11,7 +11,7 @@ import numpy as np
 
 from dyncity_sim.domain.scene import Provenance, Scene, StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.files import whole_folder
+from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.scene.package.openscenario import openscenario_1_0, openscenario_1_2
 from dyncity_sim.scene.package.provenance import provenance_document
 from dyncity_sim.scene.package.tables import ego_parquet, tracks_parquet
@@ -58,9 +58,9 @@ def write_scene(scene: Scene, folder: Path, provenance: Provenance, smooth: bool
         STATIC_CELLS: _static_cells(scene.static_map),
         TRACKS: tracks_parquet(scene.tracks),
         EGO: ego_parquet(scene),
-        PROVENANCE: _json(provenance_document(provenance)),
+        PROVENANCE: json_bytes(provenance_document(provenance)),
     }
-    contents[MANIFEST] = _json(_manifest(scene, contents))
+    contents[MANIFEST] = json_bytes(_manifest(scene, contents))
     with whole_folder(folder) as temporary:
         for name, content in contents.items():
             (temporary / name).write_bytes(content)
@@ -115,7 +115,3 @@ def _static_cells(static_map: StaticMap) -> bytes:
 def _numbers(values: Any) -> list[float]:
     """Six decimals: micrometres. Adding 0.0 keeps a negative zero out of the file."""
     return [round(float(v), 6) + 0.0 for v in values]
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()

@@ -11,7 +11,7 @@ from scipy.interpolate import CubicSpline
 
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.scene import StaticMap
-from dyncity_sim.errors import MissingExtraError
+from dyncity_sim.extras import import_extra
 from dyncity_sim.scene.road.layout import road_network
 from dyncity_sim.scene.road.network import Arm, Contact, Junction, Road, RoadNetwork, Turn
 
@@ -37,7 +37,7 @@ def document_of(network: RoadNetwork) -> str:
     Raises:
         MissingExtraError: scenariogeneration is not installed.
     """
-    xodr = _scenariogeneration()
+    xodr = import_extra("scenariogeneration.xodr", "scenariogeneration", "scene", "Writing OpenDRIVE")
     document = xodr.OpenDrive("dyncity", revMajor="1", revMinor="7")
     first = len(network.roads) + 1
     # CARLA takes a link to a junction for one to a road where any road has the junction's id.
@@ -176,12 +176,3 @@ def _text(root: ElementTree.Element, network: RoadNetwork) -> str:
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + re.sub(r"\s+/>", "/>", text) + "\n"
-
-
-def _scenariogeneration() -> ModuleType:
-    try:
-        from scenariogeneration import xodr
-    except ImportError as error:
-        raise MissingExtraError("scenariogeneration", "scene", "Writing OpenDRIVE") from error
-    module: ModuleType = xodr
-    return module

@@ -7,7 +7,7 @@ import numpy as np
 
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.errors import MissingExtraError
+from dyncity_sim.extras import import_extra
 from dyncity_sim.scene.surfaces.quads import surfaces
 from dyncity_sim.scene.surfaces.smoothing import smooth_surfaces
 
@@ -31,7 +31,7 @@ def gltf_bytes(static_map: StaticMap, smooth: bool = False) -> bytes:
     Raises:
         MissingExtraError: trimesh is not installed.
     """
-    trimesh = _trimesh()
+    trimesh = import_extra("trimesh", "trimesh", "scene", "Writing glTF")
     found = smooth_surfaces(static_map) if smooth else surfaces(static_map)
     if not found:
         return _empty_glb()
@@ -72,14 +72,6 @@ def _asset_extras() -> dict[str, Any]:
         "frame": "x east, y up, z south: the world frame (x east, y north, z up) turned by gltf_from_world",
         "gltf_from_world": GLTF_FROM_WORLD.tolist(),
     }
-
-
-def _trimesh() -> Any:
-    try:
-        import trimesh
-    except ImportError as error:
-        raise MissingExtraError("trimesh", "scene", "Writing glTF") from error
-    return trimesh
 
 
 def _empty_glb() -> bytes:
