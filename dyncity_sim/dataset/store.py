@@ -240,13 +240,15 @@ class Drive:
         for i, frame in enumerate(frames):
             stream = blob[offsets[frame] : offsets[frame + 1]].tobytes()
             try:
-                content = decompressor.decompress(stream, max_output_size=expected)
+                # zstandard allocates what the frame's header claims, so the claim is checked first.
+                claimed = zstandard.frame_content_size(stream)
+                if claimed != expected:
+                    raise InvalidInputError(f"{self.file.name} {name}[{frame}]", f"{claimed} bytes", f"{expected}")
+                content = decompressor.decompress(stream)
             except zstandard.ZstdError as error:
                 raise InvalidInputError(
                     f"{self.file.name} {name}[{frame}]", str(error), "a zstd stream", "The file is damaged."
                 ) from error
-            if len(content) != expected:
-                raise InvalidInputError(f"{self.file.name} {name}[{frame}]", f"{len(content)} bytes", f"{expected}")
             result[i] = np.frombuffer(content, dtype).reshape(self.grid.shape)
         return result
 

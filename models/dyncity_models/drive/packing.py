@@ -60,9 +60,11 @@ def _from_body(body: bytes, height_m: float, count: int, users: int, grid: Grid)
     cells, bits = COLUMNS * COLUMNS * layers, count * columns[0] * columns[1]
     numbers, motions = math.prod(grid.shape), users * len(MOTION) * 8
     sizes = (cells, 3 * 8, 2 * 8, -(-bits // 8), count * 3 * 8, numbers, motions)
-    content = zstandard.ZstdDecompressor().decompress(body, max_output_size=sum(sizes))
-    if len(content) != sum(sizes):
-        raise ValueError(f"{len(content)} bytes where {sum(sizes)} belong")
+    # zstandard allocates what the frame's header claims, so the claim is checked first.
+    claimed = zstandard.frame_content_size(body)
+    if claimed != sum(sizes):
+        raise ValueError(f"{claimed} bytes where {sum(sizes)} belong")
+    content = zstandard.ZstdDecompressor().decompress(body)
     ends = np.cumsum(sizes)
     labels, pose, corner, movers, planar, numbered, motion = (
         content[end - size : end] for end, size in zip(ends, sizes, strict=True)

@@ -1,10 +1,12 @@
 """Claims about recordings on disk: what goes in comes out, whole or not at all."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -180,6 +182,19 @@ def test_a_damaged_stream_is_named(tmp_path: Path) -> None:
     drive._arrays["labels"][offset : offset + 8] = 0
     with pytest.raises(InvalidInputError, match=r"labels\[1\]"):
         drive.arrays(1, 2)
+
+
+def test_a_stream_that_claims_more_than_a_frame_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    drive = recorded(tmp_path / "rec", drawn_frames(1, 1)).drives[0]
+    bomb = zstandard.compress(bytes(64 * 2**20))
+    drive._arrays["labels"] = np.frombuffer(bomb, np.uint8)
+    drive._arrays["labels_offsets"] = np.array([0, len(bomb)])
+    tracemalloc.start()
+    with pytest.raises(InvalidInputError, match=r"labels\[0\]: got 67108864 bytes"):
+        drive.labels()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 @pytest.mark.parametrize(("key", "value"), [("version", 99), ("format", "something"), ("drives", None)])

@@ -1,7 +1,10 @@
+import tracemalloc
+import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import zstandard
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.borders import IS_SURFACE
 from dyncity_models.drive.memory import COLUMNS, LAYERS_AROUND, MOST_ROAD_USERS, MOTION, DriveMemory
@@ -140,6 +143,15 @@ def test_any_other_bytes_are_refused(payload):
 )
 def test_a_memory_that_is_none_is_refused_though_its_checksum_fits(learnt, change):
     assert refused(pack(replace(learnt, **change)))
+
+
+def test_a_payload_that_claims_more_than_a_memory_is_refused_before_it_is_unpacked():
+    bomb = bytes(8 + 4 + 4) + zstandard.compress(bytes(256 * 2**20))
+    tracemalloc.start()
+    assert refused(b"DCM4" + zlib.crc32(bomb).to_bytes(4, "little") + bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_an_empty_memory_knows_nothing():
