@@ -95,7 +95,9 @@ def register_evaluate(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--turns", type=not_negative, default=100, help="turning plans to check the command with, in all (default: 100)"
     )
-    parser.add_argument("--clips", type=positive, default=60, help="chunks to reconstruct (default: 60)")
+    parser.add_argument(
+        "--clips", type=positive, default=60, help="most chunks to reconstruct, one of each drive (default: 60)"
+    )
     parser.add_argument("--drives", type=not_negative, default=4, help="drives of eight chunks (default: 4)")
     parser.add_argument("--steps", type=positive, help="network evaluations per chunk (default: the model's)")
     parser.add_argument(

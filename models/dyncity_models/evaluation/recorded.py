@@ -60,8 +60,8 @@ class RecordedDrives:
         return (self.length(drive) - self.frames) // 2
 
     def spread(self, count: int) -> Iterator[OccupancySequence]:
-        """Chunks from the middle of evenly spread drives."""
-        for drive in np.linspace(0, len(self) - 1, count).astype(int).tolist():
+        """Chunks from the middle of at most ``count`` evenly spread drives, each once."""
+        for drive in np.linspace(0, len(self) - 1, min(count, len(self))).astype(int).tolist():
             yield self.occupancy(drive, self.middle(drive))
 
 

@@ -58,7 +58,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     planned = RecordedDrives(arguments.plans_from, model.info) if arguments.plans_from else drives
     training = RecordedDrives(arguments.training, model.info) if arguments.training else None
 
-    chunks = track(drives.spread(arguments.clips), "reconstructing", total=arguments.clips)
+    clips = min(arguments.clips, len(drives))
+    chunks = track(drives.spread(clips), "reconstructing", total=clips)
     reconstruction = reconstruct(reconstructor_of(model), chunks)
     plans, further_turns = recorded_plans(planned, arguments.plans, arguments.turns)
     recorded = [planned.occupancy(p.drive, p.start) for p in track(plans, "reading")]

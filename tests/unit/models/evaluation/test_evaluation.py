@@ -101,6 +101,12 @@ def test_recorded_plans_are_of_the_middle_of_the_drives(recording, backend, stre
     assert [recorded.plan.command for recorded in plans] == [Command.FORWARD, Command.FORWARD, Command.STATIC]
 
 
+def test_of_more_chunks_than_drives_each_drive_gives_one(recording, backend):
+    drives = RecordedDrives([recording], backend.info)
+    for drive, chunk in zip(range(3), drives.spread(60), strict=True):
+        assert np.array_equal(chunk.labels, drives.occupancy(drive, drives.middle(drive)).labels)
+
+
 def test_recorded_chunks_hold_the_truth_and_what_was_seen_of_it(recording, backend, street_clip):
     chunk = RecordedDrives([recording], backend.info).occupancy(0, 12)
     assert np.array_equal(chunk.labels, street_clip.labels[12:28])
