@@ -79,6 +79,8 @@ class OccupancyDataset:
         attribution: credit and terms that come with it; empty when none are known.
         dense: whether labels of unobserved cells are true as well, as where a simulator knows them.
         sequences: its sequences, sorted by name.
+        digest: tells it from others of the same name whose sequences have the same names, as recordings do; empty for
+            published data sets.
     """
 
     name: str
@@ -88,6 +90,7 @@ class OccupancyDataset:
     attribution: str
     dense: bool
     sequences: Sequence[OccupancySource]
+    digest: str = ""
 
     def __len__(self) -> int:
         """Frames of all sequences."""

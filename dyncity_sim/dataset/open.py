@@ -76,6 +76,7 @@ def open_recording(folder: Path) -> OccupancyDataset | None:
             RecordedDrive(listed.file.stem, len(listed), partial(drive, number))
             for number, listed in enumerate(recording.drives)
         ),
+        recording.digest,
     )
 
 

@@ -11,6 +11,7 @@ digits are noise that does not compress. Zero stays zero, and zero alone means u
 The folder appears under its name only when it is whole; before that it is a hidden sibling.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -86,7 +87,7 @@ class RecordingWriter:
         if folder.exists():
             raise InvalidInputError("recording", f"{folder}, which exists", "a new folder", "Choose another --out.")
         self._folder = folder
-        self._partial = folder.with_name(f".{folder.name}.partial")
+        self._partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
         self.meta = meta
         self._drives: list[dict[str, Any]] = []
 
@@ -169,17 +170,26 @@ class Drive:
         self.file = file
         self.grid = grid
         self.notes = notes
+        self._frames = int(notes["frames"])
+        if self._frames < 1:
+            raise ValueError(f"{self._frames} frames in {file.name}")
 
     def __len__(self) -> int:
-        return int(self.notes["frames"])
+        return self._frames
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
         try:
-            with self.file.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            with self.file.open("rb") as file, np.load(file, allow_pickle=False) as opened:
+                arrays = {name: opened[name] for name in opened.files}
+            frames = len(arrays["times_us"])
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InvalidInputError("drive", f"{self.file}: {error}", "a whole drive of a recording") from error
+        if frames != len(self):
+            raise InvalidInputError(
+                "drive", f"{self.file} with {frames} frames", f"{len(self)}, as recording.json says"
+            )
+        return arrays
 
     @property
     def poses_world_from_ego(self) -> Poses:
@@ -261,11 +271,13 @@ class Recording:
         folder: where it lies.
         meta: what it is of.
         drives: its drives, in the order they were recorded.
+        digest: of ``recording.json``; tells it from others of the same name.
     """
 
     folder: Path
     meta: RecordingMeta
     drives: tuple[Drive, ...]
+    digest: str
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -280,7 +292,8 @@ class Recording:
                 "recording", str(folder), "a folder with recording.json", "Make one: dyncity record"
             )
         try:
-            described = json.loads(file.read_text(encoding="utf-8"))
+            content = file.read_bytes()
+            described = json.loads(content)
             if described["format"] != FORMAT or described["version"] != FORMAT_VERSION:
                 raise InvalidInputError(
                     "recording",
@@ -299,7 +312,7 @@ class Recording:
             drives = tuple(Drive(folder / notes["file"], grid, notes) for notes in described["drives"])
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInputError("recording", f"{file}: {error!r}", "a recording's description") from error
-        return cls(folder, meta, drives)
+        return cls(folder, meta, drives, hashlib.sha256(content).hexdigest()[:16])
 
     def __len__(self) -> int:
         """Frames of all drives."""

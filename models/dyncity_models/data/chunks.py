@@ -168,8 +168,8 @@ class ChunkSource:
 
     @property
     def names(self) -> list[str]:
-        """Of each sequence, with its data set and how many frames it has."""
-        return [f"{dataset.name}/{sequence.name}: {len(sequence)}" for dataset, sequence in self.sequences]
+        """Of each sequence, with its data set, that one's digest, and how many frames it has."""
+        return [f"{d.name} {d.digest}/{sequence.name}: {len(sequence)}" for d, sequence in self.sequences]
 
     def length(self, number: int) -> int:
         """Frames of a sequence."""

@@ -60,6 +60,7 @@ class ClipSource:
 
     Attributes:
         drives: the drives.
+        names: of the drives, each with its recording, that one's digest, and how many frames it has.
         too_short: how many drives were left out.
 
     Raises:
@@ -70,8 +71,10 @@ class ClipSource:
         if not folders:
             raise InvalidInputError("data.recordings", "no folder", "at least one recording")
         recordings = [Recording.open(Path(folder)) for folder in folders]
-        everything = [drive for recording in recordings for drive in recording.drives]
-        self.drives = [drive for drive in everything if len(drive) >= least_frames]
+        everything = [(recording, drive) for recording in recordings for drive in recording.drives]
+        long_enough = [(recording, drive) for recording, drive in everything if len(drive) >= least_frames]
+        self.drives = [drive for _, drive in long_enough]
+        self.names = [f"{r.folder.name} {r.digest}/{drive.file.name}: {len(drive)}" for r, drive in long_enough]
         self.too_short = len(everything) - len(self.drives)
         if not self.drives:
             raise InvalidInputError(
@@ -82,11 +85,6 @@ class ClipSource:
 
     def __len__(self) -> int:
         return len(self.drives)
-
-    @property
-    def names(self) -> list[str]:
-        """Of each drive, with its recording and how many frames it has."""
-        return [f"{drive.file.parent.name}/{drive.file.name}: {len(drive)}" for drive in self.drives]
 
     def length(self, drive: int) -> int:
         """Frames of a drive."""

@@ -1,6 +1,7 @@
 """Claims about recordings on disk: what goes in comes out, whole or not at all."""
 
 import json
+import multiprocessing
 import tracemalloc
 from pathlib import Path
 
@@ -136,6 +137,21 @@ def test_a_recording_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_recorders_to_one_folder_do_not_mix(tmp_path: Path) -> None:
+    frames = drawn_frames(1, 2)
+    with RecordingWriter(tmp_path / "rec", META) as writer:
+        writer.write_drive(frames)
+        # Recorders are processes of their own.
+        other = multiprocessing.get_context("spawn").Process(target=recorded, args=(tmp_path / "rec", frames, frames))
+        other.start()
+        other.join()
+        assert other.exitcode == 0
+        (tmp_path / "rec").rename(tmp_path / "other")
+        writer.write_drive(frames)
+        writer.write_drive(frames)
+    assert [len(Recording.open(tmp_path / name).drives) for name in ("other", "rec")] == [2, 3]
+
+
 def test_a_full_disk_is_a_storage_error_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +211,28 @@ def test_a_stream_that_claims_more_than_a_frame_is_refused_before_it_is_unpacked
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
+
+
+@pytest.mark.parametrize("frames", [1, 3, 40])
+def test_a_drive_of_another_length_than_the_recording_says_is_named(tmp_path: Path, frames: int) -> None:
+    recorded(tmp_path / "rec", drawn_frames(1, 2))
+    _say_of_first_drive(tmp_path / "rec", frames=frames)
+    with pytest.raises(InvalidInputError, match=f"drive_00000.npz with 2 frames, expected {frames}"):
+        Recording.open(tmp_path / "rec").drives[0].arrays()
+
+
+@pytest.mark.parametrize("frames", [0, -1, "many", None])
+def test_a_drive_without_a_length_makes_no_recording(tmp_path: Path, frames: object) -> None:
+    recorded(tmp_path / "rec", drawn_frames(1, 2))
+    _say_of_first_drive(tmp_path / "rec", frames=frames)
+    with pytest.raises(InvalidInputError, match=r"recording\.json"):
+        Recording.open(tmp_path / "rec")
+
+
+def _say_of_first_drive(folder: Path, **notes: object) -> None:
+    described = json.loads((folder / "recording.json").read_text())
+    described["drives"][0] |= notes
+    (folder / "recording.json").write_text(json.dumps(described))
 
 
 @pytest.mark.parametrize(("key", "value"), [("version", 99), ("format", "something"), ("drives", None)])

@@ -13,9 +13,11 @@ import pytest
 import torch
 from dyncity_models.anchored.checkpoint import load_model
 from dyncity_models.config import FORESEEN, REMEMBERED
+from dyncity_models.data.chunks import ChunkSource
 from dyncity_models.data.encode_shards import Encoding, Part, encode_shards
 from dyncity_models.data.latents import LatentBatches, Latents
 from dyncity_models.data.shards import INDEX, PLAN, EncodedSet, shard_folder, write_shard
+from dyncity_models.reference.conventions import EgoConvention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -203,6 +205,18 @@ def test_the_command_makes_a_set_by_parts_and_says_what_is_left(weights, recordi
     assert main(encode(weights, recording, tmp_path, *options, "2/2")) == 0
     assert "shards to come" not in capsys.readouterr().out
     assert content(tmp_path) == content(latents)
+
+
+def test_parts_of_recordings_that_only_share_their_names_are_not_joined(weights, recording, tmp_path, capsys):
+    other = shutil.copytree(recording, tmp_path / "other" / recording.name)
+    described = (other / "recording.json").read_text()
+    (other / "recording.json").write_text(described.replace('"seed": 0', '"seed": 1'))
+    options = ("--samples-per-shard", 2, "--part")
+    assert main(encode(weights, recording, tmp_path / "out", *options, "1/2")) == 0
+    assert main(encode(weights, other, tmp_path / "out", *options, "2/2")) == 2
+    assert "drives: got others" in capsys.readouterr().err
+    one, another = (ChunkSource.open([folder], 16, "merged", EgoConvention()).names for folder in (recording, other))
+    assert not set(one) & set(another)
 
 
 def test_a_set_says_what_its_known_world_tells_of_movers_that_of_the_weights_unless_asked(
