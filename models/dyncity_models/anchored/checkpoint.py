@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from dyncity_models.anchored.autoencoder import Autoencoder
@@ -20,7 +19,8 @@ from dyncity_models.config import AnchoredConfig
 from dyncity_models.diffusion.sampling import check_defaults
 from dyncity_models.family import described_as, sampled_with
 from dyncity_models.normalisation import Normalisation
-from dyncity_sim.errors import CheckpointError, ConfigError
+from dyncity_sim.errors import CheckpointError, ConfigError, StorageError
+from dyncity_sim.files import write_bytes, write_text
 
 FORMAT = 1
 BUNDLED = Path(__file__).parents[1] / "weights" / "anchored"
@@ -53,8 +53,17 @@ def save_model(
     normalisation: Normalisation | None = None,
     guide: DiffusionTransformer | None = None,
 ) -> None:
-    """Write weights in half precision; each file appears under its name only when whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write weights in half precision; what the folder held before is replaced.
+
+    Raises:
+        StorageError: a file could not be written; the folder holds no weights then.
+    """
+    try:
+        # model.json goes first and comes last: a folder that has it has the files that it goes with, and no others.
+        for name in ("model.json", "transformer.safetensors", "normalisation.safetensors", "guide.safetensors"):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} could not be written: {error.strerror or error}.") from error
     _write_tensors(folder / "autoencoder.safetensors", autoencoder)
     if transformer is not None:
         assert normalisation is not None
@@ -63,9 +72,7 @@ def save_model(
     if guide is not None:
         _write_tensors(folder / "guide.safetensors", guide)
     described = {"format": FORMAT, "family": "anchored", "config": dataclasses.asdict(config)}
-    partial = folder / "model.json.partial"
-    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "model.json")
+    write_text(json.dumps(described, indent=2) + "\n", folder / "model.json")
 
 
 def load_model(folder: Path, sampling: Sequence[str] = ()) -> AnchoredModel:
@@ -119,9 +126,7 @@ def _config(values: object, source: Path) -> AnchoredConfig:
 
 def _write_tensors(file: Path, module: nn.Module, dtype: torch.dtype = torch.float16) -> None:
     tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in module.state_dict().items()}
-    partial = file.with_name(file.name + ".partial")
-    save_file(tensors, partial)
-    os.replace(partial, file)
+    write_bytes(save(tensors), file)
 
 
 def _read_tensors(file: Path, module: nn.Module, digest: "hashlib._Hash") -> None:

@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from jaxtyping import UInt8
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -28,7 +28,7 @@ from dyncity_models.training.schedule import scheduled
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import ConfigError
-from dyncity_sim.files import whole_file
+from dyncity_sim.files import write_bytes
 
 STATISTICS_FRAMES = 2000
 """Evenly spread frames that features are standardised by."""
@@ -60,6 +60,7 @@ def train_features(config: FeatureTrainingConfig) -> Path:
 
     Raises:
         ConfigError: an unknown kind.
+        StorageError: the weights could not be written.
     """
     launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
@@ -78,14 +79,12 @@ def train_features(config: FeatureTrainingConfig) -> Path:
     # Statistics are of the weights as they are stored.
     encoder = task.encoder.half().float()
     _standardise(encoder, store.cells)
-    export.mkdir(parents=True, exist_ok=True)
     statistics = dict(encoder.named_buffers())
     tensors = {
         name: value.cpu().contiguous() if name in statistics else value.half().cpu().contiguous()
         for name, value in encoder.state_dict().items()
     }
-    with whole_file(export / f"{kind}.safetensors") as partial:
-        save_file(tensors, partial)
+    write_bytes(save(tensors), export / f"{kind}.safetensors")
     return export
 
 

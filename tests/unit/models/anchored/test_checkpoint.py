@@ -8,7 +8,7 @@ from dyncity_models.anchored.checkpoint import load_model, save_model
 from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.normalisation import Normalisation
 
-from dyncity_sim.errors import CheckpointError
+from dyncity_sim.errors import CheckpointError, StorageError
 
 
 @pytest.fixture
@@ -54,6 +54,26 @@ def test_weights_from_before_an_ablation_was_a_choice_are_those_without_it(copie
 def test_saving_leaves_only_whole_files(weights):
     names = {"model.json", *(f"{n}.safetensors" for n in ("autoencoder", "transformer", "normalisation"))}
     assert {file.name for file in weights.iterdir()} == names
+
+
+def test_an_export_that_fails_half_way_leaves_no_mixture_of_weights(copied, tiny, build_autoencoder, build_transformer):
+    (copied / "guide.safetensors").mkdir()
+    whole = build_autoencoder(seed=1), build_transformer(), Normalisation(8), build_transformer(seed=1)
+    with pytest.raises(StorageError, match="weights could not be written"):
+        save_model(copied, tiny, *whole)
+    with pytest.raises(CheckpointError, match=r"no model\.json"):
+        load_model(copied)
+
+
+def test_where_no_folder_can_be_nothing_is_exported(tiny, build_autoencoder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="could not be written"):
+        save_model(tmp_path / "file" / "weights", tiny, build_autoencoder())
+
+
+def test_an_autoencoder_that_is_exported_over_whole_weights_is_alone(copied, tiny, build_autoencoder):
+    save_model(copied, tiny, build_autoencoder())
+    assert load_model(copied).transformer is None
 
 
 def test_the_same_weights_have_the_same_model_id_and_one_changed_weight_another(
