@@ -109,6 +109,14 @@ def load_model(folder: Path, sampling: Sequence[str] = ()) -> AnchoredModel:
     return AnchoredModel(model_id, config, autoencoder.eval(), transformer, normalisation, guide)
 
 
+def digest_of(autoencoder: Autoencoder) -> str:
+    """Of its tensors as they are stored: the same in all weights that it is part of."""
+    digest = hashlib.sha256()
+    for name, value in autoencoder.state_dict().items():
+        digest.update(name.encode() + value.half().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _config(values: object, source: Path) -> AnchoredConfig:
     if not isinstance(values, dict):
         raise CheckpointError("weights", f"{source}: {values!r}", "a configuration with names and values")

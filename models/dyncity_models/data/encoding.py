@@ -8,10 +8,11 @@ from jaxtyping import Bool, Float64, UInt8
 from torch import Tensor
 
 from dyncity_models.anchored.autoencoder import Autoencoder
+from dyncity_models.anchored.checkpoint import digest_of
 from dyncity_models.config import FORESEEN, REMEMBERED, AutoencoderConfig
 from dyncity_models.data.clips import ClipSource, merged_on
 from dyncity_models.data.encode_shards import Encoding
-from dyncity_models.data.latents import COMMANDS, KNOWN_WORLD, MOVER_FRAMES
+from dyncity_models.data.latents import AUTOENCODER_DIGEST, COMMANDS, KNOWN_WORLD, MOVER_FRAMES
 from dyncity_models.data.shards import EncodedSet
 from dyncity_models.data.views import (
     column_points,
@@ -161,6 +162,7 @@ def encoding_of(
         at_once=at_once,
         made_with={
             "autoencoder": model_id,
+            AUTOENCODER_DIGEST: digest_of(autoencoder),
             "seed": seed,
             "chunks_per_drive": chunks_per_drive,
             KNOWN_WORLD: known_world,

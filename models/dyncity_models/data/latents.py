@@ -25,6 +25,9 @@ MOVER_FRAMES = (-1, -6)
 KNOWN_WORLD = "known_world"
 """What encoded chunks are made with: as ``AnchoredConfig.known_world``."""
 
+AUTOENCODER_DIGEST = "autoencoder_digest"
+"""What encoded chunks are made with: as ``anchored.checkpoint.digest_of``."""
+
 
 class LatentSample(TypedDict):
     """Encoded chunks and everything they are conditioned on; latents are not normalised yet.
@@ -54,6 +57,7 @@ class Latents:
     Attributes:
         statistics: mean and standard deviation of each channel of each plane.
         known_world: as ``AnchoredConfig.known_world``.
+        autoencoder_digest: as ``anchored.checkpoint.digest_of``; None in chunks of before it was written down.
 
     Raises:
         InvalidInputError: ``folder`` was not written by ``dyncity encode``, or by one that wrote no layouts yet.
@@ -63,6 +67,7 @@ class Latents:
         encoded = EncodedSet.open(folder)
         self.statistics: dict[str, list[float]] = encoded.described
         self.known_world: str = encoded.made_with.get(KNOWN_WORLD, FORESEEN)
+        self.autoencoder_digest: str | None = encoded.made_with.get(AUTOENCODER_DIGEST)
         if layout and "layout" not in encoded:
             raise InvalidInputError(
                 "latents",
@@ -82,6 +87,16 @@ class Latents:
                 f"known worlds with movers {self.known_world}",
                 f"{expected}, as in the chunks or weights they go with",
                 "Encode all recordings anew, and train transformer and guide on them.",
+            )
+
+    def check_autoencoder(self, digest: str, field: str) -> None:
+        """Raise InvalidInputError, naming a field, where another autoencoder made the chunks."""
+        if self.autoencoder_digest not in (None, digest):
+            raise InvalidInputError(
+                field,
+                f"chunks of the autoencoder {self.autoencoder_digest}",
+                f"chunks of {digest}, the autoencoder that the transformer goes with",
+                "Run dyncity encode with it.",
             )
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dyncity_models.anchored.checkpoint import AnchoredModel, load_model, save_model
+from dyncity_models.anchored.checkpoint import AnchoredModel, digest_of, load_model, save_model
 from dyncity_models.config import AnchoredConfig, AutoencoderConfig
 from dyncity_models.data.latents import LatentBatches, Latents, SpreadLatents
 from dyncity_models.diffusion.gaussian import STEPS
@@ -25,7 +25,7 @@ def train_distil(config: DistilTrainingConfig) -> Path:
 
     Raises:
         ConfigError: numbers of steps or evaluations that cannot be, or sampling that needs more than the student.
-        InvalidInputError: a teacher without a transformer, or latents of another shape than its planes.
+        InvalidInputError: a teacher without a transformer, or latents that are not of its autoencoder.
         CheckpointError: a teacher that is no folder of weights of the family.
     """
     _check(config)
@@ -36,7 +36,7 @@ def train_distil(config: DistilTrainingConfig) -> Path:
         base.config.autoencoder, base.config.transformer, config.sampling, known_world=base.config.known_world
     )
     latents, held_out = (
-        latents_of(Path(folder), device, base.config) for folder in (config.latents, config.validation_latents)
+        latents_of(Path(folder), device, base) for folder in (config.latents, config.validation_latents)
     )
     train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
@@ -48,17 +48,19 @@ def train_distil(config: DistilTrainingConfig) -> Path:
     return export
 
 
-def latents_of(folder: Path, device: torch.device, config: AnchoredConfig) -> Latents:
-    """Encoded chunks for a transformer of the configuration.
+def latents_of(folder: Path, device: torch.device, base: AnchoredModel) -> Latents:
+    """Encoded chunks that the transformer of ``base`` can learn from.
 
     Raises:
-        InvalidInputError: they are none, have no layouts where it takes them, or have other shapes than its planes.
+        InvalidInputError: they are none, have no layouts where it takes them, have other shapes than its planes, or are
+            another autoencoder's.
     """
-    latents = Latents(folder, device, config.transformer.takes_layout)
-    latents.check_known_world(config.known_world, "latents")
+    latents = Latents(folder, device, base.config.transformer.takes_layout)
+    latents.check_known_world(base.config.known_world, "latents")
+    latents.check_autoencoder(digest_of(base.autoencoder), "latents")
     first = latents.rows(np.arange(1))
     found = {name: tuple(first[name].shape[1:]) for name in ("xy", "tx", "ty")}
-    expected = _plane_shapes(config.autoencoder)
+    expected = _plane_shapes(base.config.autoencoder)
     if found != expected:
         raise InvalidInputError(
             "latents",

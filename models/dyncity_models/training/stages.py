@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from dyncity_models.anchored.checkpoint import AnchoredModel, load_model, save_model
+from dyncity_models.anchored.checkpoint import AnchoredModel, digest_of, load_model, save_model
 from dyncity_models.config import REMEMBERED, AnchoredConfig, AutoencoderConfig
 from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
 from dyncity_models.data.clips import ClipSource, FrameStore
@@ -98,7 +98,8 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
         The folder of exported weights.
 
     Raises:
-        InvalidInputError: the autoencoder is one that cannot be generated with, or weights to start from do not fit.
+        InvalidInputError: the autoencoder is one that cannot be generated with, latents are another's, or weights to
+            start from do not fit.
     """
     launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
@@ -109,6 +110,8 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
         Latents(Path(folder), device, config.model.takes_layout)
         for folder in (config.latents, config.validation_latents)
     )
+    for encoded, field in ((latents, "latents"), (held_out, "validation_latents")):
+        encoded.check_autoencoder(digest_of(base.autoencoder), field)
     held_out.check_known_world(latents.known_world, "validation_latents")
     train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
@@ -143,7 +146,7 @@ def _refuse_ablations(autoencoder: AutoencoderConfig) -> None:
 
 
 def load_guided(folder: Path, config: TransformerTrainingConfig, base: AnchoredModel) -> AnchoredModel:
-    """Whole weights that a guide is trained for; both have to know the same planes and conditions.
+    """Whole weights that a guide is trained for; both have to know the same conditions and have one autoencoder.
 
     Raises:
         InvalidInputError: they do not.
@@ -153,6 +156,10 @@ def load_guided(folder: Path, config: TransformerTrainingConfig, base: AnchoredM
     if got != (base.config.autoencoder, config.model.conditions):
         raise InvalidInputError(
             "guides", f"{folder} with {got}", f"a transformer with {base.config.autoencoder}, {config.model.conditions}"
+        )
+    if digest_of(guided.autoencoder) != digest_of(base.autoencoder):
+        raise InvalidInputError(
+            "guides", f"{folder} with another autoencoder", f"weights with that of {config.autoencoder}"
         )
     return guided
 

@@ -12,7 +12,7 @@ from dyncity_models.anchored.checkpoint import load_model, save_model
 from dyncity_models.backends.load import load
 from dyncity_models.conditioning import PUSHED
 from dyncity_models.config import REMEMBERED, AnchoredConfig, SamplingConfig
-from dyncity_models.data.latents import KNOWN_WORLD, Latents
+from dyncity_models.data.latents import AUTOENCODER_DIGEST, KNOWN_WORLD, Latents
 from dyncity_models.data.shards import PLAN, EncodedSet, write_index, write_shard
 from dyncity_models.diffusion.flow import noise_like
 from dyncity_models.normalisation import Normalisation
@@ -303,6 +303,12 @@ def test_latents_of_other_planes_than_the_teachers_are_refused(config, build_pla
     for name in ("latents", "validation_latents"):
         with pytest.raises(InvalidInputError, match="as the teacher has them"):
             train_distil(replace(config, **{name: other}))
+
+
+def test_latents_of_another_autoencoder_than_the_teachers_are_refused(config):
+    (Path(config.latents) / PLAN).write_text(json.dumps({AUTOENCODER_DIGEST: "0123456789abcdef"}))
+    with pytest.raises(InvalidInputError, match="of the autoencoder 0123456789abcdef"):
+        train_distil(config)
 
 
 def test_a_teacher_that_takes_a_layout_needs_latents_with_layouts(config, layout_weights):

@@ -166,6 +166,16 @@ class TestStages:
         with pytest.raises(InvalidInputError, match="initial"):
             train_transformer(replace(onward, model=replace(tiny.transformer, depth=4)))
 
+        retrained = load_model(weights)
+        retrained.autoencoder.decoder.head.bias.data += 0.1
+        whole = retrained.autoencoder, retrained.transformer, retrained.normalisation
+        save_model(tmp_path / "retrained", retrained.config, *whole)
+        with pytest.raises(InvalidInputError, match=r"^latents: .* of the autoencoder"):
+            train_transformer(replace(config, autoencoder=str(tmp_path / "retrained")))
+        encode_recordings([recording], tmp_path / "retrained", tmp_path / "retrained-latents", 0, 1)
+        with pytest.raises(InvalidInputError, match=r"^validation_latents: .* of the autoencoder"):
+            train_transformer(replace(config, validation_latents=str(tmp_path / "retrained-latents")))
+
         apart = replace(tiny.autoencoder, canvas=replace(tiny.autoencoder.canvas, common=False))
         save_model(tmp_path / "apart", replace(tiny, autoencoder=apart), load_model(autoencoder).autoencoder)
         with pytest.raises(InvalidInputError, match="common frame"):
@@ -192,6 +202,11 @@ class TestStages:
         )
         with pytest.raises(InvalidInputError, match="guides"):
             train_transformer(replace(guide, model=replace(small, conditions=WITH_LAYOUT)))
+        with pytest.raises(InvalidInputError, match=r"guides.* with another autoencoder"):
+            train_transformer(replace(guide, guides=str(tmp_path / "retrained")))
+        # Whole weights have the autoencoder that the latents are of.
+        again = replace(brief, out=str(tmp_path / "again"))
+        train_transformer(replace(config, autoencoder=str(weights), run=again))
         older = shutil.copytree(tmp_path / "latents", tmp_path / "older")
         (older / PLAN).write_text("{}")
         with pytest.raises(InvalidInputError, match=r"^latents: .* movers foreseen"):
