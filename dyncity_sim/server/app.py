@@ -8,12 +8,13 @@ from collections.abc import Callable
 import grpc
 from dyncity.v1 import generator_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from dyncity_sim.engine.engine import Engine
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.server.interceptor import ErrorInterceptor
 from dyncity_sim.server.servicer import SERVICE_NAME, OccupancyGeneratorServicer
+from dyncity_sim.server.standard_services import HealthServicer, ReflectionServicer
 from dyncity_sim.wire.limits import SERVER_OPTIONS
 
 logger = logging.getLogger(__name__)
@@ -35,13 +36,14 @@ class Server:
         self._engine = engine
         self._host = f"[{host}]" if ":" in host else host
         self._port = port
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = HealthServicer(HEALTH_NAMES)
         self._server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=SERVER_OPTIONS)
         generator_pb2_grpc.add_OccupancyGeneratorServicer_to_server(  # type: ignore[no-untyped-call]
             OccupancyGeneratorServicer(engine), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflected = ReflectionServicer((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), engine.draining)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, self._server)
 
     @property
     def target(self) -> str:
@@ -56,15 +58,17 @@ class Server:
             DyncityError: whatever the backend raises.
         """
         self._port = self._bind()
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         await self._engine.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._health.set(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self, grace_s: float) -> None:
-        """Take no new work, give what is under way ``grace_s`` seconds, then stop."""
+        """Take no new work, give what is under way ``grace_s`` seconds, then stop.
+
+        Streams of health and reflection end at once.
+        """
         self._engine.drain()
-        await self._health.enter_graceful_shutdown()
+        self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING, last=True)
         await self._server.stop(grace_s)
         await self._engine.close()
 
@@ -79,10 +83,6 @@ class Server:
                 "Is another server running there? Port 0 picks a free one.",
             ) from error
         return int(port)
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in HEALTH_NAMES:
-            await self._health.set(name, status)
 
 
 async def serve(engine: Engine, host: str, port: int, grace_s: float, announce: Callable[[str], None]) -> None:

@@ -1,6 +1,7 @@
 """Streams over real sockets to a server in this process: order, equality, being held back, and every way to end."""
 
 import dataclasses
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from dyncity.v1 import generator_pb2, generator_pb2_grpc, occupancy_pb2
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from dyncity_sim.client import DyncityClient
@@ -20,6 +23,7 @@ from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.engine.null import NullBackend
 from dyncity_sim.errors import BusyError, DeadlineError, InvalidInputError, RemoteError, UnavailableError
 from dyncity_sim.server.background import serving
+from dyncity_sim.server.servicer import SERVICE_NAME
 from dyncity_sim.wire import codec
 from dyncity_sim.wire.limits import CHANNEL_OPTIONS
 from dyncity_sim.wire.voxels import VoxelEncoding
@@ -412,6 +416,26 @@ def test_a_draining_server_finishes_the_chunk_in_work_and_ends_idle_streams_at_o
             draining.result(LONG_S)
             assert time.monotonic() - began_s < LONG_S
     assert backend.began == [300, 100]
+
+
+def test_a_draining_server_ends_the_streams_of_health_and_reflection_at_once():
+    serving_it = serving(NullBackend, grace_s=LONG_S)
+    with grpc.insecure_channel(serving_it.__enter__()) as channel, ThreadPoolExecutor(1) as pool:
+        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE_NAME))
+        unknown = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="nobody"))
+        questions = queue.SimpleQueue()
+        questions.put(reflection_pb2.ServerReflectionRequest(list_services=""))
+        reflected = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter(questions.get, None))
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+        assert next(unknown).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        assert SERVICE_NAME in {service.name for service in next(reflected).list_services_response.service}
+        began_s = time.monotonic()
+        draining = pool.submit(serving_it.__exit__, None, None, None)
+        assert [reply.status for reply in watched] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        assert list(unknown) == list(reflected) == []
+        draining.result(LONG_S)
+        assert time.monotonic() - began_s < LONG_S
+        questions.put(None)
 
 
 def test_both_encodings_carry_the_same_labels_over_a_stream(client, null_target):
