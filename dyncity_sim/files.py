@@ -1,4 +1,7 @@
-"""Files that appear under their final name only when they are whole."""
+"""Files that appear under their final name only when they are whole.
+
+A symbolic link stays: what it leads to is written, whether or not that is there yet.
+"""
 
 import json
 import os
@@ -20,11 +23,12 @@ def whole_file(file: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full, or the folder may not be written to.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+    target = _led_to(file)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, file)
+        os.replace(temporary, target)
     except OSError as error:
         raise StorageError(f"{file} could not be written: {error.strerror or error}.") from error
     finally:
@@ -49,12 +53,13 @@ def whole_files(files: Sequence[Path]) -> Iterator[list[Path]]:
 
 @contextmanager
 def _beside(file: Path) -> Iterator[Path]:
-    place = file.parent / f".{file.name}.{os.getpid()}.part" / file.name
+    target = _led_to(file)
+    place = target.parent / f".{target.name}.{os.getpid()}.part" / file.name
     try:
         _remove_leftovers(place.parent)
         place.parent.mkdir(parents=True)
         yield place
-        os.replace(place, file)
+        os.replace(place, target)
     except OSError as error:
         raise StorageError(f"{file} could not be written: {error.strerror or error}.") from error
     finally:
@@ -81,6 +86,14 @@ def json_bytes(content: object) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there, or raise StorageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made: {error.strerror or error}.") from error
+
+
 def check_free(folder: Path) -> None:
     """Raise InvalidInputError where ``whole_folder`` would, for those who look before long work."""
     if not folder.name:
@@ -100,16 +113,21 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         StorageError: the disk is full, or the parent folder may not be written to.
     """
     check_free(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    target = _led_to(folder)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         _remove_leftovers(temporary)
         temporary.mkdir(parents=True)
         yield temporary
-        os.replace(temporary, folder)
+        os.replace(temporary, target)
     except OSError as error:
         raise StorageError(f"{folder} could not be written: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _led_to(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 def _remove_leftovers(folder: Path) -> None:

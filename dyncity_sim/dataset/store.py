@@ -86,8 +86,9 @@ class RecordingWriter:
     def __init__(self, folder: Path, meta: RecordingMeta) -> None:
         if folder.exists():
             raise InvalidInputError("recording", f"{folder}, which exists", "a new folder", "Choose another --out.")
-        self._folder = folder
-        self._partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        # A symbolic link stays, and what it leads to is written.
+        self._folder = Path(os.path.realpath(folder))
+        self._partial = self._folder.with_name(f".{self._folder.name}.{os.getpid()}.part")
         self.meta = meta
         self._drives: list[dict[str, Any]] = []
 

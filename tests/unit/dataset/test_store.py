@@ -137,6 +137,12 @@ def test_a_recording_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_recording_is_written_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(Path("elsewhere") / "rec")
+    assert len(recorded(tmp_path / "link", drawn_frames(1, 2))) == 2
+    assert len(Recording.open(tmp_path / "elsewhere" / "rec")) == 2
+
+
 def test_two_recorders_to_one_folder_do_not_mix(tmp_path: Path) -> None:
     frames = drawn_frames(1, 2)
     with RecordingWriter(tmp_path / "rec", META) as writer:
