@@ -20,6 +20,7 @@ from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.conditions import CONDITIONS, Command, SamplingOptions
 from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.errors import InvalidInputError, RemoteError, UnavailableError
+from dyncity_sim.files import check_free
 from dyncity_sim.replay.drive import Replay, ReplayedChunk, border_agreement, replay_drive
 from dyncity_sim.replay.regions import Region
 from dyncity_sim.replay.write import write_replay
@@ -82,6 +83,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Open, generate, write, report."""
     console = Console()
+    check_free(args.out)
     options = sampling_options(args)
     dataset = open_dataset(args.path)
     if not 0 <= args.sequence < len(dataset.sequences):

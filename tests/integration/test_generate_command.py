@@ -47,6 +47,15 @@ def test_it_writes_chunks_a_description_a_picture_and_a_page(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
+def test_a_folder_that_is_taken_is_refused_before_a_model_is_loaded(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept").touch()
+    words = ["generate", str(recording), "--backend", "nobody", "--out", str(tmp_path)]
+    assert main(words) == 2
+    assert f"folder: got {tmp_path}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
