@@ -14,22 +14,26 @@ from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.engine.backend import Backend, Checkpoint
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.files import whole_file
+from dyncity_sim.files import make_folder, whole_file
 
 
 class KeptBackend:
-    """A backend whose chunks are kept in a folder, under a digest of model, conditions and options.
+    """A backend whose chunks are kept in a folder, under a digest of all that they depend on but the code.
 
     Times are those of when a chunk was generated. A kept file that cannot be read is an InvalidInputError.
 
     Args:
         backend: what generates.
         folder: where chunks are kept, one file each.
+        run_as: how and on what device the backend runs, which chunks depend on by rounding.
+
+    Raises:
+        StorageError: the folder cannot be made.
     """
 
-    def __init__(self, backend: Backend, folder: Path) -> None:
-        self.backend, self.folder = backend, folder
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, backend: Backend, folder: Path, run_as: str) -> None:
+        self.backend, self.folder, self.run_as = backend, folder, run_as
+        make_folder(folder)
 
     @property
     def info(self) -> ModelInfo:
@@ -46,7 +50,7 @@ class KeptBackend:
 
     def generate(self, conditions: Conditions, options: SamplingOptions, checkpoint: Checkpoint) -> GeneratedChunk:
         """The kept chunk of these conditions and options, or a new one."""
-        file = self.folder / f"{digest_of(self.info.model_id, conditions, options)}.npz"
+        file = self.folder / f"{digest_of(f'{self.info.model_id} {self.run_as}', conditions, options)}.npz"
         if not file.is_file():
             chunk = self.backend.generate(conditions, options, checkpoint)
             with whole_file(file) as partial, partial.open("wb") as out:
@@ -59,9 +63,9 @@ class KeptBackend:
             raise InvalidInputError("keep", got, "chunks as they were kept", "Delete that file.") from error
 
 
-def digest_of(model_id: str, conditions: Conditions, options: SamplingOptions) -> str:
-    """Of everything that a chunk depends on."""
-    digest = hashlib.sha256(f"{model_id} {options}".encode())
+def digest_of(model: str, conditions: Conditions, options: SamplingOptions) -> str:
+    """Of everything that a chunk depends on; ``model`` says what generates it and how."""
+    digest = hashlib.sha256(f"{model} {options}".encode())
 
     def take(value: object) -> None:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):

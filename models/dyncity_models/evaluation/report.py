@@ -35,7 +35,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.backend import Backend
 from dyncity_sim.errors import CheckpointError
-from dyncity_sim.files import write_text
+from dyncity_sim.files import make_folder, write_text
 from dyncity_sim.preview.bev import render_bev
 from dyncity_sim.preview.film import write_png
 
@@ -50,9 +50,13 @@ TRAINING_CHUNKS = 8
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
+    for file in (arguments.json, arguments.picture):
+        if file:
+            make_folder(file.parent)
     model = load(arguments.weights, arguments.option)
     model.warm_up()
-    backend: Backend = KeptBackend(model, arguments.keep) if arguments.keep else model
+    run_as = f"{model.pipeline.execution} on {model.pipeline.device}"
+    backend: Backend = KeptBackend(model, arguments.keep, run_as) if arguments.keep else model
     rng = np.random.default_rng(arguments.seed)
     drives = RecordedDrives(arguments.recordings, model.info)
     planned = RecordedDrives(arguments.plans_from, model.info) if arguments.plans_from else drives
@@ -101,7 +105,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     for shown in tables(figures):
         Console().print(shown)
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(json.dumps(without_nan(figures), indent=2, allow_nan=False) + "\n", arguments.json)
     if arguments.picture:
         draw([chunk.occupancy for chunk in generated], truths, encoders, arguments.picture)
@@ -198,5 +201,4 @@ def draw(
     gap = np.full((1, 2 * GAP_PIXELS, 3), 255, dtype=np.uint8)
     left, right = (np.concatenate([row(chunks[i]) for i in chosen]) for chunks in (generated, recorded))
     picture = np.concatenate([left, np.broadcast_to(gap, (len(left), *gap.shape[1:])), right], axis=1)
-    file.parent.mkdir(parents=True, exist_ok=True)
     write_png(picture, file)

@@ -29,7 +29,7 @@ from dyncity_sim.domain.generation import GeneratedChunk, Timings
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.engine.null import NullBackend
-from dyncity_sim.errors import CheckpointError, InvalidInputError
+from dyncity_sim.errors import CheckpointError, InvalidInputError, StorageError
 
 ROAD, SIDEWALK = CARLASC.index("road"), CARLASC.index("sidewalk")
 
@@ -297,6 +297,14 @@ def test_weights_that_take_a_layout_are_scored_with_and_without_it(layout_weight
     assert figures["layout_chunks"] == 2
     assert 0 <= figures["layout_iou"] <= 1
     assert 0 <= figures["layout_iou_without"] <= 1
+
+
+@pytest.mark.parametrize("output", ["json", "picture", "keep"])
+def test_where_nothing_can_be_written_nothing_is_measured(recording, weights, tmp_path, output):
+    (tmp_path / "file").touch()
+    outputs = {"json": None, "picture": None, output: tmp_path / "file" / "folder" / "output"}
+    with pytest.raises(StorageError, match="cannot be made"):
+        evaluate(brief(recording, weights, **outputs))
 
 
 def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, recording, tmp_path, capsys):

@@ -12,7 +12,7 @@ from dyncity_sim.errors import InvalidInputError, StorageError
 
 @pytest.fixture
 def kept(backend, tmp_path):
-    return KeptBackend(backend, tmp_path / "chunks")
+    return KeptBackend(backend, tmp_path / "chunks", "fp32 on cpu")
 
 
 def generate(backend, conditions, seed=0, steps=1):
@@ -30,6 +30,13 @@ def test_a_chunk_comes_back_as_it_was_without_the_network(kept, plan_along):
     assert np.array_equal(first.occupancy.labels, again.occupancy.labels)
     assert np.array_equal(first.occupancy.poses_world_from_ego, again.occupancy.poses_world_from_ego)
     assert (first.continuation, first.seed, first.timings) == (again.continuation, again.seed, again.timings)
+
+
+def test_a_backend_that_runs_in_another_way_is_not_given_the_chunks_of_the_first(kept, backend, plan_along):
+    plan = Conditions(plan_along(6.0))
+    generate(kept, plan)
+    assert generate(KeptBackend(backend, kept.folder, "bf16 on cpu"), plan)[1] > 0
+    assert generate(KeptBackend(backend, kept.folder, "fp32 on cpu"), plan)[1] == 0
 
 
 def test_whatever_changes_a_chunk_changes_its_digest(backend, plan_along):
