@@ -1,7 +1,8 @@
 """A blocking client that speaks domain nouns and raises the project's errors."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -53,6 +54,7 @@ class DyncityClient:
         self.target = target
         self._timeout_s = timeout_s
         self._encoding = encoding
+        self._closed = False
         self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
         self._stub = generator_pb2_grpc.OccupancyGeneratorStub(self._channel)  # type: ignore[no-untyped-call]
         self._health = health_pb2_grpc.HealthStub(self._channel)
@@ -61,13 +63,14 @@ class DyncityClient:
         """Block until the server has loaded its model.
 
         Raises:
-            UnavailableError: it has not within ``timeout_s``.
+            UnavailableError: it has not within ``timeout_s``, or this client is closed.
         """
         deadline_s = time.monotonic() + timeout_s
         reason = "no answer"
         while (left_s := deadline_s - time.monotonic()) > 0:
             try:
-                reply = self._health.Check(health_pb2.HealthCheckRequest(), timeout=left_s, wait_for_ready=True)
+                with self._open():
+                    reply = self._health.Check(health_pb2.HealthCheckRequest(), timeout=left_s, wait_for_ready=True)
             except grpc.RpcError as error:
                 if ended_call(error).code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                     reason = ended_call(error).details() or ended_call(error).code().name
@@ -101,9 +104,11 @@ class DyncityClient:
         """Open a stream: plans are sent up to ``ahead`` chunks ahead, and chunks come while the next are sampled.
 
         ``timeout_s`` counts for each chunk, not for the stream. Opening raises nothing: a server that is away shows
-        in ``send`` or ``receive``.
+        in ``send`` or ``receive``. Only a client that is closed opens none: UnavailableError.
         """
-        return ChunkStream(self._stub.StreamChunks, self._chunk, self.target, self._encoding, self._timeout_s, ahead)
+        converse, encoding, timeout_s = self._stub.StreamChunks, self._encoding, self._timeout_s
+        with self._open():
+            return ChunkStream(converse, self._chunk, self.target, encoding, timeout_s, ahead)
 
     def encode(self, occupancy: OccupancySequence) -> Continuation:
         """Turn observed occupancy into a continuation, so that generation goes on from it."""
@@ -111,7 +116,8 @@ class DyncityClient:
         return codec.continuation_from_proto(self._call(self._stub.EncodeOccupancy, request).continuation)
 
     def close(self) -> None:
-        """Hang up; calls under way fail with UnavailableError."""
+        """Hang up; calls under way, and those that come after, fail with UnavailableError."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -122,9 +128,20 @@ class DyncityClient:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """What grpc says of a channel that is closed, which another thread may close at any time, in our words."""
+        try:
+            yield
+        except ValueError as error:
+            if not self._closed:
+                raise
+            raise UnavailableError(f"The client of {self.target} is closed: make another.") from error
+
     def _call(self, method: Callable[..., Reply], request: Message) -> Reply:
         try:
-            return method(request, timeout=self._timeout_s)
+            with self._open():
+                return method(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise error_of_call(error, self.target) from error
 

@@ -353,6 +353,15 @@ def test_closing_a_stream_drops_its_work_and_frees_the_engine():
         assert backend.began == [100, 7]
 
 
+def test_a_client_that_is_closed_says_so(null_target):
+    client = DyncityClient(null_target)
+    client.model_info()
+    client.close()
+    for call in (client.model_info, client.stream, client.wait_until_serving, lambda: client.generate(Conditions())):
+        with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:\d+ is closed"):
+            call()
+
+
 def test_a_caller_whose_connection_goes_drops_its_work():
     with ticketed() as (backend, client):
         channel = grpc.insecure_channel(client.target)
