@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dyncity_sim.cli.numbers import not_negative, positive
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.engine.backend import load_backend
 from dyncity_sim.engine.engine import Engine
@@ -16,6 +17,9 @@ from dyncity_sim.server.app import serve
 
 DEFAULT_PORT = 50051
 DEFAULT_MAX_QUEUE = 8
+MOST_QUEUED = 2**32 - 1
+"""What the wire can say of a queue."""
+
 DEFAULT_GRACE_S = 30.0
 
 EPILOG = """\
@@ -57,12 +61,12 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--max-queue",
-        type=_count,
+        type=_queue_length,
         default=DEFAULT_MAX_QUEUE,
         metavar="N",
         help="requests that may wait while one is worked on (default: %(default)s)",
     )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of the model (default: all cores)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads of the model (default: all cores)")
     parser.add_argument(
         "--grace",
         type=_seconds,
@@ -96,18 +100,11 @@ def _port(text: str) -> int:
     return port
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return count
-
-
-def _positive(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return count
+def _queue_length(text: str) -> int:
+    length = not_negative(text)
+    if length > MOST_QUEUED:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_QUEUED}")
+    return length
 
 
 def _seconds(text: str) -> float:

@@ -159,3 +159,10 @@ def test_info_of_a_server_that_is_not_there_is_exit_code_1():
     done = run("info", "--server", "127.0.0.1:1")
     assert done.returncode == 1
     assert done.stderr.startswith("dyncity: error: 127.0.0.1:1")
+
+
+@pytest.mark.parametrize("length", ["-1", str(2**32)])
+def test_a_queue_whose_length_the_wire_cannot_say_is_refused(length):
+    refused = run("serve", "--backend", "null", "--max-queue", length)
+    assert refused.returncode == 2
+    assert f"argument --max-queue: {length} is" in refused.stderr
