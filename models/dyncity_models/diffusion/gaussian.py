@@ -17,14 +17,17 @@ BETAS = (1e-4, 0.02)
 
 
 def respaced(steps: int, total: int = STEPS) -> Int64[np.ndarray, " S"]:
-    """Evenly spread steps of the process, both ends among them, rounded half to even.
+    """Evenly spread steps of the process, both ends among them, rounded half to even; of one, the noisy end.
 
     Raises:
         ValueError: there are not that many steps.
     """
     if not 1 <= steps <= total:
         raise ValueError(f"{steps} steps of a process of {total}")
-    stride = (total - 1) / (steps - 1) if steps > 1 else 1.0
+    if steps == 1:
+        # The published sampler visits the clean end, whose step leaves the noise that it is given as it is.
+        return np.array([total - 1], dtype=np.int64)
+    stride = (total - 1) / (steps - 1)
     # Summed rather than multiplied, because the last bit decides on which side of a half a step lies.
     position, chosen = 0.0, []
     for _ in range(steps):

@@ -15,7 +15,7 @@ def normal(seed, *shape):
 def test_respacing_keeps_both_ends():
     assert respaced(10).tolist() == [0, 111, 222, 333, 444, 555, 666, 777, 888, 999]
     assert respaced(1000).tolist() == list(range(1000))
-    assert respaced(1).tolist() == [0]
+    assert respaced(1).tolist() == [999]
     for steps in (0, 1001):
         with pytest.raises(ValueError, match="1000"):
             respaced(steps)

@@ -95,10 +95,11 @@ def test_with_a_shift_the_same_data_are_reached_through_noisier_times(name):
     torch.testing.assert_close(known, noise + 1, rtol=0, atol=1e-5)
 
 
-def test_ancestral_sampling_ends_at_the_datum_that_the_network_knows():
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_ancestral_sampling_ends_at_the_datum_that_the_network_knows(steps):
     data, noise = normal(1, 1, 6).double(), normal(2, 1, 6).double()
     torch.testing.assert_close(
-        sampled("gaussian", "ddpm", 20, knowing(data, "gaussian"), noise), data, rtol=0, atol=1e-9
+        sampled("gaussian", "ddpm", steps, knowing(data, "gaussian"), noise), data, rtol=0, atol=1e-9
     )
 
 
