@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -149,7 +150,16 @@ def _laid_to(file: Path, read: Callable[[], T]) -> T:
     """What ``read`` returns; whatever comes of a damaged file is laid to ``file``."""
     try:
         return read()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise InvalidInputError(str(file), f"{type(error).__name__}: {error}", "a drive as it was written") from error
 
 

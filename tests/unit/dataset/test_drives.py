@@ -123,6 +123,24 @@ def test_a_damaged_chunk_and_another_version_are_laid_to_their_file(tmp_path):
         open_drive(folder)
 
 
+def test_a_bit_that_is_turned_over_in_a_chunk_is_laid_to_its_file_or_harmless(tmp_path):
+    folder = generation(tmp_path / "dream")
+    labels = np.random.default_rng(0).integers(0, 2, (4, *CARLASC_GRID.shape), dtype=np.uint8)
+    with np.load(folder / "chunk_0000.npz") as arrays:
+        np.savez_compressed(folder / "chunk_0000.npz", **{**arrays, "labels": labels})
+    content, blamed = (folder / "chunk_0000.npz").read_bytes(), []
+    for place in range(60, len(content), len(content) // 80):
+        for bit in (0, 7):
+            turned = content[place] ^ 1 << bit
+            (folder / "chunk_0000.npz").write_bytes(content[:place] + bytes([turned]) + content[place + 1 :])
+            try:
+                open_drive(folder)
+            except InvalidInputError as error:
+                blamed.append(error.field)
+    assert len(blamed) > 100
+    assert set(blamed) == {str(folder / "chunk_0000.npz")}
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
