@@ -14,6 +14,9 @@ Pose = Float[np.ndarray, "4 4"]
 Poses = Float[np.ndarray, "T 4 4"]
 PlanarPoses = Float[np.ndarray, "T 3"]
 
+MAX_TIME_US = 2**62 - 1
+"""Times lie within this of zero, 146,000 years, so that those of chunks to come and their differences are int64."""
+
 RIGID_TOLERANCE = 1e-4
 """Largest accepted deviation of ``R.T @ R`` from the identity (float32 round trips stay under it)."""
 
@@ -93,16 +96,20 @@ def check_times(times_us: object, field: str, frames: int) -> np.ndarray:
     """Return ``times_us`` as a fresh read-only int64 array, strictly increasing, microseconds.
 
     Raises:
-        InvalidInputError: wrong count, fractions, or time that stands still or runs backwards.
+        InvalidInputError: wrong count, fractions, beyond MAX_TIME_US, or time that stands still or runs backwards.
     """
     raw = np.asarray(times_us)
     if raw.shape != (frames,):
         raise InvalidInputError(field, f"shape {raw.shape}", f"({frames},)")
     if raw.dtype.kind not in "iu":
         raise InvalidInputError(field, f"dtype {raw.dtype}", "integer microseconds")
+    for time_us in (int(raw.min(initial=0)), int(raw.max(initial=0))):
+        if abs(time_us) > MAX_TIME_US:
+            raise InvalidInputError(field, f"{time_us} microseconds", f"{-MAX_TIME_US} to {MAX_TIME_US}")
     array = raw.astype(np.int64)
-    if frames > 1 and not (np.diff(array) > 0).all():
-        frame = int(np.argmax(np.diff(array) <= 0)) + 1
+    later = array[1:] > array[:-1]
+    if not later.all():
+        frame = int(np.argmin(later)) + 1
         raise InvalidInputError(field, f"frame {frame} not later than the one before", "strictly increasing")
     array.flags.writeable = False
     return array

@@ -30,7 +30,7 @@ def unpack_labels(data: bytes, encoding: VoxelEncoding, shape: VoxelShape, field
     """The labels that ``pack_labels`` packed.
 
     Raises:
-        InvalidInputError: more than MAX_VOXEL_BYTES, another length than ``shape`` has, or damaged.
+        InvalidInputError: no cell or more than MAX_VOXEL_BYTES, another length than ``shape`` has, or damaged.
     """
     cells = _checked_cells(shape, field)
     return np.frombuffer(_unpack(data, encoding, cells, field), dtype=np.uint8).reshape(shape)
@@ -65,6 +65,9 @@ def unpack_layout(data: bytes, shape: tuple[int, int, int], field: str) -> Bool[
 def _checked_cells(shape: VoxelShape, field: str) -> int:
     frames, x, y, z = (int(n) for n in shape)
     cells = frames * x * y * z
+    # NumPy cannot have shapes that would overflow without their zeros.
+    if cells < 1:
+        raise InvalidInputError(field, f"{frames} frames of {x} x {y} x {z} cells", "at least one cell")
     if cells > MAX_VOXEL_BYTES:
         raise InvalidInputError(
             field, f"{frames} frames of {x} x {y} x {z} cells", f"at most {MAX_VOXEL_BYTES} cells in a message"

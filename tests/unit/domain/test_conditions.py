@@ -1,8 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions, VehicleLayout
-from dyncity_sim.domain.frames import poses_from_planar
+from dyncity_sim.domain.frames import MAX_TIME_US, check_times, poses_from_planar
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -33,6 +37,36 @@ def first_frame_only() -> np.ndarray:
 def test_an_emergency_stop_from_motorway_speed_is_a_plan() -> None:
     speed_mps = np.maximum(40.0 - 12.0 * np.arange(FRAMES) * 0.1, 0.0)
     plan_along(np.cumsum(speed_mps * 0.1))
+
+
+@pytest.mark.parametrize("first_us", [MAX_TIME_US - 1_500_000, -MAX_TIME_US])
+def test_times_reach_as_far_as_their_differences_are_whole(first_us: int) -> None:
+    times_us = first_us + 100_000 * np.arange(FRAMES)
+    assert np.array_equal(check_times(times_us, "times", FRAMES), times_us)
+
+
+@pytest.mark.parametrize(
+    "times_us",
+    [
+        np.array([MAX_TIME_US, MAX_TIME_US + 1]),
+        np.array([-MAX_TIME_US - 1, 0]),
+        np.array([0, 2**64 - 1], dtype=np.uint64),
+        # Their difference wraps round to a positive one.
+        np.array([2**63 - 1, -(2**63)]),
+    ],
+)
+def test_times_beyond_that_are_refused(times_us: np.ndarray) -> None:
+    with pytest.raises(InvalidInputError, match="microseconds"):
+        check_times(times_us, "times", 2)
+
+
+@given(st.lists(st.integers(-MAX_TIME_US, MAX_TIME_US), min_size=1, max_size=5))
+def test_times_are_accepted_where_each_is_later_than_the_one_before(times_us: list[int]) -> None:
+    if all(before < after for before, after in itertools.pairwise(times_us)):
+        assert check_times(times_us, "times", len(times_us)).tolist() == times_us
+    else:
+        with pytest.raises(InvalidInputError, match="not later"):
+            check_times(times_us, "times", len(times_us))
 
 
 def test_a_spinning_car_is_a_plan_and_a_heading_may_cross_west() -> None:

@@ -73,6 +73,14 @@ def test_a_bomb_is_refused_before_it_is_unpacked():
     assert peak < 2**20
 
 
+@pytest.mark.parametrize("shape", [(0, *[2**32 - 1] * 3), (1, 0, 2**32 - 1, 2**32 - 1), (2, 3, 4, 0)])
+def test_a_shape_without_cells_is_refused(shape):
+    with pytest.raises(InvalidInputError, match="at least one cell"):
+        unpack_labels(b"", VoxelEncoding.RAW, shape, "labels")
+    with pytest.raises(InvalidInputError, match="at least one cell"):
+        unpack_observed(b"", VoxelEncoding.RAW, shape, "observed")
+
+
 def test_a_shape_over_the_limit_is_refused_whatever_the_data():
     with pytest.raises(InvalidInputError, match="at most"):
         unpack_labels(b"", VoxelEncoding.RAW, (MAX_VOXEL_BYTES + 1, 1, 1, 1), "labels")
