@@ -1,7 +1,6 @@
 """``dyncity view``: a drive, a recording or a scene to look at: a page, pictures, films, a recording of Rerun."""
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +29,7 @@ from dyncity_sim.preview.page import PageText, build_page, build_scene_page, wri
 from dyncity_sim.preview.rerun_log import write_drive_rerun, write_scene_rerun
 from dyncity_sim.preview.scene_frames import scene_frames
 from dyncity_sim.scene.actors.find import find_tracks
-from dyncity_sim.scene.package.read import read_scene
+from dyncity_sim.scene.package.read import read_provenance, read_scene
 
 SUFFIXES = {"out": ".html", "png": ".png", "gif": ".gif", "webp": ".webp", "mp4": ".mp4", "rerun": ".rrd"}
 """Suffix of the file that each option writes."""
@@ -195,7 +194,7 @@ def _open(args: argparse.Namespace, tell: _Tell) -> Shown:
             )
         scene = tell.once("opening", lambda: read_scene(path))
         about = (("frames", f"{len(scene.times_us)}"), ("actors", f"{len(scene.tracks)}"))
-        return Shown(_scene_name(path), about, None, scene.tracks, scene, _credit(path / "provenance.json"))
+        return Shown(_scene_name(path), about, None, scene.tracks, scene, read_provenance(path).attribution)
     drive = tell.once("opening", lambda: open_drive(path, args.sequence, args.start, args.frames))
     tracks = drive.tracks
     if tracks is None and (path / "scene" / "scene.json").is_file():
@@ -210,14 +209,6 @@ def _open(args: argparse.Namespace, tell: _Tell) -> Shown:
         ("actors", f"{len(tracks)}"),
     )
     return Shown(drive.name, facts, drive, tracks, None, drive.provenance.attribution)
-
-
-def _credit(file: Path) -> str:
-    """The attribution that a scene's provenance carries."""
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["attribution"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInputError(str(file), f"{type(error).__name__}: {error}", "a scene's provenance") from error
 
 
 def _scene_name(folder: Path) -> str:
