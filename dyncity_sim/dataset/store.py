@@ -192,6 +192,10 @@ class Drive:
             )
         return arrays
 
+    def forget(self) -> None:
+        """Give the memory of what was read back; it is read again when it is asked for."""
+        self.__dict__.pop("_arrays", None)
+
     @property
     def poses_world_from_ego(self) -> Poses:
         """``(T, 4, 4)`` float64."""

@@ -141,7 +141,9 @@ class FrameStore:
             CARLASC_RAW.check(raw, f"labels of {source.drives[drive].file}")
             seen = torch.from_numpy(counts).to(device) > 0
             cells[int(starts[drive]) : int(starts[drive + 1])] = merged_on(device, raw) + SEEN * seen
-            return source.planar(drive)
+            planar = source.planar(drive)
+            source.drives[drive].forget()
+            return planar
 
         with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
             drives = track(pool.map(read, range(len(source))), "reading recordings", total=len(source))

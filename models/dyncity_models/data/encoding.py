@@ -78,6 +78,7 @@ def read_excerpts(source: ClipSource, drive: int, count: int, seed: int) -> list
                 radii_m * (rng.random((2, 1)) < 0.5),
             )
         )
+    source.drives[drive].forget()
     return excerpts
 
 

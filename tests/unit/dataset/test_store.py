@@ -87,6 +87,16 @@ def test_counts_keep_zero_and_lose_less_than_half(tmp_path: Path) -> None:
     assert (counts[before >= MOST_COUNTS] == MOST_COUNTS).all()
 
 
+def test_what_a_drive_forgets_is_read_again(tmp_path: Path) -> None:
+    drive = recorded(tmp_path / "rec", drawn_frames(2, 3)).drives[0]
+    drive.forget()
+    before = drive.labels()
+    assert "_arrays" in vars(drive)
+    drive.forget()
+    assert "_arrays" not in vars(drive)
+    assert np.array_equal(drive.labels(), before)
+
+
 def test_any_range_of_frames_can_be_read_alone(tmp_path: Path) -> None:
     frames = drawn_frames(2, 6)
     drive = recorded(tmp_path / "rec", frames).drives[0]

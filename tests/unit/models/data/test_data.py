@@ -89,6 +89,15 @@ def test_a_store_holds_every_frame_of_every_drive(source, street_clip):
     assert np.allclose(store.planar[:40], street_clip.planar)
 
 
+def test_what_was_taken_of_every_drive_is_not_kept_beside_it(recording):
+    source = ClipSource([recording])
+    FrameStore.load(source, torch.device("cpu"), threads=2)
+    assert not any("_arrays" in vars(drive) for drive in source.drives)
+    for drive in range(len(source)):
+        read_excerpts(source, drive, count=2, seed=0)
+    assert not any("_arrays" in vars(drive) for drive in source.drives)
+
+
 def test_sensor_view_hides_what_was_not_observed(street_clip):
     tokens = street_clip.observed_tokens
     assert (tokens[~street_clip.observed] == UNOBSERVED).all()
