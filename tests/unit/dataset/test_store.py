@@ -1,7 +1,9 @@
 """Claims about recordings on disk: what goes in comes out, whole or not at all."""
 
 import json
-import multiprocessing
+import pickle
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -153,15 +155,25 @@ def test_a_recording_is_written_where_a_link_leads(tmp_path: Path) -> None:
     assert len(Recording.open(tmp_path / "elsewhere" / "rec")) == 2
 
 
+RECORDER = """
+import pickle, sys
+from dyncity_sim.dataset.store import RecordingWriter
+
+folder, meta, frames = pickle.load(sys.stdin.buffer)
+with RecordingWriter(folder, meta) as writer:
+    writer.write_drive(frames)
+    writer.write_drive(frames)
+"""
+"""A recorder is a process of its own."""
+
+
 def test_two_recorders_to_one_folder_do_not_mix(tmp_path: Path) -> None:
     frames = drawn_frames(1, 2)
     with RecordingWriter(tmp_path / "rec", META) as writer:
         writer.write_drive(frames)
-        # Recorders are processes of their own.
-        other = multiprocessing.get_context("spawn").Process(target=recorded, args=(tmp_path / "rec", frames, frames))
-        other.start()
-        other.join()
-        assert other.exitcode == 0
+        subprocess.run(
+            [sys.executable, "-c", RECORDER], input=pickle.dumps((tmp_path / "rec", META, frames)), check=True
+        )
         (tmp_path / "rec").rename(tmp_path / "other")
         writer.write_drive(frames)
         writer.write_drive(frames)
