@@ -1,4 +1,7 @@
-"""The standard services of a gRPC server, health and reflection, whose streams end when the server drains."""
+"""The standard services of a gRPC server, health and reflection, whose streams end when the server drains.
+
+Those of grpcio's packages end when clients end them alone: one open stream would hold a server for its whole grace.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
