@@ -177,8 +177,7 @@ class ScenePlayback:
 
     def _step(self, figures: list[Figure]) -> int:
         self._player.present(figures)
-        own = self._session.ticks == "own"
-        return (self._world.tick() if own else self._world.wait_for_tick()).frame
+        return self._session.tick().frame
 
     def _static(self, library: Library) -> list[Figure]:
         scene = self._scene

@@ -292,7 +292,11 @@ class World(Protocol):
         ...
 
     def wait_for_tick(self) -> Snapshot:
-        """The next tick that somebody else made."""
+        """The next tick that somebody else made; ticks queue up from the first call on."""
+        ...
+
+    def forget_ticks(self) -> None:
+        """Do not wait for ticks that queued up: they show the world as it was."""
         ...
 
     def attach_lidar(self, parent_id: int, spec: LidarSpec, role_name: str, ticks_per_s: float) -> int:

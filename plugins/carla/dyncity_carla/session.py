@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -16,7 +17,7 @@ from typing import Literal, Self
 from dyncity_carla.frames import CarlaTransform
 from dyncity_carla.journal import Journal, Run, journal_folder, journals_in, remove_journal, run_of
 from dyncity_carla.plan import STEP_US
-from dyncity_carla.ports import ActorInfo, Command, Destroy, LidarSpec, Outcome, Settings, Spawn
+from dyncity_carla.ports import ActorInfo, Command, Destroy, LidarSpec, Outcome, Settings, Snapshot, Spawn
 from dyncity_carla.world import CarlaWorld
 from dyncity_sim.errors import SimulatorError
 
@@ -30,6 +31,9 @@ CLEANING_S = 15.0
 
 WATCHED_S = 1.0
 """A world that is synchronous already is watched this long for another client's ticks."""
+
+SAME_STEP_S = 1e-4
+"""Servers tell the length of a tick in single precision."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +66,7 @@ class Session:
         self._actors: set[int] = set()
         self._lidars: list[int] = []
         self._borrowed: set[int] = set()
+        self._last_frame: int | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -71,7 +76,7 @@ class Session:
             if self.ticks == "own":
                 self._take_the_ticks()
             # Only after a tick does the client library know what is in a world that stood still.
-            self._next_tick()
+            self.tick()
             self._sweep(left)
         except BaseException:
             self.close()
@@ -83,9 +88,9 @@ class Session:
     ) -> None:
         self.close()
 
-    @property
+    @cached_property
     def step_s(self) -> float:
-        """Simulated seconds from tick to tick; a frame is a whole number of them.
+        """Simulated seconds from tick to tick, as they were when first asked for; a frame is a whole number of them.
 
         Raises:
             SimulatorError: ticks of another client that do not divide a frame.
@@ -102,6 +107,18 @@ class Session:
                 "--tick own."
             )
         return step_s
+
+    def tick(self) -> Snapshot:
+        """The world's next tick: one of our own, or the next that another client makes.
+
+        Raises:
+            SimulatorError: nobody ticks; or another client ticks as well, or changed how far a tick goes.
+        """
+        snapshot = self.world.tick() if self.ticks == "own" else self.world.wait_for_tick()
+        if self._last_frame is not None:
+            self._check_tick(snapshot, snapshot.frame - self._last_frame)
+        self._last_frame = snapshot.frame
+        return snapshot
 
     def spawn(self, blueprint_id: str, what: str, at: CarlaTransform) -> int | None:
         """Make an actor of this run; None where there is no room."""
@@ -200,18 +217,26 @@ class Session:
         orphans.sort(key=lambda actor: (not actor.type_id.startswith("sensor."), actor.id))
         self.world.batch([Destroy(actor.id) for actor in orphans])
         if orphans:
-            self._next_tick()
+            self.tick()
         self.swept = len(orphans)
         for file, _ in left:
             remove_journal(file)
         if orphans or left:
             _log.warning("Cleared away %d actors and the settings of runs that were killed.", len(orphans))
 
-    def _next_tick(self) -> None:
-        if self.ticks == "own":
-            self.world.tick()
-        else:
-            self.world.wait_for_tick()
+    def _check_tick(self, snapshot: Snapshot, ticks: int) -> None:
+        as_long = abs(snapshot.delta_s - self.step_s) <= SAME_STEP_S
+        if self.ticks == "own" and not (as_long and ticks == 1):
+            raise SimulatorError(
+                f"The world of {self.world.address} went on by {ticks} ticks, the last of {snapshot.delta_s:g} s, "
+                f"where one of {STEP_S:g} s was asked for: another client ticks it too, or changed its settings. Stop "
+                "that client, or go along with it: --tick external."
+            )
+        if not as_long:
+            raise SimulatorError(
+                f"Whoever ticks {self.world.address} let it go on by {snapshot.delta_s:g} s, and by {self.step_s:g} s "
+                "per tick before: leave fixed_delta_seconds as it is there while this client is at work."
+            )
 
     def _restore_for(self, journal: Journal) -> None:
         if journal.saved is None or journal.applied is None:

@@ -228,26 +228,26 @@ class CarlaSimulator:
             standing = self._furniture.figures
         elif self._furniture is not None:
             self._draw(self._furniture)
+        self._world.forget_ticks()
         outcome = self._player.present([*figures, *standing], [placed])[0]
         if outcome.refusal:
             raise SimulatorError(f"The ego cannot be moved any more ({outcome.refusal}): did somebody destroy it?")
-        if self._session.ticks == "own":
-            snapshot = self._world.tick()
-            if not self._has_arrived(snapshot, placed.to):
-                raise SimulatorError("The ego did not go where it was put: does another client move it too?")
-            return snapshot
-        for _ in range(MOST_LATE_TICKS):
-            snapshot = self._world.wait_for_tick()
+        ticks = 1 if self._session.ticks == "own" else MOST_LATE_TICKS
+        for _ in range(ticks):
+            snapshot = self._session.tick()
             if self._has_arrived(snapshot, placed.to):
                 return snapshot
+        if snapshot.actor(self._ego.actor_id) is None:
+            raise SimulatorError("The ego is no longer in the world: somebody destroyed it.")
         raise SimulatorError(
-            f"The ego did not go where it was put within {MOST_LATE_TICKS} ticks: does another client move it too?"
+            f"The ego did not go where it was put within {ticks} ticks: does another client move it too?"
         )
 
     def _has_arrived(self, snapshot: Snapshot, to: CarlaTransform) -> bool:
         found = snapshot.actor(self._ego.actor_id)
         if found is None:
-            raise SimulatorError("The ego is no longer in the world: somebody destroyed it.")
+            # It may just not be there yet: another client's tick can be older than the ego.
+            return False
         turned_rad = abs(wrap_angle(np.deg2rad(found.transform.yaw_deg - to.yaw_deg)))
         return found.transform.distance_m(to) <= ARRIVED_M and bool(turned_rad <= np.deg2rad(ARRIVED_DEG))
 

@@ -218,6 +218,10 @@ class CarlaWorld:
         """The next tick that somebody else made; ticks queue up from the first call on."""
         return ClientSnapshot(self._ticks.next(self._world))
 
+    def forget_ticks(self) -> None:
+        """Do not wait for ticks that queued up: they show the world as it was."""
+        self._ticks.forget()
+
     def attach_lidar(self, parent_id: int, spec: LidarSpec, role_name: str, ticks_per_s: float) -> int:
         """Attach a semantic LiDAR that makes one turn per tick, and begin to listen."""
         blueprint = self._make.blueprint(SEMANTIC_LIDAR, role_name)

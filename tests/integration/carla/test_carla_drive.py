@@ -2,17 +2,19 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dyncity_carla.frames import CarlaTransform, mirrored_points, pose_from_carla
-from dyncity_carla.simulator import CarlaSimulator
+from dyncity_carla.simulator import MOST_LATE_TICKS, CarlaSimulator
 from dyncity_carla.timeline import Timeline
 
 from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.frames import planar_from_poses, transform_points
+from dyncity_sim.errors import SimulatorError
 from dyncity_sim.scene.package.read import read_scene
 
 POSITION_M, ANGLE_DEG = 0.01, 0.1
@@ -291,17 +293,68 @@ def test_another_client_ticks_and_its_ego_is_driven_and_given_back(
     assert loopback.inspector.world()["settings"]["fixed_delta_seconds"] == pytest.approx(0.05)
 
 
-def test_a_world_that_another_client_ticks_is_not_ticked_by_us_too(drive_options, ticker):
-    from dyncity_sim.errors import SimulatorError
+def wait_for_frames(loopback, frames):
+    """Let another client's ticks pass."""
+    goal, limit = loopback.inspector.world()["frame"] + frames, time.monotonic() + 120.0
+    while loopback.inspector.world()["frame"] < goal:
+        assert time.monotonic() < limit, "nobody ticks"
+        time.sleep(0.05)
 
+
+def test_an_ego_is_made_in_a_world_that_another_client_ticks(loopback, drive_options, ticker):
+    ticker(0.05)
+    with CarlaSimulator(drive_options("external"), "", 5) as simulator:
+        plan = simulator.plan(16)
+        assert len(list(simulator.follow(plan))) == 16
+        assert len(loopback.inspector.actors("vehicle.", "hero")) == 1
+    assert loopback.inspector.actors() == []
+
+
+def test_a_chunk_is_waited_for_however_many_ticks_pass(loopback, drive_options, ticker):
+    ticker(0.05, "hero")
+    with CarlaSimulator(drive_options("external", lidars=1, points_per_sweep=500), "", 5) as simulator:
+        first, second = simulator.plan(16), simulator.plan(16)
+        assert len(list(simulator.follow(first))) == 16
+        wait_for_frames(loopback, MOST_LATE_TICKS + 50)
+        frames = list(simulator.follow(second))
+    np.testing.assert_allclose([f.pose_world_from_ego for f in frames], second.poses_world_from_ego, atol=0.02)
+
+
+def test_another_client_that_begins_to_tick_a_world_that_is_ours_to_tick_is_an_error(loopback, drive_options, ticker):
+    with CarlaSimulator(drive_options(), "", 5) as simulator:
+        frames = simulator.follow(simulator.plan(16))
+        next(frames)
+        ticker(0.1)
+        with pytest.raises(SimulatorError, match="--tick external"):
+            list(frames)
+
+
+@pytest.mark.parametrize("ticks", ["own", "external"])
+def test_a_step_that_somebody_changes_during_a_drive_is_an_error(loopback, drive_options, ticker, ticks):
+    import carla
+
+    if ticks == "external":
+        ticker(0.05, "hero")
+    with CarlaSimulator(drive_options(ticks), "", 5) as simulator:
+        frames = simulator.follow(simulator.plan(16))
+        next(frames)
+        client = carla.Client("127.0.0.1", loopback.port)
+        client.set_timeout(60.0)
+        world = client.get_world()
+        settings = world.get_settings()
+        settings.fixed_delta_seconds = 0.02
+        world.apply_settings(settings)
+        with pytest.raises(SimulatorError, match=r"0\.02 s"):
+            list(frames)
+
+
+def test_a_world_that_another_client_ticks_is_not_ticked_by_us_too(drive_options, ticker):
     ticker(0.05)
     with pytest.raises(SimulatorError, match="--tick external"):
         CarlaSimulator(drive_options(), "", 1)
 
 
 def test_ticks_that_do_not_divide_a_frame_are_refused(loopback, drive_options, ticker):
-    from dyncity_sim.errors import SimulatorError
-
     ticker(0.03)
     with pytest.raises(SimulatorError, match=r"0\.03 s"):
         CarlaSimulator(drive_options("external"), "", 1)

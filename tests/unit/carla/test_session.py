@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 from dyncity_carla.journal import Journal, Run, journal_folder, journals_in, remove_journal, run_of
-from dyncity_carla.mailbox import Mailbox
+from dyncity_carla.mailbox import KEPT, Mailbox
+from dyncity_carla.newest import Newest
 from dyncity_carla.ports import ActorInfo
 from dyncity_carla.session import same_settings, synchronous
 from dyncity_carla.versions import check_versions
@@ -131,6 +133,32 @@ def test_a_lost_measurement_is_named_and_the_next_one_kept():
     with pytest.raises(SimulatorError, match=r"LiDAR x lost its measurement of tick 6.*tick 7"):
         mailbox.take(6, 1.0)
     assert mailbox.take(7, 1.0) == "late"
+
+
+class Sweep:
+    """A measurement that can be seen to be let go."""
+
+
+def test_measurements_that_nobody_takes_do_not_pile_up():
+    mailbox, alive = Mailbox("LiDAR x"), weakref.WeakSet()
+    for frame in range(5 * KEPT):
+        sweep = Sweep()
+        alive.add(sweep)
+        mailbox.put(frame, sweep)
+    del sweep
+    assert len(alive) == KEPT
+    assert mailbox.take(4 * KEPT + 1, 1.0) in alive
+
+
+def test_the_newest_come_out_in_the_order_in_which_they_came():
+    queue = Newest(3)
+    for item in range(5):
+        queue.put(item)
+    assert [queue.get(1.0) for _ in range(3)] == [2, 3, 4]
+    assert queue.get(0.01) is None
+    queue.put(5)
+    queue.clear()
+    assert len(queue) == 0
 
 
 def test_a_measurement_that_does_not_come_is_waited_for_and_then_named():
