@@ -7,6 +7,7 @@ from pathlib import Path
 from dyncity_carla.journal import Run, journal_folder, journals_in
 from dyncity_carla.ports import RoadMap
 from dyncity_carla.roads import roads_of_document
+from dyncity_carla.session import TickOwner
 from dyncity_carla.world import CarlaWorld
 from dyncity_sim.errors import MapError, SimulatorError
 
@@ -26,12 +27,13 @@ GENERATION: dict[str, float | bool] = {
 """How a world is made of an OpenDRIVE file; without walls, which would hide what stands by the road."""
 
 
-def open_map(world: CarlaWorld, spec: str) -> RoadMap:
+def open_map(world: CarlaWorld, spec: str, ticks: TickOwner) -> RoadMap:
     """The roads to drive on.
 
     Args:
-        world: connected; a town or file that is asked for replaces what it has, with all actors.
+        world: connected; a town or file that is asked for replaces what it has, with all actors but not its settings.
         spec: empty for the world that is loaded, a name of one of the server's towns, or an ``.xodr`` file.
+        ticks: who ticks a world that is synchronous.
 
     Raises:
         MapError: the file is missing or has no lane to drive on.
@@ -43,17 +45,17 @@ def open_map(world: CarlaWorld, spec: str) -> RoadMap:
         check_unused(world)
         with world.patience(LOADING_S):
             world.load_town(spec)
-            return wait_for_roads(world)
+            return wait_for_roads(world, ticks)
     file = Path(spec)
     try:
         opendrive = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise MapError("--map", f"{spec} ({error})", "an OpenDRIVE file") from error
-    return load_document(world, file.stem, opendrive)
+    return load_document(world, file.stem, opendrive, ticks)
 
 
-def load_document(world: CarlaWorld, name: str, opendrive: str) -> RoadMap:
-    """Replace the server's world by one made of an OpenDRIVE document.
+def load_document(world: CarlaWorld, name: str, opendrive: str, ticks: TickOwner) -> RoadMap:
+    """Replace the server's world by one made of an OpenDRIVE document; its settings stay.
 
     The document is checked before the server sees it: a bad one can take a server down.
 
@@ -65,7 +67,7 @@ def load_document(world: CarlaWorld, name: str, opendrive: str) -> RoadMap:
     check_unused(world)
     with world.patience(LOADING_S):
         world.load_opendrive(opendrive, GENERATION)
-        return wait_for_roads(world)
+        return wait_for_roads(world, ticks)
 
 
 def check_unused(world: CarlaWorld) -> None:
@@ -81,6 +83,7 @@ def check_unused(world: CarlaWorld) -> None:
 
 def wait_for_roads(
     world: CarlaWorld,
+    ticks: TickOwner,
     limit_s: float = LOADING_S,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
@@ -97,4 +100,7 @@ def wait_for_roads(
         except MapError:
             if clock() > deadline:
                 raise
+        # The client library hears of another map with a tick, and nobody else makes one where they are ours to make.
+        if ticks == "own" and world.settings()["synchronous_mode"]:
+            world.tick()
         sleep(POLL_S)

@@ -124,7 +124,7 @@ class ScenePlayback:
         server = options.server
         self._world = connect(server.host, server.port, server.timeout_s, server.allow_version_mismatch)
         try:
-            load_document(self._world, "scene", scene.opendrive)
+            load_document(self._world, "scene", scene.opendrive, server.ticks)
         except BaseException:
             self._world.release()
             raise

@@ -84,7 +84,7 @@ class CarlaSimulator:
         server = options.server
         self._world = connect(server.host, server.port, server.timeout_s, server.allow_version_mismatch)
         self._resources.callback(self._world.release)
-        self._roads = open_map(self._world, map_spec)
+        self._roads = open_map(self._world, map_spec, server.ticks)
         self._map_name = self._world.map_name().rpartition("/")[2]
         self._session = self._resources.enter_context(Session(self._world, server.ticks))
         self._ticks_per_frame = round(STEP_S / self._session.step_s)

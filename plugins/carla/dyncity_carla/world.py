@@ -165,15 +165,18 @@ class CarlaWorld:
         self._traffic = None
 
     def load_town(self, name: str) -> None:
-        """Replace the world by one of the server's towns."""
+        """Replace the world by one of the server's towns; its settings stay."""
         with self._asking(f"town {name!r} (those it has: {', '.join(self._towns())})"):
-            self._enter(self._client.load_world(name))
+            self._enter(self._client.load_world(name, reset_settings=False))
 
     def load_opendrive(self, opendrive: str, parameters: dict[str, float | bool]) -> None:
-        """Replace the world by one made of an OpenDRIVE document; returns before its roads can be asked for."""
+        """Replace the world by one made of an OpenDRIVE document; its settings stay.
+
+        Returns before its roads can be asked for.
+        """
         wanted = self._carla.OpendriveGenerationParameters(**parameters)
         with self._asking("a world made of an OpenDRIVE document"):
-            self._enter(self._client.generate_opendrive_world(opendrive, wanted))
+            self._enter(self._client.generate_opendrive_world(opendrive, wanted, reset_settings=False))
 
     def spawn(self, blueprint_id: str, role_name: str, at: CarlaTransform) -> int | None:
         """Make an actor; None where there is no room."""

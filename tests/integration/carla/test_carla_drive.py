@@ -293,6 +293,23 @@ def test_another_client_ticks_and_its_ego_is_driven_and_given_back(
     assert loopback.inspector.world()["settings"]["fixed_delta_seconds"] == pytest.approx(0.05)
 
 
+@pytest.fixture
+def user(loopback):
+    """Another client's world."""
+    import carla
+
+    client = carla.Client("127.0.0.1", loopback.port)
+    client.set_timeout(60.0)
+    return client.get_world()
+
+
+def change_settings(world, **changes):
+    settings = world.get_settings()
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    world.apply_settings(settings)
+
+
 def wait_for_frames(loopback, frames):
     """Let another client's ticks pass."""
     goal, limit = loopback.inspector.world()["frame"] + frames, time.monotonic() + 120.0
@@ -330,22 +347,41 @@ def test_another_client_that_begins_to_tick_a_world_that_is_ours_to_tick_is_an_e
 
 
 @pytest.mark.parametrize("ticks", ["own", "external"])
-def test_a_step_that_somebody_changes_during_a_drive_is_an_error(loopback, drive_options, ticker, ticks):
-    import carla
-
+def test_a_step_that_somebody_changes_during_a_drive_is_an_error(drive_options, ticker, user, ticks):
     if ticks == "external":
         ticker(0.05, "hero")
     with CarlaSimulator(drive_options(ticks), "", 5) as simulator:
         frames = simulator.follow(simulator.plan(16))
         next(frames)
-        client = carla.Client("127.0.0.1", loopback.port)
-        client.set_timeout(60.0)
-        world = client.get_world()
-        settings = world.get_settings()
-        settings.fixed_delta_seconds = 0.02
-        world.apply_settings(settings)
+        change_settings(user, fixed_delta_seconds=0.02)
         with pytest.raises(SimulatorError, match=r"0\.02 s"):
             list(frames)
+
+
+def test_settings_survive_the_loading_of_a_map(loopback, drive_options, user, map_file):
+    change_settings(user, no_rendering_mode=True, fixed_delta_seconds=0.02)
+    before = loopback.inspector.world()["settings"]
+    with CarlaSimulator(drive_options(), str(map_file), 5):
+        assert loopback.inspector.world()["settings"]["no_rendering_mode"] is True
+    assert loopback.inspector.world()["settings"] == before
+
+
+def test_another_client_s_ticks_survive_the_loading_of_a_map(loopback, drive_options, ticker, map_file):
+    ticker(0.05)
+    episode = loopback.inspector.world()["episode"]
+    with CarlaSimulator(drive_options("external"), str(map_file), 5) as simulator:
+        assert len(list(simulator.follow(simulator.plan(16)))) == 16
+    world = loopback.inspector.world()
+    assert world["episode"] == episode + 1
+    assert world["settings"]["synchronous_mode"] is True
+
+
+def test_a_map_that_is_there_late_is_waited_for_in_a_world_that_stands_still(loopback, drive_options, user, map_file):
+    change_settings(user, synchronous_mode=True, fixed_delta_seconds=0.1)
+    loopback.inspector.fault("delay-waypoints", seconds=2.0)
+    with CarlaSimulator(drive_options(), str(map_file), 5) as simulator:
+        assert len(simulator.plan(16)) == 16
+    assert loopback.inspector.world()["settings"]["synchronous_mode"] is True
 
 
 def test_a_world_that_another_client_ticks_is_not_ticked_by_us_too(drive_options, ticker):
