@@ -71,10 +71,7 @@ def settings_of(theirs: Any) -> dict[str, bool | int | float | None]:
 
 def info_of(actor: Any) -> ActorInfo:
     """The plain values of a ``carla.Actor``."""
-    parent = actor.parent
-    return ActorInfo(
-        int(actor.id), str(actor.type_id), str(actor.attributes.get("role_name", "")), parent.id if parent else 0
-    )
+    return ActorInfo(int(actor.id), str(actor.type_id), str(actor.attributes.get("role_name", "")))
 
 
 def sweep_of(measured: Any) -> LidarSweep:

@@ -82,7 +82,7 @@ def find_or_make_ego(
         snapshot = world.snapshot().actor(actor_id)
         if snapshot is None:
             raise SimulatorError(f"The ego {role!r} is no longer in the world of {world.address}: spawn it again.")
-        session.borrow(actor_id)
+        session.borrow(found[0])
         return Ego(actor_id, world.bounding_box(actor_id)), snapshot.transform
     blueprint_id = library.nearest(ActorKind.CAR, EGO_SIZE_M).id
     places = _places(session, roads, rng)

@@ -3,9 +3,9 @@
 A journal lies in the user's state folder, in a file for each server and run, and not in the world (as a role name
 of some marker actor could): settings and the ego's id have to survive the process, not the server, and a marker would
 be one more actor that other clients see. A server that restarts makes a journal pointless, not harmful: settings are
-put back only where the world still has exactly those that the dead run applied, and an ego is taken away only where
-number, blueprint and role name all fit. Everything else that a run spawns carries the run's id in its role name and is
-found without the journal, from any machine.
+put back only where the world still has exactly those that the dead run applied, and an ego is taken for the dead
+run's only in the same episode, where number, blueprint and role name all fit. Everything else that a run spawns
+carries the run's id in its role name and is found without the journal, from any machine.
 """
 
 import json
@@ -28,7 +28,7 @@ class Run:
     """One process that works with a server, by a name that tells any other process whether it still lives.
 
     Attributes:
-        host: machine it runs on.
+        host: machine it runs on, and which of its containers.
         pid: its process.
         started: when the process started, in the kernel's clock ticks; numbers of processes are used again.
     """
@@ -65,6 +65,11 @@ class Run:
         """Whether a run of this machine still exists."""
         return self.is_here and _start_of(self.pid) == self.started
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether a run of this machine has ended; of those of other machines nothing is known."""
+        return self.is_here and not self.is_alive
+
     def role(self, what: str) -> str:
         """The role name of something that this run spawns."""
         return f"{ROLE_PREFIX}:{self.id}:{what}"
@@ -84,13 +89,17 @@ class Journal:
         run: which run.
         saved: the settings that it found, or None when it changed none.
         applied: the settings that it made.
+        episode: the server's number of the world that it works in.
         ego: the ego that it spawned, or None.
+        borrowed: somebody else's ego, whose physics it turned off, or None.
     """
 
     run: Run
     saved: Settings | None = None
     applied: Settings | None = None
+    episode: int | None = None
     ego: ActorInfo | None = None
+    borrowed: ActorInfo | None = None
 
     def write(self, file: Path) -> None:
         """Keep it.
@@ -105,10 +114,8 @@ class Journal:
         """The journal that an earlier run left, or None; a damaged one counts as none."""
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
-            ego = values["ego"]
-            return cls(
-                Run(**values["run"]), values["saved"], values["applied"], None if ego is None else ActorInfo(**ego)
-            )
+            egos = {name: values[name] and ActorInfo(**values[name]) for name in ("ego", "borrowed")}
+            return cls(Run(**values["run"]), values["saved"], values["applied"], values["episode"], **egos)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -138,7 +145,12 @@ def remove_journal(file: Path) -> None:
 
 
 def _host() -> str:
-    return socket.gethostname().replace(":", "_") or "host"
+    """The machine's name, and its namespace of process numbers: containers may share a name."""
+    name = socket.gethostname().replace(":", "_") or "host"
+    try:
+        return f"{name}-{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return name
 
 
 def _start_of(pid: int) -> int | None:

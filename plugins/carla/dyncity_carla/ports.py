@@ -39,13 +39,11 @@ class ActorInfo:
         id: the server's number of it.
         type_id: its blueprint.
         role_name: who spawned it says what it is; empty for what belongs to the map.
-        parent_id: what it is attached to, or 0.
     """
 
     id: int
     type_id: str
     role_name: str
-    parent_id: int = 0
 
 
 @dataclass(frozen=True)

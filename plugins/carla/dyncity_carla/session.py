@@ -52,7 +52,6 @@ class Session:
 
     Attributes:
         run: this run.
-        swept: how many actors of dead runs were destroyed.
 
     Raises:
         SimulatorError: another client ticks while this one is to, or the server does not answer.
@@ -60,9 +59,8 @@ class Session:
 
     def __init__(self, world: CarlaWorld, ticks: TickOwner, folder: Path | None = None) -> None:
         self.world, self.ticks, self.run = world, ticks, Run.current()
-        self.swept = 0
         self._folder = folder or journal_folder(world.address)
-        self._journal = Journal(self.run)
+        self._journal = Journal(self.run, episode=world.episode)
         self._actors: set[int] = set()
         self._lidars: list[int] = []
         self._borrowed: set[int] = set()
@@ -70,7 +68,8 @@ class Session:
 
     def __enter__(self) -> Self:
         try:
-            left = [(file, journal) for file, journal in journals_in(self._folder) if not journal.run.is_alive]
+            journals = journals_in(self._folder)
+            left = [(file, journal) for file, journal in journals if journal.run.is_dead]
             for _, journal in left:
                 self._restore_for(journal)
             if self.ticks == "own":
@@ -135,10 +134,11 @@ class Session:
             self._write_down(replace(self._journal, ego=ActorInfo(actor_id, blueprint_id, role)))
         return actor_id
 
-    def borrow(self, actor_id: int) -> None:
-        """Take somebody else's actor over: its physics is off until this run ends."""
-        self.world.set_physics(actor_id, False)
-        self._borrowed.add(actor_id)
+    def borrow(self, ego: ActorInfo) -> None:
+        """Take somebody else's ego over: its physics is off until this run ends."""
+        self._write_down(replace(self._journal, borrowed=ego))
+        self._borrowed.add(ego.id)
+        self.world.set_physics(ego.id, False)
 
     def attach_lidar(self, parent_id: int, spec: LidarSpec, what: str) -> int:
         """Attach a semantic LiDAR that turns once per tick."""
@@ -168,10 +168,12 @@ class Session:
 
     def _give_back_in_time(self) -> None:
         if not self.world.is_reachable():
-            _log.warning("The CARLA server at %s is gone: there is nothing to give back to it.", self.world.address)
+            _log.warning(
+                "The CARLA server at %s cannot be reached: if it runs on, the next run gives back what this one took.",
+                self.world.address,
+            )
             for held in (self._actors, self._lidars, self._borrowed):
                 held.clear()
-            remove_journal(self._file)
             self._journal = Journal(self.run)
             return
         try:
@@ -209,16 +211,19 @@ class Session:
         self._journal = Journal(self.run)
 
     def _sweep(self, left: list[tuple[Path, Journal]]) -> None:
-        """Destroy what dead runs of this machine spawned, and forget their journals."""
+        """Destroy what dead runs of this machine spawned, give back what they borrowed, and forget their journals."""
         actors = self.world.actors()
-        egos = {journal.ego for _, journal in left}
+        of_this_world = [journal for _, journal in left if journal.episode == self.world.episode]
+        for journal in of_this_world:
+            if journal.borrowed is not None and journal.borrowed in actors:
+                self.world.set_physics(journal.borrowed.id, True)
+        egos = {journal.ego for journal in of_this_world}
         orphans = [actor for actor in actors if _is_orphan(actor) or actor in egos]
         # Sensors go before what carries them.
         orphans.sort(key=lambda actor: (not actor.type_id.startswith("sensor."), actor.id))
         self.world.batch([Destroy(actor.id) for actor in orphans])
         if orphans:
             self.tick()
-        self.swept = len(orphans)
         for file, _ in left:
             remove_journal(file)
         if orphans or left:
@@ -284,7 +289,7 @@ def _same(first: bool | int | float | None, second: bool | int | float | None) -
 
 def _is_orphan(actor: ActorInfo) -> bool:
     run = run_of(actor.role_name)
-    return run is not None and run.is_here and not run.is_alive
+    return run is not None and run.is_dead
 
 
 def _is_ticked(world: CarlaWorld, sleep: Callable[[float], None] = time.sleep) -> bool:

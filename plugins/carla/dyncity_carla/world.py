@@ -101,6 +101,11 @@ class CarlaWorld:
         return self._calls.address
 
     @property
+    def episode(self) -> int:
+        """The server's number of the world that is loaded; another one after a load or a restart."""
+        return int(self._world.id)
+
+    @property
     def is_silent(self) -> bool:
         """Whether a call timed out since the last one that was answered."""
         return self._calls.is_silent

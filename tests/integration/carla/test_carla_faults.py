@@ -3,11 +3,21 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
 import pytest
+from dyncity_carla.journal import Journal, Run, journal_folder
+from dyncity_carla.options import ServerOptions
+from dyncity_carla.session import Session
+from dyncity_carla.simulator import CarlaSimulator
+from dyncity_carla.world import connect
+
+from dyncity_sim.errors import SimulatorError
 
 RECORD = ("--minutes", "5", "--lidars", "1", "--lidar-points", "1000", "--seed", "1")
 
@@ -85,18 +95,113 @@ def test_what_a_killed_run_left_is_swept_by_the_next_one(
     assert not list(state_folder.rglob("*.json"))
 
 
-def test_actors_of_others_survive_a_sweep(loopback, recording, dyncity, finished, tmp_path):
+@pytest.fixture
+def spawn_theirs(loopback):
+    """Another client's vehicle above a lane, by its role name."""
     import carla
 
+    def spawn(role, lift_m):
+        client = carla.Client("127.0.0.1", loopback.port)
+        client.set_timeout(60.0)
+        world = client.get_world()
+        blueprint = world.get_blueprint_library().find("vehicle.audi.tt")
+        blueprint.set_attribute("role_name", role)
+        place = world.get_map().generate_waypoints(30.0)[7].transform
+        place.location.z += lift_m
+        assert world.try_spawn_actor(blueprint, place) is not None
+
+    return spawn
+
+
+def test_an_ego_that_a_killed_run_took_over_gets_its_physics_back_from_the_next_one(
+    loopback, recording, dyncity, finished, tmp_path, spawn_theirs
+):
+    spawn_theirs("hero", 0.3)
     process = recording()
-    client = carla.Client("127.0.0.1", loopback.port)
-    client.set_timeout(60.0)
-    world = client.get_world()
-    blueprint = world.get_blueprint_library().find("vehicle.audi.tt")
-    blueprint.set_attribute("role_name", "theirs")
-    place = world.get_map().generate_waypoints(30.0)[7].transform
-    place.location.z += 40.0
-    assert world.try_spawn_actor(blueprint, place) is not None
+    process.kill()
+    process.communicate()
+    (hero,) = loopback.inspector.actors("vehicle.")
+    assert hero["simulates_physics"] is False
+    arguments = ["--minutes", "0.02", "--lidars", "1", "--lidar-points", "1000", "--out", str(tmp_path / "next")]
+    code, _, complained = finished(dyncity("record", *arguments, "--ego", "mine"))
+    assert code == 0, complained
+    (left,) = loopback.inspector.actors()
+    assert (left["id"], left["simulates_physics"]) == (hero["id"], True)
+
+
+FORWARDER = """
+import socket, sys, threading
+listening = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+print(listening.getsockname()[1], flush=True)
+def pump(source, sink):
+    while data := source.recv(65536):
+        sink.sendall(data)
+while True:
+    near, _ = listening.accept()
+    far = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    for ends in ((near, far), (far, near)):
+        threading.Thread(target=pump, args=ends, daemon=True).start()
+"""
+
+
+@pytest.fixture
+def network(loopback):
+    """Starts a network to the server, at a free port or a given one, as a process that can be ended."""
+    started = []
+
+    def start(port=0):
+        command = [sys.executable, "-c", FORWARDER, str(loopback.port), str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        started.append(process)
+        return process, int(process.stdout.readline())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_what_a_network_that_failed_kept_from_being_given_back_is_given_back_by_the_next_run(
+    loopback, drive_options, network, spawn_theirs, state_folder
+):
+    spawn_theirs("hero", 0.3)
+    cable, port = network()
+    simulator = CarlaSimulator(drive_options(server=ServerOptions("127.0.0.1", port, 5.0)), "", 5)
+    frames = simulator.follow(simulator.plan(16))
+    next(frames)
+    cable.kill()
+    cable.wait()
+    with pytest.raises(SimulatorError, match="did not answer"):
+        next(frames)
+    simulator.close()
+    assert loopback.inspector.world()["settings"]["synchronous_mode"] is True
+    (file,) = state_folder.rglob("*.json")
+    # This process lives on: what it left is another's once it has ended.
+    journal = Journal.read(file)
+    replace(journal, run=replace(journal.run, started=journal.run.started + 1)).write(file)
+    network(port)
+    with Session(connect("127.0.0.1", port, 60.0), "own"):
+        pass
+    (hero,) = loopback.inspector.actors()
+    assert hero["simulates_physics"] is True
+    assert loopback.inspector.world()["settings"]["synchronous_mode"] is False
+    assert not list(state_folder.rglob("*.json"))
+
+
+def test_a_journal_of_another_machine_is_left_alone(loopback, state_folder):
+    address = f"127.0.0.1:{loopback.port}"
+    file = journal_folder(address) / "elsewhere-1-2.json"
+    world = connect("127.0.0.1", loopback.port, 60.0)
+    Journal(Run("elsewhere", 1, 2), world.settings(), world.settings()).write(file)
+    with Session(world, "own"):
+        pass
+    assert file.exists()
+
+
+def test_actors_of_others_survive_a_sweep(loopback, recording, dyncity, finished, tmp_path, spawn_theirs):
+    process = recording()
+    spawn_theirs("theirs", 40.0)
     process.kill()
     process.communicate()
     arguments = ["--minutes", "0.02", "--lidars", "1", "--lidar-points", "1000", "--out", str(tmp_path / "next")]

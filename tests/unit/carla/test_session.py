@@ -1,6 +1,7 @@
 """Journals, runs, versions and mailboxes: what a run remembers and what it refuses."""
 
 import os
+import socket
 import subprocess
 import sys
 import weakref
@@ -54,11 +55,27 @@ def test_another_process_of_the_same_number_is_another_run():
 
 
 def test_a_run_of_another_machine_is_not_judged():
-    assert not Run("elsewhere", os.getpid(), 1).is_here
+    run = Run("elsewhere", os.getpid(), 1)
+    assert not run.is_here
+    assert not run.is_dead
+
+
+def test_a_run_in_another_container_of_the_same_name_is_not_judged():
+    code = "from dyncity_carla.journal import Run; print(Run.current().id)"
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
+    inside = subprocess.run(command, check=False, capture_output=True, text=True)
+    if inside.returncode:
+        pytest.skip(f"no namespace of processes can be made here: {inside.stderr.strip()}")
+    run = Run.parse(inside.stdout.strip())
+    assert run is not None
+    assert run.host.startswith(socket.gethostname())
+    assert not run.is_here
+    assert not run.is_dead
 
 
 def test_a_journal_comes_back_as_it_was_written(tmp_path):
-    journal = Journal(Run("here", 12, 34), SETTINGS, synchronous(SETTINGS), ActorInfo(7, "vehicle.audi.tt", "hero"))
+    ego, borrowed = ActorInfo(7, "vehicle.audi.tt", "hero"), ActorInfo(8, "vehicle.audi.a2", "theirs")
+    journal = Journal(Run("here", 12, 34), SETTINGS, synchronous(SETTINGS), 3, ego, borrowed)
     file = tmp_path / "journals" / "one.json"
     journal.write(file)
     assert journals_in(tmp_path / "journals") == [(file, journal)]
