@@ -10,6 +10,7 @@
     ├── UnsupportedConditionError the weights were not trained with the condition asked for
     ├── MissingExtraError         an optional package is not installed
     ├── SimulatorError            a simulator refused, stopped or misbehaved
+    │   └── RoadEndsError         the ego stands where its road ends
     ├── StorageError              a file could not be written whole
     ├── BusyError                 the engine's queue is full: try again later
     ├── DeadlineError             the work was not done by the time its caller set
@@ -78,6 +79,10 @@ class MissingExtraError(DyncityError):
 
 class SimulatorError(DyncityError):
     """A simulator refused a call, stopped, or returned something impossible."""
+
+
+class RoadEndsError(SimulatorError):
+    """No plan goes on from where the ego stands; what was driven up to there is whole."""
 
 
 class StorageError(DyncityError):

@@ -61,6 +61,7 @@ class Drive:
         opendrive: the simulator's road network.
         shown_tracks: the generated actors as the simulator showed them, or None when it showed nothing.
         options: how all chunks were sampled, but for the seed; None where that is not known.
+        ended: why there are fewer chunks than were asked for; empty when there are not.
     """
 
     chunks: tuple[DriveChunk, ...]
@@ -72,6 +73,7 @@ class Drive:
     opendrive: str
     shown_tracks: tuple[Track, ...] | None = None
     options: SamplingOptions | None = None
+    ended: str = ""
 
     @cached_property
     def generated(self) -> OccupancySequence:

@@ -15,7 +15,7 @@ from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, Taxonomy, merged_labels
-from dyncity_sim.errors import InvalidInputError, SimulatorError, UnsupportedConditionError
+from dyncity_sim.errors import InvalidInputError, RoadEndsError, SimulatorError, UnsupportedConditionError
 
 MAX_SEED = 2**63 - 1
 PLAN_TOLERANCE_M = 0.05
@@ -57,7 +57,8 @@ def run_drive(
     """Drive ``chunks`` chunks: plan ahead, generate each from the chunk before, follow the plans in turn.
 
     Plans go up ahead of time, so that the simulator need not wait for a server that is faster than it; for a slower
-    one it stands still between two chunks. What is generated depends on plans and seeds, never on timing.
+    one it stands still between two chunks. What is generated depends on plans and seeds, never on timing. A drive whose
+    road ends has the chunks up to there, and says so.
 
     Args:
         simulator: entered already; drives on from where it stands.
@@ -74,6 +75,7 @@ def run_drive(
     Raises:
         InvalidInputError: the simulator's grid or rate is not the model's, or a plan does not go on from the last.
         UnsupportedConditionError: the model takes no plan, or cannot continue from a chunk and this drive asks for it.
+        RoadEndsError: the road ends before the first chunk.
         SimulatorError: the simulator left the plan.
         UnavailableError: the server stayed away longer than ``patience``.
     """
@@ -82,7 +84,8 @@ def run_drive(
     _check_extent(chunks, seed, lookahead)
     model = patience.call(generator.model_info)
     _check_fit(simulator, model, continues=start is Start.OBSERVED or chunks > 1)
-    progress = _Progress(on_step, (chunks + (start is Start.OBSERVED)) * (model.frames_per_chunk + 1))
+    steps = model.frames_per_chunk + 1
+    progress = _Progress(on_step, (chunks + (start is Start.OBSERVED)) * steps)
     planner = _Planner(simulator, model)
 
     history: OccupancySequence | None = None
@@ -96,12 +99,22 @@ def run_drive(
 
     made: list[DriveChunk] = []
     asked: deque[tuple[EgoPlan, Conditions]] = deque()
+    ended = ""
     with ResumedStream(generator, continuation, patience) as stream:
         for number in range(chunks):
             for ahead in range(number + len(asked), min(number + lookahead + 1, chunks)):
-                plan = planner.next()
+                try:
+                    plan = planner.next()
+                except RoadEndsError as error:
+                    if ahead == 0:
+                        raise
+                    progress.shorten((chunks - ahead) * steps)
+                    chunks, ended = ahead, str(error)
+                    break
                 asked.append((plan, _conditions(plan, model)))
                 stream.ask(asked[-1][1], replace(options, seed=seed + ahead))
+            if number == chunks:
+                break
             plan, conditions = asked.popleft()
             progress.tell("generating")
             began = time.perf_counter()
@@ -124,6 +137,7 @@ def run_drive(
         simulator.opendrive,
         simulator.shown_tracks,
         options,
+        ended,
     )
 
 
@@ -154,6 +168,9 @@ class _Progress:
     def tell(self, doing: str) -> None:
         self._doing = doing
         self._on_step(Step(doing, self._done, self._total))
+
+    def shorten(self, steps: int) -> None:
+        self._total -= steps
 
     def add(self, steps: int) -> None:
         self._done += steps

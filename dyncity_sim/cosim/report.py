@@ -23,6 +23,7 @@ def drive_facts(drive: Drive) -> list[tuple[str, str]]:
     return [
         ("model", f"{drive.model.model_id} ({drive.model.family})"),
         ("generated", f"{frames} frames in {chunks} chunks, {frames / drive.model.rate_hz:.1f} s of driving"),
+        *([("ended early", drive.ended)] if drive.ended else []),
         ("commands", ", ".join(f"{name} {count}" for name, count in commands.items()) or "none sent"),
         ("speed", f"{generation_s / chunks:.2f} s per chunk, {frames / max(generation_s, 1e-9):.1f} frames/s"),
         ("simulator", f"{frames / max(simulation_s, 1e-9):.0f} frames/s, waited {waited_s:.1f} s for the server"),

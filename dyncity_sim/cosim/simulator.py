@@ -57,6 +57,9 @@ class Simulator(Protocol):
         Asked once for each chunk, in order. The first pose is one step after the last pose of the plan before, or one
         step ahead of now when every plan given has been followed. Up to the drive's lookahead of chunks may be planned
         beyond the one that is followed next, so that they can be generated meanwhile.
+
+        Raises:
+            RoadEndsError: the last plan given ends where the road does; the drive is over when that is followed.
         """
         ...
 

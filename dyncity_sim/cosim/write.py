@@ -51,6 +51,7 @@ def drive_description(drive: Drive) -> dict[str, Any]:
         "attribution": drive.attribution,
         "seed": drive.seed,
         "start": drive.start.value,
+        "ended": drive.ended,
         "rate_hz": drive.model.rate_hz,
         "model": {
             "id": drive.model.model_id,
@@ -103,8 +104,8 @@ def _conditions(drive: Drive, number: int) -> tuple[str, ...]:
     return tuple(name for name in CONDITIONS if given.get(name))
 
 
-def clear_folder(folder: Path, ours: Iterable[str]) -> None:
-    """Make ``folder`` ready for a drive: earlier outputs of these names go, anything else is refused.
+def check_folder(folder: Path, ours: Iterable[str]) -> None:
+    """See that ``folder`` may take a drive: that it is not there, or holds nothing but outputs of these names.
 
     Raises:
         InvalidInputError: the folder holds something that this project did not write, or is a file.
@@ -118,6 +119,16 @@ def clear_folder(folder: Path, ours: Iterable[str]) -> None:
             raise InvalidInputError(
                 "out", f"{folder}, which holds {', '.join(foreign[:5])}", "a new, empty or earlier drive's folder"
             )
+
+
+def clear_folder(folder: Path, ours: Iterable[str]) -> None:
+    """Make ``folder`` ready for a drive: earlier outputs of these names go, anything else is refused.
+
+    Raises:
+        InvalidInputError: see ``check_folder``.
+    """
+    check_folder(folder, ours)
+    if folder.is_dir():
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

@@ -12,7 +12,7 @@ from dyncity_carla.speed import SpeedLimits, allowed_mps, next_speed
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import Pose, poses_from_planar
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, LIDAR_BEHIND_M, LIDAR_HEIGHT_M
-from dyncity_sim.errors import InvalidInputError, SimulatorError
+from dyncity_sim.errors import InvalidInputError, RoadEndsError
 
 STEP_US = 1_000_000 // FRAME_RATE_HZ
 """One frame."""
@@ -61,14 +61,14 @@ class Planner:
 
         Raises:
             InvalidInputError: fewer than two frames.
-            SimulatorError: the ego stands where its road ends.
+            RoadEndsError: the ego stands where its road ends.
         """
         if frames < 2:
             raise InvalidInputError("frames", frames, "at least 2")
         self._extend(frames)
         left_m = self._route.length_m - self._along_m
         if self._route.ends and left_m < END_M + SPACING_M and self._speed_mps < STANDING_MPS:
-            raise SimulatorError(
+            raise RoadEndsError(
                 f"The ego's road ends {max(left_m, 0.0):.1f} m ahead of it: start again with another --seed, or put "
                 "the ego on a road that goes on."
             )

@@ -2,7 +2,7 @@
 
 import argparse
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from dyncity_sim.dataset.carlasc import export_carlasc
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
 from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ, FRAMES_PER_CHUNK
 from dyncity_sim.domain.recording import RecordedFrame
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, RoadEndsError
 
 DEFAULT_LIDARS = 10
 DRIVE_FRAMES = 200
@@ -60,6 +60,14 @@ class RecordOptions:
             raise InvalidInputError("--minutes", self.minutes, "a positive number")
         if self.drive.lidars < 1:
             raise InvalidInputError("--lidars", self.drive.lidars, "at least 1: nothing would be observed")
+        if self.traffic and self.drive.server.ticks == "external":
+            raise InvalidInputError(
+                "--traffic",
+                f"{self.traffic} with --tick external",
+                "0 vehicles of CARLA's own where another client ticks",
+                "Its traffic manager drives in ticks of this client only: use --tick own, or let the other client add "
+                "traffic.",
+            )
         if self.out.exists():
             raise InvalidInputError("--out", f"{self.out}, which exists", "a new folder")
 
@@ -106,10 +114,11 @@ RECORDER = CarlaRecorder()
 
 
 def record(options: RecordOptions, console: Console) -> None:
-    """Drive and record; the folder appears when all of it is there.
+    """Drive and record; the folder appears when all of it is there, or all up to where the ego's road ends.
 
     Raises:
         InvalidInputError: the output exists.
+        RoadEndsError: it ends where the ego stands.
         MapError, MissingExtraError, SimulatorError, StorageError: as their names say; nothing is written then.
     """
     with tempfile.TemporaryDirectory(prefix="dyncity-carla-") as workdir:
@@ -117,7 +126,6 @@ def record(options: RecordOptions, console: Console) -> None:
         with RecordingWriter(folder, _meta(options)) as writer, _progress(console) as progress:
             task = progress.add_task("recording", total=options.frames)
             with CarlaSimulator(options.drive, options.map, options.seed) as simulator:
-                writer.meta = _meta(options, simulator.attribution)
                 if options.traffic:
                     add_traffic(
                         simulator.session,
@@ -125,33 +133,44 @@ def record(options: RecordOptions, console: Console) -> None:
                         np.random.default_rng([options.seed, 4]),
                         options.traffic_port,
                     )
-                left = options.frames
-                while left:
-                    frames = _drive(simulator, min(DRIVE_FRAMES, left))
-                    writer.write_drive(frames, {"ego": "own", "seed": options.seed})
-                    left -= len(frames)
-                    progress.update(task, advance=len(frames))
+                done, ended = 0, ""
+                while done < options.frames and not ended:
+                    frames, ended = _drive(simulator, min(DRIVE_FRAMES, options.frames - done))
+                    if frames:
+                        writer.write_drive(frames, {"ego": "own", "seed": options.seed})
+                    done += len(frames)
+                    progress.update(task, completed=done)
+                if not done:
+                    raise RoadEndsError(ended)
+                writer.meta = _meta(options, simulator.attribution, ended)
         if options.format == "carlasc":
             export_carlasc(Recording.open(folder), options.out)
-    console.print(f"{options.frames} frames in {options.out}")
+    if ended:
+        console.print(f"{done} of {options.frames} frames: {ended}")
+    console.print(f"{done} frames in {options.out}")
 
 
-def _drive(simulator: CarlaSimulator, frames: int) -> list[RecordedFrame]:
-    """The next frames, all of them: what a sensor did not deliver is an error."""
+def _drive(simulator: CarlaSimulator, frames: int) -> tuple[list[RecordedFrame], str]:
+    """The next frames, and why there are fewer where the road ends; what a sensor did not deliver is an error."""
     kept: list[RecordedFrame] = []
     while len(kept) < frames:
         wanted = max(min(FRAMES_PER_CHUNK, frames - len(kept)), 2)
-        kept.extend(islice(simulator.follow(simulator.plan(wanted)), wanted))
-    return kept[:frames]
+        try:
+            plan = simulator.plan(wanted)
+        except RoadEndsError as error:
+            return kept, str(error)
+        kept.extend(islice(simulator.follow(plan), wanted))
+    return kept[:frames], ""
 
 
-def _meta(options: RecordOptions, attribution: str = "") -> RecordingMeta:
+def _meta(options: RecordOptions, attribution: str = "", ended: str = "") -> RecordingMeta:
     how = {
         "lidars": options.drive.lidars,
         "points_per_sweep": options.drive.points_per_sweep,
         "traffic": options.traffic,
         "minutes": options.minutes,
-        "tick": asdict(options.drive.server)["ticks"],
+        "tick": options.drive.server.ticks,
+        **({"ended": ended} if ended else {}),
     }
     name = options.map or "as loaded"
     return RecordingMeta(name, options.seed, CARLASC_GRID, attribution, f"CARLA {SUPPORTED_VERSION}", options=how)

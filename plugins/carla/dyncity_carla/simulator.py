@@ -158,7 +158,7 @@ class CarlaSimulator:
 
         Raises:
             InvalidInputError: fewer than two frames.
-            SimulatorError: the road ends.
+            RoadEndsError: the road ends.
         """
         return self._planner.plan(frames)
 

@@ -156,6 +156,37 @@ def test_a_recording_of_nothing_is_refused(dyncity, finished, tmp_path):
     assert "--lidars" in complained
 
 
+DEAD_END = """<OpenDRIVE><header revMajor="1" revMinor="4"/><road name="r" length="60" id="7" junction="-1">
+<type s="0" type="town"><speed max="36" unit="km/h"/></type>
+<planView><geometry s="0" x="0" y="0" hdg="0.5" length="60"><line/></geometry></planView>
+<lanes><laneSection s="0"><center><lane id="0" type="none" level="false"/></center><right>
+<lane id="-1" type="driving" level="false"><width sOffset="0" a="3.5" b="0" c="0" d="0"/></lane></right>
+</laneSection></lanes></road></OpenDRIVE>"""
+
+
+def test_a_recording_whose_road_ends_holds_what_was_driven_and_says_so(dyncity, finished, tmp_path):
+    from dyncity_sim.dataset.store import Recording
+
+    (tmp_path / "dead_end.xodr").write_text(DEAD_END, encoding="utf-8")
+    arguments = ["--minutes", "2", "--lidars", "1", "--lidar-points", "320", "--timeout", "60"]
+    arguments += ["--map", str(tmp_path / "dead_end.xodr")]
+    code, _, complained = finished(dyncity("record", *arguments, "--out", str(tmp_path / "town")), 400)
+    assert code == 0, complained
+    recording = Recording.open(tmp_path / "town")
+    assert 16 <= len(recording) < 1200
+    said = " ".join(complained.split())
+    assert f"{len(recording)} of 1200 frames: The ego's road ends" in said
+    assert recording.meta.options["ended"].startswith("The ego's road ends")
+
+
+def test_traffic_that_would_stand_still_in_another_client_s_ticks_is_refused(dyncity, finished, tmp_path):
+    code, _, complained = finished(
+        dyncity("record", "--traffic", "3", "--tick", "external", "--out", str(tmp_path / "none"))
+    )
+    assert code == 2
+    assert "--traffic: got 3 with --tick external" in " ".join(complained.split())
+
+
 def test_carla_s_own_traffic_drives_in_a_recording(loopback, dyncity, finished, tmp_path):
     from dyncity_sim.dataset.store import Recording
 

@@ -12,6 +12,7 @@ from dyncity_sim.cli.main import main
 from dyncity_sim.cosim import server_process
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.engine.null import NullBackend
+from dyncity_sim.errors import SimulatorError
 from dyncity_sim.server.background import serving
 
 Build = Callable[..., Any]
@@ -111,6 +112,18 @@ def test_only_the_outputs_that_are_named_are_made_of_the_occupancy_and_told_of(
     printed = capsys.readouterr().out
     for word, output in (("LiDAR points", "ground_truth"), ("watch", "index.html")):
         assert (word in printed) == (output in made)
+
+
+@pytest.mark.usefixtures("on_the_scripted_street")
+def test_an_earlier_drive_stays_until_there_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise SimulatorError("broken down")
+
+    monkeypatch.setattr("dyncity_sim.cli.cosim.run_drive", failing)
+    (tmp_path / "index.html").write_text("an earlier drive")
+    with serving(NullBackend) as there:
+        assert main(["cosim", "--server", there, "--out", str(tmp_path)]) == 1
+    assert (tmp_path / "index.html").read_text() == "an earlier drive"
 
 
 def test_an_output_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

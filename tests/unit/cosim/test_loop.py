@@ -7,8 +7,10 @@ import pytest
 
 from dyncity_sim.cosim.drive import Start, drive_agreement
 from dyncity_sim.cosim.loop import Step, run_drive
+from dyncity_sim.cosim.report import drive_facts
 from dyncity_sim.cosim.simulator import find_simulator
 from dyncity_sim.cosim.stream import Patience
+from dyncity_sim.cosim.write import drive_description
 from dyncity_sim.domain.conditions import Command, EgoPlan, SamplingOptions
 from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import Grid
@@ -18,6 +20,7 @@ from dyncity_sim.errors import (
     BusyError,
     InvalidInputError,
     RemoteError,
+    RoadEndsError,
     SimulatorError,
     UnavailableError,
     UnsupportedConditionError,
@@ -201,6 +204,41 @@ def test_on_a_road_that_can_be_foreseen_the_lookahead_changes_nothing(
         for lookahead in (0, 2)
     )
     np.testing.assert_array_equal(turns.generated.labels, ahead.generated.labels)
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 4])
+def test_a_drive_whose_road_ends_has_the_chunks_up_to_there_and_says_so(
+    lookahead: int, scripted_street: Build, in_process_generator: Build
+) -> None:
+    class DeadEnd(type(scripted_street())):  # type: ignore[misc]
+        def plan(self, frames: int) -> EgoPlan:
+            if self.planned == 4 * frames:
+                raise RoadEndsError("the road ends here")
+            return super().plan(frames)
+
+    steps: list[Any] = []
+    drive = run_drive(DeadEnd(), in_process_generator(), 9, seed=3, lookahead=lookahead, on_step=steps.append)
+    assert (len(drive.chunks), drive.ended) == (3, "the road ends here")
+    assert steps[-1].done == steps[-1].total
+    assert drive_description(drive)["ended"] == "the road ends here"
+    assert ("ended early", "the road ends here") in drive_facts(drive)
+    whole = run_drive(scripted_street(), in_process_generator(), 3, seed=3, lookahead=lookahead)
+    np.testing.assert_array_equal(drive.generated.labels, whole.generated.labels)
+    assert whole.ended == ""
+
+
+@pytest.mark.parametrize("start", Start)
+def test_a_road_that_ends_before_the_first_chunk_is_an_error(
+    start: Start, scripted_street: Build, in_process_generator: Build
+) -> None:
+    class DeadEnd(type(scripted_street())):  # type: ignore[misc]
+        def plan(self, frames: int) -> EgoPlan:
+            if self.planned == (frames if start is Start.OBSERVED else 0):
+                raise RoadEndsError("the road ends here")
+            return super().plan(frames)
+
+    with pytest.raises(RoadEndsError):
+        run_drive(DeadEnd(), in_process_generator(), 2, seed=0, start=start)
 
 
 def test_the_simulator_is_shown_each_chunk_with_the_plan_it_was_generated_for(
