@@ -20,6 +20,9 @@ STEP_US = 1_000_000 // FRAME_RATE_HZ
 SIGHT_M = 100.0
 """The route is kept this much longer than the plans: braking from the highest speed takes this long."""
 
+BEHIND_M = 10.0
+"""What is driven is dropped from the route but for so much: tangents and bends need the line around a point."""
+
 STANDING_MPS = 0.2
 END_M = 1.0
 """An ego that stands this close to the end of its road cannot be planned for."""
@@ -80,6 +83,7 @@ class Planner:
     def _extend(self, frames: int) -> None:
         farthest_m = self._along_m + SIGHT_M + frames * self._allowed.max() * STEP_US * 1e-6
         if self._route.length_m < farthest_m and not self._route.ends:
+            self._route.forget(self._along_m - BEHIND_M)
             self._route.grow(farthest_m + SIGHT_M)
             self._allowed = allowed_mps(self._route, self._limits)
 
@@ -95,4 +99,6 @@ class Planner:
         return ego_pose(*self._route.at(self._along_m))
 
     def _allowed_at(self, distance_m: float) -> float:
-        return float(np.interp(distance_m / SPACING_M, np.arange(len(self._allowed)), self._allowed))
+        return float(
+            np.interp((distance_m - self._route.begin_m) / SPACING_M, np.arange(len(self._allowed)), self._allowed)
+        )

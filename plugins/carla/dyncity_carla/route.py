@@ -17,6 +17,12 @@ SPACING_M = 0.5
 SMOOTHING_M = 1.5
 """Standard deviation of the Gaussian along the line: lanes of neighbouring roads do not join exactly."""
 
+SMOOTHING_REACH_M = 4 * SMOOTHING_M
+"""What lies farther off does not move a point of the smoothed line."""
+
+SAME_POINT_M = 1e-3
+"""Where roads meet, waypoints may stand on each other."""
+
 GROW_M = 120.0
 """So much is added to a route at a time."""
 
@@ -41,7 +47,8 @@ class Route:
         origin_m: ``(3,)`` centre of the ego's footprint on the ground, which need not lie on its lane.
 
     Attributes:
-        points_m: ``(N, 3)`` the line, SPACING_M apart, right-handed world; the ego's place is at distance 0.
+        begin_m: distance of the first point; the ego's first place is at distance 0.
+        points_m: ``(N, 3)`` the line, SPACING_M apart, right-handed world.
         lanes: the lane under each point.
         ends: whether the road ends behind the last point.
     """
@@ -51,8 +58,10 @@ class Route:
         self._tip = start
         self._raw: list[Float64[np.ndarray, " 3"]] = [start.pose_world_from_lane[:3, 3]]
         self._raw_lanes: list[LaneKey] = [start.lane]
+        self._raw_along_m: list[float] = [0.0]
         self._offset_m = origin_m - start.pose_world_from_lane[:3, 3]
         self.ends = False
+        self.begin_m = 0.0
         self.points_m: Points = np.zeros((0, 3))
         self.lanes: tuple[LaneKey, ...] = ()
         self.grow(GROW_M)
@@ -60,20 +69,26 @@ class Route:
     @property
     def length_m(self) -> float:
         """How far the line goes."""
-        return SPACING_M * (len(self.points_m) - 1)
+        return self.begin_m + SPACING_M * (len(self.points_m) - 1)
 
     def grow(self, length_m: float) -> bool:
         """Make the line at least this long; returns whether it is, or the road ends before."""
         while self.length_m < length_m and not self.ends:
-            goal = len(self._raw) + round(GROW_M / STEP_M)
-            while len(self._raw) < goal and not self.ends:
+            for _ in range(round(GROW_M / STEP_M)):
                 self._step()
             self._smooth()
         return self.length_m >= length_m
 
+    def forget(self, before_m: float) -> None:
+        """Drop what lies before a distance, but for what the line from there on depends on."""
+        first = int(np.searchsorted(self._raw_along_m, before_m - SMOOTHING_REACH_M)) - 1
+        if first > 0:
+            del self._raw[:first], self._raw_lanes[:first], self._raw_along_m[:first]
+            self._smooth()
+
     def at(self, distance_m: float) -> tuple[Float64[np.ndarray, " 3"], float]:
         """Point and heading (radians, counter-clockwise) of the line at a distance along it."""
-        place = float(np.clip(distance_m / SPACING_M, 0, len(self.points_m) - 1.001))
+        place = float(np.clip((distance_m - self.begin_m) / SPACING_M, 0, len(self.points_m) - 1.001))
         index, share = int(place), place - int(place)
         point = (1 - share) * self.points_m[index] + share * self.points_m[index + 1]
         yaws = self._yaws_rad[[index, index + 1]]
@@ -84,31 +99,37 @@ class Route:
         return np.gradient(self._yaws_rad, SPACING_M)
 
     def _step(self) -> None:
-        ways = self._tip.next(STEP_M)
+        ways = [] if self.ends else self._tip.next(STEP_M)
         if not ways:
             self.ends = True
             return
         self._tip = choose(ways, self._rng)
-        self._raw.append(self._tip.pose_world_from_lane[:3, 3])
-        self._raw_lanes.append(self._tip.lane)
+        self._add(self._tip.pose_world_from_lane[:3, 3])
+
+    def _add(self, point_m: Float64[np.ndarray, " 3"]) -> None:
+        """Take a point of the tip's lane, unless it is where the last one is."""
+        moved_m = float(np.linalg.norm(point_m[:2] - self._raw[-1][:2]))
+        if moved_m > SAME_POINT_M:
+            self._raw.append(point_m)
+            self._raw_lanes.append(self._tip.lane)
+            self._raw_along_m.append(self._raw_along_m[-1] + moved_m)
 
     def _smooth(self) -> None:
         """Points at even distances through the waypoints; the ego's own offset fades out over MERGE_M."""
-        raw = _without_repeats(np.array(self._raw))
-        along_m = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(raw[:, :2], axis=0), axis=1))])
-        if along_m[-1] < 2 * SPACING_M:
-            raw = np.array([raw[0], raw[0] + 2 * SPACING_M * self._heading()])
-            along_m = np.array([0.0, 2 * SPACING_M])
+        if self._raw_along_m[-1] < 2 * SPACING_M:
+            self._add(self._raw[0] + 2 * SPACING_M * self._heading())
             self.ends = True
-        even_m = np.arange(0.0, along_m[-1], SPACING_M)
+        raw, along_m = np.array(self._raw), np.array(self._raw_along_m)
+        first = int(np.ceil(along_m[0] / SPACING_M))
+        even_m = SPACING_M * np.arange(first, int(np.ceil(along_m[-1] / SPACING_M)))
         line = np.stack([np.interp(even_m, along_m, raw[:, axis]) for axis in range(3)], axis=-1)
         line = _smoothed(line)
         line += _fading(even_m)[:, None] * self._offset_m
-        self.points_m = line
+        self.begin_m, self.points_m = SPACING_M * first, line
         tangent = np.gradient(line[:, :2], axis=0)
         self._yaws_rad: Float64[np.ndarray, " N"] = np.unwrap(np.arctan2(tangent[:, 1], tangent[:, 0]))
-        nearest = np.clip(np.round(even_m / STEP_M).astype(int), 0, len(self._raw_lanes) - 1)
-        self.lanes = tuple(self._raw_lanes[index] for index in nearest)
+        passed = np.searchsorted(along_m, even_m, side="right") - 1
+        self.lanes = tuple(self._raw_lanes[index] for index in passed)
 
     def _heading(self) -> Float64[np.ndarray, " 3"]:
         return np.asarray(self._tip.pose_world_from_lane[:3, 0])
@@ -137,14 +158,9 @@ def _goes_on(start: Waypoint) -> bool:
     return True
 
 
-def _without_repeats(points: Points) -> Points:
-    moved = np.concatenate([[True], np.linalg.norm(np.diff(points[:, :2], axis=0), axis=1) > 1e-3])
-    return points[moved]
-
-
 def _smoothed(line: Points) -> Points:
     """Gaussian along the line; point reflection at both ends keeps them where they are."""
-    pad = min(len(line) - 1, round(4 * SMOOTHING_M / SPACING_M))
+    pad = min(len(line) - 1, round(SMOOTHING_REACH_M / SPACING_M))
     before = 2 * line[0] - line[pad:0:-1]
     after = 2 * line[-1] - line[-2 : -pad - 2 : -1]
     padded = np.concatenate([before, line, after])

@@ -1,5 +1,6 @@
 """How fast the ego may go: speed limits of the OpenDRIVE document, bends, and comfort."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from xml.etree import ElementTree
@@ -35,7 +36,7 @@ class SpeedLimits:
     """Speed limits by road, as an OpenDRIVE document gives them (``road/type/speed``).
 
     Raises:
-        MapError: the document is not XML, or names a unit that there is not.
+        MapError: the document is not XML, a road has no number, or a limit is none.
     """
 
     def __init__(self, opendrive: str) -> None:
@@ -43,7 +44,7 @@ class SpeedLimits:
             root = ElementTree.fromstring(opendrive)
         except ElementTree.ParseError as error:
             raise MapError("OpenDRIVE", str(error), "an OpenDRIVE document") from error
-        self._limits = {int(road.get("id", "-1")): _road_limits(road) for road in root.iter("road")}
+        self._limits = {_number(road): _road_limits(road) for road in root.iter("road")}
 
     def at(self, lane: LaneKey) -> float:
         """Metres per second at a place of a road."""
@@ -90,6 +91,26 @@ def _road_limits(road: ElementTree.Element) -> list[tuple[float, float]]:
             unit = speed.get("unit", "")
             if unit not in _MPS:
                 raise MapError("OpenDRIVE speed unit", repr(unit), f"one of {', '.join(u for u in _MPS if u)}")
-            limit = float(speed.get("max", "0")) * _MPS[unit]
-        limits.append((float(kind.get("s", "0")), limit))
+            limit = (
+                _not_negative("speed", speed.get("max", ""), "a number of at least 0, 'no limit' or 'undefined'")
+                * _MPS[unit]
+            )
+        limits.append((_not_negative("type s", kind.get("s", "0"), "a number of at least 0"), limit))
     return sorted(limits)
+
+
+def _number(road: ElementTree.Element) -> int:
+    text = road.get("id", "")
+    if not text.isdecimal():
+        raise MapError("OpenDRIVE road id", repr(text), "a whole number, the only id that CARLA knows roads by")
+    return int(text)
+
+
+def _not_negative(name: str, text: str, expected: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise MapError(f"OpenDRIVE {name}", repr(text), expected)
+    return value

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from dyncity_carla.frames import carla_from_pose
 from dyncity_carla.plan import Planner, ego_pose, pose_of_car
+from dyncity_carla.ports import LaneKey
 from dyncity_carla.roads import roads_of_document
-from dyncity_carla.route import MERGE_M, SPACING_M, Route
-from dyncity_carla.speed import BRAKING_MPS2, FASTEST_MPS, SpeedLimits, allowed_mps
+from dyncity_carla.route import MERGE_M, SPACING_M, Route, choose
+from dyncity_carla.speed import BRAKING_MPS2, DEFAULT_LIMIT_MPS, FASTEST_MPS, SpeedLimits, allowed_mps
 
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.frames import planar_from_poses, wrap_angle
@@ -168,6 +169,72 @@ def test_a_speed_limit_in_an_unknown_unit_is_refused():
 def test_places_off_every_road_have_no_lane():
     roads = roads_of_document("town", straight())
     assert roads.nearest(np.array([100.0, 300.0, 0.0])) is None
+
+
+@pytest.mark.parametrize("start", [20, 60])
+def test_the_lane_of_each_point_is_the_one_under_it_however_far_the_route_goes(real_town, start):
+    roads = roads_of_document("town", real_town)
+    waypoint = roads.waypoints(50.0)[start]
+    route = Route(waypoint, np.random.default_rng(1), waypoint.pose_world_from_lane[:3, 3])
+    route.grow(3000.0)
+    rng, walked = np.random.default_rng(1), [waypoint]
+    while ways := walked[-1].next(1.0):
+        walked.append(choose(ways, rng))
+        if len(walked) > 1.5 * route.length_m:
+            break
+    places = {}
+    for each in walked:
+        places.setdefault(each.lane, []).append(each.pose_world_from_lane[:2, 3])
+    for point, lane in zip(route.points_m[:, :2], route.lanes, strict=True):
+        assert np.linalg.norm(np.array(places[lane]) - point, axis=1).min() < 2.0
+
+
+def test_a_route_that_forgot_its_beginning_goes_on_as_if_it_had_not(generated_town):
+    (_, whole), (_, short) = (planner_on(generated_town, seed=2) for _ in range(2))
+    whole.grow(600.0)
+    short.grow(300.0)
+    short.forget(200.0)
+    short.grow(600.0)
+    assert 150.0 < short.begin_m <= 200.0
+    assert short.length_m == whole.length_m
+    for distance_m in np.arange(200.0, 600.0, 0.7):
+        (first, first_yaw), (second, second_yaw) = (route.at(distance_m) for route in (whole, short))
+        np.testing.assert_allclose(first, second, atol=1e-9)
+        assert abs(wrap_angle(first_yaw - second_yaw)) < 1e-9
+    ahead = round((600.0 - 210.0) / SPACING_M)
+    np.testing.assert_allclose(whole.curvature()[-ahead:], short.curvature()[-ahead:], atol=1e-9)
+    assert whole.lanes[-ahead:] == short.lanes[-ahead:]
+
+
+def test_a_drive_of_half_an_hour_plans_no_more_road_than_one_of_a_minute(generated_town):
+    planner, route = planner_on(generated_town)
+    points = []
+    for _ in range(1125):
+        planner.plan(16)
+        points.append(len(route.points_m))
+    assert max(points[40:]) <= 2 * max(points[:40])
+
+
+@pytest.mark.parametrize("road", ["r1", ""])
+def test_a_road_without_a_number_is_refused(road):
+    with pytest.raises(MapError, match="road id"):
+        SpeedLimits(straight().replace('id="7"', f'id="{road}"'))
+
+
+@pytest.mark.parametrize("limit", ["unlimited", "nan", "-3"])
+def test_a_speed_limit_that_is_no_speed_is_refused(limit):
+    with pytest.raises(MapError, match=limit):
+        SpeedLimits(straight(limit=limit))
+
+
+def test_a_road_type_that_begins_nowhere_is_refused():
+    with pytest.raises(MapError, match="somewhere"):
+        SpeedLimits(straight().replace('<type s="0"', '<type s="somewhere"'))
+
+
+@pytest.mark.parametrize("limit", ["no limit", "undefined"])
+def test_a_road_without_a_speed_limit_has_the_default(limit):
+    assert SpeedLimits(straight(limit=limit)).at(LaneKey(7, 0, -1, 10.0)) == DEFAULT_LIMIT_MPS
 
 
 def test_a_route_is_evenly_spaced(generated_town):
