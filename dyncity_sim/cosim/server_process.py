@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import IO, Self
 
-from dyncity_sim.errors import UnavailableError
+from dyncity_sim.errors import StorageError, UnavailableError
 
 SERVING_LINE = re.compile(r"^SERVING \S+ on \S+:(\d+)$")
 """The one line that ``dyncity serve`` prints once it takes requests, with the address it is bound to."""
@@ -48,9 +48,10 @@ class ServerProcess:
         """Start the process and wait until it serves; ``target`` is its address from then on.
 
         Raises:
+            StorageError: the log cannot be written; nothing is started then.
             UnavailableError: it stopped, or did not serve in time; the message ends with its last lines.
         """
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        log = self._opened_log()
         # A session of its own keeps Ctrl-C from reaching it before the drive has let go of it.
         self._process = subprocess.Popen(
             self._command,
@@ -62,7 +63,7 @@ class ServerProcess:
             start_new_session=True,
         )
         assert self._process.stdout is not None
-        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout, log), daemon=True)
         self._reader.start()
         try:
             port = self._ports.get(timeout=self._start_limit_s)
@@ -90,8 +91,15 @@ class ServerProcess:
         lines = "\n".join(f"  {line}" for line in self._last_lines)
         return f"{what} Its log is {self._log}" + (f"; it ends with:\n{lines}" if lines else "; it is empty.")
 
-    def _read(self, stream: IO[str]) -> None:
-        with stream, self._log.open("w", encoding="utf-8") as log:
+    def _opened_log(self) -> IO[str]:
+        try:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            return self._log.open("w", encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"{self._log} cannot be written: {error.strerror or error}") from error
+
+    def _read(self, stream: IO[str], log: IO[str]) -> None:
+        with stream, log:
             for line in stream:
                 log.write(line)
                 log.flush()

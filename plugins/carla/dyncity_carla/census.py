@@ -13,6 +13,9 @@ from dyncity_sim.errors import SimulatorError
 
 KINDS: Mapping[str, ActorKind] = {kind.value: kind for kind in ActorKind}
 
+MOST_ACTORS = 2**16 - 1
+"""Cells hold the number of their actor in 16 bits, and 0 for none."""
+
 
 class Census:
     """Keeps track of the actors of a world, asking the server only about those that are new.
@@ -36,6 +39,9 @@ class Census:
         """All vehicles and walkers of a tick but one, sorted by our id.
 
         Speeds are what actors moved since they were last asked about: those that are placed have no velocity.
+
+        Raises:
+            SimulatorError: more were counted than a frame's cells can tell apart.
         """
         if any(actor_id not in self._known for actor_id in snapshot.ids):
             self._known |= {actor.id: actor for actor in self._world.actors()}
@@ -53,10 +59,18 @@ class Census:
             pose[:3, 3] += pose[:3, :3] @ mirrored_points(np.array(box.centre_m))
             now[actor_id] = (snapshot.elapsed_s, pose)
             speed_mps = self._speed(actor_id, snapshot.elapsed_s, pose, found.velocity_mps)
-            number = self.numbers.setdefault(actor_id, len(self.numbers) + 1)
+            number = self._number(actor_id)
             states.append(ActorState(number, kind, pose, box.size_m, speed_mps))
         self._last = now
         return sorted(states, key=lambda state: state.id)
+
+    def _number(self, actor_id: int) -> int:
+        if actor_id not in self.numbers and len(self.numbers) == MOST_ACTORS:
+            raise SimulatorError(
+                f"More than {MOST_ACTORS} actors came and went in one drive, and frames cannot tell more apart: begin "
+                "another drive."
+            )
+        return self.numbers.setdefault(actor_id, len(self.numbers) + 1)
 
     def _kind(self, info: ActorInfo) -> ActorKind | None:
         blueprint = self._blueprints.get(info.type_id)

@@ -10,7 +10,7 @@ from dyncity_carla.plan import ego_pose, pose_of_car
 from dyncity_carla.ports import BoundingBox, Place, RoadMap, Waypoint
 from dyncity_carla.route import choose
 from dyncity_carla.session import Session
-from dyncity_sim.domain.frames import Pose, planar_from_poses
+from dyncity_sim.domain.frames import Pose, planar_from_poses, wrap_angle
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.errors import InvalidInputError, SimulatorError
 
@@ -24,6 +24,9 @@ SPAWN_LIFT_M = 0.3
 """Where a map has no spawn points, an ego is made this high above a lane."""
 
 LANE_SPACING_M = 20.0
+MOST_TURNED_DEG = 45.0
+"""An ego turned farther from its lane would have to be swung round."""
+
 MOST_PLACES = 200
 """Places that are tried for an ego."""
 
@@ -101,7 +104,7 @@ def lane_under(roads: RoadMap, place: CarlaTransform) -> Waypoint:
     """The driving lane that a vehicle stands on or beside.
 
     Raises:
-        SimulatorError: it stands off every road.
+        SimulatorError: it stands off every road, or across its lane.
     """
     pose = pose_from_carla(place)
     waypoint = roads.nearest(pose[:3, 3])
@@ -109,7 +112,19 @@ def lane_under(roads: RoadMap, place: CarlaTransform) -> Waypoint:
         raise SimulatorError(
             f"The ego at x = {place.x_m:.1f}, y = {place.y_m:.1f} stands off every driving lane: put it on a road."
         )
+    turned_deg = _turned_deg(pose, waypoint)
+    if turned_deg > MOST_TURNED_DEG:
+        raise SimulatorError(
+            f"The ego at x = {place.x_m:.1f}, y = {place.y_m:.1f} is turned by {turned_deg:.0f} degrees from its lane, "
+            f"and plans go along lanes: turn it along the lane, to within {MOST_TURNED_DEG:g} degrees."
+        )
     return waypoint
+
+
+def _turned_deg(pose: Pose, waypoint: Waypoint) -> float:
+    """Angle between the headings of a thing and of a lane."""
+    yaw_rad, lane_yaw_rad = (planar_from_poses(each)[2] for each in (pose, waypoint.pose_world_from_lane))
+    return abs(float(np.rad2deg(wrap_angle(yaw_rad - lane_yaw_rad))))
 
 
 def _places(session: Session, roads: RoadMap, rng: np.random.Generator) -> list[CarlaTransform]:
@@ -122,9 +137,10 @@ def _places(session: Session, roads: RoadMap, rng: np.random.Generator) -> list[
 
 
 def _is_free(roads: RoadMap, place: CarlaTransform) -> bool:
-    """Whether the road goes on for FREE_ROAD_M, whatever way is taken."""
-    waypoint = roads.nearest(pose_from_carla(place)[:3, 3])
-    if waypoint is None:
+    """Whether a place lies along a road that goes on for FREE_ROAD_M, whatever way is taken."""
+    pose = pose_from_carla(place)
+    waypoint = roads.nearest(pose[:3, 3])
+    if waypoint is None or _turned_deg(pose, waypoint) > MOST_TURNED_DEG:
         return False
     # The ways are those of a route of its own: trying out spends none of the drive's chances.
     rng = np.random.default_rng(0)

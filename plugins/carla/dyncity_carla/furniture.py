@@ -121,7 +121,7 @@ def figure_of(piece: Piece, library: Library, number: int) -> Figure | None:
 
 
 class Furniture:
-    """Keeps the pieces of a drive: each appears once, and stays until the ego is far away.
+    """Keeps the pieces of a drive: each appears once, and stays until the ego is far away or too many are nearer.
 
     Args:
         library: the server's blueprints.
@@ -133,16 +133,12 @@ class Furniture:
         self._next_id = -1
 
     def add(self, occupancy: OccupancySequence) -> None:
-        """Take the pieces of the next chunk."""
+        """Take the pieces of the next chunk, at whose end the ego's place says which are near."""
         ego_m = occupancy.poses_world_from_ego[-1, :2, 3]
-        self._forget(ego_m)
-        found = find_pieces(fuse_static(occupancy))
-        found.sort(key=lambda piece: float(np.linalg.norm(piece.pose_world_from_piece[:2, 3] - ego_m)))
-        for piece in found:
-            if len(self._standing) >= MOST_PIECES:
-                return
+        for piece in nearest_pieces(find_pieces(fuse_static(occupancy)), ego_m[None], MOST_PIECES):
             if not self._stands(piece):
                 self._put_up(piece)
+        self._forget(ego_m)
 
     @property
     def figures(self) -> Sequence[Figure]:
@@ -169,8 +165,10 @@ class Furniture:
         )
 
     def _forget(self, ego_m: np.ndarray) -> None:
-        self._standing = {
-            number: (piece, figure)
-            for number, (piece, figure) in self._standing.items()
-            if float(np.linalg.norm(piece.pose_world_from_piece[:2, 3] - ego_m)) <= FORGET_M
+        away_m = {
+            number: float(np.linalg.norm(piece.pose_world_from_piece[:2, 3] - ego_m))
+            for number, (piece, _) in self._standing.items()
         }
+        nearest = sorted(away_m, key=lambda number: away_m[number])[:MOST_PIECES]
+        kept = {number for number in nearest if away_m[number] <= FORGET_M}
+        self._standing = {number: standing for number, standing in self._standing.items() if number in kept}

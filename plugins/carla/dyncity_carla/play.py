@@ -177,7 +177,9 @@ class ScenePlayback:
 
     def _step(self, figures: list[Figure]) -> int:
         self._player.present(figures)
-        return self._session.tick().frame
+        snapshot = self._session.tick()
+        self._player.look(snapshot.ids)
+        return snapshot.frame
 
     def _static(self, library: Library) -> list[Figure]:
         scene = self._scene

@@ -97,6 +97,7 @@ class Player:
         self._boxes: dict[str, BoundingBox] = {}
         self._shown: dict[int, tuple[int, str]] = {}
         self._placed: dict[int, CarlaTransform] = {}
+        self._seen: set[int] = set()
         self._unspawned: dict[int, Unspawned] = {}
 
     @property
@@ -129,20 +130,30 @@ class Player:
         commands += [self._spawn(figure, 0.0) for figure in new]
         outcomes = self._stage.batch(commands)
         for number in gone:
-            del self._shown[number]
-            self._placed.pop(number, None)
+            self._lose(number)
         first = len(besides) + len(gone)
         for (figure, to), outcome in zip(moving, outcomes[first : first + len(moving)], strict=True):
             self._placed[figure.id] = to
             if outcome.refusal:
                 # Somebody destroyed it: it comes back at the next tick.
-                del self._shown[figure.id]
+                self._lose(figure.id)
         self._settle(new, outcomes[first + len(moving) :])
         return outcomes[: len(besides)]
 
-    def clear(self) -> None:
-        """Take everything out of the world."""
-        self.present(())
+    def look(self, actor_ids: Sequence[int]) -> None:
+        """Take note of the actors that a tick shows: what was there and is not any more comes back at the next one.
+
+        What no tick has shown yet is not missed: another client's tick can be older than the last batch.
+        """
+        there = set(actor_ids)
+        for number, (actor_id, _) in list(self._shown.items()):
+            if actor_id in self._seen and actor_id not in there:
+                self._lose(number)
+        self._seen = there
+
+    def _lose(self, number: int) -> None:
+        del self._shown[number]
+        self._placed.pop(number, None)
 
     def _settle(self, new: Sequence[Figure], outcomes: Sequence[Outcome]) -> None:
         """Note what was spawned, and lift what was not; put right what stood on a guess."""

@@ -1,7 +1,8 @@
 """What a drive showed at each frame, as JSON lines for those who check it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,6 +11,7 @@ import numpy as np
 
 from dyncity_carla.player import Figure
 from dyncity_sim.domain.frames import Pose, planar_from_poses
+from dyncity_sim.errors import StorageError
 
 
 class ShownFile:
@@ -17,11 +19,16 @@ class ShownFile:
 
     Args:
         file: replaced; its folder is made.
+
+    Raises:
+        StorageError: it cannot be written.
     """
 
     def __init__(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = file.open("w", encoding="utf-8")
+        self._file = file
+        with self._storing():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = file.open("w", encoding="utf-8")
 
     def tell(
         self,
@@ -58,7 +65,8 @@ class ShownFile:
             ],
             "unspawned": [figure.id for figure in figures if figure.id not in actors],
         }
-        self._stream.write(json.dumps(line) + "\n")
+        with self._storing():
+            self._stream.write(json.dumps(line) + "\n")
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +74,15 @@ class ShownFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
+        with self._storing():
+            self._stream.close()
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{self._file} cannot be written: {error.strerror or error}") from error
 
 
 def _rounded(pose: Pose) -> list[float]:

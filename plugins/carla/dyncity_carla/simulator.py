@@ -16,7 +16,7 @@ from dyncity_carla.frames import CarlaTransform, carla_from_pose
 from dyncity_carla.furniture import Furniture
 from dyncity_carla.maps import open_map
 from dyncity_carla.options import DriveOptions
-from dyncity_carla.plan import STEP_US, Planner
+from dyncity_carla.plan import STEP_US, Planner, pose_of_car
 from dyncity_carla.player import Casting, Figure, Player, Unspawned
 from dyncity_carla.ports import Snapshot
 from dyncity_carla.route import Route
@@ -93,7 +93,7 @@ class CarlaSimulator:
             self._session, options.ego, self._roads, library, np.random.default_rng([seed, 1])
         )
         lane = lane_under(self._roads, place)
-        centre = self._ego.pose(place)[:3, 3] + 0.5 * self._ego.pose(place)[:3, 0]
+        centre = pose_of_car(self._ego.pose(place))[:3, 3]
         centre[2] = lane.pose_world_from_lane[2, 3]
         self._planner = Planner(
             Route(lane, np.random.default_rng([seed, 2]), centre), SpeedLimits(self._roads.opendrive), 0.0, 0
@@ -235,6 +235,7 @@ class CarlaSimulator:
         ticks = 1 if self._session.ticks == "own" else MOST_LATE_TICKS
         for _ in range(ticks):
             snapshot = self._session.tick()
+            self._player.look(snapshot.ids)
             if self._has_arrived(snapshot, placed.to):
                 return snapshot
         if snapshot.actor(self._ego.actor_id) is None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from dyncity_carla.ego import lane_under
 from dyncity_carla.frames import carla_from_pose
 from dyncity_carla.plan import Planner, ego_pose, pose_of_car
 from dyncity_carla.ports import LaneKey
@@ -10,7 +11,7 @@ from dyncity_carla.route import MERGE_M, SPACING_M, Route, choose
 from dyncity_carla.speed import BRAKING_MPS2, DEFAULT_LIMIT_MPS, FASTEST_MPS, SpeedLimits, allowed_mps
 
 from dyncity_sim.domain.conditions import Command
-from dyncity_sim.domain.frames import planar_from_poses, wrap_angle
+from dyncity_sim.domain.frames import planar_from_poses, poses_from_planar, wrap_angle
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
 from dyncity_sim.domain.scene import Scene, StaticMap
 from dyncity_sim.errors import InvalidInputError, MapError, SimulatorError
@@ -235,6 +236,17 @@ def test_a_road_type_that_begins_nowhere_is_refused():
 @pytest.mark.parametrize("limit", ["no limit", "undefined"])
 def test_a_road_without_a_speed_limit_has_the_default(limit):
     assert SpeedLimits(straight(limit=limit)).at(LaneKey(7, 0, -1, 10.0)) == DEFAULT_LIMIT_MPS
+
+
+@pytest.mark.parametrize(("turned_deg", "accepted"), [(0, True), (40, True), (-40, True), (50, False), (180, False)])
+def test_an_ego_across_or_against_its_lane_is_refused(turned_deg, accepted):
+    roads = roads_of_document("town", straight())
+    pose = roads.waypoints(7.0)[5].pose_world_from_lane @ poses_from_planar(np.array([0, 0.5, np.deg2rad(turned_deg)]))
+    if accepted:
+        assert lane_under(roads, carla_from_pose(pose)).lane.road == 7
+    else:
+        with pytest.raises(SimulatorError, match=f"turned by {turned_deg} degrees"):
+            lane_under(roads, carla_from_pose(pose))
 
 
 def test_a_route_is_evenly_spaced(generated_town):

@@ -153,6 +153,20 @@ def test_an_actor_that_somebody_destroyed_comes_back(ledger, player):
     assert set(player.shown) == {1}
 
 
+def test_what_stands_still_comes_back_when_somebody_destroyed_it(ledger, player):
+    player.present([figure(-1)])
+    player.look([])
+    assert set(player.shown) == {-1}, "a tick from before the batch does not have it yet"
+    player.look(list(ledger.actors))
+    (first,) = ledger.actors
+    ledger.actors.clear()
+    player.look([])
+    assert player.shown == {}
+    player.present([figure(-1)])
+    assert set(player.shown) == {-1}
+    assert set(player.shown.values()) == set(ledger.actors) != {first}
+
+
 def test_commands_besides_come_first_and_their_outcomes_back(ledger, player):
     outcomes = player.present([figure(1)], [Place(7, CarlaTransform(1, 2, 3))])
     assert outcomes == [Outcome(7)]

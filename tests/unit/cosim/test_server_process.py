@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dyncity_sim.cosim.server_process import ServerProcess
-from dyncity_sim.errors import UnavailableError
+from dyncity_sim.errors import StorageError, UnavailableError
 
 SERVES = "import time; print('loading'); print('SERVING null on 127.0.0.1:4242', flush=True); time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SERVES
@@ -45,6 +45,14 @@ def test_a_process_that_ignores_the_request_to_stop_is_killed(tmp_path: Path, mo
     with process(STUBBORN, tmp_path / "server.log") as server:
         pass
     assert server._process.returncode == -signal.SIGKILL
+
+
+def test_no_process_is_started_without_a_place_for_its_log(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    server = process(SERVES, tmp_path / "file" / "server.log")
+    with pytest.raises(StorageError, match=r"server\.log cannot be written"):
+        server.__enter__()
+    assert not hasattr(server, "_process")
 
 
 def test_a_process_that_dies_at_start_is_explained_by_its_last_lines(tmp_path: Path) -> None:
