@@ -18,7 +18,7 @@ import numpy as np
 from dyncity_carla.assets import Library
 from dyncity_carla.loopback.process import LoopbackProcess
 from dyncity_carla.options import ServerOptions
-from dyncity_carla.player import Casting, Figure, Player
+from dyncity_carla.player import Casting, Player
 from dyncity_carla.ports import Command, Outcome
 from dyncity_carla.session import Session
 from dyncity_carla.timeline import Timeline
@@ -68,15 +68,12 @@ def measure(port: int, actors: int, ticks: int) -> tuple[dict[str, np.ndarray], 
     own, busy, batches, steps = [], [], [], []
     with Session(world, "own") as session:
         stage = TimedStage(session)
-        player = Player(stage, world.bounding_box, lambda figure: session.run.role(f"track{figure.id}"))
+        player = Player(stage, world.bounding_box, session.run.role)
         timeline, casting = Timeline(tracks(actors, ticks)), Casting(Library(world.blueprints()))
         for tick in range(ticks):
             stage.seconds = stage.busy_seconds = 0.0
             began, began_busy = time.perf_counter(), time.thread_time()
-            player.present(
-                Figure(track.id, casting.blueprint(track.id, track.kind, track.size_m), track.size_m, pose)
-                for track, pose in timeline.at(tick * STEP_US)
-            )
+            player.present(casting.figures(timeline, tick * STEP_US))
             own.append(time.perf_counter() - began - stage.seconds)
             busy.append(time.thread_time() - began_busy - stage.busy_seconds)
             batches.append(stage.seconds)

@@ -97,18 +97,14 @@ class Library:
             f"(families {', '.join(STANDS_FOR[kind])}): use a CARLA package with its default assets."
         )
 
-    def furniture(self, class_name: str, size_m: Size) -> tuple[str, Size] | None:
-        """Id and size of the prop for a static thing of a class; None where no prop can stand for the class."""
+    def furniture(self, class_name: str, size_m: Size) -> str | None:
+        """Id of the prop for a static thing of a class; None where no prop can stand for the class."""
         known = [prop for prop in STATIC_PROPS.get(class_name, ()) if prop in self._ids]
         if not known and class_name in STATIC_PROPS and BOX_PROP in self._ids:
             known = [BOX_PROP]
         if not known:
             return None
-        best = min(known, key=lambda prop: (round(unlikeness(PROP_SIZES_M[prop], size_m), 9), prop))
-        return best, PROP_SIZES_M[best]
-
-    def __contains__(self, blueprint_id: str) -> bool:
-        return blueprint_id in self._ids
+        return min(known, key=lambda prop: (round(unlikeness(PROP_SIZES_M[prop], size_m), 9), prop))
 
 
 def unlikeness(first_m: Sequence[float], second_m: Sequence[float]) -> float:

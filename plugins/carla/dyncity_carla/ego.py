@@ -6,6 +6,7 @@ import numpy as np
 
 from dyncity_carla.assets import Library
 from dyncity_carla.frames import CarlaTransform, carla_from_pose, mirrored_points, pose_from_carla
+from dyncity_carla.maps import spawn_places
 from dyncity_carla.plan import ego_pose, pose_of_car
 from dyncity_carla.ports import BoundingBox, Place, RoadMap, Waypoint
 from dyncity_carla.route import choose
@@ -19,9 +20,6 @@ EGO_SIZE_M = (4.7, 1.9, 1.5)
 
 FREE_ROAD_M = 250.0
 """An ego is made where its road goes on this far, if there is such a place."""
-
-SPAWN_LIFT_M = 0.3
-"""Where a map has no spawn points, an ego is made this high above a lane."""
 
 LANE_SPACING_M = 20.0
 MOST_TURNED_DEG = 45.0
@@ -129,9 +127,7 @@ def _turned_deg(pose: Pose, waypoint: Waypoint) -> float:
 
 def _places(session: Session, roads: RoadMap, rng: np.random.Generator) -> list[CarlaTransform]:
     """Where an ego may be made, in an order drawn by ``rng``; those whose road goes on come first."""
-    points = list(session.world.spawn_points())
-    if not points:
-        points = [_lifted(waypoint) for waypoint in roads.waypoints(LANE_SPACING_M) if not waypoint.is_junction]
+    points = spawn_places(session.world, roads, LANE_SPACING_M)
     drawn = [points[index] for index in rng.permutation(len(points))[:MOST_PLACES]]
     return sorted(drawn, key=lambda place: not _is_free(roads, place))
 
@@ -151,9 +147,3 @@ def _is_free(roads: RoadMap, place: CarlaTransform) -> bool:
             return False
         waypoint, driven_m = choose(ways, rng), driven_m + 10.0
     return True
-
-
-def _lifted(waypoint: Waypoint) -> CarlaTransform:
-    pose = waypoint.pose_world_from_lane.copy()
-    pose[2, 3] += SPAWN_LIFT_M
-    return carla_from_pose(pose)

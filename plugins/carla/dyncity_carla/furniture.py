@@ -117,7 +117,7 @@ def figure_of(piece: Piece, library: Library, number: int) -> Figure | None:
     pose = piece.pose_world_from_piece.copy()
     if piece.size_m[1] > piece.size_m[0]:
         pose[:3, :3] = poses_from_planar(np.array([0.0, 0.0, np.pi / 2]))[:3, :3]
-    return Figure(number, prop[0], size_m, pose)
+    return Figure(number, prop, size_m, pose)
 
 
 class Furniture:

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from dyncity_carla.frames import CarlaTransform, carla_from_pose
 from dyncity_carla.journal import Run, journal_folder, journals_in
-from dyncity_carla.ports import RoadMap
+from dyncity_carla.ports import RoadMap, World
 from dyncity_carla.roads import roads_of_document
 from dyncity_carla.session import TickOwner
 from dyncity_carla.world import CarlaWorld
@@ -15,6 +17,9 @@ LOADING_S = 120.0
 """Unreal takes this long to load a town or to build one of an OpenDRIVE file."""
 
 POLL_S = 0.25
+
+SPAWN_LIFT_M = 0.3
+"""Vehicles are made this high above a lane."""
 
 GENERATION: dict[str, float | bool] = {
     "vertex_distance": 2.0,
@@ -68,6 +73,15 @@ def load_document(world: CarlaWorld, name: str, opendrive: str, ticks: TickOwner
     with world.patience(LOADING_S):
         world.load_opendrive(opendrive, GENERATION)
         return wait_for_roads(world, ticks)
+
+
+def spawn_places(world: World, roads: RoadMap, spacing_m: float) -> list[CarlaTransform]:
+    """Where vehicles can be made: the map's spawn points, or places on the lanes of one without any."""
+    points = list(world.spawn_points())
+    if points:
+        return points
+    poses = [waypoint.pose_world_from_lane for waypoint in roads.waypoints(spacing_m) if not waypoint.is_junction]
+    return [replace(point, z_m=point.z_m + SPAWN_LIFT_M) for point in map(carla_from_pose, poses)]
 
 
 def check_unused(world: CarlaWorld) -> None:

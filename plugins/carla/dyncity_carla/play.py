@@ -1,7 +1,7 @@
 """``dyncity play SCENE --sim carla``: a generated scene as a world to drive in."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -129,7 +129,7 @@ class ScenePlayback:
             self._world.release()
             raise
         self._session = Session(self._world, server.ticks)
-        self._player = Player(self._session, self._world.bounding_box, self._role)
+        self._player = Player(self._session, self._world.bounding_box, self._session.run.role)
 
     @property
     def ego_spawn(self) -> CarlaTransform:
@@ -143,15 +143,10 @@ class ScenePlayback:
         """Everything that found no room at first, with what became of it."""
         return self._player.unspawned
 
-    def play(self, on_static: Callable[[int], None] = lambda props: None) -> Iterator[PlayedFrame]:
-        """Show the scene tick by tick, and tell of each tick after it.
-
-        Args:
-            on_static: told how many props stand for static things, before time starts.
-        """
+    def play(self) -> Iterator[PlayedFrame]:
+        """Show the scene tick by tick, and tell of each tick after it."""
         library = Library(self._world.blueprints())
         static = self._static(library)
-        on_static(len(static))
         self._step(static)
         self._wait_for_ego(static)
         step_us = round(self._session.step_s * 1e6)
@@ -159,10 +154,7 @@ class ScenePlayback:
         first_us, last_us = int(self._scene.times_us[0]), int(self._scene.times_us[-1])
         for _ in range(self._options.loops):
             for time_us in range(first_us, last_us + 1, step_us):
-                figures = [
-                    Figure(track.id, casting.blueprint(track.id, track.kind, track.size_m), track.size_m, pose)
-                    for track, pose in timeline.at(time_us)
-                ]
+                figures = casting.figures(timeline, time_us)
                 frame = self._step([*static, *figures])
                 shown = self._player.shown
                 yield PlayedFrame(frame, time_us, {f.id: shown[f.id] for f in figures if f.id in shown})
@@ -200,7 +192,3 @@ class ScenePlayback:
             f"No vehicle of role name {self._options.ego!r} came within {limit:g} simulated seconds: spawn it at the "
             "ego spawn point, or wait longer: --wait-for-ego."
         )
-
-    def _role(self, figure: Figure) -> str:
-        what = f"track{figure.id}" if figure.is_actor else f"prop{-figure.id}"
-        return self._session.run.role(what)

@@ -9,6 +9,7 @@ import numpy as np
 from dyncity_carla.assets import Library
 from dyncity_carla.frames import CarlaTransform, carla_from_poses, mirrored_points
 from dyncity_carla.ports import BoundingBox, Command, Destroy, Outcome, Place, Spawn
+from dyncity_carla.timeline import Timeline
 from dyncity_sim.domain.frames import Pose
 from dyncity_sim.domain.recording import ActorKind
 
@@ -52,6 +53,11 @@ class Figure:
     pose_world_from_actor: Pose
 
     @property
+    def what(self) -> str:
+        """What role names say that it is."""
+        return f"track{self.id}" if self.is_actor else f"prop{-self.id}"
+
+    @property
     def is_actor(self) -> bool:
         """Whether it is on a track, and not a prop."""
         return self.id > 0
@@ -77,7 +83,7 @@ class Unspawned:
 
 
 BoxOf: TypeAlias = Callable[[int], BoundingBox]
-RoleOf: TypeAlias = Callable[[Figure], str]
+RoleOf: TypeAlias = Callable[[str], str]
 
 
 class Player:
@@ -89,7 +95,7 @@ class Player:
     Args:
         stage: takes the batches.
         box_of: the bounding box of an actor.
-        role: role name of a figure.
+        role: role name of a figure, by what it is.
     """
 
     def __init__(self, stage: Stage, box_of: BoxOf, role: RoleOf) -> None:
@@ -200,7 +206,7 @@ class Player:
     def _spawn(self, figure: Figure, lift_m: float) -> Spawn:
         settle = self._at(figure)
         at = replace(settle, z_m=settle.z_m + lift_m)
-        return Spawn(figure.blueprint_id, self._role(figure), at, settle)
+        return Spawn(figure.blueprint_id, self._role(figure.what), at, settle)
 
     def _at(self, figure: Figure) -> CarlaTransform:
         return origins_of([figure], self._boxes)[0]
@@ -245,3 +251,10 @@ class Casting:
         if number not in self._cast:
             self._cast[number] = self._library.nearest(kind, size_m).id
         return self._cast[number]
+
+    def figures(self, timeline: Timeline, time_us: int) -> list[Figure]:
+        """Those that stand for the actors of a time."""
+        return [
+            Figure(track.id, self.blueprint(track.id, track.kind, track.size_m), track.size_m, pose)
+            for track, pose in timeline.at(time_us)
+        ]

@@ -99,7 +99,7 @@ class CarlaSimulator:
             Route(lane, np.random.default_rng([seed, 2]), centre), SpeedLimits(self._roads.opendrive), 0.0, 0
         )
         self._time_us = 0
-        self._player = Player(self._session, self._world.bounding_box, self._role)
+        self._player = Player(self._session, self._world.bounding_box, self._session.run.role)
         self._casting = Casting(library)
         self._live, self._timeline = LiveTracks(), Timeline(())
         self._furniture = None if options.furniture == "none" else Furniture(library)
@@ -208,10 +208,7 @@ class CarlaSimulator:
             share = tick / self._ticks_per_frame
             last = tick == self._ticks_per_frame
             now_us = time_us if last else round(first_us + share * (time_us - first_us))
-            figures = [
-                Figure(track.id, self._casting.blueprint(track.id, track.kind, track.size_m), track.size_m, at)
-                for track, at in self._timeline.at(now_us)
-            ]
+            figures = self._casting.figures(self._timeline, now_us)
             self._snapshot = self._move_to(pose if last else between(first, pose, share), figures)
         found = self._snapshot.actor(self._ego.actor_id)
         assert found is not None
@@ -255,10 +252,6 @@ class CarlaSimulator:
     def _draw(self, furniture: Furniture) -> None:
         boxes = [(carla_from_pose(piece.pose_world_from_piece), piece.size_m) for piece in furniture.pieces]
         self._world.draw_boxes(boxes, BOX_LIFE_S)
-
-    def _role(self, figure: Figure) -> str:
-        what = f"track{figure.id}" if figure.is_actor else f"prop{-figure.id}"
-        return self._session.run.role(what)
 
 
 def in_merged_classes(occupancy: OccupancySequence) -> OccupancySequence:

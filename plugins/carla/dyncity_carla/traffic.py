@@ -1,16 +1,13 @@
 """CARLA's own traffic: vehicles that its traffic manager drives, the same ones for the same seed."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from dyncity_carla.assets import family_of
-from dyncity_carla.frames import carla_from_pose
+from dyncity_carla.maps import spawn_places
 from dyncity_carla.session import Session
 from dyncity_sim.errors import SimulatorError
 
 SPACING_M = 15.0
-LIFT_M = 0.3
 FAMILIES = ("car", "van", "truck", "motorcycle", "bicycle")
 
 
@@ -22,11 +19,7 @@ def add_traffic(session: Session, vehicles: int, rng: np.random.Generator, port:
     """
     world = session.world
     models = [b.id for b in world.blueprints() if family_of(b) in FAMILIES]
-    points = list(world.spawn_points())
-    if not points:
-        lanes = [waypoint for waypoint in world.roads().waypoints(SPACING_M) if not waypoint.is_junction]
-        points = [carla_from_pose(waypoint.pose_world_from_lane) for waypoint in lanes]
-        points = [replace(point, z_m=point.z_m + LIFT_M) for point in points]
+    points = spawn_places(world, world.roads(), SPACING_M)
     made: list[int] = []
     for index in rng.permutation(len(points)):
         if len(made) == vehicles:

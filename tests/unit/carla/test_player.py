@@ -54,7 +54,7 @@ def ledger():
 
 @pytest.fixture
 def player(ledger):
-    return Player(ledger, lambda actor_id: BOX, lambda figure: f"test:{figure.id}")
+    return Player(ledger, lambda actor_id: BOX, lambda what: f"test:{what}")
 
 
 def figure(number, x=0.0, y=0.0, yaw=0.0, z=0.7, blueprint="vehicle.audi.tt"):

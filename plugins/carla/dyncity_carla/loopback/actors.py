@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from dyncity_carla.loopback.blueprints import Blueprint
-from dyncity_carla.loopback.geometry import Row, wire_from_row
+from dyncity_carla.loopback.geometry import Row
 from dyncity_carla.loopback.records import (
     ACTIVE,
     ACTOR_RECORD,
@@ -137,10 +137,6 @@ class ActorTable:
         """The actor with this id, or None."""
         return self._actors.get(actor_id)
 
-    def children(self, actor_id: int) -> list[Actor]:
-        """Actors attached to one."""
-        return [actor for actor in self._order if actor.parent == actor_id]
-
     def add(self, actor: Actor, transform: Row) -> None:
         """Take in an actor with an id higher than any before."""
         actor.row = len(self._order)
@@ -185,7 +181,3 @@ class ActorTable:
         centres[:, 2] += [actor.blueprint.box_height_m for actor in of]
         extents = np.array([actor.blueprint.extent_m for actor in of]).reshape(-1, 3)
         return centres, self.transforms[rows, 4], extents
-
-    def wire_transform(self, actor: Actor) -> list[list[float]]:
-        """Where an actor is, as it travels."""
-        return wire_from_row(self.transforms[actor.row])

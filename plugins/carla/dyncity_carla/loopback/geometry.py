@@ -79,8 +79,3 @@ def overlapping(
         reach = reach + extents[:, 0] * np.abs(np.cos(angle - others)) + extents[:, 1] * np.abs(np.sin(angle - others))
         overlap &= distance < reach
     return overlap
-
-
-def in_world(point: Vector, row: Row) -> Vector:
-    """A point given in an actor's frame, in the world."""
-    return (matrix_from_row(row) @ np.array([*point, 1.0]))[:3]

@@ -51,10 +51,6 @@ class StreamServer:
         """Number of subscribers by stream id."""
         return {stream_id: len(writers) for stream_id, writers in self._subscribers.items() if writers}
 
-    def has_subscribers(self, stream_id: int) -> bool:
-        """Whether anybody listens."""
-        return bool(self._subscribers.get(stream_id))
-
     def announce(self, client: int, stream_id: int) -> None:
         """Note that a client will subscribe to a stream; once, however often it is noted."""
         self._announced.pop((client, stream_id), None)
