@@ -68,8 +68,7 @@ class Session:
 
     def __enter__(self) -> Self:
         try:
-            journals = journals_in(self._folder)
-            left = [(file, journal) for file, journal in journals if journal.run.is_dead]
+            left = [(file, journal) for file, journal in journals_in(self._folder) if journal.run.is_dead]
             for _, journal in left:
                 self._restore_for(journal)
             if self.ticks == "own":

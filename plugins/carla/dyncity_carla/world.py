@@ -175,10 +175,7 @@ class CarlaWorld:
             self._enter(self._client.load_world(name, reset_settings=False))
 
     def load_opendrive(self, opendrive: str, parameters: dict[str, float | bool]) -> None:
-        """Replace the world by one made of an OpenDRIVE document; its settings stay.
-
-        Returns before its roads can be asked for.
-        """
+        """Replace the world by one made of an OpenDRIVE document, in its settings; its roads come a little later."""
         wanted = self._carla.OpendriveGenerationParameters(**parameters)
         with self._asking("a world made of an OpenDRIVE document"):
             self._enter(self._client.generate_opendrive_world(opendrive, wanted, reset_settings=False))
