@@ -121,15 +121,15 @@ def check_folder(folder: Path, ours: Iterable[str]) -> None:
             )
 
 
-def clear_folder(folder: Path, ours: Iterable[str]) -> None:
-    """Make ``folder`` ready for a drive: earlier outputs of these names go, anything else is refused.
+def clear_folder(folder: Path, ours: Iterable[str], keep: str = "") -> None:
+    """Make ``folder`` ready for a drive: earlier outputs of these names go but for one, anything else is refused.
 
     Raises:
         InvalidInputError: see ``check_folder``.
     """
     check_folder(folder, ours)
     if folder.is_dir():
-        for entry in folder.iterdir():
+        for entry in (entry for entry in folder.iterdir() if entry.name != keep):
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:

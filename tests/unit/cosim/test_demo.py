@@ -151,6 +151,14 @@ def test_a_server_that_cannot_load_its_backend_is_shown_with_its_reason(
     assert servers[0].returncode is not None
 
 
+@pytest.mark.usefixtures("on_the_scripted_street")
+def test_an_earlier_demo_stays_where_the_server_does_not_start(tmp_path: Path, servers: list[Any]) -> None:
+    (tmp_path / "index.html").write_text("an earlier drive")
+    assert main(["demo", "--backend", "no-such-backend", "--out", str(tmp_path)]) == 1
+    assert servers
+    assert (tmp_path / "index.html").read_text() == "an earlier drive"
+
+
 def test_the_server_is_stopped_when_the_simulator_cannot_be_opened(tmp_path: Path, servers: list[Any]) -> None:
     arguments = ["demo", "--backend", "null", "--map", "no-such-map", "--out", str(tmp_path / "demo")]
     assert main(arguments) == 2
