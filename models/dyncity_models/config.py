@@ -1,7 +1,7 @@
 """Architecture of the model family ``anchored``, as frozen dataclasses that travel with the weights."""
 
 from dataclasses import dataclass, field
-from math import lcm
+from math import inf, isfinite, lcm
 
 from dyncity_sim.domain.conditions import CONDITIONS
 from dyncity_sim.errors import ConfigError
@@ -9,11 +9,20 @@ from dyncity_sim.errors import ConfigError
 FORESEEN, REMEMBERED = "foreseen", "remembered"
 """What a known world tells of movers: holes where those of the chunk itself are, or where they stood before it."""
 
+MOST_GUIDANCE = 20
+"""Largest scale of autoguidance, as of guidance that a request may ask for."""
+
 GROUPS = 8
 """Of channels, that are normalised together."""
 
 TRAINED_CONDITIONS = tuple(name for name in CONDITIONS if name != "known_region")
 """Everything that weights can be trained with."""
+
+
+def check_between(name: str, value: float, least: float, most: float = inf) -> None:
+    """Raise ConfigError, naming the value, unless it is finite and lies between two numbers, both included."""
+    if not (least <= value <= most and isfinite(value)):
+        raise ConfigError(name, value, f"a number of at least {least}" if most == inf else f"from {least} to {most}")
 
 
 def _check_multiple(name: str, value: int, of: int) -> None:
@@ -167,6 +176,13 @@ class SamplingConfig:
     resamples: int = 1
     autoguidance: float = 1.0
     autoguidance_time: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.shift > 0 and isfinite(self.shift)):
+            raise ConfigError("sampling.shift", self.shift, "a number above 0")
+        check_between("sampling.candidates", self.candidates, 1)
+        for name in ("autoguidance", "autoguidance_time"):
+            check_between(f"sampling.{name}", getattr(self, name), 0, MOST_GUIDANCE)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.anchored.transformer import DiffusionTransformer
 from dyncity_models.config import AnchoredConfig
 from dyncity_models.diffusion.sampling import check_defaults
-from dyncity_models.family import described_as, sampled_with
+from dyncity_models.family import check_finite, described_as, sampled_with
 from dyncity_models.normalisation import Normalisation
 from dyncity_sim.errors import CheckpointError, ConfigError, StorageError
 from dyncity_sim.files import write_bytes, write_text
@@ -134,6 +134,7 @@ def _config(values: object, source: Path) -> AnchoredConfig:
 
 def _write_tensors(file: Path, module: nn.Module, dtype: torch.dtype = torch.float16) -> None:
     tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in module.state_dict().items()}
+    check_finite(file.name, tensors)
     write_bytes(save(tensors), file)
 
 
@@ -154,4 +155,5 @@ def _read_tensors(file: Path, module: nn.Module, digest: "hashlib._Hash") -> Non
         raise CheckpointError(
             "weights", f"{file} with other tensors, e.g. {wrong}", "the tensors of model.json's config"
         )
+    check_finite(str(file), tensors)
     module.load_state_dict({name: value.float() for name, value in tensors.items()})

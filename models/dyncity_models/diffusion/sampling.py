@@ -13,7 +13,7 @@ from dyncity_models.diffusion.gaussian import STEPS
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.walks import Solver, Walk, flow_walk, gaussian_walk
 from dyncity_sim.domain.conditions import SamplingOptions
-from dyncity_sim.errors import ConfigError, InvalidInputError
+from dyncity_sim.errors import CheckpointError, ConfigError, InvalidInputError
 
 Process = Literal["gaussian", "flow"]
 
@@ -93,6 +93,9 @@ class Sampler:
             draw: gives the unit normal noise that is needed on the way; see ``noise_from``.
             checkpoint: called before each evaluation with the number done, and at the end; may raise to stop.
             known: latents that the sample must end with.
+
+        Raises:
+            CheckpointError: what the network predicts runs away to infinity or is no number.
         """
         if self.process == "gaussian":
             walk = gaussian_walk(self.name, self.steps)
@@ -116,6 +119,13 @@ class Sampler:
                 if not last:
                     latents = before.renoised(latents, after, draw())
         checkpoint(done)
+        if not latents.isfinite().all():
+            raise CheckpointError(
+                "weights",
+                "a sample with infinity or NaN",
+                "finite numbers",
+                "Lower the guidance, or serve with --option precision=fp32; else the weights are spoilt.",
+            )
         return latents
 
 

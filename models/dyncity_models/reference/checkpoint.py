@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dyncity_models.diffusion.sampling import check_defaults
-from dyncity_models.family import described_as, sampled_with
+from dyncity_models.family import check_finite, described_as, sampled_with
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import (
     ReferenceAutoencoderConfig,
@@ -61,20 +61,25 @@ def save_reference(
     The convention is that of published weights unless another is given.
 
     Raises:
+        CheckpointError: a weight is not finite; what was there is untouched.
         StorageError: a file could not be written.
     """
+    parts = {"autoencoder": _tensors(autoencoder)}
+    if transformer is not None:
+        parts["transformer"] = _tensors(transformer)
+    for name, tensors in parts.items():
+        check_finite(f"{name}.safetensors", tensors)
     try:
         (folder / "model.json").unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"{folder} could not be written: {error.strerror}.") from error
-    write_bytes(save(_tensors(autoencoder)), folder / "autoencoder.safetensors")
-    if transformer is not None:
-        write_bytes(save(_tensors(transformer)), folder / "transformer.safetensors")
+    for name, tensors in parts.items():
+        write_bytes(save(tensors), folder / f"{name}.safetensors")
     described = {
         "format": FORMAT,
         "family": FAMILY,
         "convention": (convention or OfficialConvention()).name,
-        "parts": ["autoencoder", *(["transformer"] if transformer is not None else [])],
+        "parts": list(parts),
         "config": dataclasses.asdict(config),
     }
     write_text(json.dumps(described, indent=2) + "\n", folder / "model.json")
@@ -161,4 +166,5 @@ def _read(file: Path, module: nn.Module, digest: "hashlib._Hash") -> None:
             "weights", f"{file}: {error}", "a whole safetensors file", "It is truncated or damaged: import it again."
         ) from error
     check_tensors(file.name, tensors, module.state_dict())
+    check_finite(str(file), tensors)
     module.load_state_dict(tensors)

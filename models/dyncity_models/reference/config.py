@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
@@ -166,7 +167,7 @@ class ReferenceSampling:
     latent_limit: float | None = None
 
     def __post_init__(self) -> None:
-        if self.latent_limit is not None and not self.latent_limit > 0:
+        if self.latent_limit is not None and not 0 < self.latent_limit < inf:
             raise ConfigError("sampling.latent_limit", self.latent_limit, "above 0, or null for none")
 
 

@@ -1,20 +1,14 @@
 """What a training run is made of; every field can be set in YAML or as ``key=value``."""
 
 from dataclasses import dataclass, field
-from math import inf
+from math import isfinite
 
-from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig, SamplingConfig
+from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig, SamplingConfig, check_between
 from dyncity_sim.errors import ConfigError
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "bf16", "16", "32", "64")
 """Of lightning, as far as they need no other package."""
-
-
-def check_between(name: str, value: float, least: float, most: float = inf) -> None:
-    """Raise ConfigError, naming the value, unless it lies between two numbers, both included."""
-    if not least <= value <= most:
-        raise ConfigError(name, value, f"at least {least}" if most == inf else f"from {least} to {most}")
 
 
 def check_shares(section: str, config: object, *names: str) -> None:
@@ -99,6 +93,10 @@ class AutoencoderLossConfig:
     unobserved: float = 0.25
     moved: float = 3.0
     class_weight_cap: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name in ("kl", "kl_time", "kl_warm_up", "lovasz", "unobserved", "moved", "class_weight_cap"):
+            check_between(f"loss.{name}", getattr(self, name), 0)
 
 
 @dataclass
@@ -197,6 +195,8 @@ class PlanesLossConfig:
     drop_layout: float = 0.5
 
     def __post_init__(self) -> None:
+        for name in ("xy", "tx", "path_factor", "path_radius_m"):
+            check_between(f"loss.{name}", getattr(self, name), 0)
         check_shares("loss", self, "drop_plan", "drop_command", "drop_known", "drop_layout")
 
 
@@ -209,6 +209,11 @@ class TransformerLossConfig(PlanesLossConfig):
     """
 
     time_mean: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isfinite(self.time_mean):
+            raise ConfigError("loss.time_mean", self.time_mean, "a number")
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dyncity_models.config import check_between
 from dyncity_models.reference.config import (
     AUTOENCODERS,
     CONDITIONS,
@@ -52,6 +53,9 @@ class ReferenceAutoencoderTrainingConfig:
     run: RunConfig = field(default_factory=RunConfig)
     initial: str = ""
 
+    def __post_init__(self) -> None:
+        check_between("kl", self.kl, 0)
+
 
 @dataclass
 class ReferenceTransformerTrainingConfig:
@@ -85,6 +89,10 @@ class ReferenceTransformerTrainingConfig:
     sampling: ReferenceSampling = field(default_factory=ReferenceSampling)
     limit_latents: bool = True
     initial: str = ""
+
+    def __post_init__(self) -> None:
+        check_between("drop", self.drop, 0, 1)
+        check_between("drop_region", self.drop_region, 0, 1)
 
 
 def autoencoder_of(model: dict[str, Any], grid: tuple[int, int, int], classes: int) -> ReferenceAutoencoderConfig:

@@ -7,6 +7,7 @@ import torch
 from dyncity_models.anchored.checkpoint import load_model, save_model
 from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.normalisation import Normalisation
+from safetensors.torch import load_file, save_file
 
 from dyncity_sim.errors import CheckpointError, StorageError
 
@@ -118,6 +119,25 @@ def test_an_autoencoder_alone_loads_but_cannot_generate(tiny, build_autoencoder,
     assert loaded.transformer is None
     with pytest.raises(CheckpointError, match="without a transformer"):
         AnchoredPipeline(loaded, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+def test_weights_that_half_precision_cannot_hold_are_not_written(tiny, build_autoencoder, tmp_path, value):
+    autoencoder = build_autoencoder()
+    with torch.no_grad():
+        next(autoencoder.parameters()).view(-1)[0] = value
+    with pytest.raises(CheckpointError, match=r"autoencoder\.safetensors: .*infinity or NaN"):
+        save_model(tmp_path, tiny, autoencoder)
+    assert not any(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_finite_are_refused(copied):
+    file = copied / "transformer.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=r"transformer\.safetensors: .*infinity or NaN"):
+        load_model(copied)
 
 
 def test_a_missing_folder_is_refused_with_what_to_do(tmp_path):

@@ -102,6 +102,12 @@ def test_options_of_sampling_stand_in_for_those_of_the_weights_under_another_mod
         ("sampling.sampler=ddpm", r"sampling\.sampler: got 'ddpm', expected one of euler"),
         ("sampling.guidance_scale=nan", r"sampling\.guidance_scale: got nan"),
         ("sampling.resamples=0", r"sampling\.resamples: got 0"),
+        ("sampling.shift=inf", r"sampling\.shift: got inf, expected a number above 0"),
+        ("sampling.shift=-1", r"sampling\.shift: got -1"),
+        ("sampling.candidates=0", r"sampling\.candidates: got 0, expected a number of at least 1"),
+        ("sampling.candidates=-2", r"sampling\.candidates: got -2"),
+        ("sampling.autoguidance=nan", r"sampling\.autoguidance: got nan, expected from 0 to 20"),
+        ("sampling.autoguidance_time=-inf", r"sampling\.autoguidance_time: got -inf"),
     ],
 )
 def test_an_option_that_is_unknown_or_cannot_be_run_is_refused(weights, option, message):

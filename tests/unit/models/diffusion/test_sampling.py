@@ -9,7 +9,7 @@ from dyncity_models.diffusion.gaussian import GaussianDiffusion
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler, noise_from
 from dyncity_models.diffusion.walks import gaussian_walk
 
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import CheckpointError, InvalidInputError
 
 ALL = [(process, name) for process, names in SAMPLERS.items() for name in names]
 DETERMINISTIC = [(process, name) for process, name in ALL if name != "ddpm"]
@@ -242,3 +242,12 @@ def test_a_number_of_steps_that_there_is_not_is_refused(steps):
     with pytest.raises(InvalidInputError) as caught:
         make_sampler("unipc", "gaussian", steps)
     assert caught.value.field == "options.steps"
+
+
+@pytest.mark.parametrize(("process", "name"), ALL)
+def test_a_sample_that_is_not_finite_is_refused(process, name):
+    def predict(latents, _):
+        return torch.full_like(torch.cat([latents] * (2 if process == "gaussian" else 1), dim=1), math.nan)
+
+    with pytest.raises(CheckpointError, match="infinity or NaN"):
+        sampled(process, name, 4, predict, normal(0, 1, 3))

@@ -30,6 +30,7 @@ from dyncity_models.reference.config import (
 from dyncity_models.reference.config import CONDITIONS as REFERENCE_CONDITIONS
 from dyncity_models.reference.conventions import EgoConvention, OfficialConvention
 from dyncity_models.reference.dit import ReferenceTransformer
+from safetensors.torch import load_file, save_file
 
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
 from dyncity_sim.domain.frames import poses_from_planar
@@ -549,3 +550,23 @@ def test_a_pipeline_under_other_switches_gives_what_plain_float32_gives_up_to_ro
         for pipeline in (plain, half)
     ]
     assert float((drawn[0] - drawn[1]).square().mean().sqrt() / drawn[0].square().mean().sqrt()) < 0.1
+
+
+def test_weights_that_are_not_finite_are_not_written_and_those_before_them_stay(save_weights, even_planes):
+    folder = save_weights()
+    before = load_reference(folder)
+    spoilt = ReferenceAutoencoder(even_planes)
+    with torch.no_grad():
+        next(spoilt.parameters()).view(-1)[0] = float("nan")
+    with pytest.raises(CheckpointError, match=r"autoencoder\.safetensors: .*infinity or NaN"):
+        save_reference(folder, before.config, spoilt)
+    assert load_reference(folder).model_id == before.model_id
+
+
+def test_weights_that_are_not_finite_are_refused(save_weights):
+    file = save_weights() / "transformer.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] = float("inf")
+    save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=r"transformer\.safetensors: .*infinity or NaN"):
+        load_reference(file.parent)

@@ -29,6 +29,10 @@ from dyncity_models.training.launch import Launch, launch_of
 from dyncity_models.training.loggers import loggers_of
 from dyncity_models.training.progress import Pace, peak_memory_gib
 from dyncity_models.training.provenance import provenance_of
+from dyncity_models.training.reference_config import (
+    ReferenceAutoencoderTrainingConfig,
+    ReferenceTransformerTrainingConfig,
+)
 from dyncity_models.training.run import batch_numbers, fit, resumed_step
 from torch import nn
 
@@ -439,6 +443,13 @@ def test_a_place_that_cannot_be_a_run_is_a_storage_error(config, tmp_path):
         (OptimiserConfig, {"lr": float("nan")}, "optimiser.lr"),
         (OptimiserConfig, {"ema_decay": 2.0}, "optimiser.ema_decay"),
         (OptimiserConfig, {"decay_from": -0.1}, "optimiser.decay_from"),
+        (OptimiserConfig, {"lr": float("inf")}, "optimiser.lr"),
+        (AutoencoderLossConfig, {"kl": float("nan")}, "loss.kl"),
+        (AutoencoderLossConfig, {"lovasz": -1.0}, "loss.lovasz"),
+        (TransformerLossConfig, {"xy": float("nan")}, "loss.xy"),
+        (TransformerLossConfig, {"time_mean": float("inf")}, "loss.time_mean"),
+        (ReferenceAutoencoderTrainingConfig, {"kl": float("nan")}, "kl"),
+        (ReferenceTransformerTrainingConfig, {"drop": 2.0}, "drop"),
         (TransformerLossConfig, {"drop_known": 1.5}, "loss.drop_known"),
         (DistilLossConfig, {"at_start": -0.5}, "loss.at_start"),
         (AutoencoderTrainingConfig, {"loss": AutoencoderLossConfig(frames=17)}, "loss.frames"),
