@@ -129,11 +129,13 @@ def draw(dataset: OccupancyDataset, frame: int, file: Path) -> None:
     """Draw one frame, counted over all sequences, in the colours of CarlaSC's merged classes, into a PNG file.
 
     Raises:
-        InvalidInputError: no such frame, a file that does not end in .png, or a frame that is damaged.
+        InvalidInputError: no such frame, a file that exists or does not end in .png, or a frame that is damaged.
         StorageError: the picture could not be written.
     """
     if file.suffix != ".png":
         raise InvalidInputError("--png", str(file), "a name ending in .png")
+    if file.exists():
+        raise InvalidInputError("--png", f"{file}, which exists", "a name that is free", "Remove it or name another.")
     sequence, number = locate_frame(dataset, frame)
     frames = sequence.frames(number, number + 1)
     caption = f"{dataset.name}   {sequence.name}   frame {number}   (left: what was observed; grey: nothing was)"

@@ -11,16 +11,17 @@ import numpy as np
 
 from dyncity_carla.player import Figure
 from dyncity_sim.domain.frames import Pose, planar_from_poses
-from dyncity_sim.errors import StorageError
+from dyncity_sim.errors import InvalidInputError, StorageError
 
 
 class ShownFile:
     """Takes one line for each frame, right-handed; use as a context manager.
 
     Args:
-        file: replaced; its folder is made.
+        file: made; its folder, too.
 
     Raises:
+        InvalidInputError: something has that name already.
         StorageError: it cannot be written.
     """
 
@@ -28,7 +29,12 @@ class ShownFile:
         self._file = file
         with self._storing():
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = file.open("w", encoding="utf-8")
+            try:
+                self._stream = file.open("x", encoding="utf-8")
+            except FileExistsError as error:
+                raise InvalidInputError(
+                    "--shown", f"{file}, which exists", "a name that is free", "Remove it or name another."
+                ) from error
 
     def tell(
         self,

@@ -97,6 +97,13 @@ def test_nothing_is_drawn_unless_asked_and_then_one_picture(recording: Path, occ
             assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 100
 
 
+def test_a_picture_that_exists_is_kept(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.png").write_text("mine")
+    assert main(["inspect", str(recording), "--png", str(tmp_path / "mine.png")]) == 2
+    assert "mine.png, which exists, expected a name that is free" in capsys.readouterr().err
+    assert (tmp_path / "mine.png").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
