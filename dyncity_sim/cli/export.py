@@ -35,6 +35,7 @@ examples:
 PATH is a generated drive, or what dyncity inspect reads. Each format takes a subfolder of DIR, whole or not at all,
 with a {METADATA} that says grid, classes, sensors, and where the drive comes from. Actors are the true ones of a
 recording, or those found in the cells. docs/groundtruth.md describes the files.
+data/town: long drives, from dyncity record --continuous (without it, drives have 40 frames).
 """
 
 

@@ -8,8 +8,9 @@ from dyncity_sim.cli.simulator_task import register_task
 EXAMPLES = """\
 examples:
   dyncity record --map generated:grid --minutes 10 --seed 1 --out data/grid
+  dyncity record --minutes 2 --egos 8 --continuous --seed 1 --out data/town      long drives
   dyncity record --captures --map berlin --minutes 60 --seed 2 --out data/berlin-captures
-  dyncity record --sim carla --minutes 2 --format carlasc --out data/town
+  dyncity record --sim carla --minutes 2 --format carlasc --out data/carla
   dyncity record --sim carla --help
 """
 

@@ -31,6 +31,7 @@ examples:
   dyncity scene validate out/demo/scene --json  the same for a program to read
   dyncity scene show out/demo/scene             what is in it
 
+data/town: long drives, from dyncity record --continuous (without it, drives have 40 frames).
 exit codes of validate: 0 no check failed, 1 one did
 """
 

@@ -79,7 +79,15 @@ def open_drive(path: Path, sequence: int = 0, start: int = 0, frames: int | None
                 if sequence != 0:
                     raise InvalidInputError("sequence", sequence, "0", "A generated folder holds one drive.")
                 return _generated(folder, name, form, start, frames)
-    return _of_dataset(open_dataset(path), path, sequence, start, frames)
+    dataset = open_dataset(path, f"a drive ({', '.join(DESCRIPTIONS)}), ")
+    return _of_dataset(dataset, path, sequence, start, frames)
+
+
+def longer_drives(dataset: OccupancyDataset) -> str:
+    """How a data set is had whose sequences are longer than those of this one, or nothing."""
+    if dataset.name != "recording":
+        return ""
+    return "For longer drives record with --continuous, or with --burst N frames in each."
 
 
 def _description(file: Path, form: str) -> dict[str, Any]:
@@ -190,6 +198,8 @@ def _captions(chunks: Sequence[dict[str, Any]], numbers: Sequence[int]) -> tuple
 
 
 def _of_dataset(dataset: OccupancyDataset, path: Path, sequence: int, start: int, frames: int | None) -> LoadedDrive:
+    if not dataset.sequences:
+        raise InvalidInputError(str(path), "a data set without drives", "at least one drive")
     if not 0 <= sequence < len(dataset.sequences):
         raise InvalidInputError("sequence", sequence, f"0 to {len(dataset.sequences) - 1} of {path}")
     source = dataset.sequences[sequence]
@@ -198,7 +208,7 @@ def _of_dataset(dataset: OccupancyDataset, path: Path, sequence: int, start: int
         raise InvalidInputError(
             source.name, "frames without poses or times", "both, since scenes and labels are in one world frame"
         )
-    chosen = _range(start, frames, len(source), f"{path} {source.name}")
+    chosen = _range(start, frames, len(source), f"{path} {source.name}", longer_drives(dataset))
     read = source.frames(chosen.start, chosen.stop)
     part = slice(chosen.start, chosen.stop)
     tracks = None
@@ -223,8 +233,8 @@ def _of_dataset(dataset: OccupancyDataset, path: Path, sequence: int, start: int
     )
 
 
-def _range(start: int, frames: int | None, length: int, name: str) -> range:
+def _range(start: int, frames: int | None, length: int, name: str, mend: str = "") -> range:
     stop = length if frames is None else start + frames
     if not 0 <= start < stop <= length:
-        raise InvalidInputError("frames", f"[{start}, {stop})", f"a range within [0, {length}) of {name}")
+        raise InvalidInputError("frames", f"[{start}, {stop})", f"a range within [0, {length}) of {name}", mend)
     return range(start, stop)

@@ -22,12 +22,13 @@ _CARLASC_CREDIT = "CarlaSC (Wilson et al., MotionSC, 2022), with the terms it is
 _DRIVES_IN_MEMORY = 2
 
 
-def open_dataset(path: Path) -> OccupancyDataset:
+def open_dataset(path: Path, besides: str = "") -> OccupancyDataset:
     """The data set in a folder, told by its files.
 
     Args:
         path: a recording; a CarlaSC sequence or a folder of them (of their splits); Occ3D-nuScenes, the folder of
             ``gts`` and ``annotations.json``; Occ3D-Waymo, a folder of splits or scenes, or a scene.
+        besides: what the caller would have taken, too, for the error.
 
     Raises:
         InvalidInputError: no data set, or one whose description is damaged. Frames are checked when they are read.
@@ -48,8 +49,8 @@ def open_dataset(path: Path) -> OccupancyDataset:
     raise InvalidInputError(
         str(path),
         "nothing that is known",
-        "a recording (recording.json), CarlaSC (.../cartesian/evaluation), Occ3D-nuScenes (gts/*/*/labels.npz), or "
-        "Occ3D-Waymo (.../NNN_04.npz)",
+        f"{besides}a recording (recording.json), CarlaSC (.../cartesian/evaluation), "
+        "Occ3D-nuScenes (gts/*/*/labels.npz), or Occ3D-Waymo (.../NNN_04.npz)",
     )
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from dyncity_sim.dataset.drives import longer_drives
 from dyncity_sim.dataset.labelled import OccupancyDataset, OccupancySource
 from dyncity_sim.domain.agreement import agreement_between_frames
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
@@ -103,7 +104,10 @@ def replay_drive(
     if needed.start < 0 or needed.stop > len(source):
         past = f", {frames} of them before frame {first}" if replay.past else ""
         raise InvalidInputError(
-            "frames", f"{len(source)} in {source.name}", f"{len(needed)} from frame {needed.start} on{past}"
+            "frames",
+            f"{len(source)} in {source.name}",
+            f"{len(needed)} from frame {needed.start} on{past}",
+            longer_drives(dataset),
         )
     assert options.seed is not None
     continuation = None

@@ -67,7 +67,7 @@ def test_actors_without_a_cell_in_the_grid_have_no_pose_at_that_time():
 
 
 def test_frames_and_sequences_that_are_not_there_are_refused(recording):
-    with pytest.raises(InvalidInputError, match=r"\[4, 8\).*\[0, 6\)"):
+    with pytest.raises(InvalidInputError, match=r"\[4, 8\).*\[0, 6\).*--continuous"):
         open_drive(recording, start=4, frames=4)
     with pytest.raises(InvalidInputError, match="sequence: got 1, expected 0 to 0"):
         open_drive(recording, sequence=1)
@@ -176,7 +176,16 @@ def test_a_recording_beside_some_of_the_chunks_is_refused(tmp_path):
 
 
 def test_a_folder_of_nothing_known_is_refused(tmp_path):
-    with pytest.raises(InvalidInputError, match="nothing that is known"):
+    with pytest.raises(
+        InvalidInputError, match=r"nothing that is known, expected a drive \(.*generation\.json\), a recording"
+    ):
+        open_drive(tmp_path)
+
+
+def test_a_recording_without_drives_is_refused(recording, tmp_path):
+    described = json.loads((recording / "recording.json").read_text()) | {"drives": []}
+    (tmp_path / "recording.json").write_text(json.dumps(described))
+    with pytest.raises(InvalidInputError, match="a data set without drives"):
         open_drive(tmp_path)
 
 
