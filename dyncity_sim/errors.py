@@ -73,7 +73,7 @@ class MissingExtraError(DyncityError):
         self.extra = extra
         super().__init__(
             f"{purpose} needs the package {package!r}, which is not installed. "
-            f"Install it with: pip install 'dyncity-sim[{extra}]'"
+            f"Install it with: pip install '.[{extra}]' in the project's folder"
         )
 
 

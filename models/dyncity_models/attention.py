@@ -71,6 +71,6 @@ def choose_kernel(name: str, device: str, precision: str) -> Kernel:
             "execution.attention",
             f"flash-attn on {device} in {precision}, without {' and '.join(missing)}",
             "flash-attn on CUDA in bf16 or fp16",
-            "Use sdpa, or install it: pip install 'dyncity-sim[gpu]'.",
+            "Use sdpa, or install it: pip install '.[gpu]' in the project's folder.",
         )
     return flash_attention

@@ -39,7 +39,7 @@ def check_driven_map(folder: Path) -> Findings:
     places = [sysconfig.get_path("scripts"), None]
     program = next((found for place in places if (found := shutil.which("netconvert", path=place))), None)
     if program is None:
-        return Findings(skipped="netconvert is not installed: pip install 'dyncity-sim[sumo]'")
+        return Findings(skipped="netconvert is not installed: pip install '.[sumo]' in the project's folder")
     with TemporaryDirectory(prefix="dyncity-") as temporary:
         network = Path(temporary) / "road.net.xml"
         command = [program, "--opendrive-files", str(folder / ROAD), "--output-file", str(network), "--no-warnings"]

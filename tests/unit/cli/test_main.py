@@ -76,7 +76,7 @@ def test_a_command_whose_extra_is_missing_names_the_extra(plugin, capsys, tmp_pa
         assert cli.main(["extra"]) == 1
     finally:
         del plugins.EXTRAS["dyncity_carla_like"]
-    assert "pip install 'dyncity-sim[carla]'" in capsys.readouterr().err
+    assert "pip install '.[carla]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

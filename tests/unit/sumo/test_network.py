@@ -184,7 +184,7 @@ def test_a_net_of_footpaths_is_refused(tmp_path):
 
 def test_without_sumo_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(network_module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=re.escape("dyncity-sim[sumo]")):
+    with pytest.raises(MissingExtraError, match=re.escape("pip install '.[sumo]'")):
         prepare_network("generated:grid", 1, tmp_path)
 
 

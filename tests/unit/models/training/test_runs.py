@@ -191,7 +191,7 @@ def test_the_weights_that_a_run_ends_with_are_validated_once(config, tmp_path, s
 
 def test_a_logger_whose_package_is_missing_says_which_extra_has_it(config, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(MissingExtraError, match=re.escape("dyncity-sim[wandb]")):
+    with pytest.raises(MissingExtraError, match=re.escape("pip install '.[wandb]'")):
         trained(replace(config, run=replace(config.run, loggers=["csv", "wandb"])))
 
 
