@@ -11,6 +11,7 @@ import argparse
 
 import numpy as np
 
+from dyncity_sim.cli.numbers import not_negative, positive
 from dyncity_sim.client import DyncityClient
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import poses_from_planar
@@ -48,8 +49,8 @@ def main() -> None:
     """Generate and report."""
     parser = argparse.ArgumentParser(description="Generate what an ego would meet along a plan of your own.")
     parser.add_argument("--server", default="localhost:50051", metavar="HOST:PORT")
-    parser.add_argument("--chunks", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--chunks", type=positive, default=3)
+    parser.add_argument("--seed", type=not_negative, default=7)
     arguments = parser.parse_args()
 
     with DyncityClient(arguments.server) as client:

@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
+from dyncity_sim.cli.numbers import not_negative, positive
 from dyncity_sim.client import DyncityClient
 from dyncity_sim.cosim.loop import run_drive
 from dyncity_sim.cosim.outputs import write_data
@@ -28,6 +29,7 @@ from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ, LIDAR_HEIGHT_M,
 from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.files import check_free
 
 RADIUS_M = 60.0
 LANE_M = 3.5
@@ -152,6 +154,7 @@ def open_simulator(map_spec: str, seed: int) -> RingRoad:
 
 def drive(server: str, chunks: int, seed: int, out: Path) -> None:
     """Drive against a server; write occupancy, scene and ground truth."""
+    check_free(out)
     with DyncityClient(server) as client, open_simulator("ring", seed) as simulator:
         client.wait_until_serving()
         made = run_drive(simulator, client, chunks, seed)
@@ -182,11 +185,11 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     driving = commands.add_parser("drive", help="drive against a server")
     driving.add_argument("--server", default="localhost:50051", metavar="HOST:PORT")
-    driving.add_argument("--chunks", type=int, default=2)
+    driving.add_argument("--chunks", type=positive, default=2)
     recording = commands.add_parser("record", help="record drives for training")
-    recording.add_argument("--drives", type=int, default=12)
+    recording.add_argument("--drives", type=positive, default=12)
     for parts in (driving, recording):
-        parts.add_argument("--seed", type=int, default=1)
+        parts.add_argument("--seed", type=not_negative, default=1)
         parts.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "drive":

@@ -22,6 +22,8 @@ from dyncity_models.training.config import (
 )
 from dyncity_models.training.stages import encode_recordings, train_autoencoder, train_transformer
 
+from dyncity_sim.cli.numbers import not_negative, positive
+
 AUTOENCODER = AutoencoderConfig(encoder_channels=16, static_channels=32, feature_channels=16, output_channels=8)
 TRANSFORMER = DiffusionTransformerConfig(width=64, depth=2, heads=2, stem_channels=32)
 
@@ -62,8 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train a very small model on recordings of your own.")
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="recordings to learn from")
     parser.add_argument("--validation", type=Path, nargs="+", required=True, help="recordings of other towns")
-    parser.add_argument("--steps", type=int, default=200, help="optimiser steps of each stage (default: 200)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=positive, default=200, help="optimiser steps of each stage (default: 200)")
+    parser.add_argument("--seed", type=not_negative, default=0)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     weights = train(arguments.train, arguments.validation, arguments.steps, arguments.seed, arguments.out)

@@ -1,6 +1,7 @@
 """Numbers of the command line, refused where they make no sense."""
 
 import argparse
+from math import inf
 
 
 def positive(text: str) -> int:
@@ -11,6 +12,22 @@ def positive(text: str) -> int:
 def not_negative(text: str) -> int:
     """A whole number of at least 0."""
     return _at_least(0, text)
+
+
+def seconds(text: str) -> float:
+    """A finite time of at least 0."""
+    time_s = float(text)
+    if not 0 <= time_s < inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds of at least 0")
+    return time_s
+
+
+def port(text: str) -> int:
+    """A port, or 0."""
+    number = int(text)
+    if not 0 <= number < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 to 65535")
+    return number
 
 
 def _at_least(least: int, text: str) -> int:

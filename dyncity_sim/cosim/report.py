@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from dyncity_sim.cosim.drive import Drive, drive_agreement
 from dyncity_sim.cosim.outputs import Derived
 from dyncity_sim.domain.scene import Scene
+from dyncity_sim.errors import InvalidInputError
 
 WAYPOINT_SPACING_M = 2.0
 
@@ -48,9 +49,17 @@ def derived_facts(derived: Derived) -> list[tuple[str, str]]:
 
 
 def road_extent(scene: Scene) -> tuple[float, int, int]:
-    """Length of all roads in metres, driving lanes, and waypoints along the driving lanes of a scene's OpenDRIVE."""
+    """Length of all roads in metres, driving lanes, and waypoints along the driving lanes of a scene's OpenDRIVE.
+
+    Raises:
+        InvalidInputError: the document is damaged.
+    """
     length_m, lanes, waypoints = 0.0, 0, 0
-    for road in ElementTree.fromstring(scene.opendrive).iter("road"):
+    try:
+        document = ElementTree.fromstring(scene.opendrive)
+    except ElementTree.ParseError as error:
+        raise InvalidInputError("OpenDRIVE", str(error), "the document as it was written") from error
+    for road in document.iter("road"):
         road_m = float(road.get("length", "0"))
         driving = [lane for lane in road.iter("lane") if lane.get("type") == "driving"]
         length_m += road_m

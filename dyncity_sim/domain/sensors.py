@@ -86,6 +86,13 @@ class Dropout:
         return any(getattr(self, part.name) > 0 for part in fields(self))
 
 
+MOST_AZIMUTH_STEPS = 100_000
+"""Most firings of a turn, far beyond any LiDAR; one of many beams then takes some gigabytes."""
+
+MOST_PIXELS = 8192
+"""Most pixels along a side of an image."""
+
+
 @dataclass(frozen=True, eq=False)
 class LidarSensor:
     """A spinning LiDAR.
@@ -122,8 +129,8 @@ class LidarSensor:
     def __post_init__(self) -> None:
         if not self.elevations_rad or not np.all(np.abs(self.elevations_rad) <= np.pi / 2):
             raise InvalidInputError(f"{self.name}.elevations_rad", self.elevations_rad, "angles in [-pi/2, pi/2]")
-        if self.azimuth_steps < 1:
-            raise InvalidInputError(f"{self.name}.azimuth_steps", self.azimuth_steps, "a positive count")
+        if not 1 <= self.azimuth_steps <= MOST_AZIMUTH_STEPS:
+            raise InvalidInputError(f"{self.name}.azimuth_steps", self.azimuth_steps, f"1 to {MOST_AZIMUTH_STEPS}")
         if not 0 <= self.min_range_m < self.max_range_m < np.inf:
             raise InvalidInputError(
                 f"{self.name} range", f"{self.min_range_m} to {self.max_range_m} m", "0 <= min_range_m < max_range_m"
@@ -169,8 +176,8 @@ class CameraSensor:
     max_range_m: float = 120.0
 
     def __post_init__(self) -> None:
-        if min(self.width, self.height) < 1:
-            raise InvalidInputError(f"{self.name} size", f"{self.width} x {self.height}", "positive pixel counts")
+        if not 1 <= min(self.width, self.height) <= max(self.width, self.height) <= MOST_PIXELS:
+            raise InvalidInputError(f"{self.name} size", f"{self.width} x {self.height}", f"1 to {MOST_PIXELS} pixels")
         if len(self.focal_px) != 2 or not min(self.focal_px) > 0:
             raise InvalidInputError(f"{self.name}.focal_px", self.focal_px, "two positive numbers of pixels")
         if not 0 < self.max_range_m < np.inf:

@@ -14,6 +14,7 @@ from rich.progress import track
 from dyncity_models.backends.anchored.backend import AnchoredBackend
 from dyncity_models.backends.load import load
 from dyncity_models.backends.reference.backend import ReferenceBackend
+from dyncity_models.evaluation.distribution import NEIGHBOURS
 from dyncity_models.evaluation.drives import DRIVE_FRAMES, DriveScore, generate_drive
 from dyncity_models.evaluation.features import KINDS, FeatureEncoder, features_of, load_encoder
 from dyncity_models.evaluation.figures import compare_chunks, summarise, without_nan
@@ -27,14 +28,14 @@ from dyncity_models.evaluation.reconstruction import (
     reconstruct,
 )
 from dyncity_models.evaluation.recorded import RecordedDrives, RecordedPlan, recorded_plans
-from dyncity_models.evaluation.sets import FrameSets, chosen_frames, compare_sets, likeness, spread_frames
+from dyncity_models.evaluation.sets import FRAMES, FrameSets, chosen_frames, compare_sets, likeness, spread_frames
 from dyncity_models.evaluation.tables import tables
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.backend import Backend
-from dyncity_sim.errors import CheckpointError
+from dyncity_sim.errors import CheckpointError, InvalidInputError
 from dyncity_sim.files import make_folder, write_text
 from dyncity_sim.preview.bev import render_bev
 from dyncity_sim.preview.film import write_png
@@ -50,6 +51,8 @@ TRAINING_CHUNKS = 8
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
+    if arguments.picture and arguments.picture.suffix != ".png":
+        raise InvalidInputError("--picture", str(arguments.picture), "a name ending in .png")
     for file in (arguments.json, arguments.picture):
         if file:
             make_folder(file.parent)
@@ -64,8 +67,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     clips = min(arguments.clips, len(drives))
     chunks = track(drives.spread(clips), "reconstructing", total=clips)
-    reconstruction = reconstruct(reconstructor_of(model), chunks)
     plans, further_turns = recorded_plans(planned, arguments.plans, arguments.turns)
+    encoders = encoders_for(model.info)
+    if encoders and len(plans) * FRAMES <= NEIGHBOURS:
+        raise InvalidInputError(
+            "--plans", len(plans), f"at least {NEIGHBOURS // FRAMES + 1}: fewer chunks make no set to compare"
+        )
+    reconstruction = reconstruct(reconstructor_of(model), chunks)
     recorded = [planned.occupancy(p.drive, p.start) for p in track(plans, "reading")]
     own = reconstruct(reconstructor_of(model), track(recorded, "reconstructing plans"))
 
@@ -97,7 +105,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
         track(truths, "measuring recorded chunks"),
         rng,
     )
-    encoders = encoders_for(model.info)
     if encoders:
         sets = frame_sets(generated, truths, plans, planned, drives, training)
         figures["sets"] = compare_sets(track(encoders, "comparing sets"), sets)

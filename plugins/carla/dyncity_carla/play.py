@@ -18,6 +18,7 @@ from dyncity_carla.player import Casting, Figure, Player, Unspawned
 from dyncity_carla.session import Session
 from dyncity_carla.timeline import Timeline
 from dyncity_carla.world import connect
+from dyncity_sim.cli.numbers import not_negative, positive, seconds
 from dyncity_sim.domain.scene import Scene
 from dyncity_sim.errors import SimulatorError
 from dyncity_sim.scene.package.read import read_scene
@@ -53,14 +54,14 @@ class CarlaScenePlayer:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the player's own options."""
         parser.add_argument("scene", type=Path, metavar="SCENE", help="folder of a scene, as written by dyncity cosim")
-        parser.add_argument("--loops", type=int, default=1, metavar="N", help="how many times it is shown")
+        parser.add_argument("--loops", type=positive, default=1, metavar="N", help="how many times it is shown")
         parser.add_argument(
-            "--props", type=int, default=DEFAULT_PROPS, metavar="N", help="props for static things, at most"
+            "--props", type=not_negative, default=DEFAULT_PROPS, metavar="N", help="props for static things, at most"
         )
         parser.add_argument("--ego", default=DEFAULT_EGO, metavar="ROLE_NAME", help="vehicle that drives in the scene")
         parser.add_argument(
             "--wait-for-ego",
-            type=float,
+            type=seconds,
             default=0.0,
             metavar="SECONDS",
             help="let simulated time pass until that vehicle is there, at most so long; 0 starts at once",

@@ -4,6 +4,7 @@ import argparse
 import tempfile
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,10 @@ class RecordOptions:
     format: str
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0:
+        if not 0 < self.minutes < inf:
             raise InvalidInputError("--minutes", self.minutes, "a positive number")
+        if self.traffic < 0:
+            raise InvalidInputError("--traffic", self.traffic, "vehicles to add, 0 for none")
         if self.drive.lidars < 1:
             raise InvalidInputError("--lidars", self.drive.lidars, "at least 1: nothing would be observed")
         if self.traffic and self.drive.server.ticks == "external":

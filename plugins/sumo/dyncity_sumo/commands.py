@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ class RecordOptions:
             ("burst", SHORTEST_DRIVE if self.burst is None else self.burst, SHORTEST_DRIVE),
             ("town-minutes", self.town_minutes, 1e-3),
         ):
-            if not value >= least:
-                raise InvalidInputError(f"--{name}", value, f"at least {least:g}")
+            if not least <= value < inf:
+                raise InvalidInputError(f"--{name}", value, f"a number of at least {least:g}")
         for name, share in (("standing", self.standing), ("off-nominal", self.off_nominal)):
             if not 0 <= share <= 1:
                 raise InvalidInputError(f"--{name}", share, "a share in [0, 1]")

@@ -43,9 +43,11 @@ class Tally:
         """Count cells, see ``class_counts``."""
         self._classes += classes
 
-    def table(self) -> Table:
-        """Shares of what was recorded, beside those of CarlaSC."""
+    def table(self) -> Table | str:
+        """Shares of what was recorded, beside those of CarlaSC; nothing of them where no sensor was."""
         drives = ", ".join(f"{count} {name}" for name, count in sorted(self._drives.items()))
+        if not self._classes.any():
+            return f"{self.frames} frames, of which no sensor saw anything; drives: {drives}"
         free = self._classes[0] / max(self._classes.sum(), 1)
         table = Table(title=f"{self.frames} frames; drives: {drives}; {free:.1%} of seen cells free")
         table.add_column("class")

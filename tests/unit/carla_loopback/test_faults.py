@@ -16,7 +16,9 @@ def test_parameters_are_read_as_their_types():
     )
 
 
-@pytest.mark.parametrize("text", ["fast", "slow:what=x", "slow:seconds=long", "die:in_ticks="])
+@pytest.mark.parametrize(
+    "text", ["fast", "slow:what=x", "slow:seconds=long", "die:in_ticks=", "slow:seconds=nan", "stall:seconds=-1"]
+)
 def test_a_fault_that_is_not_understood_is_refused(text: str):
     with pytest.raises(InvalidInputError, match="fault"):
         parse_fault(text)

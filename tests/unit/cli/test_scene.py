@@ -53,6 +53,13 @@ def test_json_says_the_same_to_a_program(scene: Path, capsys: pytest.CaptureFixt
     assert outcomes["checksums"] == "passed"
 
 
+def test_a_road_that_was_cut_off_is_named(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    road = scene / "map.xodr"
+    road.write_bytes(road.read_bytes()[:200])
+    assert main(["scene", "show", str(scene)]) == 2
+    assert "OpenDRIVE: got" in capsys.readouterr().err
+
+
 def test_show_says_what_is_in_it(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scene", "show", str(scene)]) == 0
     out = said(capsys)

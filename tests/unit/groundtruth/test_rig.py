@@ -140,6 +140,11 @@ def test_angles_and_quaternions_say_the_same(rig_of):
         ("lidars: [{model: vlp16, mount: {rpy_deg: {x: 1}}}]", r"lidars\[0\]"),
         ("lidars: [{elevations_deg: [0, [1, 2]], azimuth_steps: 4}]", r"lidars\[0\]: elevations_deg.*finite numbers"),
         ("lidars: [{elevations_deg: [.nan], azimuth_steps: 4}]", r"lidars\[0\]: elevations_deg.*finite numbers"),
+        ("lidars: [{model: vlp16, azimuth_steps: 100000000}]", r"azimuth_steps: got 100000000, expected 1 to 100000"),
+        (
+            "lidars: [{model: vlp16}]\ncameras: [{fov_deg: 90, width: 1000000, height: 4}]",
+            r"cameras\[0\]: camera size: got 1000000 x 4, expected 1 to 8192 pixels",
+        ),
         ("lidars: {a: 1}", r"mine\.yaml"),
         ("[{model: vlp16}]", r"mine\.yaml.*keys with values"),
         ("vlp16", r"mine\.yaml"),

@@ -194,6 +194,8 @@ def test_a_carlasc_recording_can_be_read_back(small_net: Path, tmp_path: Path) -
 
 IMPOSSIBLE = [
     ("--minutes", "0"),
+    ("--minutes", "inf"),
+    ("--town-minutes", "inf"),
     ("--egos", "0"),
     ("--seed", "-1"),
     ("--burst", "1"),

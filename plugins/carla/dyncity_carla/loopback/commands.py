@@ -14,6 +14,7 @@ from dyncity_carla.loopback.roads import Roads
 from dyncity_carla.loopback.server import LoopbackServer, ServerOptions
 from dyncity_carla.loopback.settings import Settings
 from dyncity_carla.loopback.world import World, WorldOptions
+from dyncity_sim.cli.numbers import port
 from dyncity_sim.errors import InvalidInputError, UnavailableError
 
 WHAT_IT_IS_NOT = (
@@ -50,9 +51,9 @@ def register_carla_loopback(subparsers: "argparse._SubParsersAction[argparse.Arg
     )
     parser.add_argument("--map", type=Path, required=True, metavar="FILE.xodr", help="OpenDRIVE file to load")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=0, help="port for carla.Client; 0 takes a free one")
-    parser.add_argument("--streaming-port", type=int, default=0, help="port of the streams; 0 takes a free one")
-    parser.add_argument("--inspect-port", type=int, default=0, help="port of the inspection channel; 0: a free one")
+    parser.add_argument("--port", type=port, default=0, help="port for carla.Client; 0 takes a free one")
+    parser.add_argument("--streaming-port", type=port, default=0, help="port of the streams; 0 takes a free one")
+    parser.add_argument("--inspect-port", type=port, default=0, help="port of the inspection channel; 0: a free one")
     parser.add_argument("--traffic", type=int, default=0, metavar="N", help="vehicles that the server drives")
     parser.add_argument("--scenery", type=float, default=1.0, help="density of static boxes beside the roads; 0: none")
     parser.add_argument("--seed", type=int, default=0, help="decides traffic and scenery")
@@ -84,6 +85,10 @@ def _run(args: argparse.Namespace) -> int:
         opendrive = args.map.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError("--map", f"{args.map} ({error})", "a readable OpenDRIVE file") from error
+    try:
+        args.map.stem.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError("--map", ascii(str(args.map)), "a file with a name in UTF-8") from error
     world = World(Roads(args.map.stem, opendrive), WorldOptions(args.seed, args.traffic, args.scenery))
     if len(world.traffic) < args.traffic:
         raise InvalidInputError("--traffic", args.traffic, f"at most {len(world.traffic)}, which fit on this map")

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from dyncity_sim.errors import InvalidInputError
@@ -135,6 +136,8 @@ def checked_fault(name: str, given: Mapping[str, object]) -> dict[str, object]:
             values[key] = kind(value)
         except (TypeError, ValueError):
             raise InvalidInputError(f"fault {name}.{key}", repr(value), f"a value of type {kind.__name__}") from None
+        if kind is not str and not 0 <= kind(value) < inf:
+            raise InvalidInputError(f"fault {name}.{key}", value, "a number of at least 0")
     return values
 
 

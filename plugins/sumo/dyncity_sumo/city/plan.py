@@ -92,7 +92,10 @@ def plan_streets(network: Streets, rng: np.random.Generator) -> StreetPlan:
         wide = _opened(inside, width_m + 3.5)
         narrow = [part for part in polygons_of(_cut(inside, wide)) if part.area > 60]
         medians += [part for part in narrow if not shapely.buffer(part, -0.8).is_empty]
-        strip = _cut(inside, _union([shapely.buffer(wide, -width_m, **MITRE), *medians]))
+        # GEOS divides by zero at corners without a turn, which it then leaves out.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            within = shapely.buffer(wide, -width_m, **MITRE)
+        strip = _cut(inside, _union([within, *medians]))
         pavement.append(_cut(_common(strip, along[width_m]), off_pavement))
         kerbs += [Kerb(part, width_m) for part in polygons_of(wide)]
     # Opening and closing smooth the steps where sidewalks of different widths meet.

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from dyncity_models.evaluation import report
 from dyncity_models.evaluation.drives import drift, generate_drive
 from dyncity_models.evaluation.generation import generate_from_plans, road_under_path, turns_as_planned
 from dyncity_models.evaluation.layouts import LayoutScore, score_layouts
@@ -335,3 +336,15 @@ def test_counts_that_leave_nothing_to_measure_are_refused(words, recording, caps
         main(["evaluate", str(recording), *words])
     assert ended.value.code == 2
     assert f"argument {words[0]}: {words[1]} is less than" in capsys.readouterr().err
+
+
+def test_a_picture_that_is_no_png_is_refused_before_anything_is_measured(recording, capsys):
+    assert main(["evaluate", str(recording), "--picture", "x.jpg"]) == 2
+    assert "--picture: got x.jpg, expected a name ending in .png" in capsys.readouterr().err
+
+
+def test_plans_that_make_no_set_are_refused_before_anything_is_measured(weights, recording, monkeypatch):
+    monkeypatch.setattr(report, "reconstruct", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(report, "encoders_for", lambda _: ["an encoder"])
+    with pytest.raises(InvalidInputError, match="--plans: got 1, expected at least 2"):
+        evaluate(brief(recording, weights, plans=1, json=None, picture=None))

@@ -78,3 +78,9 @@ def test_a_chunk_that_was_not_wholly_written_is_not_there(kept, plan_along, monk
     with pytest.raises(StorageError, match="disk full"):
         generate(kept, Conditions(plan_along(6.0)))
     assert list(kept.folder.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_a_folder_is_a_storage_error(backend, tmp_path):
+    (tmp_path / "ring.png").touch()
+    with pytest.raises(StorageError, match=r"ring\.png"):
+        KeptBackend(backend, tmp_path / "ring.png")
