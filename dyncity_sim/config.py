@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import YAMLError
 
 from dyncity_sim.errors import ConfigError
@@ -83,7 +83,7 @@ def _built(config: Any, schema: type[Schema]) -> Schema:
 def _overridden(config: Any, overrides: Sequence[str]) -> Any:
     for override in overrides:
         if "=" not in override:
-            raise ConfigError("config override", repr(override), "key=value", "For example training.steps=100.")
+            raise ConfigError("config override", repr(override), "key=value")
         config = _merge(config, lambda o=override: OmegaConf.from_dotlist([o]), repr(override))
     return config
 
@@ -91,6 +91,9 @@ def _overridden(config: Any, overrides: Sequence[str]) -> Any:
 def _merge(config: Any, load: Any, source: str) -> Any:
     try:
         return OmegaConf.merge(config, load())
+    except ValidationError as error:
+        got = f"{str(error.msg or error).splitlines()[0]} (in {source})"
+        raise ConfigError(error.full_key or source, got, "a value of the key's type") from error
     except OmegaConfBaseException as error:
         known = ", ".join(sorted(str(k) for k in config)) if config is not None else ""
         raise ConfigError(

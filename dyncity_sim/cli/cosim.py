@@ -141,6 +141,8 @@ def output_set(text: str) -> frozenset[Output]:
     names = [] if text == NO_OUTPUTS else text.split(",")
     unknown = [name for name in names if name not in set(Output)]
     if unknown:
+        if unknown[0] == NO_OUTPUTS:
+            raise argparse.ArgumentTypeError(f"{text!r} asks for outputs and for {NO_OUTPUTS}")
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(Output)}, {NO_OUTPUTS}")
     return frozenset(Output(name) for name in names)
 
@@ -162,7 +164,9 @@ def drive_against(targets: Sequence[str], args: argparse.Namespace, console: Con
     patience = Patience()
     with _progress(console) as tell, ExitStack() as stack:
         servers = Replicas([(target, stack.enter_context(DyncityClient(target))) for target in targets])
+        tell("server", 0, 1)
         patience.call(servers.model_info)
+        tell("server", 1, 1)
         where = args.map or args.sim
         tell(where, 0, 1)
         simulator = stack.enter_context(find_simulator(args.sim).open(args.map, args.seed, args))

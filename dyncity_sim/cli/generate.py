@@ -37,6 +37,7 @@ examples:
 PATH is what dyncity inspect reads: a recording, CarlaSC, or Occ3D, on the model's grid. Parts of a chunk that --known
 can give: {", ".join(region.value for region in Region)}. The folder takes chunk_NNNN.npz, generation.json,
 chunks.png (generated over recorded), and index.html to watch.
+data/town: long drives, from dyncity record --continuous (without it, drives have 40 frames).
 """
 
 
@@ -75,17 +76,23 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     sampling.add_argument("--resamples", type=positive, metavar="N", help="walks of each interval at a known part")
     model = parser.add_argument_group("the model")
     model.add_argument("--server", metavar="HOST:PORT", help="a server that runs (default: one is started)")
-    model.add_argument("--backend", default="torch", help="backend of the server that is started (default: torch)")
+    model.add_argument("--backend", metavar="NAME", help="backend of the server that is started (default: torch)")
     model.add_argument("--weights", type=Path, metavar="DIR", help="its weights (default: the bundled ones)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Open, generate, write, report."""
+    if args.server is not None and (args.backend, args.weights) != (None, None):
+        raise InvalidInputError(
+            "--server", args.server, "neither --backend nor --weights with it", "They are for a server that is started."
+        )
     console = Console()
     check_free(args.out)
     options = sampling_options(args)
     dataset = open_dataset(args.path)
+    if not dataset.sequences:
+        raise InvalidInputError(str(args.path), "a data set without drives", "at least one drive")
     if not 0 <= args.sequence < len(dataset.sequences):
         raise InvalidInputError("--sequence", args.sequence, f"0 to {len(dataset.sequences) - 1}")
     source = dataset.sequences[args.sequence]
@@ -162,9 +169,10 @@ def _client(args: argparse.Namespace, console: Console) -> Iterator[DyncityClien
         if args.server is not None:
             yield stack.enter_context(DyncityClient(args.server))
             return
-        arguments = ["--backend", args.backend, *([] if args.weights is None else ["--weights", str(args.weights)])]
+        backend = args.backend or "torch"
+        arguments = ["--backend", backend, *([] if args.weights is None else ["--weights", str(args.weights)])]
         log = Path(stack.enter_context(TemporaryDirectory(prefix="dyncity-"))) / "server.log"
-        with console.status(f"starting a server with the {args.backend} backend"):
+        with console.status(f"starting a server with the {backend} backend"):
             server = stack.enter_context(ServerProcess(arguments, log))
         try:
             yield stack.enter_context(DyncityClient(server.target))

@@ -37,12 +37,15 @@ SUFFIXES = {"out": ".html", "png": ".png", "gif": ".gif", "webp": ".webp", "mp4"
 EVERY_FIRING = 2
 """Points of every other firing are shown: as much is seen, in half the bytes."""
 
+LEAST_WIDTH, MOST_WIDTH = 64, 8192
+"""Of one view in a picture; a drive beside what was recorded has two."""
+
 SCENE_RATE_HZ = 10.0
 
 EPILOG = """\
 examples:
   dyncity view out/demo                                   out/demo as demo.html
-  dyncity view out/demo --lidar --out out/demo/look.html  with LiDAR points
+  dyncity view out/demo --lidar --out out/look.html       with LiDAR points
   dyncity view out/demo/scene                             static map, tracks, lanes and the ego's way
   dyncity view data/town --sequence 3 --start 20 --frames 64
   dyncity view out/demo --png demo.png --frame 30 --mp4 demo.mp4 --gif demo.gif
@@ -51,6 +54,7 @@ examples:
 PATH is what dyncity demo, cosim or generate wrote, its occupancy/ or scene/ folder, or a data set that dyncity
 inspect reads. The page needs no network; press ? in it for its keys. Without options it takes the name of PATH,
 in the current folder; a page is written beside other outputs when --out names it.
+data/town: long drives, from dyncity record --continuous (without it, drives have 40 frames).
 """
 
 T = TypeVar("T")
@@ -278,6 +282,9 @@ def _rerun(shown: Shown, clouds: tuple[PointCloud, ...], file: Path) -> Iterator
 
 
 def _pictures(shown: Shown, files: dict[str, Path], frame: int, width: int, tell: _Tell) -> None:
+    views = 1 if shown.drive is None or shown.drive.recorded is None else 2
+    if not LEAST_WIDTH * views <= width <= MOST_WIDTH * views:
+        raise InvalidInputError("--width", width, f"{LEAST_WIDTH * views} to {MOST_WIDTH * views} pixels")
     occupancy, recorded, captions, rate_hz = _filmed(shown, tell)
     length = len(occupancy)
     if "png" in files:

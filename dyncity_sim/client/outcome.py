@@ -7,7 +7,7 @@ import grpc
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from dyncity_sim.errors import DyncityError, InvalidInputError, RemoteError
+from dyncity_sim.errors import DyncityError, InvalidInputError, RemoteError, UnavailableError
 from dyncity_sim.wire.status import error_from_status
 
 
@@ -20,6 +20,8 @@ def ended_call(error: grpc.RpcError) -> grpc.Call:
 def error_of_call(error: grpc.RpcError, target: str) -> DyncityError:
     """What a failed call stands for; a failure without a status of ours names the target."""
     call = ended_call(error)
+    if call.code() is grpc.StatusCode.UNAVAILABLE and (call.details() or "").startswith("failed to connect"):
+        return UnavailableError(f"{target}: no server answers there. Start one with dyncity serve, or name another.")
     status = rpc_status.from_call(call) or status_pb2.Status(
         code=call.code().value[0], message=f"{target}: {call.details() or call.code().name}"
     )

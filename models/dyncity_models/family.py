@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dyncity_sim.config import overridden
-from dyncity_sim.errors import CheckpointError
+from dyncity_sim.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     import hashlib
@@ -56,7 +56,11 @@ def sampled_with(sampling: Sampling, changes: Sequence[str], digest: "hashlib._H
     Raises:
         ConfigError: an unknown key, or a value of another type.
     """
-    changed = overridden(sampling, changes)
+    try:
+        changed = overridden(sampling, changes)
+    except ConfigError as error:
+        field = f"sampling.{error.field.removeprefix('sampling.')}"
+        raise ConfigError(field, error.got, error.expected, error.mend) from error
     if changed != sampling:
         digest.update(json.dumps(asdict(changed), sort_keys=True).encode())  # type: ignore[call-overload]
     return changed
@@ -78,7 +82,7 @@ def _read(weights: Path) -> dict[str, Any]:
             "weights",
             f"no model.json in {weights}",
             "a folder that dyncity train or import-checkpoint wrote",
-            "Train one, or leave --weights out to use the bundled ones.",
+            "Train one; dyncity serve, generate and evaluate take the bundled ones without --weights.",
         ) from error
     except ValueError as error:
         raise CheckpointError("weights", f"{file}: {error}", "valid JSON") from error

@@ -63,6 +63,7 @@ def test_a_folder_that_is_taken_is_refused_before_a_model_is_loaded(
         (["--guidance", "plan=much"], "--guidance: got 'plan=much'"),
         (["--guidance", "weather=1"], "options.guidance_scales: got 'weather'"),
         (["--start", "30"], "36 in drive_00000"),
+        (["--server", "localhost:1"], "--server: got localhost:1, expected neither --backend nor --weights"),
         (["--layout"], "not trained with the condition 'layout'"),
     ],
 )

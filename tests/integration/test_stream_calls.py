@@ -454,7 +454,9 @@ def test_both_encodings_carry_the_same_labels_over_a_stream(client, null_target)
 
 
 def test_nobody_there_shows_at_the_latest_in_the_first_chunk():
-    nobody = pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1")
+    nobody = pytest.raises(
+        UnavailableError, match=r"127\.0\.0\.1:1: no server answers there\. Start one with dyncity serve"
+    )
     with DyncityClient("127.0.0.1:1", timeout_s=LONG_S) as client, client.stream() as stream, nobody:
         stream.send(*asked(0))
         stream.receive()

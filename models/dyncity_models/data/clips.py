@@ -69,7 +69,9 @@ class ClipSource:
 
     def __init__(self, folders: Sequence[Path], least_frames: int = FRAMES_PER_CHUNK) -> None:
         if not folders:
-            raise InvalidInputError("data.recordings", "no folder", "at least one recording")
+            raise InvalidInputError(
+                "recordings", "no folder", "at least one recording", "Of dyncity train, data.train."
+            )
         recordings = [Recording.open(Path(folder)) for folder in folders]
         everything = [(recording, drive) for recording in recordings for drive in recording.drives]
         long_enough = [(recording, drive) for recording, drive in everything if len(drive) >= least_frames]
@@ -78,7 +80,7 @@ class ClipSource:
         self.too_short = len(everything) - len(self.drives)
         if not self.drives:
             raise InvalidInputError(
-                "data.recordings",
+                "recordings",
                 f"{len(everything)} drives in {len(folders)} folders, none long enough",
                 f"drives of at least {least_frames} frames",
             )

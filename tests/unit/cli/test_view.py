@@ -135,7 +135,7 @@ def test_a_file_that_exists_is_kept_unless_forced(
         (["{rec}", "--frame", "1"], "--png FILE with it"),
         (["{rec}", "--png", "x.png", "--frame", "5"], "--frame: got 5, expected 0 to 4"),
         (["{rec}", "--out", "a/x.html", "--png", "x.png", "--frame", "5"], "--frame: got 5, expected 0 to 4"),
-        (["{rec}", "--out", "x.html", "--png", "x.png", "--width", "9"], "width: got 9, expected 64 to 8192"),
+        (["{rec}", "--out", "x.html", "--png", "x.png", "--width", "9"], "--width: got 9, expected 64 to 8192"),
         (["{rec}", "--png", "x.png", "--lidar"], "--lidar: got neither page nor --rerun"),
         (["{rec}", "--frames", "6"], "a range within [0, 5)"),
         (["{rec}", "--sequence", "2"], "sequence: got 2, expected 0 to 1"),

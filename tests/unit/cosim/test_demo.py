@@ -130,6 +130,9 @@ def test_an_output_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         main(["cosim", "--server", "localhost:1", "--outputs", "scene,film", "--out", str(tmp_path)])
     assert "'film' is none of scene, ground_truth, pictures, none" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["cosim", "--server", "localhost:1", "--outputs", "none,scene", "--out", str(tmp_path)])
+    assert "'none,scene' asks for outputs and for none" in capsys.readouterr().err
 
 
 def test_an_empty_address_among_servers_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_options_of_sampling_stand_in_for_those_of_the_weights_under_another_mod
         ("speed=9", "speed"),
         ("precision=fp8", "fp32, bf16, fp16"),
         ("cuda_graphs=true", "execution.cuda_graphs"),
-        ("sampling.speed=9", "speed"),
+        ("sampling.speed=9", r"sampling\.speed"),
         ("sampling.steps=many", "steps"),
         ("sampling.autoguidance=2", "without a guide"),
         ("sampling.steps=0", r"sampling\.steps: got 0, expected an integer in \[1, 1000\]"),

@@ -247,6 +247,7 @@ def test_a_value_of_the_wrong_type_is_named():
     with pytest.raises(ConfigError) as caught:
         load_config(AutoencoderTrainingConfig, None, ["optimiser.steps=many"])
     assert caught.value.field == "optimiser.steps"
+    assert caught.value.expected == "a value of the key's type"
 
 
 @pytest.mark.parametrize(("stage", "schema"), [("vae", AutoencoderTrainingConfig), ("dit", TransformerTrainingConfig)])
