@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from dyncity_sim.cli.numbers import seconds
+from dyncity_sim.cli.numbers import positive_seconds
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.client import DyncityClient, ServerInfo
 
@@ -27,7 +27,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     )
     parser.add_argument("--server", required=True, metavar="HOST:PORT", help="server to ask")
     parser.add_argument(
-        "--timeout", type=seconds, default=10.0, metavar="S", help="seconds to wait (default: %(default)s)"
+        "--timeout", type=positive_seconds, default=10.0, metavar="S", help="seconds to wait (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 

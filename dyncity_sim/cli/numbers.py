@@ -22,6 +22,13 @@ def seconds(text: str) -> float:
     return time_s
 
 
+def positive_seconds(text: str) -> float:
+    """A finite time above 0."""
+    if seconds(text) == 0:
+        raise argparse.ArgumentTypeError("0 seconds are no time")
+    return seconds(text)
+
+
 def port(text: str) -> int:
     """A port, or 0."""
     number = int(text)

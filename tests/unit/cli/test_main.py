@@ -161,3 +161,15 @@ def test_threads_that_wait_spin_briefly_unless_the_user_chose(chosen, monkeypatc
         cli.main(["--version"])
     assert os.environ["GOMP_SPINCOUNT"] == (chosen or "10000")
     monkeypatch.delenv("GOMP_SPINCOUNT")
+
+
+@pytest.mark.parametrize("timeout", ["nan", "inf", "0", "-1"])
+def test_a_time_that_is_none_is_refused(timeout, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["info", "--server", "localhost:1", "--timeout", timeout])
+    assert "argument --timeout" in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_told_in_words(capsys):
+    assert cli.main(["info", "--server", "localhost:1", "--timeout", "5"]) == 1
+    assert "localhost:1: no server answers there. Start one with dyncity serve" in capsys.readouterr().err

@@ -101,8 +101,13 @@ def test_the_first_drives_are_those_of_the_whole_recording_however_many_workers_
         assert drive.file.read_bytes() == same.file.read_bytes()
 
 
-def test_blind_rendering_is_blind_recording(captured: Path, small_net: Path, tmp_path: Path) -> None:
+def test_blind_rendering_is_blind_recording(
+    captured: Path, small_net: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_render(str(captured), "--blind", "--first", "1", "--workers", "1", "--out", str(tmp_path / "r"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "of which no sensor saw anything" in said
+    assert "% of seen occupied cells" not in said
     run_record("--map", str(small_net), *TWO_TOWNS, "--blind", "--out", str(tmp_path / "blind"))
     drive, same = Recording.open(tmp_path / "r").drives[0], Recording.open(tmp_path / "blind").drives[0]
     assert drive.file.read_bytes() == same.file.read_bytes()
