@@ -275,6 +275,12 @@ def test_kerbs_enclose_the_blocks_and_corners_cover_the_junction():
         assert shapely.intersection(block, plan.asphalt).area < 0.1
 
 
+def test_streets_whose_sides_have_corners_without_a_turn_are_planned_in_silence(tmp_path):
+    network = prepare_network("generated:grid", 0, tmp_path)
+    plan = plan_streets(network, np.random.default_rng([0, 1]).spawn(2)[0])
+    assert plan.blocks
+
+
 def test_parked_cars_stand_in_parking_lanes_away_from_the_ends():
     network = crossroads()
     spots = parking_spots(network, np.random.default_rng(1))

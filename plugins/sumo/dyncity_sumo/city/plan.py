@@ -92,7 +92,8 @@ def plan_streets(network: Streets, rng: np.random.Generator) -> StreetPlan:
         wide = _opened(inside, width_m + 3.5)
         narrow = [part for part in polygons_of(_cut(inside, wide)) if part.area > 60]
         medians += [part for part in narrow if not shapely.buffer(part, -0.8).is_empty]
-        # GEOS divides by zero at corners without a turn, which it then leaves out.
+        # GEOS divides by zero at some mitres and goes on without them: the outline is valid, and that of a width a
+        # micrometre off.
         with np.errstate(divide="ignore", invalid="ignore"):
             within = shapely.buffer(wide, -width_m, **MITRE)
         strip = _cut(inside, _union([within, *medians]))
