@@ -306,5 +306,5 @@ def test_missing_frames_leave_no_file(labelled, tmp_path):
 
 def test_without_the_sdk_the_error_says_what_to_install(labelled, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "foxglove", None)
-    with pytest.raises(MissingExtraError, match=r"dyncity-sim\[export\]"), open_mcap(tmp_path / "x", labelled.drive):
+    with pytest.raises(MissingExtraError, match=r"'\.\[export\]"), open_mcap(tmp_path / "x", labelled.drive):
         pass

@@ -165,5 +165,5 @@ def test_missing_frames_leave_nothing(labelled, tmp_path):
 
 def test_without_the_library_the_error_says_what_to_install(labelled, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "webdataset", None)
-    with pytest.raises(MissingExtraError, match=r"dyncity-sim\[export\]"), open_webdataset(tmp_path, labelled.drive):
+    with pytest.raises(MissingExtraError, match=r"'\.\[export\]"), open_webdataset(tmp_path, labelled.drive):
         pass

@@ -132,7 +132,7 @@ def test_versions_that_do_not_are_refused_with_the_command_that_mends_it():
 
 def test_without_the_client_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "carla", None)
-    with pytest.raises(MissingExtraError, match=r"dyncity-sim\[carla\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .\.\[carla\]"):
         import_carla()
 
 

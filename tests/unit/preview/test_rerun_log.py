@@ -137,7 +137,7 @@ def test_nothing_is_left_when_points_do_not_match_or_the_package_is_missing(
     with pytest.raises(StorageError, match="could not be written"):
         list(write_drive_rerun(tmp_path / f"{'d' * 250}.rrd", "d", street))
     monkeypatch.setitem(sys.modules, "rerun", None)
-    with pytest.raises(MissingExtraError, match=r"dyncity-sim\[rerun\]"):
+    with pytest.raises(MissingExtraError, match=r"'\.\[rerun\]"):
         list(write_drive_rerun(tmp_path / "d.rrd", "d", street))
     assert not list(tmp_path.iterdir())
 

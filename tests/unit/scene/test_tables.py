@@ -91,7 +91,7 @@ def test_the_file_says_units_and_frames_of_every_column(two):
 
 def test_without_pyarrow_the_error_says_what_to_install(two, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"pyarrow.*dyncity-sim\[scene\]"):
+    with pytest.raises(MissingExtraError, match=r"pyarrow.*'\.\[scene\]"):
         tracks_parquet(two)
 
 

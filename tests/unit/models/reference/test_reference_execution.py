@@ -99,5 +99,5 @@ def test_attention_is_pytorchs_unless_another_can_run(monkeypatch):
     assert choose_kernel("auto", "cuda", "bf16") is flash_attention
     monkeypatch.setattr("dyncity_models.attention.find_spec", lambda name: None)
     assert choose_kernel("auto", "cuda", "bf16") is fused_attention
-    with pytest.raises(ConfigError, match=r"dyncity-sim\[gpu\]"):
+    with pytest.raises(ConfigError, match=r"'\.\[gpu\]"):
         choose_kernel("flash-attn", "cuda", "bf16")
