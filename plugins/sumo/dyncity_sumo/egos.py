@@ -219,7 +219,7 @@ class OwnEgo:
             if state in "ru":
                 # Who is already over the line, or cannot stop before it any more, clears the junction.
                 return gap_m > 0 and speed**2 / (2 * max(gap_m, 0.1)) < 1.8 * YELLOW_BRAKING_MPS2
-        if not stop.link.yields or stop.at_m in self._passed:
+        if stop.at_m in self._passed or not self._town.traffic.must_give_way(stop.link):
             return False
         if gap_m > YIELD_SIGHT_M or self._waited_s > PATIENCE_S:
             return False

@@ -28,8 +28,8 @@ STEP_US = 100_000
 SENSED_M = 60.0
 """Actors within this distance of a watched vehicle are reported; the grid's corner is 36 m away."""
 
-CLOSED_STATES = frozenset("rRuY")
-"""Signal states before which one stops; plain yellow ('y') is for the driver to judge."""
+PRIORITY_STATES = frozenset("GO")
+"""Signal states in which one need not give way."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Link:
         turn: SUMO's direction: s straight, l/L left, r/R right, t turn around.
         signal: id of the traffic light that governs it, or empty.
         signal_index: its position in the state of that light.
-        yields: whether it must give way (to be asked of ``Traffic.way_is_free``).
+        yields: whether it must give way where no light says otherwise (see ``Traffic.must_give_way``).
     """
 
     lane_id: str
@@ -262,12 +262,18 @@ class Traffic:
             return ""
         return str(self._sumo.trafficlight.getRedYellowGreenState(link.signal)[link.signal_index])
 
+    def must_give_way(self, link: Link) -> bool:
+        """Whether one may enter the junction only where ``way_is_free`` now; a red light is another matter."""
+        state = self.signal_state(link)
+        return state not in PRIORITY_STATES if state else link.yields
+
     def way_is_free(self, from_lane_id: str, link: Link) -> bool:
-        """Whether one who must give way could enter the junction now."""
-        for lane_id, _, is_open, _, via, *_ in self._sumo.lane.getLinks(from_lane_id):
-            if (lane_id, via) == (link.lane_id, link.via_lane_id):
-                return bool(is_open)
-        return True
+        """Whether one who must give way could enter the junction now and go through without a stop."""
+        get_links = self._sumo.lane.getLinks
+        ways = [way for way in get_links(from_lane_id) if (way[0], way[4]) == (link.lane_id, link.via_lane_id)]
+        # Where SUMO lets vehicles wait in the middle of a junction, it decides there on who gives way.
+        ways += [way for inner in self.inner_lanes(link)[:-1] for way in get_links(inner)]
+        return all(is_open for _, _, is_open, *_ in ways)
 
     def close(self) -> None:
         """End the simulation; harmless when it has ended."""

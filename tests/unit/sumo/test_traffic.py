@@ -96,6 +96,32 @@ def test_links_lead_over_inner_lanes_and_know_their_signal(traffic: Traffic, net
         assert traffic.inner_lanes(link)
 
 
+def test_who_must_give_way_at_a_light_is_told_by_its_state_now(traffic: Traffic, network: RoadNetwork) -> None:
+    ways = [way for lane in network.lanes_of(LaneKind.DRIVING) for way in traffic.links(lane.id) if way.signal]
+    told: set[tuple[str, bool]] = set()
+    for _ in range(600):
+        told |= {(traffic.signal_state(way), traffic.must_give_way(way)) for way in ways}
+        traffic.step()
+    assert {("G", False), ("g", True)} <= told
+    assert not {("G", True), ("g", False)} & told
+
+
+def test_the_way_is_not_free_where_others_come_that_one_would_meet_inside_the_junction(
+    traffic: Traffic, network: RoadNetwork
+) -> None:
+    lefts = [
+        (lane.id, way)
+        for lane in network.lanes_of(LaneKind.DRIVING)
+        for way in traffic.links(lane.id)
+        if way.turn == "l" and len(traffic.inner_lanes(way)) > 1
+    ]
+    free = []
+    for _ in range(300):
+        free += [traffic.way_is_free(*left) for left in lefts if traffic.signal_state(left[1]) == "g"]
+        traffic.step()
+    assert 0.02 < 1 - np.mean(free) < 0.9
+
+
 def test_the_same_seed_moves_everyone_the_same_way(network: RoadNetwork, demand: Path) -> None:
     def positions(seed: int) -> list[tuple[float, ...]]:
         with Traffic(network.net_file, demand, seed) as running:
