@@ -1,13 +1,15 @@
 """Egos in traffic: a car that SUMO drives, or one that we drive and SUMO reacts to."""
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from dyncity_sim.domain.frames import Pose
 from dyncity_sim.errors import SimulatorError
-from dyncity_sumo.actors import ActorTable
-from dyncity_sumo.ego import WHEELBASE_SHARE, Driver, Flaws, Motion, Obstacle, ego_pose, obstacles_ahead
+from dyncity_sumo.actors import ActorTable, merged
+from dyncity_sumo.clearance import meets_others
+from dyncity_sumo.ego import SIGHT_M, WHEELBASE_SHARE, Driver, Flaws, Motion, Obstacle, ego_pose, obstacles_ahead
 from dyncity_sumo.routes import GuideLine, Route, Stop
 from dyncity_sumo.town import Town
 
@@ -195,8 +197,10 @@ class OwnEgo:
         return ego_pose(motion.xy_m, motion.yaw_rad, self._town.scenery.ground_m(motion.xy_m, self._z_m))
 
     def is_astray(self, actors: ActorTable) -> bool:
-        """Never: a driver of this kind brakes for whatever is in its way."""
-        return False
+        """Whether the car overlaps anyone: people walk into cars, and some brake too late."""
+        still = self._around(actors)
+        own = [self.driver.motion]
+        return bool(meets_others(own, self._size_m, 0.0, replace(still, speeds_mps=np.zeros(len(still))))[0])
 
     @property
     def is_done(self) -> bool:
@@ -207,6 +211,13 @@ class OwnEgo:
         """Take the car out of traffic: SUMO has no route for it any more."""
         if self._town.traffic.is_present(self.vehicle_id):
             self._town.traffic.remove(self.vehicle_id)
+
+    def _around(self, actors: ActorTable) -> ActorTable:
+        own = self._town.traffic.actor_id(self.vehicle_id)
+        xy_m = self.driver.motion.xy_m
+        near = [table.near(xy_m, 2 * SIGHT_M) for table in (self._town.scenery.parked, actors)]
+        everyone = merged(near)
+        return everyone[everyone.ids != own]
 
     def _ends_near(self, motion: Motion) -> bool:
         return self._arrived and self.route.line.length_m - motion.s_m < 25.0

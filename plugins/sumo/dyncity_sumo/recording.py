@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float64
 
-from dyncity_sim.domain.conditions import STATIC_DISTANCE_M, TURN_ANGLE_RAD
+from dyncity_sim.domain.conditions import MAX_SPEED_MPS, STATIC_DISTANCE_M, TURN_ANGLE_RAD
 from dyncity_sim.domain.frames import Poses, planar_from_poses, wrap_angle
 from dyncity_sim.domain.grid import CARLASC_GRID, FRAMES_PER_CHUNK
 from dyncity_sumo.actors import ActorTable
@@ -21,7 +21,6 @@ from dyncity_sumo.town import Town
 from dyncity_sumo.traffic import STEP_US
 from dyncity_sumo.wayward import WaywardEgo
 
-FASTEST_MPS = 25.0
 LARGEST_YAW_STEP_RAD = 0.15
 LARGEST_SPEED_STEP_MPS = 1.6
 """Beyond these between two frames an ego did not drive but was moved: a teleport, a kink, a turn on the spot."""
@@ -70,6 +69,12 @@ class _Take:
         """Forget the first frames."""
         del self.shots[:frames], self.off_nominal[:frames]
 
+    def broken_off(self) -> "_Take":
+        """What was captured so far, as a take of its own; this one begins anew."""
+        broken = _Take(self.ego, self.shots, self.off_nominal)
+        self.shots, self.off_nominal = [], []
+        return broken
+
     def kind(self, frames: int) -> str:
         """Who drives in the first frames, and how: an off-nominal ego that keeps to its lane is like the others."""
         if any(self.off_nominal[:frames]):
@@ -117,7 +122,10 @@ class Crew:
                     take.drop(RETRY_FRAMES)
 
     def drives(self, frames: int) -> Iterator[Capture]:
-        """Long drives of up to ``frames`` frames, nothing left out; an ego that arrives early makes a shorter one."""
+        """Long drives of up to ``frames`` frames, nothing left out.
+
+        An ego that arrives early makes a shorter one, and so does one that goes astray or is moved.
+        """
         while self._town.traffic.time_us < self._until_us:
             for take in self._step():
                 if len(take.shots) >= SHORTEST_DRIVE_FRAMES:
@@ -128,7 +136,7 @@ class Crew:
                     take.drop(len(take.shots))
 
     def _step(self) -> list[_Take]:
-        """One frame for everyone; returns the takes of egos that are done."""
+        """One frame for everyone; returns takes that end: of egos that are done, and what others broke off."""
         self._enlist()
         actors = self._town.traffic.actors()
         for take in self._takes:
@@ -139,21 +147,20 @@ class Crew:
             take.ego.leave()
         self._takes = [take for take in self._takes if take not in done]
         actors = held_actors(self._town.traffic.actors())
-        for take in self._takes:
-            self._shoot(take, actors)
-        return done
+        return done + [broken for take in self._takes if (broken := self._shoot(take, actors))]
 
-    def _shoot(self, take: _Take, actors: ActorTable) -> None:
+    def _shoot(self, take: _Take, actors: ActorTable) -> _Take | None:
+        """Add a shot to a take; returns the shots before it where it does not go on from them."""
         if take.settle_frames > 0:
             take.settle_frames -= 1
-            return
+            return None
         if take.ego.is_astray(actors):
-            take.drop(len(take.shots))
-            return
+            return take.broken_off()
         shot = Shot(held_pose(take.ego.pose_world_from_ego()), actors, self._town.traffic.time_us)
-        if take.shots and not is_driving(_poses_of([*take.shots[-2:], shot])):
-            take.drop(len(take.shots))
+        moved = take.shots and not is_driving(_poses_of([*take.shots[-2:], shot]))
+        broken = take.broken_off() if moved else None
         take.add(shot)
+        return broken
 
     def _is_wanted(self, take: _Take, frames: int) -> bool:
         poses_world_from_ego = _poses_of(take.shots[:frames])
@@ -204,10 +211,7 @@ class Crew:
                 self._takes.append(_Take(SumoEgo(self._town, str(car))))
 
     def _is_crowded(self, xy_m: Float64[np.ndarray, "2"]) -> bool:
-        return any(
-            take.shots and np.linalg.norm(take.shots[-1].pose_world_from_ego[:2, 3] - xy_m) < SPACING_M
-            for take in self._takes
-        )
+        return any(np.linalg.norm(take.ego.pose_world_from_ego()[:2, 3] - xy_m) < SPACING_M for take in self._takes)
 
 
 def _poses_of(shots: Sequence[Shot]) -> Poses:
@@ -225,7 +229,7 @@ def is_driving(poses_world_from_ego: Float64[np.ndarray, "T 4 4"]) -> bool:
     speeds_mps = np.linalg.norm(np.diff(planar[:, :2], axis=0), axis=1) * 1e6 / STEP_US
     yaw_steps_rad = np.abs(wrap_angle(np.diff(planar[:, 2])))
     return bool(
-        (speeds_mps < FASTEST_MPS).all()
+        (speeds_mps < MAX_SPEED_MPS).all()
         and (yaw_steps_rad < LARGEST_YAW_STEP_RAD).all()
         and (np.abs(np.diff(speeds_mps)) < LARGEST_SPEED_STEP_MPS).all()
     )

@@ -1,10 +1,8 @@
 """An ego that leaves its lane's centre, cuts corners, swerves and brakes hard, but never where there is no room."""
 
-from dataclasses import replace
-
 import numpy as np
 
-from dyncity_sumo.actors import ActorTable, merged
+from dyncity_sumo.actors import ActorTable
 from dyncity_sumo.clearance import meets_others, share_on_road
 from dyncity_sumo.ego import ACCELERATION_MPS2, HEADWAY_S, SIGHT_M, STANDSTILL_M, STEP_S, Motion, Obstacle
 from dyncity_sumo.egos import OwnEgo
@@ -88,8 +86,7 @@ class WaywardEgo(OwnEgo):
         own = [self.driver.motion]
         if self._way and share_on_road(own, self._size_m, 0.0, self._town.scenery.columns)[0] < 1 - OFF_ROAD_SHARE:
             return True
-        still = self._around(actors)
-        return bool(meets_others(own, self._size_m, 0.0, replace(still, speeds_mps=np.zeros(len(still))))[0])
+        return super().is_astray(actors)
 
     def _decide(self, actors: ActorTable) -> None:
         motion = self.driver.motion
@@ -130,10 +127,3 @@ class WaywardEgo(OwnEgo):
         if share_on_road(motions, self._size_m, KERB_M, self._town.scenery.columns).min() < 1.0:
             return False
         return not meets_others(motions, self._size_m, ROOM_M, self._around(actors)).any()
-
-    def _around(self, actors: ActorTable) -> ActorTable:
-        own = self._town.traffic.actor_id(self.vehicle_id)
-        xy_m = self.driver.motion.xy_m
-        near = [table.near(xy_m, 2 * SIGHT_M) for table in (self._town.scenery.parked, actors)]
-        everyone = merged(near)
-        return everyone[everyone.ids != own]

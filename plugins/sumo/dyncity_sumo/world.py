@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from jaxtyping import Int64
 
-from dyncity_sim.domain.conditions import EgoPlan
+from dyncity_sim.domain.conditions import MAX_SPEED_MPS, EgoPlan
 from dyncity_sim.domain.frames import Pose, Poses, wrap_angle
 from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
@@ -22,7 +22,6 @@ from dyncity_sim.errors import InvalidInputError, SimulatorError
 from dyncity_sumo.actors import ActorTable
 from dyncity_sumo.ego import Motion, car_of_ego, ego_pose
 from dyncity_sumo.egos import OwnEgo
-from dyncity_sumo.recording import FASTEST_MPS
 from dyncity_sumo.routes import SPACING_M, Route
 from dyncity_sumo.town import Town, open_town
 from dyncity_sumo.traffic import STEP_US, VehicleState
@@ -172,7 +171,7 @@ class SumoSimulator:
                 "Plans are followed in the order in which they were given; the next begins one step ahead of now.",
             )
         jump_m = float(np.linalg.norm(plan.poses_world_from_ego[0, :2, 3] - self._pose_world_from_ego[:2, 3]))
-        if jump_m > FASTEST_MPS * STEP_US / 1e6:
+        if jump_m > MAX_SPEED_MPS * STEP_US / 1e6:
             raise InvalidInputError(
                 "plan.poses_world_from_ego[0]", f"{jump_m:.1f} m from the ego", "the ego's next step"
             )

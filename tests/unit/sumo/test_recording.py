@@ -5,12 +5,16 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dyncity_sumo.commands import RECORDER
-from dyncity_sumo.recording import is_driving, manoeuvre_of
+from dyncity_sumo.egos import OwnEgo
+from dyncity_sumo.network import run_tool
+from dyncity_sumo.recording import SPACING_M, Crew, is_driving, manoeuvre_of
+from dyncity_sumo.town import open_town
 from dyncity_sumo.world import SumoSimulator, open_simulator
 
 from dyncity_sim.dataset.carlasc import read_carlasc
@@ -49,6 +53,7 @@ def test_a_burst_is_named_after_what_its_chunks_show() -> None:
 @pytest.mark.parametrize("jump", [(6.0, 0.0), (0.8, 0.3), (1.2, 0.0)])
 def test_a_teleport_a_kink_and_a_shove_are_not_driving(jump: tuple[float, float]) -> None:
     assert is_driving(planar_drive([(0.8, 0.02)] * 3))
+    assert is_driving(planar_drive([(4.1, 0.0)] * 3))
     assert not is_driving(planar_drive([(0.8, 0.02), (0.8, 0.02), jump]))
 
 
@@ -126,6 +131,22 @@ def test_a_plan_for_another_time_or_place_is_refused(simulator: SumoSimulator) -
         simulator.plan(1)
 
 
+def test_a_motorway_is_driven_at_its_speed(tmp_path: Path) -> None:
+    nodes = '<nodes><node id="a" x="0" y="0"/><node id="b" x="3000" y="0"/></nodes>'
+    lanes = 'numLanes="2" speed="36.1"'
+    edges = f'<edges><edge id="ab" from="a" to="b" {lanes}/><edge id="ba" from="b" to="a" {lanes}/></edges>'
+    for name, content in (("m.nod.xml", nodes), ("m.edg.xml", edges)):
+        (tmp_path / name).write_text(content)
+    file = str(tmp_path / "motorway.net.xml")
+    run_tool("netconvert", ["-n", f"{tmp_path}/m.nod.xml", "-e", f"{tmp_path}/m.edg.xml", "-o", file], "motorway")
+    with open_simulator(file, seed=0) as simulator:
+        fastest_mps = 0.0
+        for _ in range(4):
+            poses = np.stack([frame.pose_world_from_ego for frame in simulator.follow(simulator.plan(16))])
+            fastest_mps = max(fastest_mps, 10 * float(np.linalg.norm(np.diff(poses[:, :2, 3], axis=0), axis=1).max()))
+    assert 26 < fastest_mps < 45
+
+
 def test_an_own_plan_away_from_the_road_is_driven_all_the_same(simulator: SumoSimulator) -> None:
     start = simulator.observe().pose_world_from_ego
     offsets = np.arange(1, 17)[:, None] * np.array([0.5, 0.25, 0.0])
@@ -134,6 +155,28 @@ def test_an_own_plan_away_from_the_road_is_driven_all_the_same(simulator: SumoSi
     times_us = simulator.plan(16).times_us
     frames = list(simulator.follow(EgoPlan(poses, times_us)))
     assert np.allclose(frames[-1].pose_world_from_ego, poses[-1])
+
+
+def test_egos_start_apart(small_net: Path, tmp_path: Path) -> None:
+    with open_town(str(small_net), 1, tmp_path, 60.0) as town:
+        crew = Crew(town, 8, np.random.default_rng(1), 10**9)
+        crew._enlist()
+        places_m = np.array([take.ego.pose_world_from_ego()[:2, 3] for take in crew._takes])
+    apart_m = np.linalg.norm(places_m[:, None] - places_m, axis=-1)[np.triu_indices(len(places_m), 1)]
+    assert len(apart_m) > 1
+    assert apart_m.min() > SPACING_M - 1.0
+
+
+def test_what_an_ego_drove_before_it_was_moved_is_a_drive(small_net: Path, tmp_path: Path) -> None:
+    with open_town(str(small_net), 1, tmp_path, 60.0) as town:
+        crew = Crew(town, 2, np.random.default_rng(1), 10**9)
+        while not crew._takes or len(crew._takes[0].shots) < 5:
+            crew._step()
+        ego, shots = crew._takes[0].ego, list(crew._takes[0].shots)
+        assert isinstance(ego, OwnEgo)
+        ego.driver.motion = replace(ego.driver.motion, x_m=ego.driver.motion.x_m + 3.0)
+        broken = crew._step()
+    assert [take.shots for take in broken if take.ego is ego] == [shots]
 
 
 def run_record(*arguments: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from dyncity_sumo.actors import KIND_CODES
 from dyncity_sumo.clearance import meets_others, share_on_road
 from dyncity_sumo.demand import people_on_foot
+from dyncity_sumo.egos import OwnEgo
 from dyncity_sumo.network import prepare_network
 from dyncity_sumo.places import PLACES, Place, is_free, standing_places
 from dyncity_sumo.recording import Crew, is_driving
@@ -152,12 +153,13 @@ def test_nobody_is_off_nominal_who_was_not_asked_to(town: Town) -> None:
     assert all(capture.ego_kind in ("own", "sumo") for capture in crew.bursts(20))
 
 
-def test_an_overlap_is_astray(town: Town) -> None:
-    crew = Crew(town, 4, np.random.default_rng(1), 10**9, off_nominal=1.0)
+@pytest.mark.parametrize("off_nominal", [0.0, 1.0])
+def test_an_overlap_is_astray(town: Town, off_nominal: float) -> None:
+    crew = Crew(town, 4, np.random.default_rng(1), 10**9, off_nominal)
     crew._step()
     crew._step()
     ego = crew._takes[0].ego
-    assert isinstance(ego, WaywardEgo)
+    assert isinstance(ego, WaywardEgo if off_nominal else OwnEgo)
     actors = town.traffic.actors()
     other = actors[actors.ids != town.traffic.actor_id(ego.vehicle_id)]
     on_top = type(other)(
@@ -165,4 +167,5 @@ def test_an_overlap_is_astray(town: Town) -> None:
         other.sizes_m, other.speeds_mps,
     )  # fmt: skip
     assert ego.is_astray(on_top)
+    assert not ego.is_astray(actors)
     assert meets_others([ego.driver.motion], ego._size_m, 0.0, on_top)[0]
