@@ -50,6 +50,11 @@ class ActorTable:
             self.speeds_mps[rows],
         )
 
+    @property
+    def feet_m(self) -> Float64[np.ndarray, "N 3"]:
+        """World points at the middle of the boxes' undersides."""
+        return self.centres_m - self.sizes_m / 2 * np.array([0.0, 0.0, 1.0])
+
     def near(self, xy_m: Float64[np.ndarray, "2"], radius_m: float) -> "ActorTable":
         """Actors whose centre is within ``radius_m`` of a world point, by the larger of |dx| and |dy|."""
         return self[(np.abs(self.centres_m[:, :2] - xy_m) <= radius_m).all(axis=1)]

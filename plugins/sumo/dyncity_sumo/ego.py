@@ -28,6 +28,9 @@ HEADWAY_S, STANDSTILL_M = 1.2, 2.0
 SIGHT_M = 45.0
 """How far ahead the driver looks for obstacles."""
 
+HEADROOM_M = 3.0
+"""Who is this much higher or lower than the road is on another one."""
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -216,7 +219,8 @@ def obstacles_ahead(
     sideways_m = (np.abs(np.sin(turn)) * near.sizes_m[:, 0] + np.abs(np.cos(turn)) * near.sizes_m[:, 1]) / 2
     along_m = (np.abs(np.cos(turn)) * near.sizes_m[:, 0] + np.abs(np.sin(turn)) * near.sizes_m[:, 1]) / 2
     gap_m = nearest * SPACING_M - size_m[0] / 2 - along_m
-    hit = (lateral_m < size_m[1] / 2 + sideways_m + 0.25) & (nearest > 0) & (gap_m > -size_m[0])
+    level = np.abs(near.feet_m[:, 2] - line.points_m[first + nearest, 2]) < HEADROOM_M
+    hit = level & (lateral_m < size_m[1] / 2 + sideways_m + 0.25) & (nearest > 0) & (gap_m > -size_m[0])
     return [
         Obstacle(max(float(gap), 0.3), max(float(speed * np.cos(angle)), 0.0))
         for gap, speed, angle in zip(gap_m[hit], near.speeds_mps[hit], turn[hit], strict=True)

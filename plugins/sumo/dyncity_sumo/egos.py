@@ -9,7 +9,17 @@ from dyncity_sim.domain.frames import Pose
 from dyncity_sim.errors import SimulatorError
 from dyncity_sumo.actors import ActorTable, merged
 from dyncity_sumo.clearance import meets_others
-from dyncity_sumo.ego import SIGHT_M, WHEELBASE_SHARE, Driver, Flaws, Motion, Obstacle, ego_pose, obstacles_ahead
+from dyncity_sumo.ego import (
+    HEADROOM_M,
+    SIGHT_M,
+    WHEELBASE_SHARE,
+    Driver,
+    Flaws,
+    Motion,
+    Obstacle,
+    ego_pose,
+    obstacles_ahead,
+)
 from dyncity_sumo.routes import GuideLine, Route, Stop
 from dyncity_sumo.town import Town
 
@@ -90,8 +100,8 @@ class SumoEgo:
         return ego_pose(centre_m, state.yaw_rad, self._town.scenery.ground_m(centre_m, state.xyz_m[2]))
 
     def is_astray(self, actors: ActorTable) -> bool:
-        """Never: SUMO's driving is taken as it is."""
-        return False
+        """Whether the car is on a bridge or under one; SUMO's driving is taken as it is."""
+        return not self._town.scenery.carries(np.array([self._town.traffic.vehicle_state(self.vehicle_id).xyz_m]))[0]
 
     @property
     def is_done(self) -> bool:
@@ -197,10 +207,13 @@ class OwnEgo:
         return ego_pose(motion.xy_m, motion.yaw_rad, self._town.scenery.ground_m(motion.xy_m, self._z_m))
 
     def is_astray(self, actors: ActorTable) -> bool:
-        """Whether the car overlaps anyone: people walk into cars, and some brake too late."""
-        still = self._around(actors)
-        own = [self.driver.motion]
-        return bool(meets_others(own, self._size_m, 0.0, replace(still, speeds_mps=np.zeros(len(still))))[0])
+        """Whether the car is on a bridge or under one, or overlaps anyone: people walk into cars, some brake late."""
+        motion = self.driver.motion
+        if not self._town.scenery.carries(np.array([[motion.x_m, motion.y_m, self._z_m]]))[0]:
+            return True
+        around = self._around(actors)
+        level = around[np.abs(around.feet_m[:, 2] - self._z_m) < HEADROOM_M]
+        return bool(meets_others([motion], self._size_m, 0.0, replace(level, speeds_mps=np.zeros(len(level))))[0])
 
     @property
     def is_done(self) -> bool:

@@ -18,6 +18,9 @@ from dyncity_sumo.roads import Streets
 from dyncity_sumo.visibility import SensorRig, count_samples
 from dyncity_sumo.voxelise import voxelise
 
+OFF_GROUND_M = 0.8
+"""This far from the built ground is on another road; kerbs and relief stay below."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scenery:
@@ -57,10 +60,23 @@ class Scenery:
             return otherwise_m
         return float(self.columns.ground_cm[around][built].mean()) / 100
 
+    def carries(self, points_m: Float64[np.ndarray, "N 3"]) -> Bool[np.ndarray, " N"]:
+        """Whether world points of roads and pavements are on the built ground: on and under bridges they are not.
+
+        Columns hold one surface, which at a bridge is neither of the two roads. True where nothing is built.
+        """
+        index = self.columns.index_of(points_m[:, :2])
+        within = ((index >= 0) & (index < np.array(self.columns.shape))).all(axis=1)
+        i, j = np.where(within[:, None], index, 0).T
+        built = within & (self.columns.ground_class[i, j] > 0)
+        return ~built | (np.abs(self.columns.ground_cm[i, j] / 100 - points_m[:, 2]) < OFF_GROUND_M)
+
     def frame(
         self, pose_world_from_ego: Pose, moving: ActorTable, rig: SensorRig, time_us: int, grid: Grid
     ) -> RecordedFrame:
         """What a simulator shows around an ego: labels, what the rig sees of them, and the actors behind them.
+
+        Who moves on another road than the built ground is left out.
 
         Args:
             pose_world_from_ego: where the ego is; upright.
@@ -70,6 +86,7 @@ class Scenery:
             grid: of the frame.
         """
         reach_m = 1.5 * max(grid.upper_m[0], grid.upper_m[1]) + 8.0
+        moving = moving[self.carries(moving.feet_m)]
         around = merged([table.near(pose_world_from_ego[:2, 3], reach_m) for table in (self.parked, moving)])
         actors = around[reaches_in(around, pose_world_from_ego, grid)]
         voxels = voxelise(self.columns, boxes_of(actors), pose_world_from_ego, grid)

@@ -146,6 +146,22 @@ def test_only_what_is_in_the_way_is_an_obstacle() -> None:
     assert obstacles_ahead(line, motion, CAR_M, no_actors()) == []
 
 
+def test_who_drives_over_a_bridge_is_no_obstacle_to_those_below_it_nor_they_to_them() -> None:
+    line, motion = corner(), Motion(20.0, 0.0, 0.0, 8.0, 0.0, 20.0)
+    above, below = table([(40.0, 1.0, np.pi / 2, 7.0)]), table([(40.0, 1.0, np.pi / 2, 7.0)])
+    above.centres_m[:, 2] += 6.0
+    below.centres_m[:, 2] -= 6.0
+    assert obstacles_ahead(line, motion, CAR_M, above) == []
+    assert obstacles_ahead(line, motion, CAR_M, below) == []
+
+
+def test_a_road_that_climbs_hides_no_obstacle() -> None:
+    line = guide_line(np.array([[0.0, 0, 0], [100.0, 0, 10]]), np.full(2, 13.9))
+    ahead = table([(55.0, 0.0, 0.0, 0.0)])
+    ahead.centres_m[:, 2] += 5.5
+    assert len(obstacles_ahead(line, Motion(20.0, 0.0, 0.0, 8.0, 0.0, 20.0), CAR_M, ahead)) == 1
+
+
 def test_actors_move_on_straight_at_their_speed() -> None:
     later = table([(1.0, 2.0, 0.0, 5.0), (0.0, 0.0, np.pi / 2, 3.0)]).moved_on(2.0)
     assert later.centres_m[:, :2] == pytest.approx(np.array([[11.0, 2.0], [0.0, 6.0]]))
