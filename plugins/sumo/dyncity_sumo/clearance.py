@@ -10,9 +10,6 @@ from dyncity_sumo.city.canvas import ROAD, ROAD_LINE
 from dyncity_sumo.columns import StaticColumns
 from dyncity_sumo.ego import STEP_S, Motion
 
-HEADROOM_DM = 20
-"""What hangs higher than this over the road is in nobody's way."""
-
 _ALONG, _ACROSS = np.meshgrid(np.linspace(-0.5, 0.5, 9), np.linspace(-0.5, 0.5, 5))
 
 
@@ -28,8 +25,7 @@ def share_on_road(
     index = columns.index_of(points_m)
     inside = ((index >= 0) & (index < np.array(columns.shape))).all(axis=-1)
     i, j = np.moveaxis(np.clip(index, 0, np.array(columns.shape) - 1), -1, 0)
-    blocked = ((columns.span_class[i, j] > 0) & (columns.span_lo_dm[i, j] < HEADROOM_DM)).any(axis=-1)
-    on_road = inside & np.isin(columns.ground_class[i, j], (ROAD, ROAD_LINE)) & ~blocked
+    on_road = inside & np.isin(columns.ground_class[i, j], (ROAD, ROAD_LINE)) & ~columns.is_blocked((i, j))
     return np.asarray(on_road.mean(axis=1))
 
 

@@ -5,9 +5,10 @@ canopy), which is all that a driving simulator's street level needs, at 9 bytes 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int16, Int64, UInt8
+from jaxtyping import Bool, Float64, Int16, Int64, UInt8
 
 from dyncity_sim.errors import InvalidInputError
 
@@ -19,6 +20,9 @@ SPANS = 2
 
 HIGHEST_SPAN_DM = 255
 """Tops above this are stored as this: far above any grid."""
+
+HEADROOM_DM = 20
+"""What hangs higher than this is in nobody's way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +70,10 @@ class StaticColumns:
     def index_of(self, points_m: Float64[np.ndarray, "... 2"]) -> Int64[np.ndarray, "... 2"]:
         """Column indices of world points; may lie outside of the raster."""
         return np.floor((np.asarray(points_m) - self.origin_m) / self.cell_m).astype(np.int64)
+
+    def is_blocked(self, where: tuple[Any, Any]) -> Bool[np.ndarray, "..."]:
+        """Whether anything stands or hangs below HEADROOM_DM in the columns at ``where``, any index of both axes."""
+        return np.asarray(((self.span_class[where] > 0) & (self.span_lo_dm[where] < HEADROOM_DM)).any(axis=-1))
 
 
 def empty_columns(lower_m: Float64[np.ndarray, "2"], upper_m: Float64[np.ndarray, "2"]) -> StaticColumns:

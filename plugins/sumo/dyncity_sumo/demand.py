@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from dyncity_sim.domain.recording import ActorKind
-from dyncity_sumo.roads import Lane, LaneKind, Streets
+from dyncity_sim.errors import MapError
+from dyncity_sumo.roads import DEPARTURE_M, Lane, LaneKind, Streets
 from dyncity_sumo.stays import Stay
 
 VEHICLES_PER_S_KM2 = 0.8
@@ -114,8 +115,13 @@ def write_demand(
         file: to be written.
         walking_share: so many of PEDESTRIANS_PER_KM walk.
         stays: who stands before they walk.
+
+    Raises:
+        MapError: no lane is long enough for vehicles to set out from.
     """
     roads = _street_ends(network, LaneKind.DRIVING)
+    if not roads.ids:
+        raise MapError("map", f"{network.name}: only shorter ones", f"a lane for cars longer than {DEPARTURE_M:g} m")
     walks = _street_ends(network, LaneKind.SIDEWALK)
     entries = _vehicles(roads, _vehicle_departures(roads, rng, duration_s), rng)
     if len(walks.ids) > 1:
@@ -144,9 +150,8 @@ class _Streets:
 
 def _street_ends(network: Streets, kind: LaneKind) -> _Streets:
     longest: dict[str, Lane] = {}
-    for lane in network.lanes_of(kind):
-        if lane.length_m > 12.0 and not lane.edge_id.startswith(":"):
-            longest.setdefault(lane.edge_id, lane)
+    for lane in network.departures(kind):
+        longest.setdefault(lane.edge_id, lane)
     ids = sorted(longest)
     middles = [longest[i].centreline_m[:, :2].mean(axis=0) for i in ids]
     return _Streets(ids, np.array(middles).reshape(-1, 2), np.array([longest[i].length_m for i in ids]))

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Float64
 
-from dyncity_sim.errors import MapError
+from dyncity_sim.errors import InvalidInputError, MapError
 from dyncity_sumo.roads import Area, Junction, Lane, LaneKind, Signal, SignalKind, StopLine
 
 DEFAULT_LANE_WIDTH_M = 3.2
@@ -24,7 +24,10 @@ MOTOR_CLASSES = frozenset(
 )
 """Vehicle classes that need asphalt even where cars may not go."""
 
-CARRIAGEWAY = (LaneKind.DRIVING, LaneKind.BICYCLE, LaneKind.PARKING, LaneKind.SHOULDER)
+SHOULDER_TYPES = ("shoulder", "restricted", "stop")
+"""Types of lanes that are beside the traffic."""
+
+CARRIAGEWAY = (LaneKind.DRIVING, LaneKind.RESERVED, LaneKind.BICYCLE, LaneKind.PARKING, LaneKind.SHOULDER)
 """Kinds of lanes beside each other on the asphalt of an edge."""
 
 LONGEST_SIGN_DISTANCE_M = 15.0
@@ -47,7 +50,7 @@ def read_net(file: Path) -> NetGeometry:
     """Read a SUMO net.
 
     Raises:
-        MapError: the file is missing, is not XML, or is not a SUMO net.
+        MapError: the file is missing, or see ``parse_net``.
     """
     try:
         content = file.read_bytes()
@@ -60,7 +63,7 @@ def parse_net(content: bytes, source: str) -> NetGeometry:
     """Read a SUMO net that is in memory already; ``source`` names it in errors.
 
     Raises:
-        MapError: it is not XML, or is not a SUMO net.
+        MapError: it is not XML, is not a SUMO net, holds a lane that cannot be, or its traffic keeps left.
     """
     root = _parse(content, source)
     try:
@@ -77,6 +80,8 @@ def parse_net(content: bytes, source: str) -> NetGeometry:
             raise KeyError("location")
         offset_m = np.array([float(v) for v in offset.attrib["netOffset"].split(",")])
         signals, stop_lines = _right_of_way(lanes, root.findall("connection"))
+    except InvalidInputError as error:
+        raise MapError("map", f"{source}: {error.field} {error.got}", error.expected, error.mend) from error
     except (KeyError, ValueError) as error:
         raise MapError(
             "map", f"{source}: {error!r}", "a SUMO net (.net.xml)", "Build it again with netconvert."
@@ -98,6 +103,8 @@ def _parse(content: bytes, source: str) -> ElementTree.Element:
         raise MapError("map", f"{source}: {error}", "an XML document", "The file may be cut off.") from error
     if root.tag != "net":
         raise MapError("map", f"{source}: a document of <{root.tag}>", "a SUMO net, whose root is <net>")
+    if root.get("lefthand") == "true":
+        raise MapError("map", f"{source}: left-hand traffic", "a net whose traffic keeps right")
     return root
 
 
@@ -140,8 +147,10 @@ def _kind(function: str, lane: ElementTree.Element) -> LaneKind | None:
         return LaneKind.DRIVING
     if _allows(lane, "pedestrian"):
         return LaneKind.SIDEWALK
-    if any(_allows(lane, vehicle) for vehicle in MOTOR_CLASSES) or lane_type in ("shoulder", "restricted", "stop"):
+    if lane_type in SHOULDER_TYPES:
         return LaneKind.SHOULDER
+    if any(_allows(lane, vehicle) for vehicle in MOTOR_CLASSES):
+        return LaneKind.RESERVED
     return LaneKind.BICYCLE if _allows(lane, "bicycle") else None
 
 
@@ -159,7 +168,8 @@ def _points(shape: str) -> Float64[np.ndarray, "N 3"]:
 
 def _without_repeats(points_m: Float64[np.ndarray, "N 3"]) -> Float64[np.ndarray, "M 3"]:
     steps_m = np.linalg.norm(np.diff(points_m[:, :2], axis=0), axis=1)
-    return points_m[np.concatenate([[True], steps_m > 1e-3])] if len(points_m) else points_m
+    # What is not a number stays, so that it is found.
+    return points_m[np.concatenate([[True], ~(steps_m <= 1e-3)])] if len(points_m) else points_m
 
 
 def _right_of_way(lanes: list[Lane], connections: list[ElementTree.Element]) -> tuple[list[Signal], list[StopLine]]:

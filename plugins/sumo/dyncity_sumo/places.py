@@ -28,8 +28,7 @@ NEAR_CROSSING_M = 9.0
 """Who waits to cross stands at an end of a sidewalk within this distance of the crossing."""
 
 ROOM_M = 0.35
-HEADROOM_DM = 20
-"""Nothing static may stand within this radius of a person, below this height."""
+"""Nothing static may stand within this radius of a person."""
 
 ATTEMPTS = 8
 """Places are tried so many times as often as they are wanted before fewer are made."""
@@ -94,8 +93,7 @@ class _Walks:
     """Sidewalk lanes to stand on or near."""
 
     def __init__(self, streets: Streets) -> None:
-        lanes = [lane for lane in streets.lanes_of(LaneKind.SIDEWALK) if lane.length_m > 12.0]
-        self.lanes = [lane for lane in lanes if not lane.edge_id.startswith(":")]
+        self.lanes = streets.departures(LaneKind.SIDEWALK)
         self.lines = [shapely.linestrings(lane.centreline_m[:, :2]) for lane in self.lanes]
         self.lengths_m = shapely.length(self.lines)
         self._tree = shapely.STRtree(self.lines)
@@ -199,8 +197,7 @@ def is_free(columns: StaticColumns, xy_m: Float64[np.ndarray, "2"]) -> bool:
         return False
     around = (slice(low[0], high[0]), slice(low[1], high[1]))
     i, j = columns.index_of(xy_m)
-    blocked = (columns.span_class[around] > 0) & (columns.span_lo_dm[around] < HEADROOM_DM)
-    return bool(columns.ground_class[i, j] == SIDEWALK and not blocked.any())
+    return bool(columns.ground_class[i, j] == SIDEWALK and not columns.is_blocked(around).any())
 
 
 def _is_apart(xy_m: Float64[np.ndarray, "2"], taken: list[Float64[np.ndarray, "2"]]) -> bool:

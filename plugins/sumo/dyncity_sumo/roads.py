@@ -13,11 +13,15 @@ from jaxtyping import Float64
 
 from dyncity_sim.errors import InvalidInputError, MapError
 
+DEPARTURE_M = 12.0
+"""Nobody sets out from a lane up to this long: a bus must fit on it."""
+
 
 class LaneKind(enum.Enum):
-    """What a lane is for. INTERNAL is a driving lane inside a junction."""
+    """What a lane is for. INTERNAL is a driving lane inside a junction; RESERVED is for buses and the like."""
 
     DRIVING = "driving"
+    RESERVED = "reserved"
     BICYCLE = "bicycle"
     SIDEWALK = "sidewalk"
     PARKING = "parking"
@@ -161,6 +165,12 @@ class Streets:
     def lanes_of(self, *kinds: LaneKind) -> tuple[Lane, ...]:
         """The lanes of these kinds, in order of id."""
         return tuple(lane for lane in self.lanes if lane.kind in kinds)
+
+    def departures(self, kind: LaneKind) -> tuple[Lane, ...]:
+        """The lanes of this kind that one can set out from: not inside of junctions, and longer than DEPARTURE_M."""
+        return tuple(
+            lane for lane in self.lanes_of(kind) if lane.length_m > DEPARTURE_M and not lane.edge_id.startswith(":")
+        )
 
 
 @dataclass(frozen=True, eq=False)

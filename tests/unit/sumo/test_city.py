@@ -2,12 +2,13 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import shapely
-from dyncity_sumo.actors import no_actors
+from dyncity_sumo.actors import KIND_CODES, ActorTable, no_actors
 from dyncity_sumo.bodies import boxes_of
 from dyncity_sumo.city import build_city, parking_spots
 from dyncity_sumo.city.canvas import (
@@ -28,7 +29,8 @@ from dyncity_sumo.city.plan import plan_streets
 from dyncity_sumo.city.raster import cells_inside
 from dyncity_sumo.columns import StaticColumns, empty_columns
 from dyncity_sumo.network import prepare_network
-from dyncity_sumo.roads import Area, Junction, Lane, LaneKind, RoadNetwork, Signal, SignalKind, StopLine
+from dyncity_sumo.roads import Area, Junction, Lane, LaneKind, RoadNetwork, Signal, SignalKind, StopLine, Streets
+from dyncity_sumo.scenery import build_scenery
 from dyncity_sumo.visibility import count_samples, draw_rig
 from dyncity_sumo.voxelise import voxelise
 from hypothesis import given, settings
@@ -37,7 +39,9 @@ from matplotlib.path import Path as Outline
 
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import CARLASC_GRID, LIDAR_HEIGHT_M
+from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.taxonomy import CARLASC, MERGED_FROM_RAW
+from dyncity_sim.errors import MapError
 
 ARM_M = 110.0
 JUNCTION_M = 11.0
@@ -88,6 +92,14 @@ def crossroads(grade=0.0) -> RoadNetwork:
         "",
         np.zeros(2),
     )
+
+
+def street(edge, points, kind=LaneKind.DRIVING, index=0) -> Lane:
+    return Lane(f"{edge}_{index}", edge, kind, np.array(points, dtype=float), 3.2, 13.9)
+
+
+def streets(*lanes) -> Streets:
+    return Streets("one", lanes, (), (), (), ())
 
 
 def raised(points, grade):
@@ -243,6 +255,49 @@ def test_roads_keep_the_height_of_their_lanes_on_a_slope():
         points_m = along(lane, 5.0, lane.length_m - 5.0)
         i, j = columns.index_of(points_m).T
         assert np.abs(columns.ground_cm[i, j] - 3.0 * points_m[:, 0]).max() <= 6, lane.id
+
+
+def test_roads_higher_than_columns_can_hold_are_refused():
+    with pytest.raises(MapError, match=r"crossroads: ground from .* to \d+ m"):
+        build_city(crossroads(grade=4.0), np.random.default_rng(3))
+
+
+def test_a_town_larger_than_memory_is_refused():
+    lanes = [street("a", [(0, 0, 0), (12_000, 12_000, 0)]), street("b", [(12_000, 12_000, 0), (0, 0, 0)])]
+    with pytest.raises(MapError, match=r"one: 12\.1 by 12\.1 km"):
+        build_city(streets(*lanes), np.random.default_rng(3))
+
+
+def test_a_street_without_junctions_is_built():
+    columns = build_city(streets(street("a", [(0, 0, 0), (80, 0, 0)])), np.random.default_rng(3))
+    assert columns.ground_class[tuple(columns.index_of(np.array([40.0, 0.0])))] == ROAD
+
+
+def test_a_bus_lane_makes_no_highway_of_a_street_and_a_shoulder_does():
+    beside = {kind: street("a", [(0, -3, 0), (80, -3, 0)], kind, 1) for kind in (LaneKind.RESERVED, LaneKind.SHOULDER)}
+    plans = {
+        kind: plan_streets(streets(street("a", [(0, 0, 0), (80, 0, 0)]), lane), np.random.default_rng(3))
+        for kind, lane in beside.items()
+    }
+    assert plans[LaneKind.RESERVED].highway.is_empty
+    assert plans[LaneKind.RESERVED].pavement.area > 400
+    assert plans[LaneKind.SHOULDER].highway.area > 400
+
+
+def test_what_is_on_another_road_than_the_built_ground_is_not_shown():
+    bridge = [(0, -100, 0), (0, -20, 6), (0, 20, 6), (0, 100, 0)]
+    scenery = build_scenery(streets(street("a", [(-100, 0, 0), (100, 0, 0)]), street("b", bridge)), 3)
+    places_m = np.array([[-90.0, 0, 0], [0, -95, 0.375], [0, 0, 6], [0, 0, 0], [0, -40, 4.5], [900, 0, 50]])
+    assert scenery.carries(places_m).tolist() == [True, True, False, False, True, True]
+    car = ActorTable(
+        np.array([1], np.uint16), np.array([KIND_CODES[ActorKind.CAR]], np.uint8), np.array([[0.0, -4.0, 6.75]]),
+        np.zeros(1), np.array([[4.5, 1.8, 1.5]]), np.zeros(1),
+    )  # fmt: skip
+    rig = draw_rig(np.random.default_rng(1))
+    for height_m, shown in ((scenery.ground_m(np.array([0.0, -4.0]), 0.0), True), (6.0, False)):
+        moving = replace(car, centres_m=car.centres_m * [1, 1, 0] + [0, 0, height_m + 0.75])
+        pose = poses_from_planar(np.array([0.0, -14.0, np.pi / 2]), height_m + LIDAR_HEIGHT_M)
+        assert bool(scenery.frame(pose, moving, rig, 0, CARLASC_GRID).actors) == shown
 
 
 def test_the_ground_away_from_roads_is_smooth_and_never_sinks_below_them(city):

@@ -56,7 +56,7 @@ def test_lanes_are_told_apart_by_who_may_use_them(one_street):
         "a_0": LaneKind.SIDEWALK,
         "a_1": LaneKind.PARKING,
         "a_2": LaneKind.DRIVING,
-        "a_4": LaneKind.SHOULDER,
+        "a_4": LaneKind.RESERVED,
         "a_5": LaneKind.BICYCLE,
         "b_0": LaneKind.DRIVING,
     }
@@ -164,6 +164,28 @@ def test_a_broken_net_is_refused_by_name(content, tmp_path):
     file.write_text(content)
     with pytest.raises(MapError, match=re.escape(str(file))):
         prepare_network(str(file), 1, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("<net>", '<net lefthand="true">', "keeps right"),
+        ('shape="0,-4 100,-4"', 'shape="nan,-4 100,-4"', "a_1 centreline_m"),
+        ('width="2.20"', 'width="-2.20"', "a_1 width_m"),
+    ],
+)
+def test_a_net_that_cannot_be_driven_is_refused_by_file_and_reason(right, wrong, message, tmp_path):
+    file = tmp_path / "odd.net.xml"
+    file.write_text(ONE_STREET.replace(right, wrong))
+    with pytest.raises(MapError, match=message) as refusal:
+        read_net(file)
+    assert str(file) in str(refusal.value)
+
+
+def test_lanes_beside_the_traffic_are_told_from_those_of_buses(tmp_path):
+    file = tmp_path / "street.net.xml"
+    file.write_text(ONE_STREET.replace('allow="bus taxi"', 'disallow="all" type="shoulder"'))
+    assert {lane.kind for lane in read_net(file).lanes if lane.id == "a_4"} == {LaneKind.SHOULDER}
 
 
 def test_a_cut_off_opendrive_file_is_refused_by_name(tmp_path):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from dyncity_sumo.demand import write_demand
 from dyncity_sumo.network import prepare_network, run_tool
-from dyncity_sumo.roads import LaneKind, RoadNetwork
+from dyncity_sumo.roads import Lane, LaneKind, RoadNetwork, Streets
 from dyncity_sumo.traffic import Traffic
 
-from dyncity_sim.errors import MissingExtraError, SimulatorError
+from dyncity_sim.errors import MapError, MissingExtraError, SimulatorError
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,12 @@ def test_a_missing_libsumo_names_the_extra(network: RoadNetwork, demand: Path, m
     monkeypatch.setitem(sys.modules, "libsumo", None)
     with pytest.raises(MissingExtraError, match=r"'\.\[sumo\]"):
         Traffic(network.net_file, demand, seed=1)
+
+
+def test_a_map_of_lanes_too_short_to_set_out_from_is_refused(tmp_path: Path) -> None:
+    lane = Lane("a_0", "a", LaneKind.DRIVING, np.array([[0.0, 0, 0], [11, 0, 0]]), 3.2, 13.9)
+    with pytest.raises(MapError, match=r"short: .* longer than 12 m"):
+        write_demand(Streets("short", (lane,), (), (), (), ()), np.random.default_rng(1), 60.0, tmp_path / "d.xml")
 
 
 def test_demand_is_decided_by_its_seed_and_holds_every_kind(network: RoadNetwork, tmp_path: Path) -> None:

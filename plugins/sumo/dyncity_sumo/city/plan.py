@@ -34,7 +34,14 @@ FAR_FROM_WALKS_M = 10.0
 
 MITRE = {"join_style": "mitre", "mitre_limit": 3.0}
 
-ASPHALT = (LaneKind.DRIVING, LaneKind.BICYCLE, LaneKind.PARKING, LaneKind.SHOULDER, LaneKind.INTERNAL)
+ASPHALT = (
+    LaneKind.DRIVING,
+    LaneKind.RESERVED,
+    LaneKind.BICYCLE,
+    LaneKind.PARKING,
+    LaneKind.SHOULDER,
+    LaneKind.INTERNAL,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +127,7 @@ def _highway(network: Streets) -> shapely.MultiPolygon:
     driven = {lane.edge_id for lane in network.lanes_of(LaneKind.DRIVING)} - walked
     edges = _union(
         ribbon(lane, 2.0)
-        for lane in network.lanes_of(LaneKind.DRIVING, LaneKind.SHOULDER)
+        for lane in network.lanes_of(LaneKind.DRIVING, LaneKind.RESERVED, LaneKind.SHOULDER)
         if lane.edge_id in driven and (lane.speed_mps > HIGHWAY_SPEED_MPS or lane.edge_id in shouldered)
     )
     walks = _union(ribbon(lane) for lane in network.lanes_of(LaneKind.SIDEWALK))
@@ -154,6 +161,8 @@ def _asphalt(network: Streets) -> shapely.Geometry:
 def _driven_junctions(network: Streets) -> list[shapely.Geometry]:
     """Outlines of the junctions that vehicles cross, not of those where footpaths meet."""
     outlines = [_valid(junction.polygon_m) for junction in network.junctions]
+    if not outlines:
+        return []
     paths = [
         shapely.linestrings(lane.centreline_m[:, :2]) for lane in network.lanes_of(LaneKind.DRIVING, LaneKind.INTERNAL)
     ]

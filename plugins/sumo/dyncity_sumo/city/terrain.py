@@ -1,10 +1,11 @@
 """Ground heights: the road's own height carried sideways, a kerb, and gentle ground behind it."""
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int16, UInt8
+from jaxtyping import Bool, Float32, Float64
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from dyncity_sim.errors import MapError
 from dyncity_sumo.city.canvas import ROAD, ROAD_LINE
 from dyncity_sumo.columns import StaticColumns
 from dyncity_sumo.roads import LaneKind, Streets
@@ -18,14 +19,24 @@ KERB_M = 0.12
 RELIEF_M = 0.25
 """Mean rise of the ground far from roads over the height of the nearest road."""
 
+HIGHEST_M = 327.0
+"""Columns hold heights in centimetres, in 16 bits."""
+
 
 def set_heights(columns: StaticColumns, network: Streets, rng: np.random.Generator) -> None:
-    """Fill ``columns.ground_cm`` from the lanes' heights and the surfaces painted so far."""
+    """Fill ``columns.ground_cm`` from the lanes' heights and the surfaces painted so far.
+
+    Raises:
+        MapError: the ground is higher or lower than columns can hold.
+    """
     on_road = (columns.ground_class == ROAD) | (columns.ground_class == ROAD_LINE)
     coarse = _road_field(columns, network) + _relief(on_road, rng)
     fine = _enlarged(coarse, columns.shape)
     np.add(fine, np.float32(KERB_M), out=fine, where=~on_road)
-    columns.ground_cm[...] = _centimetres(fine, columns.ground_class)
+    _check_heights(fine, network)
+    fine[columns.ground_class == 0] = 0.0
+    fine *= 100.0
+    columns.ground_cm[...] = np.rint(fine, out=fine).astype(np.int16)
 
 
 def _road_field(columns: StaticColumns, network: Streets) -> Float32[np.ndarray, "CX CY"]:
@@ -76,10 +87,12 @@ def _enlarged(coarse: Float32[np.ndarray, "CX CY"], shape: tuple[int, int]) -> F
     return np.array(image, dtype=np.float32)[: shape[0], : shape[1]]
 
 
-def _centimetres(
-    height_m: Float32[np.ndarray, "NX NY"], ground_class: UInt8[np.ndarray, "NX NY"]
-) -> Int16[np.ndarray, "NX NY"]:
-    height_m *= 100.0
-    np.rint(height_m, out=height_m)
-    height_m[ground_class == 0] = 0
-    return np.clip(height_m, -(2**15), 2**15 - 1).astype(np.int16)
+def _check_heights(height_m: Float32[np.ndarray, "NX NY"], network: Streets) -> None:
+    lowest_m, highest_m = float(height_m.min()), float(height_m.max())
+    if max(-lowest_m, highest_m) > HIGHEST_M:
+        raise MapError(
+            "map",
+            f"{network.name}: ground from {lowest_m:.0f} to {highest_m:.0f} m",
+            f"heights of at most {HIGHEST_M:g} m above or below 0",
+            "Lower it: netconvert -s IN.net.xml --offset.z=-500 -o OUT.net.xml",
+        )
