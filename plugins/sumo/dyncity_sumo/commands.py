@@ -31,6 +31,9 @@ TOWNS_PER_SEED = 10_000
 TRAFFIC_RESERVE = 20.0
 """Traffic lasts this many times longer than the recorded time per ego: unkept bursts take time too."""
 
+MOST_BARREN = 3
+"""Once so many towns in a row gave nothing, the rest will not come either; a first one that gives nothing is enough."""
+
 
 @dataclass(frozen=True)
 class RecordOptions:
@@ -244,12 +247,13 @@ def _write_recording(options: RecordOptions, visits: Iterator[_Visit], workdir: 
 
 def _visits(options: RecordOptions, workdir: Path, tally: Tally, tell: Callable[[str], None]) -> Iterator[_Visit]:
     """One town after the other until there are enough frames; counts and tells what is captured."""
-    number = 0
+    number = barren = 0
     while tally.frames < options.frames:
         before = tally.frames
         tell(f"building town {number + 1}")
         wanted = min(options.frames - tally.frames, round(options.town_minutes * 60 * FRAME_RATE_HZ))
-        traffic_s = WARM_UP_S + 60 + TRAFFIC_RESERVE * wanted / FRAME_RATE_HZ / options.egos
+        burst_s = (options.burst or 0) / FRAME_RATE_HZ
+        traffic_s = WARM_UP_S + 60 + burst_s + TRAFFIC_RESERVE * wanted / FRAME_RATE_HZ / options.egos
         folder = workdir / f"town{number}"
         folder.mkdir()
         with open_town(
@@ -258,8 +262,11 @@ def _visits(options: RecordOptions, workdir: Path, tally: Tally, tell: Callable[
             captures = _captures(options, town, round(traffic_s * 1e6), wanted)
             number += 1
             yield _Visit(town, _counted(captures, tally, partial(tell, f"town {number}")))
-        if tally.frames == before:
-            raise SimulatorError(f"No ego could be recorded on {options.map}: try another seed or fewer egos.")
+        barren = barren + 1 if tally.frames == before else 0
+        if tally.frames == 0 or barren == MOST_BARREN:
+            raise SimulatorError(
+                f"No ego could be recorded in town {number} on {options.map}: try another seed or fewer egos."
+            )
     tell(f"{number} towns")
 
 

@@ -6,15 +6,19 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dyncity_sumo import commands
 from dyncity_sumo.captures import Captures
-from dyncity_sumo.commands import RECORDER
+from dyncity_sumo.commands import RECORDER, RecordOptions
 from dyncity_sumo.render_command import register_render
+from dyncity_sumo.shots import Capture
+from dyncity_sumo.town import Town
 
 from dyncity_sim.dataset.store import Recording
-from dyncity_sim.errors import DyncityError, InvalidInputError
+from dyncity_sim.errors import DyncityError, InvalidInputError, SimulatorError
 
 TWO_TOWNS = ("--minutes", "0.2", "--town-minutes", "0.1", "--egos", "3", "--burst", "20", "--seed", "6")
 
@@ -62,6 +66,34 @@ def captured(small_net: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("captured") / "captures"
     run_record("--map", str(small_net), *TWO_TOWNS, "--captures", "--out", str(out))
     return out
+
+
+@pytest.mark.parametrize(("barren", "kept"), [({1}, [0, 2]), ({1, 2, 3}, None), ({0}, None)])
+def test_a_town_that_gives_nothing_is_passed_over_but_not_several_in_a_row(
+    small_net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, barren: set[int], kept: list[int] | None
+) -> None:
+    crew_captures = commands._captures
+
+    def captures(options: RecordOptions, town: Town, until_us: int, wanted: int) -> Iterator[Capture]:
+        return crew_captures(options, town, 0 if town.seed in barren else until_us, wanted)
+
+    monkeypatch.setattr(commands, "_captures", captures)
+    out = tmp_path / "captures"
+    size = ("--minutes", "0.2", "--town-minutes", "0.1", "--egos", "3", "--burst", "20", "--seed", "0")
+    arguments = ("--map", str(small_net), *size, "--captures", "--out", str(out))
+    if kept is None:
+        with pytest.raises(SimulatorError, match=f"in town {max(barren) + 1}"):
+            run_record(*arguments)
+        assert not out.exists()
+    else:
+        run_record(*arguments)
+        assert [town.seed for town in Captures.open(out).towns] == kept
+
+
+def test_there_is_traffic_for_longer_than_a_burst(small_net: Path, tmp_path: Path) -> None:
+    size = ("--minutes", "0.01", "--egos", "4", "--burst", "1000", "--seed", "0")
+    run_record("--map", str(small_net), *size, "--captures", "--out", str(tmp_path / "captures"))
+    assert len(Captures.open(tmp_path / "captures")) == 1000
 
 
 def test_captures_hold_what_is_recorded_and_no_cells(captured: Path, recorded: Path) -> None:
