@@ -66,10 +66,11 @@ class Scenery:
         Columns hold one surface, which at a bridge is neither of the two roads. True where nothing is built.
         """
         index = self.columns.index_of(points_m[:, :2])
-        within = ((index >= 0) & (index < np.array(self.columns.shape))).all(axis=1)
-        i, j = np.where(within[:, None], index, 0).T
+        within = np.asarray(((index >= 0) & (index < np.array(self.columns.shape))).all(axis=1))
+        i, j = (index * within[:, None]).T
         built = within & (self.columns.ground_class[i, j] > 0)
-        return ~built | (np.abs(self.columns.ground_cm[i, j] / 100 - points_m[:, 2]) < OFF_GROUND_M)
+        off_m = np.abs(self.columns.ground_cm[i, j] / 100 - points_m[:, 2])
+        return np.asarray(~built | (off_m < OFF_GROUND_M))
 
     def frame(
         self, pose_world_from_ego: Pose, moving: ActorTable, rig: SensorRig, time_us: int, grid: Grid
