@@ -33,7 +33,8 @@ from track_measures import MATCH_M, plausibility
 from tracks import recorded as recorded_drive
 from tracks import tracked
 
-from dyncity_sim.dataset.store import Drive, Recording
+from dyncity_sim.dataset.drive_file import Drive
+from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.agreement import agreement_between_frames
 from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import inverse, transform_points

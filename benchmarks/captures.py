@@ -15,7 +15,7 @@ from dyncity_sumo.scenery import Scenery, build_scenery
 from rich.console import Console
 from rich.table import Table
 
-from dyncity_sim.dataset.store import write_drive_file
+from dyncity_sim.dataset.drive_file import write_drive_file
 
 BURST = 33
 

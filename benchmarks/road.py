@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from dyncity_sim.dataset.store import Drive, Recording
+from dyncity_sim.dataset.drive_file import Drive
+from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.domain.occupancy import OccupancySequence

@@ -29,7 +29,8 @@ from rich.table import Table
 from scipy import ndimage
 from track_measures import MATCH_M, Compared, Sighting, compare, figures, of_class, plausibility
 
-from dyncity_sim.dataset.store import Drive, Recording
+from dyncity_sim.dataset.drive_file import Drive
+from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.frames import inverse, planar_from_poses, transform_points
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate

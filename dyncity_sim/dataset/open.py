@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from dyncity_sim.dataset.carlasc import CarlaScFolder
+from dyncity_sim.dataset.drive_file import Drive
 from dyncity_sim.dataset.label_maps import CARLASC_LABELS
 from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, check_range
 from dyncity_sim.dataset.occ3d import open_occ3d_nuscenes, open_occ3d_waymo
-from dyncity_sim.dataset.store import Drive, Recording
+from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.frames import Poses, check_poses, check_times
 from dyncity_sim.domain.grid import FRAME_RATE_HZ
 from dyncity_sim.errors import InvalidInputError

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from dyncity_sim.dataset.store import write_drive_file
+from dyncity_sim.dataset.drive_file import write_drive_file
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.errors import DyncityError

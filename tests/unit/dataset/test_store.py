@@ -13,7 +13,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dyncity_sim.dataset.store import MOST_COUNTS, Recording, RecordingMeta, RecordingWriter, write_drive_file
+from dyncity_sim.dataset.drive_file import MOST_COUNTS, write_drive_file
+from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame

@@ -1,0 +1,177 @@
+"""One drive of a recording on disk: a file of arrays (no pickle) that any frame can be read from alone.
+
+Each frame's labels, counts and instances are zstd streams of their own. Counts are stored as uint8, rounded down to a
+power of two and at most 128: their size matters, their last digits are noise that does not compress. Zero stays zero,
+and zero alone means unobserved.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import zstandard
+from jaxtyping import Float64, Int64, UInt8, UInt16
+
+from dyncity_sim.dataset.actors import actor_columns, actors_of_frame
+from dyncity_sim.domain.frames import Poses
+from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.errors import InvalidInputError, StorageError
+
+ZSTD_LEVEL = 3
+MOST_COUNTS = 128
+"""Counts above this are stored as this."""
+
+_POWER_BELOW = np.array([0] + [1 << (count.bit_length() - 1) for count in range(1, 256)], dtype=np.uint8)
+
+STREAMS: dict[str, np.dtype[Any]] = {
+    "labels": np.dtype(np.uint8),
+    "counts": np.dtype(np.uint8),
+    "instances": np.dtype("<u2"),
+}
+
+
+class Drive:
+    """Consecutive frames of one ego; streams are read from disk on first use and kept.
+
+    Attributes:
+        file: the drive's file.
+        grid: grid of its frames.
+        notes: what ``recording.json`` says of it.
+    """
+
+    def __init__(self, file: Path, grid: Grid, notes: Mapping[str, Any]) -> None:
+        self.file = file
+        self.grid = grid
+        self.notes = notes
+        self._frames = int(notes["frames"])
+        if self._frames < 1:
+            raise ValueError(f"{self._frames} frames in {file.name}")
+
+    def __len__(self) -> int:
+        return self._frames
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        try:
+            with self.file.open("rb") as file, np.load(file, allow_pickle=False) as opened:
+                arrays = {name: opened[name] for name in opened.files}
+            frames = len(arrays["times_us"])
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise InvalidInputError("drive", f"{self.file}: {error}", "a whole drive of a recording") from error
+        if frames != len(self):
+            raise InvalidInputError(
+                "drive", f"{self.file} with {frames} frames", f"{len(self)}, as recording.json says"
+            )
+        return arrays
+
+    def forget(self) -> None:
+        """Give the memory of what was read back; it is read again when it is asked for."""
+        self.__dict__.pop("_arrays", None)
+
+    @property
+    def poses_world_from_ego(self) -> Poses:
+        """``(T, 4, 4)`` float64."""
+        return self._arrays["poses_world_from_ego"]
+
+    @property
+    def times_us(self) -> Int64[np.ndarray, " T"]:
+        """``(T,)`` microseconds."""
+        return self._arrays["times_us"]
+
+    def arrays(
+        self, start: int = 0, stop: int | None = None
+    ) -> tuple[UInt8[np.ndarray, "T X Y Z"], UInt8[np.ndarray, "T X Y Z"]]:
+        """Dense raw labels and counts (0 unobserved, else a power of two) of the frames ``start`` to ``stop``."""
+        frames = self._range(start, stop)
+        return self._stream("labels", frames), self._stream("counts", frames)
+
+    def labels(self, start: int = 0, stop: int | None = None) -> UInt8[np.ndarray, "T X Y Z"]:
+        """Dense raw labels alone of the frames ``start`` to ``stop``."""
+        return self._stream("labels", self._range(start, stop))
+
+    def instances(self, start: int = 0, stop: int | None = None) -> UInt16[np.ndarray, "T X Y Z"]:
+        """Actor id of each cell of a moving class, 0 elsewhere."""
+        return self._stream("instances", self._range(start, stop))
+
+    def frames(self, start: int = 0, stop: int | None = None) -> list[RecordedFrame]:
+        """Whole frames, with their actors."""
+        frames = self._range(start, stop)
+        labels, counts = self.arrays(frames.start, frames.stop)
+        instances = self._stream("instances", frames)
+        return [
+            RecordedFrame(
+                labels=labels[i],
+                counts=counts[i].astype(np.float32),
+                instances=instances[i],
+                actors=actors_of_frame(self._arrays, frame),
+                pose_world_from_ego=self.poses_world_from_ego[frame],
+                time_us=int(self.times_us[frame]),
+                grid=self.grid,
+            )
+            for i, frame in enumerate(frames)
+        ]
+
+    def _range(self, start: int, stop: int | None) -> range:
+        end = len(self) if stop is None else stop
+        if not 0 <= start < end <= len(self):
+            raise InvalidInputError(
+                "frames", f"[{start}, {end})", f"a range within [0, {len(self)}) of {self.file.name}"
+            )
+        return range(start, end)
+
+    def _stream(self, name: str, frames: range) -> np.ndarray:
+        blob, offsets, dtype = self._arrays[name], self._arrays[f"{name}_offsets"], STREAMS[name]
+        result = np.empty((len(frames), *self.grid.shape), dtype)
+        expected = self.grid.cells * dtype.itemsize
+        decompressor = zstandard.ZstdDecompressor()
+        for i, frame in enumerate(frames):
+            stream = blob[offsets[frame] : offsets[frame + 1]].tobytes()
+            try:
+                # zstandard allocates what the frame's header claims, so the claim is checked first.
+                claimed = zstandard.frame_content_size(stream)
+                if claimed != expected:
+                    raise InvalidInputError(f"{self.file.name} {name}[{frame}]", f"{claimed} bytes", f"{expected}")
+                content = decompressor.decompress(stream)
+            except zstandard.ZstdError as error:
+                raise InvalidInputError(
+                    f"{self.file.name} {name}[{frame}]", str(error), "a zstd stream", "The file is damaged."
+                ) from error
+            result[i] = np.frombuffer(content, dtype).reshape(self.grid.shape)
+        return result
+
+
+def write_drive_file(frames: Sequence[RecordedFrame], file: Path) -> None:
+    """Write consecutive frames of one ego as the file of a drive; see ``RecordingWriter.drive_file``.
+
+    Raises:
+        StorageError: the disk is full or may not be written to.
+    """
+    try:
+        with file.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **_drive_arrays(frames))
+    except OSError as error:
+        raise StorageError(f"{file} cannot be written: {error.strerror or error}") from error
+
+
+def _drive_arrays(frames: Sequence[RecordedFrame]) -> dict[str, np.ndarray]:
+    poses: Float64[np.ndarray, "T 4 4"] = np.stack([frame.pose_world_from_ego for frame in frames]).astype(np.float64)
+    times_us = np.array([frame.time_us for frame in frames], dtype=np.int64)
+    arrays: dict[str, np.ndarray] = {"poses_world_from_ego": poses, "times_us": times_us}
+    arrays |= actor_columns(frames)
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+    for name, dtype in STREAMS.items():
+        streams = [compressor.compress(_stored(getattr(frame, name), dtype).tobytes()) for frame in frames]
+        arrays[name] = np.frombuffer(b"".join(streams), np.uint8)
+        arrays[f"{name}_offsets"] = np.cumsum([0, *(len(s) for s in streams)]).astype(np.int64)
+    return arrays
+
+
+def _stored(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    if array.dtype.kind == "f":
+        whole = np.minimum(np.ceil(array), MOST_COUNTS).astype(np.uint8)
+        return _POWER_BELOW[whole]
+    return array.astype(dtype)
