@@ -142,7 +142,6 @@ class OwnEgo:
     def prepare(self, actors: ActorTable) -> None:
         """Drive one step and tell SUMO where the car will be."""
         self.extend(self.driver.motion)
-        self._note_waiting()
         self.place(self.driver.step(self.line, self.obstacles(self.driver.motion, actors)))
 
     @property
@@ -184,6 +183,7 @@ class OwnEgo:
     def place(self, motion: Motion) -> None:
         """Tell SUMO where the car is after the next step."""
         self.driver.motion = motion
+        self._note_waiting()
         self._z_m = float(self.route.line.at(motion.s_m)[0][2])
         self._town.traffic.place(self.vehicle_id, motion.xy_m, motion.yaw_rad, motion.speed_mps)
 

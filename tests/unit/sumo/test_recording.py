@@ -131,6 +131,12 @@ def test_a_plan_for_another_time_or_place_is_refused(simulator: SumoSimulator) -
         simulator.plan(1)
 
 
+def test_an_ego_that_stands_on_its_plans_loses_patience_too(simulator: SumoSimulator) -> None:
+    here = np.tile(simulator.observe().pose_world_from_ego, (16, 1, 1))
+    list(simulator.follow(EgoPlan(here, simulator.plan(16).times_us)))
+    assert simulator._ego._waited_s == pytest.approx(1.6)
+
+
 def test_a_motorway_is_driven_at_its_speed(tmp_path: Path) -> None:
     nodes = '<nodes><node id="a" x="0" y="0"/><node id="b" x="3000" y="0"/></nodes>'
     lanes = 'numLanes="2" speed="36.1"'
