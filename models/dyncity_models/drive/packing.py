@@ -16,6 +16,9 @@ from dyncity_sim.errors import InvalidInputError
 MOST_MOVERS = 64
 """Masks of movers that a continuation may hold."""
 
+FARTHEST_M = 100.0
+"""Nothing in a frame, which is 72 m from corner to corner, is so far away or so long."""
+
 _MAGIC = b"DCM4"
 _CHECKSUM = struct.Struct("<I")
 _HEADER = struct.Struct("<dII")
@@ -86,10 +89,8 @@ def _from_body(body: bytes, height_m: float, count: int, users: int, grid: Grid)
     finite = (height_m, memory.world_from_memory, memory.movers_planar, memory.motion)
     if not all(np.isfinite(v).all() for v in finite):
         raise ValueError("a pose that is not finite")
-    reach_m = 2 * float(np.abs(grid.lower_m[:2]).max())
-    if (
-        np.abs(memory.motion[:, :5]).max(initial=0.0) > reach_m
-        or np.abs(memory.motion[:, 5]).max(initial=0.0) > MAX_SPEED_MPS
-    ):
-        raise ValueError("a road user that is beyond the grid, larger than it, or faster than anything drives")
+    if np.abs(memory.motion[:, :5]).max(initial=0.0) > FARTHEST_M:
+        raise ValueError("a road user that is farther away or larger than a frame shows")
+    if np.abs(memory.motion[:, 5]).max(initial=0.0) > MAX_SPEED_MPS:
+        raise ValueError("a road user that is faster than anything drives")
     return memory
