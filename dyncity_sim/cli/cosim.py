@@ -32,7 +32,7 @@ from dyncity_sim.cosim.replicas import Replicas
 from dyncity_sim.cosim.report import derived_facts, drive_facts
 from dyncity_sim.cosim.simulator import SIMULATOR_GROUP, find_simulator
 from dyncity_sim.cosim.stream import Patience
-from dyncity_sim.cosim.write import check_folder, clear_folder
+from dyncity_sim.cosim.write import clear_folder, prepare_folder
 from dyncity_sim.domain.conditions import SamplingOptions
 
 DEFAULT_SIMULATOR = "sumo"
@@ -150,7 +150,7 @@ def output_set(text: str) -> frozenset[Output]:
 def run(args: argparse.Namespace) -> int:
     """Drive, write, report."""
     console = Console()
-    check_folder(args.out, OUTPUT_NAMES)
+    prepare_folder(args.out, OUTPUT_NAMES)
     with terminated_like_interrupted():
         drive = drive_against(args.server, args, console)
     clear_folder(args.out, OUTPUT_NAMES)

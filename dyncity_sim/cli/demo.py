@@ -12,7 +12,7 @@ from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.cosim.outputs import OUTPUT_NAMES, SERVER_LOG
 from dyncity_sim.cosim.server_process import ServerProcess
-from dyncity_sim.cosim.write import check_folder, clear_folder
+from dyncity_sim.cosim.write import clear_folder, prepare_folder
 from dyncity_sim.errors import RemoteError, UnavailableError
 
 EPILOG = """\
@@ -52,7 +52,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve, drive, write, report."""
     console = Console()
-    check_folder(args.out, OUTPUT_NAMES)
+    prepare_folder(args.out, OUTPUT_NAMES)
     arguments = ["--backend", args.backend, *([] if args.weights is None else ["--weights", str(args.weights)])]
     with terminated_like_interrupted(), ExitStack() as stack:
         with console.status(f"starting a server with the {args.backend} backend"):
@@ -61,6 +61,6 @@ def run(args: argparse.Namespace) -> int:
             drive = drive_against([server.target], args, console)
         except (UnavailableError, RemoteError) as error:
             raise type(error)(server.explain(str(error))) from error
-    clear_folder(args.out, OUTPUT_NAMES, keep=SERVER_LOG)
+    clear_folder(args.out, (name for name in OUTPUT_NAMES if name != SERVER_LOG))
     write_and_report(drive, args, console)
     return 0

@@ -37,6 +37,13 @@ def port(text: str) -> int:
     return number
 
 
+def positive_port(text: str) -> int:
+    """A port that is named."""
+    if port(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not in 1 to 65535")
+    return port(text)
+
+
 def _at_least(least: int, text: str) -> int:
     count = int(text)
     if count < least:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dyncity_sim.cli.numbers import not_negative, positive
+from dyncity_sim.cli.numbers import not_negative, port, positive, seconds
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.engine.backend import load_backend
 from dyncity_sim.engine.engine import Engine
@@ -47,7 +47,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument(
-        "--port", type=_port, default=DEFAULT_PORT, help="port to bind, 0 for any free one (default: %(default)s)"
+        "--port", type=port, default=DEFAULT_PORT, help="port to bind, 0 for any free one (default: %(default)s)"
     )
     parser.add_argument("--backend", default="torch", help="torch, null, or one that a package adds (default: torch)")
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of weights (default: the bundled ones)")
@@ -69,7 +69,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads of the model (default: all cores)")
     parser.add_argument(
         "--grace",
-        type=_seconds,
+        type=seconds,
         default=DEFAULT_GRACE_S,
         metavar="SECONDS",
         help="time for work under way to finish when stopped (default: %(default)s)",
@@ -93,22 +93,8 @@ async def _serve(args: argparse.Namespace) -> None:
     await serve(engine, args.host, args.port, args.grace, announce=partial(print, flush=True))
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 2**16:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0 to 65535")
-    return port
-
-
 def _queue_length(text: str) -> int:
     length = not_negative(text)
     if length > MOST_QUEUED:
         raise argparse.ArgumentTypeError(f"{text} is more than {MOST_QUEUED}")
     return length
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return seconds

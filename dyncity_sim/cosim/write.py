@@ -1,6 +1,7 @@
 """A drive as files: ``occupancy/`` with one ``.npz`` per chunk, a description, and the simulator's road."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,8 +14,8 @@ from dyncity_sim.dataset.drives import DRIVE, FORMAT_VERSION
 from dyncity_sim.domain.conditions import CONDITIONS
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance
-from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.files import whole_folder
+from dyncity_sim.errors import InvalidInputError, StorageError
+from dyncity_sim.files import make_folder, whole_folder
 
 DESCRIPTION = "drive.json"
 
@@ -104,37 +105,39 @@ def _conditions(drive: Drive, number: int) -> tuple[str, ...]:
     return tuple(name for name in CONDITIONS if given.get(name))
 
 
-def check_folder(folder: Path, ours: Iterable[str]) -> None:
-    """See that ``folder`` may take a drive: that it is not there, or holds nothing but outputs of these names.
+def prepare_folder(folder: Path, ours: Iterable[str]) -> None:
+    """Make ``folder`` unless it is there, and see that it holds nothing but outputs of these names, which stay.
 
     Raises:
         InvalidInputError: the folder holds something that this project did not write, or is a file.
+        StorageError: it cannot be made.
     """
     names = set(ours)
     if folder.exists() and not folder.is_dir():
         raise InvalidInputError("out", str(folder), "a folder")
-    if folder.is_dir():
-        foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in names)
-        if foreign:
-            raise InvalidInputError(
-                "out", f"{folder}, which holds {', '.join(foreign[:5])}", "a new, empty or earlier drive's folder"
-            )
+    # A symbolic link may lead to what is not there yet.
+    make_folder(Path(os.path.realpath(folder)))
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in names)
+    if foreign:
+        raise InvalidInputError(
+            "out", f"{folder}, which holds {', '.join(foreign[:5])}", "a new, empty or earlier drive's folder"
+        )
 
 
-def clear_folder(folder: Path, ours: Iterable[str], keep: str = "") -> None:
-    """Make ``folder`` ready for a drive: earlier outputs of these names go but for one, anything else is refused.
+def clear_folder(folder: Path, ours: Iterable[str]) -> None:
+    """Remove what has these names in a folder.
 
     Raises:
-        InvalidInputError: see ``check_folder``.
+        StorageError: something cannot be removed.
     """
-    check_folder(folder, ours)
-    if folder.is_dir():
-        for entry in (entry for entry in folder.iterdir() if entry.name != keep):
+    try:
+        for entry in (folder / name for name in ours):
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
-                entry.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+                entry.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} could not be cleared: {error.strerror or error}.") from error
 
 
 def _chunk_name(number: int) -> str:

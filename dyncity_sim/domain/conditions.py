@@ -29,6 +29,9 @@ LAYOUT_COLUMNS = 4
 MOST_RESAMPLES = 50
 """Most walks of each interval that a request may ask for."""
 
+MOST_GUIDANCE = 20
+"""Largest scale of guidance that a request may ask for."""
+
 POSE_TOLERANCE = 1e-4
 """How far a known region's poses may be off the plan's, metres and entries of rotations."""
 
@@ -257,5 +260,5 @@ class SamplingOptions:
 
 
 def _check_scale(name: str, scale: float) -> None:
-    if not 0 <= scale <= 20:
-        raise InvalidInputError(name, scale, "a number in [0, 20]")
+    if not 0 <= scale <= MOST_GUIDANCE:
+        raise InvalidInputError(name, scale, f"a number in [0, {MOST_GUIDANCE}]")

@@ -40,6 +40,12 @@ def planar_from_poses(poses: Float[np.ndarray, "... 4 4"]) -> Float[np.ndarray, 
     return np.concatenate([poses[..., :2, 3], yaw[..., None]], axis=-1)
 
 
+def driven_ahead_m(planar: Float[np.ndarray, "T 3"]) -> float:
+    """How far poses (x, y, yaw) lead ahead of each other, metres; negative for who mostly reverses."""
+    facing = np.stack([np.cos(planar[1:, 2]), np.sin(planar[1:, 2])], axis=-1)
+    return float((np.diff(planar[:, :2], axis=0) * facing).sum())
+
+
 def inverse(poses: Float[np.ndarray, "... 4 4"]) -> Float[np.ndarray, "... 4 4"]:
     """Inverse of rigid transforms, by transposition of the rotation (exact for rigid input)."""
     rotation_t = np.swapaxes(poses[..., :3, :3], -1, -2)

@@ -3,14 +3,11 @@
 from dataclasses import dataclass, field
 from math import inf, isfinite, lcm
 
-from dyncity_sim.domain.conditions import CONDITIONS
+from dyncity_sim.domain.conditions import CONDITIONS, MOST_GUIDANCE
 from dyncity_sim.errors import ConfigError
 
 FORESEEN, REMEMBERED = "foreseen", "remembered"
 """What a known world tells of movers: holes where those of the chunk itself are, or where they stood before it."""
-
-MOST_GUIDANCE = 20
-"""Largest scale of autoguidance, as of guidance that a request may ask for."""
 
 GROUPS = 8
 """Of channels, that are normalised together."""

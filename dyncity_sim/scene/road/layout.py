@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial import cKDTree
 
-from dyncity_sim.domain.frames import Poses
+from dyncity_sim.domain.frames import Poses, driven_ahead_m, planar_from_poses
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.errors import InvalidInputError
@@ -73,7 +73,7 @@ def road_network(static_map: StaticMap, poses_world_from_ego: Poses) -> RoadNetw
         )
     path = poses_world_from_ego[:, :3, 3] - np.array([0.0, 0.0, LIDAR_HEIGHT_M])
     forward = poses_world_from_ego[:, :2, 0] / level
-    if (np.diff(path[:, :2], axis=0) * forward[:-1]).sum() < 0:
+    if driven_ahead_m(planar_from_poses(poses_world_from_ego)) < 0:
         # An ego that reverses stands on the lanes of one that drives the same way forward.
         path, forward = path[::-1], forward[::-1]
     way = carriageway(static_map, without_standing(path)[:, :2])

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.anchored.transformer import DiffusionTransformer
@@ -23,6 +23,7 @@ from dyncity_sim.errors import CheckpointError, ConfigError, StorageError
 from dyncity_sim.files import write_bytes, write_text
 
 FORMAT = 1
+PARTS = ("autoencoder", "transformer", "normalisation", "guide")
 BUNDLED = Path(__file__).parents[1] / "weights" / "anchored"
 """The weights that ship with the package."""
 
@@ -56,21 +57,25 @@ def save_model(
     """Write weights in half precision; what the folder held before is replaced.
 
     Raises:
+        CheckpointError: a weight is not finite; what was there is untouched.
         StorageError: a file could not be written; the folder holds no weights then.
     """
-    try:
-        # model.json goes first and comes last: a folder that has it has the files that it goes with, and no others.
-        for name in ("model.json", "transformer.safetensors", "normalisation.safetensors", "guide.safetensors"):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder} could not be written: {error.strerror or error}.") from error
-    _write_tensors(folder / "autoencoder.safetensors", autoencoder)
+    parts = {"autoencoder": _tensors(autoencoder)}
     if transformer is not None:
         assert normalisation is not None
-        _write_tensors(folder / "transformer.safetensors", transformer)
-        _write_tensors(folder / "normalisation.safetensors", normalisation, torch.float32)
+        parts |= {"transformer": _tensors(transformer), "normalisation": _tensors(normalisation, torch.float32)}
     if guide is not None:
-        _write_tensors(folder / "guide.safetensors", guide)
+        parts["guide"] = _tensors(guide)
+    for name, tensors in parts.items():
+        check_finite(f"{name}.safetensors", tensors)
+    try:
+        # model.json goes first and comes last: a folder that has it has the files that it goes with, and no others.
+        for file in ("model.json", *(f"{name}.safetensors" for name in PARTS)):
+            (folder / file).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} could not be written: {error.strerror or error}.") from error
+    for name, tensors in parts.items():
+        write_bytes(save(tensors), folder / f"{name}.safetensors")
     described = {"format": FORMAT, "family": "anchored", "config": dataclasses.asdict(config)}
     write_text(json.dumps(described, indent=2) + "\n", folder / "model.json")
 
@@ -132,10 +137,8 @@ def _config(values: object, source: Path) -> AnchoredConfig:
     return built
 
 
-def _write_tensors(file: Path, module: nn.Module, dtype: torch.dtype = torch.float16) -> None:
-    tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in module.state_dict().items()}
-    check_finite(file.name, tensors)
-    write_bytes(save(tensors), file)
+def _tensors(module: nn.Module, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().to(dtype).contiguous() for name, value in module.state_dict().items()}
 
 
 def _read_tensors(file: Path, module: nn.Module, digest: "hashlib._Hash") -> None:

@@ -57,7 +57,7 @@ class Latents:
     Attributes:
         statistics: mean and standard deviation of each channel of each plane.
         known_world: as ``AnchoredConfig.known_world``.
-        autoencoder_digest: as ``anchored.checkpoint.digest_of``; None in chunks of before it was written down.
+        autoencoder_digest: as ``anchored.checkpoint.digest_of``; None where the chunks do not say it.
 
     Raises:
         InvalidInputError: ``folder`` was not written by ``dyncity encode``, or by one that wrote no layouts yet.

@@ -13,7 +13,7 @@ from dyncity_models.diffusion.gaussian import STEPS
 from dyncity_models.diffusion.inpainting import KnownLatents
 from dyncity_models.diffusion.walks import Solver, Walk, flow_walk, gaussian_walk
 from dyncity_sim.domain.conditions import SamplingOptions
-from dyncity_sim.errors import CheckpointError, ConfigError, InvalidInputError
+from dyncity_sim.errors import ConfigError, InvalidInputError
 
 Process = Literal["gaussian", "flow"]
 
@@ -95,7 +95,7 @@ class Sampler:
             known: latents that the sample must end with.
 
         Raises:
-            CheckpointError: what the network predicts runs away to infinity or is no number.
+            InvalidInputError: what the network predicts runs away to infinity or is no number.
         """
         if self.process == "gaussian":
             walk = gaussian_walk(self.name, self.steps)
@@ -120,10 +120,10 @@ class Sampler:
                     latents = before.renoised(latents, after, draw())
         checkpoint(done)
         if not latents.isfinite().all():
-            raise CheckpointError(
-                "weights",
+            raise InvalidInputError(
+                "options",
                 "a sample with infinity or NaN",
-                "finite numbers",
+                "a sample of finite numbers",
                 "Lower the guidance, or serve with --option precision=fp32; else the weights are spoilt.",
             )
         return latents

@@ -17,7 +17,7 @@ from dyncity_models.drive.borders import IS_SURFACE
 from dyncity_models.drive.classes import FREE, ROAD
 from dyncity_models.drive.memory import LAYERS_AROUND, DriveMemory, columns_seen_from, raised, with_surfaces_under
 from dyncity_sim.domain.conditions import EgoPlan
-from dyncity_sim.domain.frames import planar_from_poses
+from dyncity_sim.domain.frames import driven_ahead_m, planar_from_poses
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 
@@ -126,19 +126,13 @@ def _street(
     beyond, middle = int(BEYOND_M / STEP_M), len(planar) // 2
     count = int(driven_m[-1] / STEP_M) + 1
     places_m = STEP_M * np.arange(-beyond, count + beyond)
-    yaws = np.unwrap(planar[:, 2]) + (np.pi if _reverses(planar) else 0.0)
+    yaws = np.unwrap(planar[:, 2]) + (np.pi if driven_ahead_m(planar) < 0 else 0.0)
     x, y, yaw, height_m = (np.interp(places_m, driven_m, value) for value in (*planar[:, :2].T, yaws, heights_m))
     over_m = places_m - places_m.clip(0.0, driven_m[-1])
     slopes = [_slope(driven_m, heights_m, half) for half in (slice(0, middle), slice(middle, None))]
     height_m += over_m * np.where(over_m < 0, *slopes)
     places = np.column_stack([x + over_m * np.cos(yaw), y + over_m * np.sin(yaw), yaw])
     return places, height_m, beyond + count - 1
-
-
-def _reverses(planar: Float64[np.ndarray, "T 3"]) -> bool:
-    """Whether the ego drives backwards over most of a plan."""
-    facing = np.stack([np.cos(planar[1:, 2]), np.sin(planar[1:, 2])], axis=-1)
-    return bool((np.diff(planar[:, :2], axis=0) * facing).sum() < 0)
 
 
 def _slope(driven_m: Float64[np.ndarray, " T"], heights_m: Float64[np.ndarray, " T"], half: slice) -> float:

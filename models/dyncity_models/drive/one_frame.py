@@ -7,6 +7,7 @@ from scipy.ndimage import binary_dilation
 from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.road_users import cells_of, in_ego
 from dyncity_models.drive.ways import SAME_WAY_RAD, passed_by_ego, ways_driven
+from dyncity_sim.domain.frames import driven_ahead_m
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.scene.actors.find import find_tracks
@@ -42,8 +43,7 @@ def forecast(
     poses = np.array([in_ego(track, ego) for track in tracks]).reshape(-1, 3)
     cells = cells_of(tracks, poses, shown)
     span_s = float(region.times_us[-1] - region.times_us[0]) * 1e-6
-    facing = np.stack([np.cos(planar[1:, 2]), np.sin(planar[1:, 2])], axis=-1)
-    ego_mps = max(0.0, float((np.diff(planar[:, :2], axis=0) * facing).sum()) / span_s)
+    ego_mps = max(0.0, driven_ahead_m(planar) / span_s)
     same_way = np.cos(poses[:, 2]) > np.cos(SAME_WAY_RAD)
     drawn_mps = np.where(rng.random(len(tracks)) < STANDING_SHARE, 0.0, rng.uniform(*SPEEDS_MPS, len(tracks)))
     road = (shown.known_labels(0) == region.taxonomy.index("road")).any(axis=-1)

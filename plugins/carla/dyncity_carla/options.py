@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from dyncity_carla.session import TickOwner
+from dyncity_sim.cli.numbers import not_negative, positive_port, positive_seconds
 
 DEFAULT_PORT = 2000
 DEFAULT_TIMEOUT_S = 20.0
@@ -70,11 +71,15 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("CARLA server")
     group.add_argument("--carla-host", default="localhost", metavar="HOST", help="of the server (default: %(default)s)")
     group.add_argument(
-        "--carla-port", type=_port, default=DEFAULT_PORT, metavar="PORT", help="of its RPC (default: %(default)s)"
+        "--carla-port",
+        type=positive_port,
+        default=DEFAULT_PORT,
+        metavar="PORT",
+        help="of its RPC (default: %(default)s)",
     )
     group.add_argument(
         "--timeout",
-        type=_seconds,
+        type=positive_seconds,
         default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
         help="longest wait for any one call (default: %(default)g)",
@@ -106,36 +111,15 @@ def add_lidar_arguments(parser: Options, lidars: int) -> None:
     """Add the options of the sensor rig."""
     parser.add_argument(
         "--lidars",
-        type=_count,
+        type=not_negative,
         default=lidars,
         metavar="N",
         help="semantic LiDARs, one on the ego and the others around it; 0 sees nothing (default: %(default)s)",
     )
     parser.add_argument(
         "--lidar-points",
-        type=_count,
+        type=not_negative,
         default=DEFAULT_POINTS,
         metavar="N",
         help="rays of each in one turn (default: %(default)s)",
     )
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 < port < 2**16:
-        raise argparse.ArgumentTypeError(f"{text} is not in 1 to 65535")
-    return port
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return seconds
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return count

@@ -21,6 +21,7 @@ from dyncity_carla.options import (
 from dyncity_carla.simulator import CarlaSimulator
 from dyncity_carla.traffic import add_traffic
 from dyncity_carla.versions import SUPPORTED_VERSION
+from dyncity_sim.cli.numbers import positive_port
 from dyncity_sim.dataset.carlasc import export_carlasc
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
 from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ, FRAMES_PER_CHUNK
@@ -98,7 +99,9 @@ class CarlaRecorder:
         parser.add_argument(
             "--traffic", type=int, default=0, metavar="N", help="vehicles of CARLA's own traffic to add"
         )
-        parser.add_argument("--traffic-port", type=int, default=8000, metavar="PORT", help="of its traffic manager")
+        parser.add_argument(
+            "--traffic-port", type=positive_port, default=8000, metavar="PORT", help="of its traffic manager"
+        )
         add_ego_argument(parser)
         add_lidar_arguments(parser, DEFAULT_LIDARS)
         add_server_arguments(parser)

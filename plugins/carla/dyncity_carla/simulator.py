@@ -237,9 +237,7 @@ class CarlaSimulator:
                 return snapshot
         if snapshot.actor(self._ego.actor_id) is None:
             raise SimulatorError("The ego is no longer in the world: somebody destroyed it.")
-        raise SimulatorError(
-            f"The ego did not go where it was put within {ticks} ticks: does another client move it too?"
-        )
+        raise SimulatorError("The ego did not go where it was put: does another client move it too?")
 
     def _has_arrived(self, snapshot: Snapshot, to: CarlaTransform) -> bool:
         found = snapshot.actor(self._ego.actor_id)

@@ -296,7 +296,7 @@ def _meta(options: RecordOptions) -> RecordingMeta:
         "minutes": options.minutes,
         "town_minutes": options.town_minutes,
     }
-    # Left out where they are nothing, so that what was recorded before there were any is recorded again byte for byte.
+    # Left out where they are nothing: recordings that have neither say nothing of them.
     how |= {name: share for name, share in shares.items() if share}
     return RecordingMeta(options.map, options.seed, CARLASC_GRID, attribution="", simulator="SUMO", options=how)
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from dyncity_sim.domain.frames import Pose
-from dyncity_sim.errors import SimulatorError
+from dyncity_sim.errors import RoadEndsError
 from dyncity_sumo.actors import ActorTable, merged
 from dyncity_sumo.clearance import meets_others
 from dyncity_sumo.ego import (
@@ -66,7 +66,7 @@ class Ego(Protocol):
         ...
 
     def is_astray(self, actors: ActorTable) -> bool:
-        """Whether it is, against its driver's plan, where no car can be; such drives are not kept."""
+        """Whether it is, against its driver's plan, where no car can be, or at a bridge; such drives are not kept."""
         ...
 
     @property
@@ -168,11 +168,11 @@ class OwnEgo:
             frames: steps.
 
         Raises:
-            SimulatorError: the road ends ahead of ``start``.
+            RoadEndsError: the road ends ahead of ``start``.
         """
         self.extend(start)
         if self._ends_near(start):
-            raise SimulatorError("The ego's road ends ahead of it: start again with another seed.")
+            raise RoadEndsError("The ego's road ends ahead of it: start again with another seed.")
         obstacles = self.obstacles(start, actors)
         return self.driver.predict(self.route.line, obstacles, frames, start)
 
@@ -212,8 +212,7 @@ class OwnEgo:
         if not self._town.scenery.carries(np.array([[motion.x_m, motion.y_m, self._z_m]]))[0]:
             return True
         around = self._around(actors)
-        level = around[np.abs(around.feet_m[:, 2] - self._z_m) < HEADROOM_M]
-        return bool(meets_others([motion], self._size_m, 0.0, replace(level, speeds_mps=np.zeros(len(level))))[0])
+        return bool(meets_others([motion], self._size_m, 0.0, replace(around, speeds_mps=np.zeros(len(around))))[0])
 
     @property
     def is_done(self) -> bool:
@@ -230,7 +229,9 @@ class OwnEgo:
         xy_m = self.driver.motion.xy_m
         near = [table.near(xy_m, 2 * SIGHT_M) for table in (self._town.scenery.parked, actors)]
         everyone = merged(near)
-        return everyone[everyone.ids != own]
+        # Who is higher or lower by a storey is on another road.
+        level = np.abs(everyone.feet_m[:, 2] - self._z_m) < HEADROOM_M
+        return everyone[level & (everyone.ids != own)]
 
     def _ends_near(self, motion: Motion) -> bool:
         return self._arrived and self.route.line.length_m - motion.s_m < 25.0
@@ -245,7 +246,7 @@ class OwnEgo:
                 return gap_m > 0 and speed**2 / (2 * max(gap_m, 0.1)) < 1.8 * YELLOW_BRAKING_MPS2
         if stop.at_m in self._passed or not self._town.traffic.must_give_way(stop.link):
             return False
-        if gap_m > YIELD_SIGHT_M or self._waited_s > PATIENCE_S:
+        if gap_m > YIELD_SIGHT_M or (not state and self._waited_s > PATIENCE_S):
             return False
         if self._town.traffic.way_is_free(stop.lane_id, stop.link):
             if gap_m < 3.0:

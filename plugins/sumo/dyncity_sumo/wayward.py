@@ -82,7 +82,7 @@ class WaywardEgo(OwnEgo):
         return found
 
     def is_astray(self, actors: ActorTable) -> bool:
-        """Whether the car overlaps anyone, or an excursion has led it off the road all the same."""
+        """As any ego is, or where an excursion has led it off the road all the same."""
         own = [self.driver.motion]
         if self._way and share_on_road(own, self._size_m, 0.0, self._town.scenery.columns)[0] < 1 - OFF_ROAD_SHARE:
             return True

@@ -140,7 +140,7 @@ class SumoSimulator:
 
         Raises:
             InvalidInputError: fewer than two frames.
-            SimulatorError: the road ends ahead of the ego.
+            RoadEndsError: the road ends ahead of the ego.
         """
         if frames < 2:
             raise InvalidInputError("frames", frames, "at least 2")

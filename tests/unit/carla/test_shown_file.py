@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from dyncity_carla.shown_file import ShownFile
 
-from dyncity_sim.errors import InvalidInputError, StorageError
+from dyncity_sim.errors import InvalidInputError
 
 
 def test_a_file_that_exists_is_kept(tmp_path: Path) -> None:
@@ -13,9 +13,3 @@ def test_a_file_that_exists_is_kept(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"--shown: got .*mine\.png, which exists"):
         ShownFile(tmp_path / "mine.png")
     assert (tmp_path / "mine.png").read_text() == "mine"
-
-
-def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="could not be written"):
-        ShownFile(tmp_path / "file" / "folder" / "shown.jsonl")

@@ -8,10 +8,10 @@ import pytest
 
 from dyncity_sim.cosim.drive import Drive, Start
 from dyncity_sim.cosim.loop import run_drive
-from dyncity_sim.cosim.write import clear_folder, provenance, write_occupancy
+from dyncity_sim.cosim.write import clear_folder, prepare_folder, provenance, write_occupancy
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.domain.conditions import Command, SamplingOptions
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, StorageError
 
 Build = Callable[..., Any]
 
@@ -83,12 +83,24 @@ def test_a_folder_with_foreign_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "index.html").write_text("old page")
     with pytest.raises(InvalidInputError, match=r"thesis\.tex"):
-        clear_folder(tmp_path, ["index.html"])
+        prepare_folder(tmp_path, ["index.html"])
     assert (tmp_path / "index.html").exists()
 
 
 def test_an_earlier_drive_makes_room(tmp_path: Path) -> None:
     (tmp_path / "occupancy").mkdir()
     (tmp_path / "occupancy" / "drive.json").write_text("{}")
-    clear_folder(tmp_path, ["occupancy"])
-    assert list(tmp_path.iterdir()) == []
+    prepare_folder(tmp_path, ["occupancy"])
+    assert (tmp_path / "occupancy" / "drive.json").exists()
+    (tmp_path / "shown.jsonl").write_text("{}")
+    clear_folder(tmp_path, ["occupancy", "scene"])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["shown.jsonl"]
+
+
+def test_a_drive_goes_where_a_link_leads_and_not_under_a_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("there")
+    prepare_folder(tmp_path / "link", [])
+    assert (tmp_path / "there").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be made"):
+        prepare_folder(tmp_path / "file" / "drive", [])

@@ -131,6 +131,17 @@ def test_weights_that_half_precision_cannot_hold_are_not_written(tiny, build_aut
     assert not any(tmp_path.iterdir())
 
 
+def test_a_transformer_that_ran_away_leaves_the_weights_before_it_as_they_were(copied):
+    model = load_model(copied)
+    assert model.transformer is not None
+    with torch.no_grad():
+        next(model.transformer.parameters()).view(-1)[0] = float("nan")
+    before = {file.name: file.read_bytes() for file in copied.iterdir()}
+    with pytest.raises(CheckpointError, match=r"transformer\.safetensors: .*infinity or NaN"):
+        save_model(copied, model.config, model.autoencoder, model.transformer, model.normalisation)
+    assert {file.name: file.read_bytes() for file in copied.iterdir()} == before
+
+
 def test_weights_that_are_not_finite_are_refused(copied):
     file = copied / "transformer.safetensors"
     tensors = load_file(file)

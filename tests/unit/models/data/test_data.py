@@ -52,7 +52,7 @@ def test_a_clip_of_a_recording_is_what_was_recorded(source, street_clip):
 
 
 def test_a_source_without_a_drive_is_refused(tmp_path):
-    with pytest.raises(InvalidInputError, match=r"data\.recordings"):
+    with pytest.raises(InvalidInputError, match=r"recordings: got no folder"):
         ClipSource([])
     with pytest.raises(InvalidInputError, match="recording"):
         ClipSource([tmp_path])

@@ -9,7 +9,7 @@ from dyncity_models.diffusion.gaussian import GaussianDiffusion
 from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler, noise_from
 from dyncity_models.diffusion.walks import gaussian_walk
 
-from dyncity_sim.errors import CheckpointError, InvalidInputError
+from dyncity_sim.errors import InvalidInputError
 
 ALL = [(process, name) for process, names in SAMPLERS.items() for name in names]
 DETERMINISTIC = [(process, name) for process, name in ALL if name != "ddpm"]
@@ -249,5 +249,5 @@ def test_a_sample_that_is_not_finite_is_refused(process, name):
     def predict(latents, _):
         return torch.full_like(torch.cat([latents] * (2 if process == "gaussian" else 1), dim=1), math.nan)
 
-    with pytest.raises(CheckpointError, match="infinity or NaN"):
+    with pytest.raises(InvalidInputError, match="infinity or NaN"):
         sampled(process, name, 4, predict, normal(0, 1, 3))

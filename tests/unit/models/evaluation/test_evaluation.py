@@ -303,7 +303,7 @@ def test_weights_that_take_a_layout_are_scored_with_and_without_it(layout_weight
 @pytest.mark.parametrize("output", ["json", "picture", "keep"])
 def test_where_nothing_can_be_written_nothing_is_measured(recording, weights, tmp_path, output):
     (tmp_path / "file").touch()
-    outputs = {"json": None, "picture": None, output: tmp_path / "file" / "folder" / "output"}
+    outputs = {"json": None, "picture": None, output: tmp_path / "file" / "folder" / "output.png"}
     with pytest.raises(StorageError, match="cannot be made"):
         evaluate(brief(recording, weights, **outputs))
 

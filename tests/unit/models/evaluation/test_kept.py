@@ -83,4 +83,4 @@ def test_a_chunk_that_was_not_wholly_written_is_not_there(kept, plan_along, monk
 def test_a_place_that_cannot_be_a_folder_is_a_storage_error(backend, tmp_path):
     (tmp_path / "ring.png").touch()
     with pytest.raises(StorageError, match=r"ring\.png"):
-        KeptBackend(backend, tmp_path / "ring.png")
+        KeptBackend(backend, tmp_path / "ring.png", "here")
