@@ -87,7 +87,7 @@ def longer_drives(dataset: OccupancyDataset) -> str:
     """How a data set is had whose sequences are longer than those of this one, or nothing."""
     if dataset.name != "recording":
         return ""
-    return "For longer drives record with --continuous, or with --burst N frames in each."
+    return "SUMO's are longer with dyncity record --continuous, or with --burst N frames in each."
 
 
 def _description(file: Path, form: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from PIL import ImageDraw, ImageFont
 from dyncity_sim.domain.frames import inverse
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
+from dyncity_sim.errors import InvalidInputError, StorageError
+from dyncity_sim.extras import import_extra
 from dyncity_sim.files import whole_file
 from dyncity_sim.preview.oblique import Image, render_oblique
 
@@ -152,10 +153,7 @@ def write_video(pictures: Iterable[Image], file: Path, rate_hz: float) -> None:
     """
     if file.suffix != ".mp4":
         raise InvalidInputError("video", repr(file.name), "a name ending in .mp4")
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise MissingExtraError("imageio-ffmpeg", "video", "Writing MP4") from error
+    imageio_ffmpeg = import_extra("imageio_ffmpeg", "imageio-ffmpeg", "video", "Writing MP4")
     rest = iter(pictures)
     first = next(rest, None)
     if first is None:

@@ -26,7 +26,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
 from dyncity_sim.domain.sensors import SensorRig
-from dyncity_sim.errors import InvalidInputError, MissingExtraError
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.extras import import_extra
 from dyncity_sim.files import whole_file
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, described
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
@@ -49,11 +50,7 @@ def open_mcap(file: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
         StorageError: the disk is full, or the place may not be written to.
         MissingExtraError: foxglove-sdk is not installed.
     """
-    try:
-        import foxglove
-        from foxglove.mcap import MCAPWriteOptions
-    except ImportError as error:
-        raise MissingExtraError("foxglove-sdk", "export", "Writing MCAP") from error
+    foxglove, mcap = (import_extra(n, "foxglove-sdk", "export", "Writing MCAP") for n in ("foxglove", "foxglove.mcap"))
     if file.exists():
         raise InvalidInputError("file", str(file), "a name that is free", "Remove it or name another.")
     if drive.times_us[0] < 0:
@@ -69,7 +66,7 @@ def open_mcap(file: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
     with whole_file(file) as temporary, temporary.open("wb") as raw, ThreadPoolExecutor(1) as pool:
         stream, context = _Stream(raw), foxglove.Context()
         aside = _Aside(pool, stream)
-        opening = partial(foxglove.open_mcap, stream, context=context, writer_options=MCAPWriteOptions())
+        opening = partial(foxglove.open_mcap, stream, context=context, writer_options=mcap.MCAPWriteOptions())
         container = aside.run(opening)
         try:
             for name, content in metadata(drive).items():

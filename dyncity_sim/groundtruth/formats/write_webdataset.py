@@ -27,7 +27,8 @@ import numpy as np
 
 from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
 from dyncity_sim.domain.scene import Track
-from dyncity_sim.errors import InvalidInputError, MissingExtraError
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.extras import import_extra
 from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.groundtruth.flow import occupancy_flow
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, described, described_box, rows
@@ -49,10 +50,7 @@ def open_webdataset(folder: Path, drive: LabelledDrive, shard_bytes: int = SHARD
         StorageError: the disk is full, or the place may not be written to.
         MissingExtraError: webdataset is not installed.
     """
-    try:
-        from webdataset import ShardWriter
-    except ImportError as error:
-        raise MissingExtraError("webdataset", "export", "Writing WebDataset shards") from error
+    webdataset = import_extra("webdataset", "webdataset", "export", "Writing WebDataset shards")
     if shard_bytes < 1:
         raise InvalidInputError("shard_bytes", shard_bytes, "a positive number of bytes")
     with whole_folder(folder) as temporary:
@@ -61,7 +59,7 @@ def open_webdataset(folder: Path, drive: LabelledDrive, shard_bytes: int = SHARD
         # are fixed, so that the same frames give the same bytes.
         pattern = str(temporary.resolve()).replace("%", "%%") + "/%06d.tar"
         options = {"user": "dyncity", "group": "dyncity", "mode": 0o644, "mtime": 0, "format": "PAX_FORMAT"}
-        with ShardWriter(
+        with webdataset.ShardWriter(
             pattern, maxsize=shard_bytes, post=writer.close_shard, verbose=0, encoder=False, **options
         ) as out:
             writer.write = out.write
