@@ -40,7 +40,8 @@ spelling: $(VENV)/ready
 # What a machine with a GPU is for: the tests that need one, how long chunks and training steps take there, and a slice
 # of training that goes on from the bundled weights (CAPTURES: what configs/anchored/gpu/captures.sh made); with
 # DISTIL_MINUTES=3, that many of the slice's MINUTES make few-step weights. Each of the three ends within nine minutes,
-# for machines that are lent for so long: make gpu-slice, as often as there is one, goes on from SLICE.
+# for machines that are lent for so long: make gpu-slice, as often as there is one, goes on from SLICE. make -k goes on
+# after a test that failed; make -o .venv/ready BIN=DIR takes an environment that was made otherwise.
 CAPTURES ?= out/captures
 SLICE ?= out/slice
 MINUTES ?= 8
@@ -52,10 +53,12 @@ gpu-tests: $(VENV)/ready
 gpu-benchmarks: $(VENV)/ready
 	$(BIN)/python benchmarks/chunk.py
 	$(BIN)/python benchmarks/chunk.py --option compile=true
-	$(BIN)/python benchmarks/training.py --batch 32 192 --seconds 3 --compile
+	$(BIN)/python benchmarks/training.py --stages vae --batch 32 --seconds 3
+	$(BIN)/python benchmarks/training.py --stages dit --batch 32 192 --seconds 3 --compile
 
 gpu-slice: $(VENV)/ready
-	test ! -d $(CAPTURES) || DYNCITY=$(BIN)/dyncity WEIGHTS=models/dyncity_models/weights/anchored \
+	@test -d $(CAPTURES) || { echo "CAPTURES: got $(CAPTURES), expected what configs/anchored/gpu/captures.sh made"; exit 1; }
+	DYNCITY=$(BIN)/dyncity WEIGHTS=models/dyncity_models/weights/anchored \
 		configs/anchored/gpu/slice.sh $(CAPTURES) $(SLICE) $(MINUTES)
 
 format: $(VENV)/ready
