@@ -18,6 +18,7 @@ from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
 from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.engine.null import NullBackend
+from dyncity_sim.errors import RoadEndsError
 
 STEP_US = 100_000
 CAR_SIZE_M = (4.4, 1.8, 1.5)
@@ -130,6 +131,24 @@ class InProcessStream:
 
     def close(self) -> None:
         self._asked.clear()
+
+
+class DeadEndStreet(ScriptedStreet):
+    """One that ends after so many plans."""
+
+    def __init__(self, plans: int) -> None:
+        super().__init__()
+        self.plans = plans
+
+    def plan(self, frames: int) -> EgoPlan:
+        if self.planned == self.plans * frames:
+            raise RoadEndsError("the road ends here")
+        return super().plan(frames)
+
+
+@pytest.fixture
+def dead_end_street() -> Callable[..., DeadEndStreet]:
+    return DeadEndStreet
 
 
 @pytest.fixture

@@ -208,16 +208,10 @@ def test_on_a_road_that_can_be_foreseen_the_lookahead_changes_nothing(
 
 @pytest.mark.parametrize("lookahead", [0, 1, 4])
 def test_a_drive_whose_road_ends_has_the_chunks_up_to_there_and_says_so(
-    lookahead: int, scripted_street: Build, in_process_generator: Build
+    lookahead: int, scripted_street: Build, dead_end_street: Build, in_process_generator: Build
 ) -> None:
-    class DeadEnd(type(scripted_street())):  # type: ignore[misc]
-        def plan(self, frames: int) -> EgoPlan:
-            if self.planned == 4 * frames:
-                raise RoadEndsError("the road ends here")
-            return super().plan(frames)
-
     steps: list[Any] = []
-    drive = run_drive(DeadEnd(), in_process_generator(), 9, seed=3, lookahead=lookahead, on_step=steps.append)
+    drive = run_drive(dead_end_street(4), in_process_generator(), 9, seed=3, lookahead=lookahead, on_step=steps.append)
     assert (len(drive.chunks), drive.ended) == (3, "the road ends here")
     assert steps[-1].done == steps[-1].total
     assert drive_description(drive)["ended"] == "the road ends here"
@@ -229,16 +223,11 @@ def test_a_drive_whose_road_ends_has_the_chunks_up_to_there_and_says_so(
 
 @pytest.mark.parametrize("start", Start)
 def test_a_road_that_ends_before_the_first_chunk_is_an_error(
-    start: Start, scripted_street: Build, in_process_generator: Build
+    start: Start, dead_end_street: Build, in_process_generator: Build
 ) -> None:
-    class DeadEnd(type(scripted_street())):  # type: ignore[misc]
-        def plan(self, frames: int) -> EgoPlan:
-            if self.planned == (frames if start is Start.OBSERVED else 0):
-                raise RoadEndsError("the road ends here")
-            return super().plan(frames)
-
+    street = dead_end_street(1 if start is Start.OBSERVED else 0)
     with pytest.raises(RoadEndsError):
-        run_drive(DeadEnd(), in_process_generator(), 2, seed=0, start=start)
+        run_drive(street, in_process_generator(), 2, seed=0, start=start)
 
 
 def test_the_simulator_is_shown_each_chunk_with_the_plan_it_was_generated_for(

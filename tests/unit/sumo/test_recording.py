@@ -131,7 +131,7 @@ def test_a_plan_for_another_time_or_place_is_refused(simulator: SumoSimulator) -
         simulator.plan(1)
 
 
-def test_an_ego_that_stands_on_its_plans_loses_patience_too(simulator: SumoSimulator) -> None:
+def test_an_ego_that_stands_on_its_plans_counts_how_long(simulator: SumoSimulator) -> None:
     here = np.tile(simulator.observe().pose_world_from_ego, (16, 1, 1))
     list(simulator.follow(EgoPlan(here, simulator.plan(16).times_us)))
     assert simulator._ego._waited_s == pytest.approx(1.6)

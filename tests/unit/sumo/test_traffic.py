@@ -106,7 +106,7 @@ def test_who_must_give_way_at_a_light_is_told_by_its_state_now(traffic: Traffic,
     assert not {("G", True), ("g", False)} & told
 
 
-def test_the_way_is_not_free_where_others_come_that_one_would_meet_inside_the_junction(
+def test_left_turns_at_a_permissive_green_are_free_at_times_and_at_others_not(
     traffic: Traffic, network: RoadNetwork
 ) -> None:
     lefts = [
