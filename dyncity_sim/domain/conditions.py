@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from dyncity_sim.domain.frames import Poses, check_poses, check_times, planar_from_poses, wrap_angle
+from dyncity_sim.domain.frames import PlanarPoses, Poses, check_poses, check_times, planar_from_poses, wrap_angle
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.errors import InvalidInputError
 
@@ -80,15 +80,22 @@ class EgoPlan:
 
     @property
     def command(self) -> Command:
-        """The command this plan amounts to, by the thresholds of this module."""
-        planar = planar_from_poses(self.poses_world_from_ego)
-        travelled_m = np.linalg.norm(np.diff(planar[:, :2], axis=0), axis=1).sum()
-        turned_rad = float(wrap_angle(np.diff(planar[:, 2])).sum())
-        if travelled_m < STATIC_DISTANCE_M:
-            return Command.STATIC
-        if abs(turned_rad) < TURN_ANGLE_RAD:
-            return Command.FORWARD
-        return Command.LEFT if turned_rad > 0 else Command.RIGHT
+        """The command this plan amounts to."""
+        return command_along(planar_from_poses(self.poses_world_from_ego))
+
+
+def command_along(planar: PlanarPoses) -> Command:
+    """The command that poses (x, y, yaw in metres and radians) amount to, by the thresholds of this module.
+
+    Unlike those of a plan, they may jump: what is measured does.
+    """
+    travelled_m = np.linalg.norm(np.diff(planar[:, :2], axis=0), axis=1).sum()
+    turned_rad = float(wrap_angle(np.diff(planar[:, 2])).sum())
+    if travelled_m < STATIC_DISTANCE_M:
+        return Command.STATIC
+    if abs(turned_rad) < TURN_ANGLE_RAD:
+        return Command.FORWARD
+    return Command.LEFT if turned_rad > 0 else Command.RIGHT
 
 
 def _check_drivable(poses: Poses, times_us: Int64[np.ndarray, " T"]) -> None:

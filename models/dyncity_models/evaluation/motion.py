@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from dyncity_sim.domain.conditions import Command, EgoPlan
-from dyncity_sim.domain.frames import inverse, planar_from_poses, poses_from_planar, wrap_angle
+from dyncity_sim.domain.conditions import command_along
+from dyncity_sim.domain.frames import inverse, planar_from_poses, wrap_angle
 from dyncity_sim.domain.occupancy import OccupancySequence
 
 STRIDE = 3
@@ -69,7 +69,7 @@ def recover_motion(occupancy: OccupancySequence) -> RecoveredMotion:
     planned = planar_from_poses(inverse(poses[0]) @ poses)
     every = np.arange(len(occupancy))
     recovered = np.stack([np.interp(every, frames, np.array(chain)[:, axis]) for axis in range(3)], axis=1)
-    same = EgoPlan(poses, occupancy.times_us).command == command_of(recovered, occupancy.times_us)
+    same = command_along(planned) is command_along(recovered)
     error = recovered[-1] - planned[-1]
     return RecoveredMotion(
         float(np.hypot(*error[:2])), float(np.rad2deg(np.abs(wrap_angle(np.array([error[2]]))[0]))), same
@@ -103,11 +103,6 @@ def registered(
         metres, radians = 0.4 * finer * np.arange(-2, 3), np.deg2rad(2.0) * finer * np.arange(-2, 3)
         best = _best(occupancy, first, second, cells, best + _offsets(metres, metres, radians))
     return best
-
-
-def command_of(planar: Float64[np.ndarray, "T 3"], times_us: Int64[np.ndarray, " T"]) -> Command:
-    """The command that a recovered motion amounts to."""
-    return EgoPlan(poses_from_planar(planar), times_us).command
 
 
 def _offsets(

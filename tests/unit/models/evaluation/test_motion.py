@@ -70,6 +70,14 @@ def test_an_empty_world_shows_no_motion(build_corner):
     assert not found.commanded
 
 
+def test_noise_that_moves_as_no_vehicle_drives_is_measured_too(build_corner):
+    street, rng = build_corner(0.0), np.random.default_rng(3)
+    noise = rng.integers(0, len(CARLASC) - 1, street.labels.shape, dtype=np.uint8)
+    found = recover_motion(replace(street, labels=noise))
+    assert found.error_m > 5.0
+    assert not found.commanded
+
+
 def test_a_turning_road_is_under_the_path_and_not_under_its_mirror_image(build_street):
     street = build_street(16, 9.0, curvature_per_m=0.06)
     assert road_under_path(street) == 1.0
