@@ -45,6 +45,9 @@ PICTURED_OF_EACH = 2
 
 GAP_PIXELS = 4
 
+RAN_AWAY = ("options", "weights")
+"""Fields that errors name when sampling left all bounds: those of numbers, or of half precision for the next chunk."""
+
 TRAINING_CHUNKS = 8
 """Chunks of training for each plan: the more, the better copies are found."""
 
@@ -154,7 +157,9 @@ def drive_scores(
     for number in track(long_enough, "driving"):
         try:
             scores.append(generate_drive(backend, drives.occupancy(number, 0, frames), seed, steps)[0])
-        except CheckpointError as error:
+        except InvalidInputError as error:
+            if error.field not in RAN_AWAY:
+                raise
             Console(stderr=True).print(f"drive {number} ended early: {error}", soft_wrap=True)
             scores.append(None)
     return scores

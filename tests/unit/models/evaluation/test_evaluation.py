@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.evaluation import report
 from dyncity_models.evaluation.drives import drift, generate_drive
 from dyncity_models.evaluation.generation import generate_from_plans, road_under_path, turns_as_planned
@@ -251,24 +252,50 @@ def test_drift_shows_in_the_chunk_where_it_begins(build_street):
 
 
 class RunsAwayAtFirst(Replay):
-    """Its first drive leaves all bounds at the third chunk."""
+    """Its first drive fails at the third chunk."""
+
+    def __init__(self, street, error):
+        super().__init__(street)
+        self.error = error
 
     def generate(self, conditions, options, checkpoint):
         if len(self.asked) == 2:
             self.asked.append(conditions)
-            raise CheckpointError("weights", "latents of up to 1e9", "latents within half precision")
+            raise self.error
         return super().generate(conditions, options, checkpoint)
 
 
-def test_a_drive_that_runs_away_is_counted_and_does_not_end_the_evaluation(build_street, write_recording, tmp_path):
-    street = build_street(144, 5.0)
+@pytest.fixture
+def long_drives(write_recording, tmp_path):
     raw = np.zeros(CARLASC_GRID.shape, np.uint8)
     raw[..., 0] = CARLASC_RAW.index("road")
     folder = write_recording(tmp_path / "town", raw, np.ones(raw.shape, np.float32), 144, lengths=(144,))
-    backend = RunsAwayAtFirst(street)
-    scores = drive_scores(backend, RecordedDrives([folder], backend.info), 2, seed=0, steps=None)
+    return RecordedDrives([folder], Replay(None).info)
+
+
+def beyond_half_precision():
+    return CheckpointError("weights", "latents of up to 1e9", "latents within half precision")
+
+
+def no_number():
+    noise = torch.zeros(1, 3)
+    with pytest.raises(InvalidInputError) as raised:
+        make_sampler("ddpm", "gaussian", 2).sample(lambda *_: torch.full((1, 6), torch.nan), noise, lambda: noise)
+    return raised.value
+
+
+@pytest.mark.parametrize("error_of", [beyond_half_precision, no_number])
+def test_a_drive_that_runs_away_is_counted_and_does_not_end_the_evaluation(build_street, long_drives, error_of):
+    backend = RunsAwayAtFirst(build_street(144, 5.0), error_of())
+    scores = drive_scores(backend, long_drives, 2, seed=0, steps=None)
     assert scores[0] is None
     assert len(scores[1].borders) == 8
+
+
+def test_a_drive_that_fails_otherwise_ends_the_evaluation(build_street, long_drives):
+    backend = RunsAwayAtFirst(build_street(144, 5.0), InvalidInputError("keep", "half a file", "a whole one"))
+    with pytest.raises(InvalidInputError, match="keep"):
+        drive_scores(backend, long_drives, 2, seed=0, steps=None)
 
 
 def test_layouts_are_scored_over_the_chunks_with_vehicles_with_and_without_them(build_street, street_actor):
