@@ -38,8 +38,9 @@ def batch_numbers(run: RunConfig, optimiser: OptimiserConfig) -> tuple[int, int]
     return run.accumulate * optimiser.steps, run.accumulate * resumed_step(run)
 
 
-KEPT = ("family", "kind", "model", "optimiser.muon", "run.accumulate")
-"""What a run keeps for life: checkpoints hold the weights of one architecture, and count batches in their steps."""
+KEPT = ("family", "kind", "model", "optimiser.muon", "optimiser.lr", "optimiser.weight_decay", "run.accumulate")
+"""What a run keeps for life: checkpoints hold the weights of one architecture and optimiser, and count batches in their
+steps."""
 
 
 def _check_resumable(config: object, run: RunConfig) -> None:

@@ -396,6 +396,14 @@ def test_a_run_goes_on_with_the_architecture_and_in_the_stage_that_it_began_with
     assert trained(replace(begun, optimiser=longer)).seen == [6, 7]
 
 
+@pytest.mark.parametrize(("name", "began_with"), [("lr", 0.0012), ("weight_decay", 0.01)])
+def test_what_the_optimisers_of_checkpoints_hold_cannot_be_changed_under_way(config, name, began_with):
+    trained(config)
+    changed = replace(config.optimiser, steps=4, **{name: 0.5})
+    with pytest.raises(ConfigError, match=rf"optimiser\.{name}: got 0\.5, expected {began_with}, with which"):
+        trained(replace(config, optimiser=changed))
+
+
 @pytest.fixture
 def signals():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
