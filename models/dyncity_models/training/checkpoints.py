@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,22 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """A checkpoint of a run, on the CPU; it is unpickled, so it has to be one of your own.
+    """A checkpoint of a run, on the CPU. Nothing in it is run: it holds tensors and containers of plain values.
 
     Raises:
-        CheckpointError: it is no checkpoint, or damaged.
+        CheckpointError: it is no checkpoint, damaged, or asks for anything else.
     """
     try:
-        found = torch.load(file, map_location="cpu", weights_only=False)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
+        raise CheckpointError(
+            "run.out",
+            f"{file}: it asks for {wanted[1]}" if wanted else f"{file}: no checkpoint",
+            "tensors and plain values",
+            "Nothing in it was run. Remove it to begin anew, or put an older one in its place.",
+        ) from error
+    except (OSError, RuntimeError, EOFError) as error:
         raise CheckpointError(
             "run.out",
             f"{file}: {str(error).splitlines()[0]}",

@@ -150,7 +150,7 @@ def fit(
     )
     log_config(trainer.loggers, config)
     try:
-        trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=False)
+        trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=True)
     except SystemExit as end:
         # Lightning ends an interrupted process as if it had failed.
         if isinstance(end.__context__, KeyboardInterrupt):

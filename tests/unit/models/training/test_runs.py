@@ -385,6 +385,26 @@ def test_a_damaged_checkpoint_is_refused_by_name(config, tmp_path):
         trained(replace(config, optimiser=replace(config.optimiser, steps=4)))
 
 
+class Hostile:
+    """What runs code where it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (type(self.file).touch, (self.file,))
+
+
+def test_a_checkpoint_that_asks_for_more_than_tensors_is_refused_and_nothing_in_it_is_run(config, tmp_path):
+    trained(config)
+    file, touched = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "touched"
+    checkpoint = torch.load(file, weights_only=True)
+    torch.save(checkpoint | {"hostile": Hostile(touched)}, file)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: it asks for \S+, expected .*Nothing in it was run"):
+        trained(replace(config, optimiser=replace(config.optimiser, steps=4)))
+    assert not touched.exists()
+
+
 def test_a_run_goes_on_with_the_architecture_and_in_the_stage_that_it_began_with(config):
     begun = ShapedConfig(optimiser=config.optimiser, run=config.run)
     trained(begun)
