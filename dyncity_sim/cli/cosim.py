@@ -14,7 +14,7 @@ from dyncity_sim.cli.plugins import Subparsers, names_in, value_in
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.client import DyncityClient
 from dyncity_sim.cosim.drive import Drive, Start
-from dyncity_sim.cosim.loop import LOOKAHEAD, MAX_LOOKAHEAD, Step, run_drive
+from dyncity_sim.cosim.loop import LOOKAHEAD, MAX_LOOKAHEAD, run_drive
 from dyncity_sim.cosim.outputs import (
     FILM,
     GROUND_TRUTH,
@@ -28,6 +28,7 @@ from dyncity_sim.cosim.outputs import (
     write_data,
     write_previews,
 )
+from dyncity_sim.cosim.progress import Step
 from dyncity_sim.cosim.replicas import Replicas
 from dyncity_sim.cosim.report import derived_facts, drive_facts
 from dyncity_sim.cosim.simulator import SIMULATOR_GROUP, find_simulator

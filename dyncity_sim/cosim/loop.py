@@ -1,13 +1,14 @@
 """The co-simulation loop: the simulator plans and drives, the server generates what is around the ego."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from dyncity_sim.cosim.drive import Drive, DriveChunk, Start
+from dyncity_sim.cosim.planning import Planner, PlansAhead
+from dyncity_sim.cosim.progress import Progress, Step
 from dyncity_sim.cosim.simulator import Simulator
 from dyncity_sim.cosim.stream import Generator, Patience, ResumedStream
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
@@ -15,7 +16,7 @@ from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, Taxonomy, merged_labels
-from dyncity_sim.errors import InvalidInputError, RoadEndsError, SimulatorError, UnsupportedConditionError
+from dyncity_sim.errors import InvalidInputError, SimulatorError, UnsupportedConditionError
 
 MAX_SEED = 2**63 - 1
 PLAN_TOLERANCE_M = 0.05
@@ -26,21 +27,6 @@ LOOKAHEAD = 1
 
 MAX_LOOKAHEAD = 4
 """A plan made longer ahead has little to do with the traffic that it meets."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """Progress of a drive, in frames of work done.
-
-    Attributes:
-        doing: ``observing``, ``generating`` or ``driving``.
-        done: steps done over the whole drive.
-        total: steps of the whole drive.
-    """
-
-    doing: str
-    done: int
-    total: int
 
 
 def run_drive(
@@ -79,56 +65,23 @@ def run_drive(
         SimulatorError: the simulator left the plan.
         UnavailableError: the server stayed away longer than ``patience``.
     """
-    patience = patience or Patience()
-    options = options or SamplingOptions()
+    patience, options = patience or Patience(), options or SamplingOptions()
     _check_extent(chunks, seed, lookahead)
     model = patience.call(generator.model_info)
     _check_fit(simulator, model, continues=start is Start.OBSERVED or chunks > 1)
-    steps = model.frames_per_chunk + 1
-    progress = _Progress(on_step, (chunks + (start is Start.OBSERVED)) * steps)
-    planner = _Planner(simulator, model)
+    progress = Progress(on_step, chunks + (start is Start.OBSERVED), model.frames_per_chunk + 1)
+    planner = Planner(simulator, model)
 
-    history: OccupancySequence | None = None
-    continuation: Continuation | None = None
+    history = continuation = None
     if start is Start.OBSERVED:
         history, _ = _followed(simulator, planner.next(), None, model.taxonomy, progress, "observing")
-        progress.tell("encoding")
-        observed = history
-        continuation = patience.call(lambda: generator.encode(observed))
-        progress.add(1)
-
-    made: list[DriveChunk] = []
-    asked: deque[tuple[EgoPlan, Conditions]] = deque()
-    ended = ""
+        continuation = _encoded(history, generator, patience, progress)
     with ResumedStream(generator, continuation, patience) as stream:
-        for number in range(chunks):
-            for ahead in range(number + len(asked), min(number + lookahead + 1, chunks)):
-                try:
-                    plan = planner.next()
-                except RoadEndsError as error:
-                    if ahead == 0:
-                        raise
-                    progress.shorten((chunks - ahead) * steps)
-                    chunks, ended = ahead, str(error)
-                    break
-                asked.append((plan, _conditions(plan, model)))
-                stream.ask(asked[-1][1], replace(options, seed=seed + ahead))
-            if number == chunks:
-                break
-            plan, conditions = asked.popleft()
-            progress.tell("generating")
-            began = time.perf_counter()
-            generated = stream.take()
-            waited_s = time.perf_counter() - began
-            _check_reply(generated, plan, model)
-            progress.add(1)
-            began = time.perf_counter()
-            recorded, actors = _followed(simulator, plan, generated, model.taxonomy, progress, "driving")
-            simulation_s = time.perf_counter() - began
-            made.append(DriveChunk(plan, conditions.command, generated, recorded, actors, waited_s, simulation_s))
+        plans = PlansAhead(planner, stream, model, replace(options, seed=seed), chunks, lookahead, progress)
+        driven = tuple(_driven(simulator, stream, *asked, model, progress) for asked in plans)
     progress.tell("driven")
     return Drive(
-        tuple(made),
+        driven,
         history,
         model,
         seed,
@@ -137,7 +90,7 @@ def run_drive(
         simulator.opendrive,
         simulator.shown_tracks,
         options,
-        ended,
+        plans.ended,
     )
 
 
@@ -159,48 +112,6 @@ def occupancy_from_frames(frames: Iterable[RecordedFrame], taxonomy: Taxonomy) -
         taxonomy,
         np.stack([frame.counts > 0 for frame in frames]),
     )
-
-
-class _Progress:
-    def __init__(self, on_step: Callable[[Step], None], total: int) -> None:
-        self._on_step, self._total, self._done, self._doing = on_step, total, 0, ""
-
-    def tell(self, doing: str) -> None:
-        self._doing = doing
-        self._on_step(Step(doing, self._done, self._total))
-
-    def shorten(self, steps: int) -> None:
-        self._total -= steps
-
-    def add(self, steps: int) -> None:
-        self._done += steps
-        self._on_step(Step(self._doing, self._done, self._total))
-
-
-class _Planner:
-    """Asks the simulator for plan after plan, and holds it to where each has to begin."""
-
-    def __init__(self, simulator: Simulator, model: ModelInfo) -> None:
-        self._simulator, self._frames, self._step_us = simulator, model.frames_per_chunk, round(1e6 / model.rate_hz)
-        self._end_us: int | None = None
-
-    def next(self) -> EgoPlan:
-        plan = self._simulator.plan(self._frames)
-        if len(plan) != self._frames or not (np.diff(plan.times_us) == self._step_us).all():
-            raise InvalidInputError(
-                "simulator.plan",
-                f"{len(plan)} poses, steps of {sorted(set(np.diff(plan.times_us).tolist()))} us",
-                f"{self._frames} poses every {self._step_us} us, as the model generates",
-            )
-        if self._end_us is not None and plan.times_us[0] != self._end_us + self._step_us:
-            raise InvalidInputError(
-                "simulator.plan",
-                f"a plan from {plan.times_us[0]} us on",
-                f"one from {self._end_us + self._step_us} us on, a step after the end of the last plan given",
-                "A simulator that cannot plan beyond what was driven is driven with a lookahead of 0.",
-            )
-        self._end_us = int(plan.times_us[-1])
-        return plan
 
 
 def _check_extent(chunks: int, seed: int, lookahead: int) -> None:
@@ -230,12 +141,33 @@ def _check_fit(simulator: Simulator, model: ModelInfo, continues: bool) -> None:
         )
 
 
-def _conditions(plan: EgoPlan, model: ModelInfo) -> Conditions:
-    """All that the plan says and the weights were trained with; the stream knows what a chunk continues from."""
-    return Conditions(
-        plan=plan,
-        command=plan.command if "command" in model.conditions else None,
-    )
+def _encoded(observed: OccupancySequence, generator: Generator, patience: Patience, progress: Progress) -> Continuation:
+    """What the first chunk goes on from."""
+    progress.tell("encoding")
+    continuation = patience.call(lambda: generator.encode(observed))
+    progress.add_step()
+    return continuation
+
+
+def _driven(
+    simulator: Simulator,
+    stream: ResumedStream,
+    plan: EgoPlan,
+    conditions: Conditions,
+    model: ModelInfo,
+    progress: Progress,
+) -> DriveChunk:
+    """The chunk that was asked for along a plan, waited for and driven."""
+    progress.tell("generating")
+    began = time.perf_counter()
+    generated = stream.take()
+    waited_s = time.perf_counter() - began
+    _check_reply(generated, plan, model)
+    progress.add_step()
+    began = time.perf_counter()
+    recorded, actors = _followed(simulator, plan, generated, model.taxonomy, progress, "driving")
+    simulation_s = time.perf_counter() - began
+    return DriveChunk(plan, conditions.command, generated, recorded, actors, waited_s, simulation_s)
 
 
 def _followed(
@@ -243,7 +175,7 @@ def _followed(
     plan: EgoPlan,
     generated: GeneratedChunk | None,
     taxonomy: Taxonomy,
-    progress: _Progress,
+    progress: Progress,
     doing: str,
 ) -> tuple[OccupancySequence, tuple[tuple[ActorState, ...], ...]]:
     """What the simulator shows along a plan; it has to be at each pose of it in time."""
@@ -251,7 +183,7 @@ def _followed(
     frames: list[RecordedFrame] = []
     for frame in simulator.follow(plan, generated):
         frames.append(frame)
-        progress.add(1)
+        progress.add_step()
     if [frame.time_us for frame in frames] != plan.times_us.tolist():
         raise SimulatorError(
             f"The simulator yielded {len(frames)} frames, ending at {frames[-1].time_us if frames else '-'} us, for a "

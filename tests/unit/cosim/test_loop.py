@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dyncity_sim.cosim.drive import Start, drive_agreement
-from dyncity_sim.cosim.loop import Step, run_drive
+from dyncity_sim.cosim.loop import run_drive
+from dyncity_sim.cosim.progress import Step
 from dyncity_sim.cosim.report import drive_facts
 from dyncity_sim.cosim.simulator import find_simulator
 from dyncity_sim.cosim.stream import Patience
