@@ -1,22 +1,22 @@
 """The backend of the family ``anchored``: domain types in, tensors through the pipeline, domain types out."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float64, UInt8
+from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import binary_dilation
-from torch import Tensor
 
+from dyncity_models.backends.anchored.canvas import Canvas
 from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
-from dyncity_models.conditioning import COMMAND_NONE, PUSHED, CanvasConditions, layout_on_canvas
+from dyncity_models.conditioning import PUSHED, CanvasConditions
 from dyncity_models.config import REMEMBERED
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.data.latents import COMMANDS, MOVER_FRAMES
-from dyncity_models.data.views import known_latent_mask, moved_to_canvas, mover_columns
-from dyncity_models.diffusion.inpainting import KnownLatents
-from dyncity_models.diffusion.sampling import SAMPLERS, make_sampler
+from dyncity_models.data.latents import MOVER_FRAMES
+from dyncity_models.data.views import mover_columns
+from dyncity_models.diffusion.sampling import SAMPLERS, Sampler, make_sampler
 from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.ground import Ground
 from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
@@ -25,18 +25,15 @@ from dyncity_models.drive.onward import waiting
 from dyncity_models.drive.packing import pack, unpack
 from dyncity_models.drive.persistence import keeping_pace
 from dyncity_models.drive.region import (
-    known_latents,
     layout_of,
     road_users_to_come,
     seconds_since,
-    settled,
     taught,
     with_region,
 )
 from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.drive.traffic import with_traffic
 from dyncity_models.drive.under_plan import without_what_is_driven_through
-from dyncity_models.hexplane import canvas_poses
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
@@ -68,6 +65,7 @@ class AnchoredBackend:
         self.pipeline = pipeline
         self.config = pipeline.model.config
         self.grid = CARLASC_GRID
+        self.canvas = Canvas(pipeline, self.grid)
 
     @property
     def info(self) -> ModelInfo:
@@ -121,11 +119,8 @@ class AnchoredBackend:
         checkpoint: Checkpoint,
     ) -> Drawn:
         """Sample and decode the chunk of a plan, to go on from what a drive remembers there."""
-        region, defaults = conditions.known_region, self.config.sampling
-        steps = options.steps or defaults.steps
-        sampler = make_sampler(options.sampler or defaults.sampler, "flow", steps, defaults.shift)
-        scale = defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
-        scales = dict.fromkeys(PUSHED, scale) | dict(options.guidance_scales)
+        region, scales = conditions.known_region, self._scales(conditions, options)
+        resamples = options.resamples or self.config.sampling.resamples
         planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
         coming = road_users_to_come(conditions, memory, planar, heights_m, self.grid, seed)
         moving = None if coming is None else coming.seen_from(planar, seconds_since(plan.times_us, coming.frame))
@@ -136,36 +131,67 @@ class AnchoredBackend:
 
         started = time.perf_counter()
         known = memory.seen_from(planar, heights_m, self.grid, straight=True)
-        # The known world that it learnt from has holes where movers will be, or where they stood: without one it takes
-        # the road for empty.
-        holes = moving
-        if self.config.known_world == REMEMBERED and region is None and len(memory.motion):
-            holes = waiting(memory, self.grid).seen_from(planar, np.zeros(len(planar)))
+        holes = self._holes(memory, planar, moving, region)
         shown = known if holes is None else np.where(holes, UNOBSERVED, known).astype(np.uint8)
-        canvas_conditions = self._conditions(conditions, planar, heights_m, memory, shown)
-        region_alone = None
-        if region is not None and conditions.continuation is None:
-            # It is all that is known of the world, and the network has one place for that.
-            scales["continuation"] = scales.get("known_region", 1.0)
-        elif region is not None and scales.get("known_region", 1.0) != scales.get("continuation", 1.0):
-            alone = taught(self._memory(None, plan), region, planar, heights_m)
-            seen = alone.seen_from(planar, heights_m, self.grid, straight=True)
-            region_alone = self._conditions(conditions, planar, heights_m, alone, seen)
+        on_canvas = self.canvas.conditions(conditions, planar, heights_m, memory, shown)
         planes = self.pipeline.generate(
-            canvas_conditions,
+            on_canvas,
             torch.Generator().manual_seed(seed),
-            sampler,
+            self._sampler(options),
             scales,
             checkpoint,
-            None if region is None else self._settled(region, shown, planar, options.resamples or defaults.resamples),
-            region_alone,
+            None if region is None else self.canvas.settled(region, shown, planar, resamples),
+            self._region_alone(conditions, plan, scales),
         )
         sampled = time.perf_counter()
-        decoded = self.pipeline.decode(planes, canvas_conditions.canvas_from_ego)[0].cpu().numpy()
+        decoded = self.pipeline.decode(planes, on_canvas.canvas_from_ego)[0].cpu().numpy()
         following = coming if region is None else None
         occupancy, learned = self._as_one_world(decoded, known, plan, memory, following, region)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
         return Drawn(occupancy, learned, following, timings)
+
+    def _sampler(self, options: SamplingOptions) -> Sampler:
+        defaults = self.config.sampling
+        return make_sampler(
+            options.sampler or defaults.sampler, "flow", options.steps or defaults.steps, defaults.shift
+        )
+
+    def _scales(self, conditions: Conditions, options: SamplingOptions) -> dict[str, float]:
+        """Guidance by condition; 1 for those that are not in it."""
+        default = self.config.sampling.guidance_scale
+        scale = default if options.guidance_scale is None else options.guidance_scale
+        scales = dict.fromkeys(PUSHED, scale) | dict(options.guidance_scales)
+        if conditions.known_region is not None and conditions.continuation is None:
+            # It is all that is known of the world, and the network has one place for that.
+            scales["continuation"] = scales.get("known_region", 1.0)
+        return scales
+
+    def _holes(
+        self,
+        memory: DriveMemory,
+        planar: Float64[np.ndarray, "T 3"],
+        moving: Bool[np.ndarray, "T X Y Z"] | None,
+        region: OccupancySequence | None,
+    ) -> Bool[np.ndarray, "T X Y Z"] | None:
+        """Where the known world that the network learnt from has holes: where movers will be, or where they stood.
+
+        Without a hole it takes the road for empty.
+        """
+        if self.config.known_world == REMEMBERED and region is None and len(memory.motion):
+            return waiting(memory, self.grid).seen_from(planar, np.zeros(len(planar)))
+        return moving
+
+    def _region_alone(
+        self, conditions: Conditions, plan: EgoPlan, scales: Mapping[str, float]
+    ) -> CanvasConditions | None:
+        """The conditions without what the drive remembers, where the known region has a scale of its own."""
+        region = conditions.known_region
+        if region is None or scales.get("known_region", 1.0) == scales.get("continuation", 1.0):
+            return None
+        planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
+        alone = taught(self._memory(None, plan), region, planar, heights_m)
+        seen = alone.seen_from(planar, heights_m, self.grid, straight=True)
+        return self.canvas.conditions(conditions, planar, heights_m, alone, seen)
 
     def _as_one_world(
         self,
@@ -195,7 +221,7 @@ class AnchoredBackend:
         tokens = np.where(observed, occupancy.labels, UNOBSERVED).astype(np.uint8)
         planar = planar_from_poses(occupancy.poses_world_from_ego)
         heights_m = occupancy.poses_world_from_ego[:, 2, 3]
-        poses = self._canvas_poses(planar)
+        poses = self.canvas.poses(planar)
         planes = self.pipeline.encode(torch.from_numpy(tokens)[None], poses)
         labels = self.pipeline.decode(planes, poses)[0].cpu().numpy()
         reach = np.ones((1, 2 * EVIDENCE_RADIUS_CELLS + 1, 2 * EVIDENCE_RADIUS_CELLS + 1), dtype=np.bool_)
@@ -216,60 +242,6 @@ class AnchoredBackend:
             memory = unpack(continuation.payload, self.grid)
         return memory.centred_on(planar[anchor, :2], float(heights_m[anchor]), self.grid)
 
-    def _conditions(
-        self,
-        conditions: Conditions,
-        planar: Float64[np.ndarray, "T 3"],
-        heights_m: Float64[np.ndarray, " T"],
-        memory: DriveMemory,
-        known: UInt8[np.ndarray, "T X Y Z"],
-    ) -> CanvasConditions:
-        config, canvas = self.config.autoencoder, self.config.autoencoder.canvas
-        device, poses, anchor = self.pipeline.device, self._canvas_poses(planar), planar[canvas.anchor_frame]
-        cells, anchor_height_m = config.latent_cells, float(heights_m[canvas.anchor_frame])
-        known_cells = memory.known_on_canvas(anchor, anchor_height_m, canvas.cells, canvas.half_extent_m, self.grid)
-        mask = known_latent_mask(torch.from_numpy(known_cells)[None]).float().to(device)
-        known_xy = torch.zeros(1, config.latent_channels, cells, cells, device=device)
-        if mask.any():
-            known_xy = self.pipeline.encode(torch.from_numpy(known)[None], poses).xy * mask
-        movers = torch.zeros(1, 2 * len(MOVER_FRAMES), canvas.cells, canvas.cells)
-        if len(memory.movers):
-            movers = moved_to_canvas(
-                torch.tensor(memory.movers)[None],
-                torch.tensor(memory.movers_planar)[None],
-                torch.tensor(anchor)[None],
-                config.grid_half_extent_m,
-                canvas.half_extent_m,
-                canvas.cells,
-            )
-        layout = torch.zeros(1, config.pairs, canvas.cells, canvas.cells)
-        if conditions.layout is not None:
-            layout = layout_on_canvas(torch.from_numpy(conditions.layout.cells)[None], poses, config)
-        command = COMMAND_NONE if conditions.command is None else COMMANDS.index(conditions.command)
-        return CanvasConditions(
-            poses.to(device),
-            torch.ones(1, dtype=torch.bool, device=device),
-            torch.tensor([command], device=device),
-            known_xy,
-            mask,
-            movers.float().to(device),
-            layout.to(device),
-            torch.tensor([conditions.layout is not None], device=device),
-        )
-
-    def _settled(
-        self,
-        region: OccupancySequence,
-        known: UInt8[np.ndarray, "T X Y Z"],
-        planar: Float64[np.ndarray, "T 3"],
-        resamples: int,
-    ) -> KnownLatents | None:
-        """The latents that a region and the static world around it settle."""
-        poses = self._canvas_poses(planar)
-        tokens = torch.from_numpy(with_region(known, region))[None]
-        masks = settled(tokens, torch.from_numpy(region.observed)[None], poses, self.config.autoencoder)
-        return known_latents(self.pipeline.encode(tokens, poses), masks.to(self.pipeline.device), resamples)
-
     def _continuation(
         self, memory: DriveMemory, chunk: OccupancySequence, followed: Forecast | None = None
     ) -> Continuation:
@@ -289,8 +261,3 @@ class AnchoredBackend:
             motion=motion,
         )
         return Continuation(self.info.model_id, pack(remembered))
-
-    def _canvas_poses(self, planar: Float64[np.ndarray, "T 3"]) -> Tensor:
-        anchor_frame = self.config.autoencoder.canvas.anchor_frame
-        near_origin = planar - planar[anchor_frame] * np.array([1.0, 1.0, 0.0])
-        return canvas_poses(torch.from_numpy(near_origin)[None], anchor_frame).float()

@@ -371,9 +371,9 @@ def test_walking_intervals_again_has_an_effect_only_where_something_is_known(gen
 def test_settled_latents_are_sampled_as_they_are(backend, left_side):
     planar, heights_m = planar_from_poses(left_side.poses_world_from_ego), left_side.poses_world_from_ego[:, 2, 3]
     unknown = np.full(left_side.labels.shape, UNOBSERVED, np.uint8)
-    known = backend._settled(left_side, unknown, planar, 2)
+    known = backend.canvas.settled(left_side, unknown, planar, 2)
     memory = DriveMemory.empty(planar[0], float(heights_m[0]), GRID)
-    conditions = backend._conditions(Conditions(), planar, heights_m, memory, unknown)
+    conditions = backend.canvas.conditions(Conditions(), planar, heights_m, memory, unknown)
     planes = backend.pipeline.generate(
         conditions, torch.Generator().manual_seed(0), make_sampler("heun", "flow", 3), {}, known=known
     )
@@ -491,13 +491,13 @@ def test_weights_are_shown_holes_where_vehicles_will_be_only_if_they_learnt_from
     model = with_layout.pipeline.model
     config = replace(model.config, known_world=known_world)
     backend = AnchoredBackend(AnchoredPipeline(replace(model, config=config), torch.device("cpu")))
-    shown, conditions = [], backend._conditions
+    shown, conditions = [], backend.canvas.conditions
 
     def seen(*arguments):
         shown.append(arguments[-1])
         return conditions(*arguments)
 
-    monkeypatch.setattr(backend, "_conditions", seen)
+    monkeypatch.setattr(backend.canvas, "conditions", seen)
     labels_of(backend, plan, continuation=follows)
     (known,) = shown
     vehicle = after.labels[8] == CARLASC.index("vehicle")
@@ -602,7 +602,7 @@ def test_of_several_candidates_the_one_with_most_road_under_the_path_is_kept(wei
 
     pipeline._road_under_path = recorded
     backend = AnchoredBackend(pipeline)
-    conditions = backend._conditions(
+    conditions = backend.canvas.conditions(
         Conditions(),
         np.zeros((16, 3)),
         np.zeros(16),
