@@ -31,12 +31,12 @@ Shown = tuple[Int64[np.ndarray, "P 2"], UInt8[np.ndarray, "P Z"]]
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """Where a vehicle is in each frame of a chunk.
+    """Where a vehicle or a pedestrian is in each frame of a chunk.
 
     Attributes:
         ego_from_body: x, y, yaw in the ego frame of each, metres and radians; between sightings on a line, and before
             the first and after the last one as fast as then.
-        above_ground: for each layer of the grid, how many lie between it and the one under the vehicle.
+        above_ground: for each layer of the grid, how many lie between it and the one under the body.
         seen: the frames with a sighting.
     """
 

@@ -13,7 +13,6 @@ from dyncity_models.hexplane import compose, invert
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.grid import columns_of
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.domain.scene import Track
 
 SAME_M = 2.0
 """A pedestrian so near to where one was to come is that one."""
@@ -23,7 +22,7 @@ INSIDE_M = 1.0
 
 
 def from_nowhere(
-    tracks: Sequence[Track],
+    paths: Sequence[Path],
     chunk: OccupancySequence,
     coming: Forecast,
     seconds: Float64[np.ndarray, " T"],
@@ -32,13 +31,13 @@ def from_nowhere(
     """Which pedestrians begin a chunk where a drive knew the world, saw it a frame ago, and had nobody come.
 
     Args:
-        tracks: of the chunk's pedestrians.
+        paths: of the chunk's pedestrians.
         chunk: as generated.
         coming: how those before the chunk go on.
         seconds: of each frame since the one that ``coming`` is of.
         known: what the drive knew of the static world in the first frame, ``UNOBSERVED`` elsewhere.
     """
-    starts = np.array([Path.of(track, chunk).ego_from_body[0] for track in tracks]).reshape(-1, 3)
+    starts = np.array([path.ego_from_body[0] for path in paths]).reshape(-1, 3)
     first = planar_from_poses(chunk.poses_world_from_ego[:1])[0]
     others_m = coming.only(coming.on_foot).poses_at(first, seconds[0])[:, :2]
     alone = (np.linalg.norm(starts[:, None, :2] - others_m, axis=-1) > SAME_M).all(axis=1)

@@ -13,7 +13,6 @@ from dyncity_models.drive.classes import FREE, PEDESTRIAN, on_foot
 from dyncity_models.drive.drawing import ROOM_SHARE
 from dyncity_models.drive.ways import middles_m, under_ego
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.domain.scene import Track
 
 LEAST_SIGHTINGS = 5
 """Who is seen in fewer frames of a chunk, of those that show where it would be, is noise."""
@@ -28,7 +27,7 @@ NOBODY = -1
 
 
 def with_steady_pedestrians(
-    chunk: OccupancySequence, tracks: Sequence[Track], strangers: Collection[int] = ()
+    chunk: OccupancySequence, paths: Sequence[Path], strangers: Collection[int] = ()
 ) -> UInt8[np.ndarray, "T X Y Z"]:
     """The labels of a chunk with its pedestrians in the frames that lack them, and without those that hardly are there.
 
@@ -37,12 +36,11 @@ def with_steady_pedestrians(
 
     Args:
         chunk: without unobserved cells; its classes are those of CARLASC.
-        tracks: of the chunk's pedestrians.
-        strangers: numbers of tracks that are not to be there at all.
+        paths: of the chunk's pedestrians.
+        strangers: numbers of those that are not to be there at all.
     """
     labels = chunk.labels.copy()
     walking = [np.argwhere(frame) for frame in on_foot(chunk.labels)]
-    paths = [Path.of(track, chunk) for track in tracks]
     owners = [_owners(cells, paths, frame, chunk) for frame, cells in enumerate(walking)]
     for frame, (cells, owner) in enumerate(zip(walking, owners, strict=True)):
         nobodys = cells[(owner == NOBODY) & ~_near_border(cells, chunk)]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import UInt8
 
+from dyncity_models.drive.bodies import Path
 from dyncity_models.drive.driving_on import ways_of
 from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.newcomers import from_nowhere
@@ -31,11 +32,11 @@ def with_traffic(
         known: what the drive knew of the static world in the first frame, ``UNOBSERVED`` elsewhere.
     """
     if coming is None:
-        vehicles, walkers = _tracks(chunk)
+        vehicles, walkers = _found_in(chunk)
         return with_steady_pedestrians(replace(chunk, labels=with_rigid_vehicles(chunk, vehicles)), walkers)
     planar, seconds = planar_from_poses(chunk.poses_world_from_ego), seconds_since(chunk.times_us, coming.frame)
     chunk = replace(chunk, labels=with_road_users_going_on(chunk.labels, coming, planar, seconds))
-    vehicles, walkers = _tracks(chunk)
+    vehicles, walkers = _found_in(chunk)
     strangers = np.flatnonzero(from_nowhere(walkers, chunk, coming, seconds, known)).tolist()
     chunk = replace(chunk, labels=with_rigid_vehicles(chunk, vehicles, ways_of(coming, seconds)))
     labels = with_steady_pedestrians(chunk, walkers, strangers)
@@ -43,10 +44,13 @@ def with_traffic(
     return with_road_users_going_on(labels, coming.only(~coming.on_foot), planar, seconds)
 
 
-def _tracks(chunk: OccupancySequence) -> tuple[list[Track], list[Track]]:
-    """(Vehicles, pedestrians)."""
+def _found_in(chunk: OccupancySequence) -> tuple[list[Track], list[Path]]:
+    """(Vehicles, where pedestrians are)."""
     vehicles: list[Track] = []
-    walkers: list[Track] = []
+    walkers: list[Path] = []
     for track in find_tracks(chunk):
-        (walkers if track.kind is ActorKind.PEDESTRIAN else vehicles).append(track)
+        if track.kind is ActorKind.PEDESTRIAN:
+            walkers.append(Path.of(track, chunk))
+        else:
+            vehicles.append(track)
     return vehicles, walkers
