@@ -16,11 +16,12 @@ from dyncity_models.backends.load import load
 from dyncity_models.backends.reference.backend import ReferenceBackend
 from dyncity_models.evaluation.distribution import NEIGHBOURS
 from dyncity_models.evaluation.drives import DRIVE_FRAMES, DriveScore, generate_drive
-from dyncity_models.evaluation.features import KINDS, FeatureEncoder, features_of, load_encoder
+from dyncity_models.evaluation.features import KINDS, FeatureEncoder, load_encoder
 from dyncity_models.evaluation.figures import compare_chunks, summarise, without_nan
-from dyncity_models.evaluation.generation import generate_from_plans, road_of_turn
+from dyncity_models.evaluation.generation import Generation, generate_from_plans, road_of_turn
 from dyncity_models.evaluation.kept import KeptBackend
-from dyncity_models.evaluation.layouts import score_layouts
+from dyncity_models.evaluation.layouts import LayoutScore, score_layouts
+from dyncity_models.evaluation.picture import draw
 from dyncity_models.evaluation.reconstruction import (
     AnchoredReconstructor,
     Reconstructor,
@@ -28,22 +29,14 @@ from dyncity_models.evaluation.reconstruction import (
     reconstruct,
 )
 from dyncity_models.evaluation.recorded import RecordedDrives, RecordedPlan, recorded_plans
-from dyncity_models.evaluation.sets import FRAMES, FrameSets, chosen_frames, compare_sets, likeness, spread_frames
+from dyncity_models.evaluation.sets import FRAMES, FrameSets, chosen_frames, compare_sets, spread_frames
 from dyncity_models.evaluation.tables import tables
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.backend import Backend
 from dyncity_sim.errors import CheckpointError, InvalidInputError
 from dyncity_sim.files import make_folder, write_text
-from dyncity_sim.preview.bev import render_bev
-from dyncity_sim.preview.film import write_png
-
-PICTURED_OF_EACH = 2
-"""Chunks of each kind in the picture: the likest to recorded ones, those in the middle, and the unlikest."""
-
-GAP_PIXELS = 4
 
 RAN_AWAY = ("options", "weights")
 """Fields that errors name when sampling left all bounds: those of numbers, or of half precision for the next chunk."""
@@ -54,11 +47,7 @@ TRAINING_CHUNKS = 8
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
-    if arguments.picture and arguments.picture.suffix != ".png":
-        raise InvalidInputError("--picture", str(arguments.picture), "a name ending in .png")
-    for file in (arguments.json, arguments.picture):
-        if file:
-            make_folder(file.parent)
+    _prepare_outputs(arguments.json, arguments.picture)
     model = load(arguments.weights, arguments.option)
     model.warm_up()
     run_as = f"{model.pipeline.execution} on {model.pipeline.device}"
@@ -67,41 +56,23 @@ def evaluate(arguments: argparse.Namespace) -> int:
     drives = RecordedDrives(arguments.recordings, model.info)
     planned = RecordedDrives(arguments.plans_from, model.info) if arguments.plans_from else drives
     training = RecordedDrives(arguments.training, model.info) if arguments.training else None
+    plans, further_turns = recorded_plans(planned, arguments.plans, arguments.turns)
+    encoders = encoders_for(model.info)
+    if encoders:
+        _check_enough(plans)
 
     clips = min(arguments.clips, len(drives))
     chunks = track(drives.spread(clips), "reconstructing", total=clips)
-    plans, further_turns = recorded_plans(planned, arguments.plans, arguments.turns)
-    encoders = encoders_for(model.info)
-    if encoders and len(plans) * FRAMES <= NEIGHBOURS:
-        raise InvalidInputError(
-            "--plans", len(plans), f"at least {NEIGHBOURS // FRAMES + 1}: fewer chunks make no set to compare"
-        )
     reconstruction = reconstruct(reconstructor_of(model), chunks)
     recorded = [planned.occupancy(p.drive, p.start) for p in track(plans, "reading")]
     own = reconstruct(reconstructor_of(model), track(recorded, "reconstructing plans"))
-
-    generated: list[GeneratedChunk] = []
-    generation = generate_from_plans(
-        backend, (p.plan for p in track(plans, "generating")), arguments.seed, arguments.steps, generated.append
-    )
-    turning = generate_from_plans(
-        backend,
-        (p.plan for p in track(further_turns, "turning")),
-        arguments.seed + len(plans),
-        arguments.steps,
-        lambda chunk: None,
-    )
-    generation.turns.extend(turning.turns)
-    generation.road_of_turns.extend(turning.road_of_turns)
-    layouts = None
+    generated, generation = generate_along(backend, plans, further_turns, arguments.seed, arguments.steps)
     truths = [replace(chunk, observed=None) for chunk in recorded]
-    if "layout" in model.info.conditions:
-        asked = zip((p.plan for p in track(plans, "asking for vehicles")), truths, strict=True)
-        layouts = score_layouts(backend, asked, generated, arguments.steps)
+    layouts = layouts_along(backend, plans, truths, generated, arguments.steps)
     long_drives = drive_scores(backend, drives, arguments.drives, arguments.seed, arguments.steps)
-
     turned = [*(plan for plan in plans if plan.turns), *further_turns]
     roads = [road_of_turn(planned.occupancy(p.drive, p.start)) for p in track(turned, "reading turns")]
+
     figures = summarise(reconstruction, own, generation, layouts, long_drives, roads, rng)
     figures |= compare_chunks(
         (chunk.occupancy for chunk in track(generated, "measuring generated chunks")),
@@ -119,6 +90,22 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.picture:
         draw([chunk.occupancy for chunk in generated], truths, encoders, arguments.picture)
     return 0
+
+
+def _prepare_outputs(figures: Path | None, picture: Path | None) -> None:
+    """See to what can be written before what takes long."""
+    if picture and picture.suffix != ".png":
+        raise InvalidInputError("--picture", str(picture), "a name ending in .png")
+    for file in (figures, picture):
+        if file:
+            make_folder(file.parent)
+
+
+def _check_enough(plans: Sequence[RecordedPlan]) -> None:
+    if len(plans) * FRAMES <= NEIGHBOURS:
+        raise InvalidInputError(
+            "--plans", len(plans), f"at least {NEIGHBOURS // FRAMES + 1}: fewer chunks make no set to compare"
+        )
 
 
 def reconstructor_of(model: Backend) -> Reconstructor:
@@ -141,6 +128,38 @@ def encoders_for(info: ModelInfo) -> list[FeatureEncoder]:
         return []
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return [load_encoder(kind).to(device) for kind in KINDS]
+
+
+def generate_along(
+    backend: Backend,
+    plans: Sequence[RecordedPlan],
+    further_turns: Sequence[RecordedPlan],
+    seed: int,
+    steps: int | None,
+) -> tuple[list[GeneratedChunk], Generation]:
+    """(The chunks of plans, figures of these, to which further turns add what is measured of turns)."""
+    generated: list[GeneratedChunk] = []
+    ways = (p.plan for p in track(plans, "generating"))
+    generation = generate_from_plans(backend, ways, seed, steps, generated.append)
+    ways = (p.plan for p in track(further_turns, "turning"))
+    turning = generate_from_plans(backend, ways, seed + len(plans), steps, lambda chunk: None)
+    generation.turns.extend(turning.turns)
+    generation.road_of_turns.extend(turning.road_of_turns)
+    return generated, generation
+
+
+def layouts_along(
+    backend: Backend,
+    plans: Sequence[RecordedPlan],
+    recorded: Sequence[OccupancySequence],
+    generated: Sequence[GeneratedChunk],
+    steps: int | None,
+) -> LayoutScore | None:
+    """How far vehicles are where they are asked for along plans; None for weights that know no layouts."""
+    if "layout" not in backend.info.conditions:
+        return None
+    asked = zip((p.plan for p in track(plans, "asking for vehicles")), recorded, strict=True)
+    return score_layouts(backend, asked, generated, steps)
 
 
 def drive_scores(
@@ -183,34 +202,3 @@ def frame_sets(
         training=spread_frames(training, TRAINING_CHUNKS * len(plans)) if training else None,
         held_out=spread_frames(held_out, len(plans)),
     )
-
-
-def draw(
-    generated: Sequence[OccupancySequence],
-    recorded: Sequence[OccupancySequence],
-    encoders: Sequence[FeatureEncoder],
-    file: Path,
-) -> None:
-    """Top views of four frames of a few chunks, generated on the left and recorded along the same plan on the right.
-
-    Rows are the chunks that are likest to recorded ones in the first encoder's features, those in the middle, and the
-    unlikest; without an encoder, evenly spread ones.
-    """
-    order, each = np.arange(len(generated)), PICTURED_OF_EACH
-    if encoders:
-        frames = [frame for chunk in recorded for frame in chosen_frames(chunk.labels)]
-        known = features_of(encoders[0], frames)
-        order = np.argsort(likeness(encoders[0], [chosen_frames(chunk.labels) for chunk in generated], known))
-    middle = max(0, (len(order) - each) // 2)
-    chosen = dict.fromkeys([*order[:each], *order[middle : middle + each], *order[-each:]])
-
-    def row(chunk: OccupancySequence) -> np.ndarray:
-        views = [render_bev(frame, chunk.grid, CARLASC, scale=2) for frame in chosen_frames(chunk.labels)]
-        return np.concatenate(
-            [np.pad(view, ((0, GAP_PIXELS), (0, GAP_PIXELS), (0, 0)), constant_values=255) for view in views], axis=1
-        )
-
-    gap = np.full((1, 2 * GAP_PIXELS, 3), 255, dtype=np.uint8)
-    left, right = (np.concatenate([row(chunks[i]) for i in chosen]) for chunks in (generated, recorded))
-    picture = np.concatenate([left, np.broadcast_to(gap, (len(left), *gap.shape[1:])), right], axis=1)
-    write_png(picture, file)
