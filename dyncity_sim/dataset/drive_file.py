@@ -15,6 +15,7 @@ import numpy as np
 import zstandard
 from jaxtyping import Float64, Int64, UInt8, UInt16
 
+from dyncity_sim.compression import decompressed
 from dyncity_sim.dataset.actors import actor_columns, actors_of_frame
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import Grid
@@ -126,20 +127,10 @@ class Drive:
     def _stream(self, name: str, frames: range) -> np.ndarray:
         blob, offsets, dtype = self._arrays[name], self._arrays[f"{name}_offsets"], STREAMS[name]
         result = np.empty((len(frames), *self.grid.shape), dtype)
-        expected = self.grid.cells * dtype.itemsize
-        decompressor = zstandard.ZstdDecompressor()
+        expected_bytes = self.grid.cells * dtype.itemsize
         for i, frame in enumerate(frames):
             stream = blob[offsets[frame] : offsets[frame + 1]].tobytes()
-            try:
-                # zstandard allocates what the frame's header claims, so the claim is checked first.
-                claimed = zstandard.frame_content_size(stream)
-                if claimed != expected:
-                    raise InvalidInputError(f"{self.file.name} {name}[{frame}]", f"{claimed} bytes", f"{expected}")
-                content = decompressor.decompress(stream)
-            except zstandard.ZstdError as error:
-                raise InvalidInputError(
-                    f"{self.file.name} {name}[{frame}]", str(error), "a zstd stream", "The file is damaged."
-                ) from error
+            content = decompressed(stream, expected_bytes, f"{self.file.name} {name}[{frame}]")
             result[i] = np.frombuffer(content, dtype).reshape(self.grid.shape)
         return result
 

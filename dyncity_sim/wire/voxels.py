@@ -6,6 +6,7 @@ import numpy as np
 import zstandard
 from jaxtyping import Bool, UInt8
 
+from dyncity_sim.compression import decompressed
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.wire.limits import MAX_VOXEL_BYTES
 
@@ -83,19 +84,7 @@ def _pack(data: bytes, encoding: VoxelEncoding) -> bytes:
 
 def _unpack(data: bytes, encoding: VoxelEncoding, expected_bytes: int, field: str) -> bytes:
     if encoding is VoxelEncoding.ZSTD:
-        data = _decompress(data, expected_bytes, field)
+        data = decompressed(data, expected_bytes, field)
     if len(data) != expected_bytes:
         raise InvalidInputError(field, f"{len(data)} bytes", f"{expected_bytes}")
     return data
-
-
-def _decompress(data: bytes, expected_bytes: int, field: str) -> bytes:
-    try:
-        # zstandard allocates what the frame's header claims, so the claim is checked first.
-        claimed = zstandard.frame_content_size(data)
-        if claimed != expected_bytes:
-            got = "no content size in the zstd header" if claimed < 0 else f"{claimed} bytes once unpacked"
-            raise InvalidInputError(field, got, f"{expected_bytes} bytes")
-        return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise InvalidInputError(field, f"damaged zstd data ({error})", "one whole zstd frame") from error

@@ -9,6 +9,7 @@ import zstandard
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.drive.memory import COLUMNS, LAYERS_AROUND, MOST_ROAD_USERS, MOTION, DriveMemory
+from dyncity_sim.compression import decompressed
 from dyncity_sim.domain.conditions import MAX_SPEED_MPS
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.errors import InvalidInputError
@@ -51,7 +52,7 @@ def unpack(payload: bytes, grid: Grid) -> DriveMemory:
         if count > MOST_MOVERS or users > MOST_ROAD_USERS:
             raise ValueError(f"{count} masks of movers, {users} road users")
         memory = _from_body(payload[start + _HEADER.size :], height_m, count, users, grid)
-    except (ValueError, struct.error, zstandard.ZstdError) as error:
+    except (ValueError, struct.error) as error:
         raise InvalidInputError(
             "continuation.payload", f"bytes that do not unpack ({error})", "a continuation as this model wrote it"
         ) from error
@@ -63,11 +64,7 @@ def _from_body(body: bytes, height_m: float, count: int, users: int, grid: Grid)
     cells, bits = COLUMNS * COLUMNS * layers, count * columns[0] * columns[1]
     numbers, motions = math.prod(grid.shape), users * len(MOTION) * 8
     sizes = (cells, 3 * 8, 2 * 8, -(-bits // 8), count * 3 * 8, numbers, motions)
-    # zstandard allocates what the frame's header claims, so the claim is checked first.
-    claimed = zstandard.frame_content_size(body)
-    if claimed != sum(sizes):
-        raise ValueError(f"{claimed} bytes where {sum(sizes)} belong")
-    content = zstandard.ZstdDecompressor().decompress(body)
+    content = decompressed(body, sum(sizes), "continuation.payload")
     ends = np.cumsum(sizes)
     labels, pose, corner, movers, planar, numbered, motion = (
         content[end - size : end] for end, size in zip(ends, sizes, strict=True)

@@ -229,6 +229,15 @@ def test_a_damaged_stream_is_named(tmp_path: Path) -> None:
         drive.arrays(1, 2)
 
 
+def test_what_follows_a_stream_is_refused(tmp_path: Path) -> None:
+    drive = recorded(tmp_path / "rec", drawn_frames(1, 1)).drives[0]
+    drive.labels()
+    drive._arrays["labels"] = np.append(drive._arrays["labels"], np.uint8(0))
+    drive._arrays["labels_offsets"] = drive._arrays["labels_offsets"] + np.array([0, 1])
+    with pytest.raises(InvalidInputError, match=r"labels\[0\]: got damaged zstd data"):
+        drive.labels()
+
+
 def test_a_stream_that_claims_more_than_a_frame_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     drive = recorded(tmp_path / "rec", drawn_frames(1, 1)).drives[0]
     bomb = zstandard.compress(bytes(64 * 2**20))
