@@ -1,6 +1,5 @@
 """A drive as files: ``occupancy/`` with one ``.npz`` per chunk, a description, and the simulator's road."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from dyncity_sim.domain.conditions import CONDITIONS
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.errors import InvalidInputError, StorageError
-from dyncity_sim.files import make_folder, whole_folder
+from dyncity_sim.files import json_bytes, make_folder, whole_folder
 
 DESCRIPTION = "drive.json"
 
@@ -39,8 +38,7 @@ def write_occupancy(drive: Drive, folder: Path) -> None:
         for number, chunk in enumerate(drive.chunks):
             np.savez_compressed(temporary / _chunk_name(number), allow_pickle=False, **_chunk_arrays(chunk))
         (temporary / "road.xodr").write_text(drive.opendrive, encoding="utf-8")
-        description = json.dumps(drive_description(drive), indent=2, sort_keys=True) + "\n"
-        (temporary / DESCRIPTION).write_text(description, encoding="utf-8")
+        (temporary / DESCRIPTION).write_bytes(json_bytes(drive_description(drive)))
 
 
 def drive_description(drive: Drive) -> dict[str, Any]:

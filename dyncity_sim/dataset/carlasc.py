@@ -16,14 +16,14 @@ from jaxtyping import Float32, UInt8, UInt32
 from dyncity_sim.dataset.label_maps import CARLASC_LABELS
 from dyncity_sim.dataset.labelled import LabelledFrames, check_range
 from dyncity_sim.dataset.store import Recording
-from dyncity_sim.domain.frames import Poses, check_poses, check_times, inverse
+from dyncity_sim.domain.frames import Poses, check_poses, check_times, inverse, mirrored_poses
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
-from dyncity_sim.groundtruth.formats.carlasc_layout import CarlaScFiles, mirrored, mirrored_bounds, mirrored_box
+from dyncity_sim.groundtruth.formats.carlasc_layout import CarlaScFiles, mirrored_bounds, mirrored_box
 
 _MOST = 1e12
 """Metres and seconds beyond this are no places and times."""
@@ -105,7 +105,7 @@ class CarlaScFolder:
                 str(self._cartesian / "params.json"), repr(error), "grid_size, min_bound and max_bound of CarlaSC"
             ) from error
         self.attribution: str | None = str(params["attribution"]) if "attribution" in params else None
-        relative = mirrored(_square(_table(self._cartesian / "poses.txt", 12)))
+        relative = mirrored_poses(_square(_table(self._cartesian / "poses.txt", 12)))
         times_us = np.round(_table(self._cartesian / "times.txt", 1)[:, 0] * 1e6).astype(np.int64)
         self.poses_world_from_ego: Poses = check_poses(first @ relative, f"{self._cartesian / 'poses.txt'}")
         self.times_us = check_times(times_us, f"{self._cartesian / 'times.txt'}", len(relative))

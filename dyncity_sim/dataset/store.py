@@ -23,6 +23,7 @@ from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError, StorageError
+from dyncity_sim.files import json_bytes
 
 FORMAT = "dyncity-recording"
 FORMAT_VERSION = 1
@@ -86,7 +87,7 @@ class RecordingWriter:
             shutil.rmtree(self._partial, ignore_errors=True)
             return
         try:
-            _write_json(self._partial / "recording.json", self._description())
+            (self._partial / "recording.json").write_bytes(json_bytes(self._description()))
             os.replace(self._partial, self._folder)
         except OSError as failure:
             shutil.rmtree(self._partial, ignore_errors=True)
@@ -191,7 +192,3 @@ class Recording:
     def __len__(self) -> int:
         """Frames of all drives."""
         return sum(len(drive) for drive in self.drives)
-
-
-def _write_json(file: Path, value: object) -> None:
-    file.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -12,13 +12,14 @@ from dyncity_sim.errors import InvalidInputError
 
 Pose = Float[np.ndarray, "4 4"]
 Poses = Float[np.ndarray, "T 4 4"]
-PlanarPoses = Float[np.ndarray, "T 3"]
 
 MAX_TIME_US = 2**62 - 1
 """Times lie within this of zero, 146,000 years, so that those of chunks to come and their differences are int64."""
 
 RIGID_TOLERANCE = 1e-4
 """Largest accepted deviation of ``R.T @ R`` from the identity (float32 round trips stay under it)."""
+
+_MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])
 
 
 def poses_from_planar(xy_yaw: Float[np.ndarray, "... 3"], z_m: float = 0.0) -> Float[np.ndarray, "... 4 4"]:
@@ -54,6 +55,11 @@ def inverse(poses: Float[np.ndarray, "... 4 4"]) -> Float[np.ndarray, "... 4 4"]
     result[..., :3, 3] = -np.einsum("...ij,...j->...i", rotation_t, poses[..., :3, 3])
     result[..., 3, 3] = 1.0
     return result
+
+
+def mirrored_poses(poses: Float[np.ndarray, "... 4 4"]) -> Float[np.ndarray, "... 4 4"]:
+    """``S M S``: left-handed poses, y to the right, of right-handed ones, and the other way round."""
+    return _MIRROR @ poses @ _MIRROR
 
 
 def transform_points(

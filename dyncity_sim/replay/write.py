@@ -1,6 +1,5 @@
 """A replayed drive as files: occupancy, a description, a picture and a page."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from dyncity_sim.dataset.drives import FORMAT_VERSION, GENERATION
 from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
-from dyncity_sim.files import whole_folder
+from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.preview.bev import render_bev
 from dyncity_sim.preview.film import with_text, write_png
 from dyncity_sim.preview.oblique import Image
@@ -47,8 +46,7 @@ def write_replay(
         for number, chunk in enumerate(chunks):
             np.savez_compressed(temporary / f"chunk_{number:04d}.npz", allow_pickle=False, **_arrays(chunk))
         description = {"format": GENERATION, "version": FORMAT_VERSION, **described, **facts(chunks, model)}
-        text = json.dumps(description, indent=2, sort_keys=True) + "\n"
-        (temporary / "generation.json").write_text(text, encoding="utf-8")
+        (temporary / "generation.json").write_bytes(json_bytes(description))
         credit = str(described["attribution"])
         write_png(picture(chunks, title, credit), temporary / "chunks.png")
         generated = concatenate([chunk.generated.occupancy for chunk in chunks])

@@ -18,29 +18,22 @@ project is right-handed, so axis Y of the grids and y of the points are mirrored
 ``S = diag(1, -1, 1, 1)``.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8, UInt16
+from jaxtyping import Float32, UInt8, UInt16
 
-from dyncity_sim.domain.frames import Pose, Poses, inverse, planar_from_poses
+from dyncity_sim.domain.frames import Pose, Poses, inverse, mirrored_poses, planar_from_poses
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.files import json_bytes
 
 CHANNELS = 25
 """What CarlaSC's own params.json calls num_channels."""
 
 Bounds = tuple[float, float, float]
-
-_MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])
-
-
-def mirrored(poses: Float[np.ndarray, "... 4 4"]) -> Float[np.ndarray, "... 4 4"]:
-    """Poses of a right-handed frame in the left-handed one, and back."""
-    return _MIRROR @ poses @ _MIRROR
 
 
 def mirrored_bounds(lower_m: Bounds, upper_m: Bounds) -> tuple[Bounds, Bounds]:
@@ -56,7 +49,7 @@ def mirrored_box(
     speed_mps: float,
 ) -> dict[str, Any]:
     """A box in the left-handed ego frame: centre, yaw (clockwise from above), size."""
-    pose = mirrored(pose_ego_from_actor)
+    pose = mirrored_poses(pose_ego_from_actor)
     return {
         "id": number,
         "kind": kind.value,
@@ -131,9 +124,9 @@ class CarlaScFiles:
         }
         # Published copies have it in either place.
         for folder in (self._cartesian, self._cartesian / "evaluation"):
-            _write_json(folder / "params.json", params)
-        _write_json(self._cartesian / "boxes.json", self._boxes)
-        relative = mirrored(inverse(poses[0]) @ poses)
+            (folder / "params.json").write_bytes(json_bytes(params))
+        (self._cartesian / "boxes.json").write_bytes(json_bytes(self._boxes))
+        relative = mirrored_poses(inverse(poses[0]) @ poses)
         lines = (" ".join(repr(float(value)) for value in pose[:3].ravel()) for pose in relative)
         (self._cartesian / "poses.txt").write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
         seconds = (f"{time_us / 1e6:.6f}\n" for time_us in self._times_us)
@@ -145,7 +138,3 @@ class CarlaScFiles:
 
 def _flipped(array: np.ndarray, dtype: str) -> np.ndarray:
     return np.ascontiguousarray(array[:, ::-1], dtype=dtype)
-
-
-def _write_json(file: Path, value: object) -> None:
-    file.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")

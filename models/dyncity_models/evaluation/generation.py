@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_sim.domain.agreement import agreement_between_frames, static_agreement
 from dyncity_sim.domain.conditions import Command, Conditions, EgoPlan, SamplingOptions
-from dyncity_sim.domain.frames import inverse
+from dyncity_sim.domain.frames import inverse, mirrored_poses
 from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -17,9 +17,6 @@ from dyncity_sim.engine.backend import Backend
 
 PATH_HALF_WIDTH_M = 0.8
 """Columns this far to either side of the ego path must be road too."""
-
-MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])
-"""Swaps left and right."""
 
 
 @dataclass(eq=False)
@@ -78,7 +75,7 @@ def road_under_path(occupancy: OccupancySequence, mirrored: bool = False) -> flo
     """
     middle = len(occupancy) // 2
     first_from_ego = inverse(occupancy.poses_world_from_ego[0]) @ occupancy.poses_world_from_ego
-    path = MIRROR @ first_from_ego @ MIRROR if mirrored else first_from_ego
+    path = mirrored_poses(first_from_ego) if mirrored else first_from_ego
     poses = inverse(first_from_ego[middle])[None] @ path
     sideways = np.array([-PATH_HALF_WIDTH_M, 0.0, PATH_HALF_WIDTH_M])
     offsets = np.stack([0 * sideways, sideways, 0 * sideways, 1 + 0 * sideways], axis=-1)
@@ -101,6 +98,6 @@ def turns_as_planned(occupancy: OccupancySequence) -> bool:
     pose = inverse(first) @ last
     planned, mirrored = (
         static_agreement(occupancy.labels[0], occupancy.labels[-1], p, occupancy.grid, CARLASC)
-        for p in (pose, MIRROR @ pose @ MIRROR)
+        for p in (pose, mirrored_poses(pose))
     )
     return planned > mirrored

@@ -7,10 +7,8 @@ from jaxtyping import Float64, Int64
 
 from dyncity_models.reference import labels
 from dyncity_sim.domain.conditions import Command, EgoPlan
-from dyncity_sim.domain.frames import Poses, inverse, planar_from_poses
+from dyncity_sim.domain.frames import Poses, inverse, mirrored_poses, planar_from_poses
 from dyncity_sim.errors import ConfigError
-
-_MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])
 
 
 class Convention(Protocol):
@@ -77,7 +75,7 @@ class OfficialConvention:
 
     def trajectory(self, poses_world_from_ego: Poses) -> Float64[np.ndarray, "T 3"]:
         """x and y in world axes relative to frame 0, absolute yaw, all left-handed."""
-        return labels.trajectory_of(_MIRROR @ poses_world_from_ego @ _MIRROR)
+        return labels.trajectory_of(mirrored_poses(poses_world_from_ego))
 
     def command_of(self, poses_world_from_ego: Poses, times_us: Int64[np.ndarray, " T"]) -> int:
         """By the published thresholds."""

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from dyncity_sim.domain.frames import Pose
-
-_MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])
+from dyncity_sim.domain.frames import Pose, mirrored_poses
 
 GIMBAL_LOCK = 1e-9
 """Cosine of the pitch under which yaw and roll turn about the same axis; the roll is then 0."""
@@ -56,7 +54,7 @@ class CarlaTransform:
 
 def pose_from_carla(transform: CarlaTransform) -> Pose:
     """The right-handed ``pose_world_from_thing`` of a CARLA transform."""
-    return mirrored(transform.matrix)
+    return mirrored_poses(transform.matrix)
 
 
 def carla_from_pose(pose_world_from_thing: Pose) -> CarlaTransform:
@@ -66,7 +64,7 @@ def carla_from_pose(pose_world_from_thing: Pose) -> CarlaTransform:
 
 def carla_from_poses(poses_world_from_thing: Float[np.ndarray, "N 4 4"]) -> list[CarlaTransform]:
     """The CARLA transforms of many right-handed poses."""
-    matrix = mirrored(poses_world_from_thing)
+    matrix = mirrored_poses(poses_world_from_thing)
     cos_pitch = np.hypot(matrix[:, 2, 1], matrix[:, 2, 2])
     level = cos_pitch >= GIMBAL_LOCK
     pitch = np.arctan2(matrix[:, 2, 0], cos_pitch)
@@ -75,11 +73,6 @@ def carla_from_poses(poses_world_from_thing: Float[np.ndarray, "N 4 4"]) -> list
     # Adding 0.0 makes zeros of negative zeros.
     degrees = np.rad2deg(np.stack([pitch, yaw, roll], axis=-1)) + 0.0
     return [CarlaTransform(*row) for row in np.concatenate([matrix[:, :3, 3], degrees], axis=1).tolist()]
-
-
-def mirrored(poses: Float[np.ndarray, "... 4 4"]) -> Float[np.ndarray, "... 4 4"]:
-    """``S M S``: left-handed poses of right-handed ones, and the other way round."""
-    return _MIRROR @ poses @ _MIRROR
 
 
 def mirrored_points(points_m: Float[np.ndarray, "... 3"]) -> Float[np.ndarray, "... 3"]:

@@ -17,7 +17,7 @@ from typing import Self
 
 from dyncity_carla.ports import ActorInfo, Settings
 from dyncity_sim.errors import StorageError
-from dyncity_sim.files import write_text
+from dyncity_sim.files import json_bytes, write_bytes
 
 ROLE_PREFIX = "dyncity"
 """Role names of everything we spawn but an ego: ``dyncity:<run>:<what>``."""
@@ -107,7 +107,7 @@ class Journal:
         Raises:
             StorageError: the state folder cannot be written to.
         """
-        write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n", file)
+        write_bytes(json_bytes(asdict(self)), file)
 
     @classmethod
     def read(cls, file: Path) -> Self | None:

@@ -23,7 +23,7 @@ from typing import Any, Self
 from dyncity_sim.dataset.store import RecordingMeta
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.files import whole_folder
+from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sumo.capture_columns import DriveNotes, captures_of, columns_of
 from dyncity_sumo.netfile import parse_net
 from dyncity_sumo.roads import Streets
@@ -81,8 +81,7 @@ class CapturesWriter:
             **asdict(self.meta),
             "towns": self._towns,
         }
-        text = json.dumps(described, indent=1, sort_keys=True)
-        (self._folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        (self._folder / DESCRIPTION).write_bytes(json_bytes(described))
 
     def _write_network(self, net: bytes) -> str:
         # SUMO's comments hold the time of day, which would make every net another one.

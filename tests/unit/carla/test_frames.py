@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from dyncity_carla.frames import CarlaTransform, carla_from_pose, mirrored, mirrored_points, pose_from_carla
+from dyncity_carla.frames import CarlaTransform, carla_from_pose, mirrored_points, pose_from_carla
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from dyncity_sim.domain.conditions import Command, EgoPlan
-from dyncity_sim.domain.frames import check_poses, poses_from_planar, transform_points
+from dyncity_sim.domain.frames import check_poses, mirrored_poses, poses_from_planar, transform_points
 
 metres = st.floats(-2000, 2000)
 degrees = st.floats(-180, 180)
@@ -42,7 +42,7 @@ def test_what_leaves_carla_is_right_handed(transform):
 @given(transforms, transforms)
 def test_poses_compose_alike_in_both_frames(first, second):
     ours = pose_from_carla(first) @ pose_from_carla(second)
-    np.testing.assert_allclose(mirrored(first.matrix @ second.matrix), ours, atol=1e-7)
+    np.testing.assert_allclose(mirrored_poses(first.matrix @ second.matrix), ours, atol=1e-7)
 
 
 @given(transforms, st.tuples(metres, metres, metres))
