@@ -122,6 +122,9 @@ MERGED_FROM_RAW: UInt8[np.ndarray, "23"] = np.array(
 """Merged label of each raw label (UMich-CURLY/3DMapping, ``remap_carla``)."""
 MERGED_FROM_RAW.flags.writeable = False
 
+GROUND_CLASSES = ("road", "ground", "sidewalk")
+"""Names of the classes that things stand on, in either taxonomy."""
+
 _MERGED_BYTES = MERGED_FROM_RAW.tobytes().ljust(256, b"\0")
 
 TAXONOMIES: dict[str, Taxonomy] = {t.id: t for t in (CARLASC_RAW, CARLASC)}

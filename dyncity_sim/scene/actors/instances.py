@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from dyncity_sim.domain.frames import Pose, transform_points
 from dyncity_sim.domain.grid import Grid, columns_of
-from dyncity_sim.domain.taxonomy import Taxonomy
+from dyncity_sim.domain.taxonomy import GROUND_CLASSES, Taxonomy
 from dyncity_sim.scene.actors.footprint import LOW_VEHICLE_M, fits_one_vehicle, is_fragment, split_touching
 from dyncity_sim.scene.actors.nearness import gaps_m
 
@@ -30,9 +30,6 @@ JOINED_GAP_CELLS = 2.3
 
 ALIKE_HEIGHTS = 0.6
 """Parts of a tall vehicle are as tall as each other, at least by this ratio."""
-
-GROUND_CLASSES = ("road", "ground", "sidewalk")
-"""Classes that things stand on."""
 
 
 @dataclass(frozen=True, eq=False)

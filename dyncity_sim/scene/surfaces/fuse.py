@@ -8,9 +8,8 @@ from dyncity_sim.domain.frames import Pose, inverse
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import StaticMap
-from dyncity_sim.domain.taxonomy import Taxonomy
+from dyncity_sim.domain.taxonomy import GROUND_CLASSES, Taxonomy
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.scene.surfaces.ground import GROUND_CLASSES
 
 OCCUPIED_SHARE = 0.4
 """A map cell is occupied when at least this share of the frames that see it, moving things aside, say so."""

@@ -7,9 +7,7 @@ from jaxtyping import Bool, Float64, UInt8
 from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 
 from dyncity_sim.domain.scene import StaticMap
-from dyncity_sim.domain.taxonomy import CARLASC
-
-GROUND_CLASSES = ("road", "ground", "sidewalk")
+from dyncity_sim.domain.taxonomy import CARLASC, GROUND_CLASSES
 
 SMOOTHING_M = 1.2
 """Standard deviation of the Gaussian that takes the steps of voxels out of the height."""
