@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dyncity_carla.loopback import shapes
+from dyncity_carla.loopback import argument_shapes
 from dyncity_carla.loopback.process import LoopbackProcess
 
 from dyncity_sim.errors import SimulatorError, UnavailableError
@@ -220,8 +220,8 @@ def test_fields_travel_in_the_order_that_the_shapes_say(loopback: LoopbackProces
         return {field: value for field, value in zip(shape_fields, values, strict=True) if field in sent}
 
     _, _, physics = last("apply_physics_control")
-    seen = named(shapes.WHEEL_FIELDS, physics[15][0][:-1]) | named(PHYSICS_FIELDS, physics)
-    seen |= named(shapes.WEATHER_FIELDS, loopback.inspector.calls("set_weather_parameters")[-2]["args"][1])
+    seen = named(argument_shapes.WHEEL_FIELDS, physics[15][0][:-1]) | named(PHYSICS_FIELDS, physics)
+    seen |= named(argument_shapes.WEATHER_FIELDS, loopback.inspector.calls("set_weather_parameters")[-2]["args"][1])
     seen |= named(OPENDRIVE_FIELDS, last("copy_opendrive_to_file")[2])
     assert seen == pytest.approx(sent)
     assert len(seen) == 9 + 10 + 14 + 4

@@ -7,11 +7,11 @@ import pytest
 pytest.importorskip("carla")
 pytest.importorskip("msgpack")
 
+from dyncity_carla.loopback.argument_shapes import COMMANDS
 from dyncity_carla.loopback.batch import COMMANDS_DONE
 from dyncity_carla.loopback.faults import FAULTS
 from dyncity_carla.loopback.methods import Method
 from dyncity_carla.loopback.server import all_methods
-from dyncity_carla.loopback.shapes import COMMANDS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "carla-loopback.md").read_text(encoding="utf-8")
 

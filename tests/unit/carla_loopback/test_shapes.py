@@ -1,5 +1,5 @@
 import pytest
-from dyncity_carla.loopback import shapes
+from dyncity_carla.loopback import argument_shapes, shapes
 from dyncity_carla.loopback.shapes import ShapeError, check_arguments
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +14,8 @@ def description() -> list[object]:
 
 
 def test_what_the_client_sends_is_accepted():
-    check_arguments([METADATA, 12, CONTROL], (shapes.U32, shapes.VEHICLE_CONTROL))
-    check_arguments([[True], description(), PLACE], (shapes.ACTOR_DESCRIPTION, shapes.TRANSFORM))
+    check_arguments([METADATA, 12, CONTROL], (shapes.U32, argument_shapes.VEHICLE_CONTROL))
+    check_arguments([[True], description(), PLACE], (argument_shapes.ACTOR_DESCRIPTION, argument_shapes.TRANSFORM))
 
 
 @pytest.mark.parametrize("arguments", [[METADATA], [METADATA, 1], [METADATA, 1, 2, 3]])
@@ -35,14 +35,14 @@ def test_a_wrong_field_of_a_control_is_named(field: int, wrong: object):
     names = ["throttle", "steer", "brake", "hand_brake", "reverse", "manual_gear_shift", "gear"]
     control = [*CONTROL[:field], wrong, *CONTROL[field + 1 :]]
     with pytest.raises(ShapeError, match=rf"args\[1\]\.{names[field]}: got"):
-        check_arguments([METADATA, 3, control], (shapes.U32, shapes.VEHICLE_CONTROL))
+        check_arguments([METADATA, 3, control], (shapes.U32, argument_shapes.VEHICLE_CONTROL))
 
 
 @given(
     st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**31), 2**31), min_size=6, max_size=6)
 )
 def test_any_finite_transform_is_accepted(values: list[float]):
-    shapes.TRANSFORM.check([values[:3], values[3:]], "transform")
+    argument_shapes.TRANSFORM.check([values[:3], values[3:]], "transform")
 
 
 def test_a_boolean_is_no_number_and_a_number_no_boolean():
@@ -67,17 +67,17 @@ def spawn_command(parent: list[object], attachment: int, do_after: list[object])
 
 
 def test_commands_to_do_after_a_spawn_are_checked_too():
-    shapes.COMMAND.check(spawn_command([False], 0, [[[14, [0, False]]]]), "command")
+    argument_shapes.COMMAND.check(spawn_command([False], 0, [[[14, [0, False]]]]), "command")
     with pytest.raises(ShapeError, match=r"do_after\[0\]\.command\.SetSimulatePhysics\.enabled: got 3"):
-        shapes.COMMAND.check(spawn_command([False], 0, [[[14, [0, 3]]]]), "command")
+        argument_shapes.COMMAND.check(spawn_command([False], 0, [[[14, [0, 3]]]]), "command")
 
 
 def test_the_attachment_counts_only_with_a_parent():
-    shapes.COMMAND.check(spawn_command([False], 192, []), "command")
+    argument_shapes.COMMAND.check(spawn_command([False], 192, []), "command")
     with pytest.raises(ShapeError, match="attachment: got 192"):
-        shapes.COMMAND.check(spawn_command([True, 5], 192, []), "command")
+        argument_shapes.COMMAND.check(spawn_command([True, 5], 192, []), "command")
 
 
 def test_a_command_out_of_the_variant_is_refused():
     with pytest.raises(ShapeError, match="an index of command"):
-        shapes.COMMAND.check([[len(shapes.COMMANDS), [1]]], "command")
+        argument_shapes.COMMAND.check([[len(argument_shapes.COMMANDS), [1]]], "command")

@@ -158,4 +158,4 @@ COMMANDS_DONE: dict[int, Callable[..., object]] = {
     20: _no_console,
     21: no_traffic_light,
 }
-"""By the index of ``dyncity_carla.loopback.shapes.COMMANDS``."""
+"""By the index of ``dyncity_carla.loopback.argument_shapes.COMMANDS``."""

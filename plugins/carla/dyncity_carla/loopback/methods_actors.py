@@ -3,26 +3,23 @@
 from typing import Any
 
 from dyncity_carla.loopback import batch
-from dyncity_carla.loopback.geometry import row_from_wire
-from dyncity_carla.loopback.methods import Answer, Grade, Host, Method
-from dyncity_carla.loopback.physics import physics_of
-from dyncity_carla.loopback.shapes import (
+from dyncity_carla.loopback.argument_shapes import (
     ACKERMANN_CONTROL,
     ACTOR_DESCRIPTION,
     ATTACHMENT,
-    BOOL,
     COMMAND,
     LIGHT_STATE,
     LOCATION,
     PHYSICS_CONTROL,
-    TEXT,
     TRANSFORM,
-    U32,
     VECTOR,
     VEHICLE_CONTROL,
     WALKER_CONTROL,
-    list_of,
 )
+from dyncity_carla.loopback.geometry import row_from_wire
+from dyncity_carla.loopback.methods import Answer, Grade, Host, Method
+from dyncity_carla.loopback.physics import physics_of
+from dyncity_carla.loopback.shapes import BOOL, TEXT, U32, list_of
 
 
 def _spawn(host: Host, description: list[object], transform: list[list[float]]) -> list[object]:

@@ -2,22 +2,16 @@
 
 import math
 
+from dyncity_carla.loopback.argument_shapes import (
+    DEBUG_SHAPE,
+    LOCATION,
+    TRAFFIC_LIGHT_STATE,
+    VECTOR,
+)
 from dyncity_carla.loopback.batch import no_traffic_light
 from dyncity_carla.loopback.methods import Answer, Grade, Host, Method
 from dyncity_carla.loopback.sensors import first_point
-from dyncity_carla.loopback.shapes import (
-    BOOL,
-    DEBUG_SHAPE,
-    FLOAT,
-    I32,
-    LOCATION,
-    TRAFFIC_LIGHT_STATE,
-    U8,
-    U32,
-    U64,
-    VECTOR,
-    list_of,
-)
+from dyncity_carla.loopback.shapes import BOOL, FLOAT, I32, U8, U32, U64, list_of
 
 
 def _nothing(host: Host, *_: object) -> None:

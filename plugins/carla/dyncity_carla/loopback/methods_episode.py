@@ -1,21 +1,17 @@
 """Methods about the server, its episode, its map, and time."""
 
+from dyncity_carla.loopback.argument_shapes import (
+    ENDPOINT,
+    EPISODE_SETTINGS,
+    OPENDRIVE_PARAMETERS,
+    WEATHER,
+)
 from dyncity_carla.loopback.geometry import wire_from_row
 from dyncity_carla.loopback.methods import Answer, Grade, Host, Method
 from dyncity_carla.loopback.records import stream_token
 from dyncity_carla.loopback.roads import Roads
 from dyncity_carla.loopback.settings import Settings
-from dyncity_carla.loopback.shapes import (
-    BOOL,
-    ENDPOINT,
-    EPISODE_SETTINGS,
-    I32,
-    OPENDRIVE_PARAMETERS,
-    TEXT,
-    U16,
-    U32,
-    WEATHER,
-)
+from dyncity_carla.loopback.shapes import BOOL, I32, TEXT, U16, U32
 from dyncity_carla.loopback.streams import WORLD_STREAM
 from dyncity_carla.loopback.world import RefusedError
 from dyncity_sim.errors import MapError
