@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 from dyncity_sumo.captures import CapturedTown, Captures
-from dyncity_sumo.commands import RecordOptions, record
+from dyncity_sumo.commands import record
+from dyncity_sumo.record_options import RecordOptions
 from dyncity_sumo.rendering import render, rig_of
 from dyncity_sumo.scenery import Scenery, build_scenery
 from rich.console import Console

@@ -1,8 +1,8 @@
 """The world around an ego as a labelled voxel grid.
 
 The static world is pulled: each cell looks up nine points of the fine columns and the columns vote. The actors'
-boxes are then painted over it. Each step exists twice, in numba for speed and in NumPy for reading; both give the
-same bytes.
+boxes are then painted over it. Both are in numba for speed; ``voxelise_reference`` has them in NumPy for reading, and
+gives the same bytes.
 
 Nine points, because a lattice of a third of a cell (0.133 m) meets every 0.2 m column from any direction, so that
 poles do not flicker as the ego turns.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from jaxtyping import Float64, UInt8, UInt16
+from jaxtyping import UInt8, UInt16
 
 from dyncity_sim.domain.frames import Pose, planar_from_poses
 from dyncity_sim.domain.grid import Grid
@@ -78,8 +78,8 @@ def voxelise(columns: StaticColumns, boxes: Boxes, pose_world_from_ego: Pose, gr
     z_m = float(pose_world_from_ego[2, 3])
     labels = np.zeros(grid.shape, np.uint8)
     instances = np.zeros(grid.shape, np.uint16)
-    along, across = _axis_samples(columns, grid, float(x_m), float(y_m), float(yaw_rad))
-    _pull_fast(
+    along, across = axis_samples(columns, grid, float(x_m), float(y_m), float(yaw_rad))
+    _pull(
         columns.ground_class,
         columns.ground_cm,
         columns.span_class,
@@ -93,8 +93,8 @@ def voxelise(columns: StaticColumns, boxes: Boxes, pose_world_from_ego: Pose, gr
         RANKS,
         labels,
     )
-    centres_m, yaws_rad = _boxes_in_ego(boxes, float(x_m), float(y_m), float(yaw_rad))
-    _paint_fast(
+    centres_m, yaws_rad = boxes_in_ego(boxes, float(x_m), float(y_m), float(yaw_rad))
+    _paint(
         centres_m,
         boxes.z_m - z_m,
         yaws_rad,
@@ -109,29 +109,7 @@ def voxelise(columns: StaticColumns, boxes: Boxes, pose_world_from_ego: Pose, gr
     return Voxels(labels, instances)
 
 
-def voxelise_reference(columns: StaticColumns, boxes: Boxes, pose_world_from_ego: Pose, grid: Grid) -> Voxels:
-    """What ``voxelise`` does, in plain NumPy: the same bytes, some thirty times slower."""
-    x_m, y_m, yaw_rad = planar_from_poses(pose_world_from_ego)
-    z_m = float(pose_world_from_ego[2, 3])
-    along, across = _axis_samples(columns, grid, float(x_m), float(y_m), float(yaw_rad))
-    labels = _pull_reference(columns, along, across, z_m + grid.lower_m[2], grid)
-    instances = np.zeros(grid.shape, np.uint16)
-    centres_m, yaws_rad = _boxes_in_ego(boxes, float(x_m), float(y_m), float(yaw_rad))
-    halves_m = np.maximum(boxes.halves_m, SMALLEST_HALF_M)
-    for box in range(len(boxes)):
-        dx = (grid.centres(0) - centres_m[box, 0])[:, None]
-        dy = (grid.centres(1) - centres_m[box, 1])[None, :]
-        cos, sin = np.cos(yaws_rad[box]), np.sin(yaws_rad[box])
-        inside = (np.abs(cos * dx + sin * dy) <= halves_m[box, 0]) & (np.abs(cos * dy - sin * dx) <= halves_m[box, 1])
-        lowest, highest = _bins_reference(boxes.z_m[box] - z_m - grid.lower_m[2], grid)
-        levels = np.arange(grid.shape[2])
-        cells = inside[:, :, None] & ((levels >= lowest) & (levels <= highest))
-        labels[cells] = boxes.labels[box]
-        instances[cells] = boxes.ids[box]
-    return Voxels(labels, instances)
-
-
-def _axis_samples(
+def axis_samples(
     columns: StaticColumns, grid: Grid, x_m: float, y_m: float, yaw_rad: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a sample's x and its y in the ego frame each add to its place in the raster: (NX, 2) and (NY, 2)."""
@@ -145,14 +123,15 @@ def _axis_samples(
     return along / columns.cell_m, across / columns.cell_m
 
 
-def _boxes_in_ego(boxes: Boxes, x_m: float, y_m: float, yaw_rad: float) -> tuple[np.ndarray, np.ndarray]:
+def boxes_in_ego(boxes: Boxes, x_m: float, y_m: float, yaw_rad: float) -> tuple[np.ndarray, np.ndarray]:
+    """(Centres, yaws) of boxes in the ego frame, metres and radians."""
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     dx, dy = boxes.centres_m[:, 0] - x_m, boxes.centres_m[:, 1] - y_m
     return np.column_stack([cos * dx + sin * dy, cos * dy - sin * dx]), boxes.yaws_rad - yaw_rad
 
 
 @numba.njit(cache=True)
-def _pull_fast(
+def _pull(
     ground_class: np.ndarray,
     ground_cm: np.ndarray,
     span_class: np.ndarray,
@@ -211,14 +190,20 @@ def _pull_fast(
                         continue
                     lo_m = ground_m + span_lo_dm[i, j, span] / 10
                     hi_m = ground_m + span_hi_dm[i, j, span] / 10
-                    lowest = int(np.ceil(lo_m / level_m - 0.5))
-                    highest = int(np.ceil(hi_m / level_m - 0.5)) - 1
-                    if highest < lowest:
-                        lowest = highest = int(np.floor((lo_m + hi_m) / 2 / level_m))
-                    for level in range(max(lowest, 0), min(highest, nz - 1) + 1):
+                    for level in _levels(lo_m, hi_m, level_m, nz):
                         span_votes[level, label] += 1
             for z in range(nz):
                 labels[x, y, z] = _elect(ground_votes[z], span_votes[z], votes_needed, ranks)
+
+
+@numba.njit(cache=True, inline="always")
+def _levels(lo_m: float, hi_m: float, level_m: float, nz: int) -> range:
+    """Levels of the grid whose centres lie in a span above its floor, or the one of the span's middle."""
+    lowest = int(np.ceil(lo_m / level_m - 0.5))
+    highest = int(np.ceil(hi_m / level_m - 0.5)) - 1
+    if highest < lowest:
+        lowest = highest = int(np.floor((lo_m + hi_m) / 2 / level_m))
+    return range(max(lowest, 0), min(highest, nz - 1) + 1)
 
 
 @numba.njit(cache=True, inline="always")
@@ -245,51 +230,8 @@ def _elect(ground_votes: np.ndarray, span_votes: np.ndarray, votes_needed: np.nd
     return winner
 
 
-def _pull_reference(
-    columns: StaticColumns, along: np.ndarray, across: np.ndarray, floor_m: float, grid: Grid
-) -> UInt8[np.ndarray, "X Y Z"]:
-    nx, ny, nz = grid.shape
-    level_m = grid.voxel_size_m[2]
-    i = np.floor(along[:, None, 0] + across[None, :, 0]).astype(np.int64)
-    j = np.floor(along[:, None, 1] + across[None, :, 1]).astype(np.int64)
-    built = (i >= 0) & (j >= 0) & (i < columns.shape[0]) & (j < columns.shape[1])
-    i, j = np.where(built, i, 0), np.where(built, j, 0)
-    surface = np.where(built, columns.ground_class[i, j], 0)
-    cell_x = np.broadcast_to((np.arange(nx * SAMPLES) // SAMPLES)[:, None], surface.shape)
-    cell_y = np.broadcast_to((np.arange(ny * SAMPLES) // SAMPLES)[None, :], surface.shape)
-    ground_m = columns.ground_cm[i, j] / 100 - floor_m
-
-    ground_votes = np.zeros((nx, ny, nz, len(RANKS)), np.uint8)
-    level = np.floor(ground_m / level_m).astype(np.int64)
-    here = (surface > 0) & (level >= 0) & (level < nz)
-    np.add.at(ground_votes, (cell_x[here], cell_y[here], level[here], surface[here]), 1)
-    span_votes = np.zeros_like(ground_votes)
-    for span in range(SPANS):
-        label = np.where(surface > 0, columns.span_class[i, j, span], 0)
-        lo_m = ground_m + columns.span_lo_dm[i, j, span] / 10
-        hi_m = ground_m + columns.span_hi_dm[i, j, span] / 10
-        lowest = np.ceil(lo_m / level_m - 0.5).astype(np.int64)
-        highest = np.ceil(hi_m / level_m - 0.5).astype(np.int64) - 1
-        middle = np.floor((lo_m + hi_m) / 2 / level_m).astype(np.int64)
-        lowest, highest = np.where(highest < lowest, middle, lowest), np.where(highest < lowest, middle, highest)
-        for z in range(nz):
-            here = (label > 0) & (lowest <= z) & (z <= highest)
-            np.add.at(span_votes[:, :, z], (cell_x[here], cell_y[here], label[here]), 1)
-
-    together = ground_votes.copy()
-    together[..., ROAD] += together[..., ROAD_LINE]
-    together[..., ROAD_LINE] = 0
-    labels = together.argmax(axis=-1).astype(np.uint8)
-    labels[(labels == ROAD) & (ground_votes[..., ROAD_LINE] >= LINE_VOTES)] = ROAD_LINE
-    labels[ground_votes.sum(axis=-1) < GROUND_VOTES] = 0
-    claims = np.where(span_votes >= VOTES_NEEDED, RANKS + 1, 0)
-    claims[..., 0] = 0
-    winner = claims.argmax(axis=-1).astype(np.uint8)
-    return np.where(winner > 0, winner, labels).astype(np.uint8)
-
-
 @numba.njit(cache=True)
-def _paint_fast(
+def _paint(
     centres_m: np.ndarray,
     z_m: np.ndarray,
     yaws_rad: np.ndarray,
@@ -307,11 +249,7 @@ def _paint_fast(
         reach_x = abs(cos) * halves_m[box, 0] + abs(sin) * halves_m[box, 1]
         reach_y = abs(sin) * halves_m[box, 0] + abs(cos) * halves_m[box, 1]
         lo_m, hi_m = z_m[box, 0] - lower_m[2], z_m[box, 1] - lower_m[2]
-        lowest = int(np.ceil(lo_m / voxel_m[2] - 0.5))
-        highest = int(np.ceil(hi_m / voxel_m[2] - 0.5)) - 1
-        if highest < lowest:
-            lowest = highest = int(np.floor((lo_m + hi_m) / 2 / voxel_m[2]))
-        lowest, highest = max(lowest, 0), min(highest, nz - 1)
+        levels = _levels(lo_m, hi_m, voxel_m[2], nz)
         x_from = max(int(np.floor((centres_m[box, 0] - reach_x - lower_m[0]) / voxel_m[0])), 0)
         x_to = min(int(np.floor((centres_m[box, 0] + reach_x - lower_m[0]) / voxel_m[0])), nx - 1)
         y_from = max(int(np.floor((centres_m[box, 1] - reach_y - lower_m[1]) / voxel_m[1])), 0)
@@ -321,16 +259,6 @@ def _paint_fast(
             for y in range(y_from, y_to + 1):
                 dy = lower_m[1] + (y + 0.5) * voxel_m[1] - centres_m[box, 1]
                 if abs(cos * dx + sin * dy) <= halves_m[box, 0] and abs(cos * dy - sin * dx) <= halves_m[box, 1]:
-                    for z in range(lowest, highest + 1):
+                    for z in levels:
                         labels[x, y, z] = box_labels[box]
                         instances[x, y, z] = ids[box]
-
-
-def _bins_reference(z_m: Float64[np.ndarray, "2"], grid: Grid) -> tuple[int, int]:
-    """Lowest and highest level whose centre lies in a span above the grid's floor, or the one of its middle."""
-    level_m = grid.voxel_size_m[2]
-    lowest = int(np.ceil(z_m[0] / level_m - 0.5))
-    highest = int(np.ceil(z_m[1] / level_m - 0.5)) - 1
-    if highest < lowest:
-        lowest = highest = int(np.floor((z_m[0] + z_m[1]) / 2 / level_m))
-    return lowest, highest

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from dyncity_sumo import commands
 from dyncity_sumo.captures import Captures
-from dyncity_sumo.commands import RECORDER, RecordOptions
+from dyncity_sumo.commands import RECORDER
+from dyncity_sumo.record_options import RecordOptions
 from dyncity_sumo.render_command import register_render
 from dyncity_sumo.shots import Capture
 from dyncity_sumo.town import Town

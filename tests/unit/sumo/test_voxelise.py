@@ -5,7 +5,8 @@ import pytest
 from dyncity_sumo.actors import ACTOR_KINDS, KIND_CODES, ActorTable, no_actors
 from dyncity_sumo.bodies import boxes_of
 from dyncity_sumo.columns import StaticColumns, empty_columns
-from dyncity_sumo.voxelise import voxelise, voxelise_reference
+from dyncity_sumo.voxelise import voxelise
+from dyncity_sumo.voxelise_reference import voxelise_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
