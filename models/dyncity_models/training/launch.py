@@ -32,6 +32,11 @@ class Launch:
         """Of all machines."""
         return self.devices * self.nodes
 
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a share of the weights only."""
+        return self.strategy == "fsdp"
+
 
 def launch_of(run: RunConfig, optimiser: OptimiserConfig) -> Launch:
     """The processes that torchrun has started, or else those that lightning is to start.

@@ -12,7 +12,7 @@ from dyncity_models.training.averaging import Averaging
 from dyncity_models.training.callbacks import Deadline, StepCheckpoint, TrainedSeconds
 from dyncity_models.training.checkpoints import WholeCheckpoints, read_checkpoint
 from dyncity_models.training.config import OptimiserConfig, RunConfig
-from dyncity_models.training.launch import is_first_process, launch_of, training_device
+from dyncity_models.training.launch import Launch, is_first_process, launch_of, training_device
 from dyncity_models.training.loggers import end_log, log_config, loggers_of
 from dyncity_models.training.progress import Pace, Progress
 from dyncity_models.training.provenance import BesideCheckpoints, provenance_of
@@ -21,10 +21,13 @@ from dyncity_sim.config import save_config
 from dyncity_sim.errors import ConfigError
 from dyncity_sim.files import whole_file
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's checkpoints, in its ``out``."""
+
 
 def resumed_step(run: RunConfig) -> int:
     """Optimiser steps that the newest checkpoint of a run has behind it; 0 for a fresh run."""
-    return _step_of(Path(run.out) / "checkpoints" / "last.ckpt")
+    return _step_of(Path(run.out) / CHECKPOINTS / "last.ckpt")
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -99,25 +102,43 @@ def fit(
     """
     launch = launch_of(run, optimiser)
     _check_resumable(config, run)
-    sharded = launch.strategy == "fsdp"
-    if sharded and not isinstance(task, Shardable):
+    if launch.sharded and not isinstance(task, Shardable):
         raise ConfigError("run.strategy", "fsdp", "auto or ddp in this stage")
-    out = Path(run.out)
     if is_first_process():
-        with whole_file(out / "config.yaml") as temporary:
+        with whole_file(Path(run.out) / "config.yaml") as temporary:
             save_config(config, temporary)
     if run.threads:
         torch.set_num_threads(run.threads)
-    resume, final = (out / "checkpoints" / f"{name}.ckpt" for name in ("last", "final"))
+    resume, final = (Path(run.out) / CHECKPOINTS / f"{name}.ckpt" for name in ("last", "final"))
     if _step_of(final) >= optimiser.steps:
         # The trainer would stop before its first step, and with that before it swaps in the averaged weights.
         task.load_state_dict(read_checkpoint(final)["state_dict"])
         return final
-    trainer = lightning.Trainer(
+    trainer = _trainer(launch, config, run, optimiser)
+    log_config(trainer.loggers, config)
+    try:
+        trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=True)
+    except SystemExit as end:
+        # Lightning ends an interrupted process as if it had failed.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise end.__context__ from None
+        raise
+    trainer.save_checkpoint(final)
+    # Shards of weights are gone when training ends.
+    if trainer.global_step % run.validate_every and not launch.sharded:
+        trainer.validate(task, validation, verbose=False)
+    end_log(trainer.loggers)
+    return final
+
+
+def _trainer(launch: Launch, config: object, run: RunConfig, optimiser: OptimiserConfig) -> lightning.Trainer:
+    """What trains, keeps checkpoints, averages weights and tells of it, as a run asks for."""
+    checkpoints = Path(run.out) / CHECKPOINTS
+    return lightning.Trainer(
         accelerator=training_device(run).type,
         devices=launch.devices,
         num_nodes=launch.nodes,
-        strategy=ShardedStrategy() if sharded else launch.strategy,
+        strategy=ShardedStrategy() if launch.sharded else launch.strategy,
         use_distributed_sampler=False,
         precision=run.precision,  # type: ignore[arg-type]
         accumulate_grad_batches=run.accumulate,
@@ -131,34 +152,20 @@ def fit(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         # What is gathered in inference mode could not be used in training.
-        inference_mode=not sharded,
+        inference_mode=not launch.sharded,
         enable_model_summary=False,
         callbacks=[
             Averaging(optimiser.ema_decay),
             StepCheckpoint(
-                out / "checkpoints",
+                checkpoints,
                 every_n_train_steps=run.checkpoint_every,
                 save_last=True,
                 save_top_k=1,
                 enable_version_counter=False,
             ),
-            BesideCheckpoints(out / "checkpoints", config, provenance_of(Path(__file__))),
+            BesideCheckpoints(checkpoints, config, provenance_of(Path(__file__))),
             TrainedSeconds(),
             Progress(optimiser.batch, Pace(run.accumulate * optimiser.steps, 60 * run.most_minutes)),
-            *([Deadline(60 * run.most_minutes, resume)] if run.most_minutes else []),
+            *([Deadline(60 * run.most_minutes, checkpoints / "last.ckpt")] if run.most_minutes else []),
         ],
     )
-    log_config(trainer.loggers, config)
-    try:
-        trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=True)
-    except SystemExit as end:
-        # Lightning ends an interrupted process as if it had failed.
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise end.__context__ from None
-        raise
-    trainer.save_checkpoint(final)
-    # Shards of weights are gone when training ends.
-    if trainer.global_step % run.validate_every and not sharded:
-        trainer.validate(task, validation, verbose=False)
-    end_log(trainer.loggers)
-    return final
