@@ -12,6 +12,7 @@ from dyncity_sim.errors import InvalidInputError
 
 Pose = Float[np.ndarray, "4 4"]
 Poses = Float[np.ndarray, "T 4 4"]
+PlanarPoses = Float[np.ndarray, "T 3"]
 
 MAX_TIME_US = 2**62 - 1
 """Times lie within this of zero, 146,000 years, so that those of chunks to come and their differences are int64."""
