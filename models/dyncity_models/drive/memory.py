@@ -139,15 +139,7 @@ class DriveMemory:
         world = self._world(columns, grid)
         voters = np.unique(np.linspace(0, len(labels) - 1, min(voting_frames, len(labels))).astype(int))
         for frame in voters:
-            x, y, yaw = planar[frame]
-            offset = world - np.array([x, y])
-            ego = np.stack(
-                [
-                    np.cos(yaw) * offset[:, 0] + np.sin(yaw) * offset[:, 1],
-                    -np.sin(yaw) * offset[:, 0] + np.cos(yaw) * offset[:, 1],
-                ],
-                axis=-1,
-            )
+            ego = _in_frame_of(planar[frame], world)
             cell = np.floor((ego - np.array(grid.lower_m[:2])) / np.array(grid.voxel_size_m[:2])).astype(np.int64)
             inside = ((cell >= 0) & (cell < np.array(grid.shape[:2]))).all(axis=-1)
             if evidence is not None:
@@ -176,9 +168,7 @@ class DriveMemory:
         return np.where(inside[..., None], self.labels[index[..., 0], index[..., 1]], UNOBSERVED).astype(np.uint8)
 
     def _axes(self, xy_world: Float64[np.ndarray, "... 2"]) -> Float64[np.ndarray, "... 2"]:
-        x, y, yaw = self.world_from_memory
-        dx, dy = xy_world[..., 0] - x, xy_world[..., 1] - y
-        return np.stack([np.cos(yaw) * dx + np.sin(yaw) * dy, -np.sin(yaw) * dx + np.cos(yaw) * dy], axis=-1)
+        return _in_frame_of(self.world_from_memory, xy_world)
 
     def _world(self, columns: Int64[np.ndarray, "L 2"], grid: Grid) -> Float64[np.ndarray, "L 2"]:
         x, y, yaw = self.world_from_memory
@@ -224,6 +214,15 @@ def raised(labels: UInt8[np.ndarray, "*N L"], lifts: Int64[np.ndarray, "*N"]) ->
     found = np.take_along_axis(labels[columns], source.clip(0, labels.shape[-1] - 1), axis=-1)
     moved[columns] = np.where((source >= 0) & (source < labels.shape[-1]), found, UNOBSERVED)
     return moved
+
+
+def _in_frame_of(
+    planar: Float64[np.ndarray, " 3"], xy_world: Float64[np.ndarray, "... 2"]
+) -> Float64[np.ndarray, "... 2"]:
+    """Points of the world in the frame of a pose."""
+    x, y, yaw = planar
+    dx, dy = xy_world[..., 0] - x, xy_world[..., 1] - y
+    return np.stack([np.cos(yaw) * dx + np.sin(yaw) * dy, -np.sin(yaw) * dx + np.cos(yaw) * dy], axis=-1)
 
 
 def _cell_centres_world(
