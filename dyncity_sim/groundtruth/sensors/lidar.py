@@ -50,11 +50,10 @@ def lidar_sweep(
     labels = around.labels.reshape(-1)[cells]
     incidence = np.abs(rays_met.directions[hit, found.hits.axes[hit]])
     intensity = _intensity(labels, incidence, distances[hit], sensor, around.taxonomy)
-    measured = distances[hit] >= sensor.min_range_m
+    ranges, measured = distances[hit], distances[hit] >= sensor.min_range_m
     if sensor.dropout:
         drawn = rng.random(len(rays))[hit]
         measured &= drawn >= _dropout_probability(incidence, distances[hit], intensity, sensor)
-    ranges = distances[hit]
     if sensor.range_noise_m > 0:
         ranges = ranges + sensor.range_noise_m * rng.standard_normal(len(rays))[hit]
         measured &= (ranges >= sensor.min_range_m) & (ranges <= sensor.max_range_m)
@@ -67,10 +66,7 @@ def lidar_sweep(
     if sensor.range_noise_m == 0:
         points = _inside_cells(points, cells, around)
     tracks = instances[cells]
-    velocities = np.zeros((len(kept), 3))
-    for track, motion in motions.items():
-        own = tracks == track
-        velocities[own] = motion.velocities(points[own])
+    velocities = _velocities(points, tracks, motions)
     if turn is not None:
         points = _as_they_were(points, found.movers[kept], kept % sensor.azimuth_steps, turn)
     sweep = LidarSweep(
@@ -85,6 +81,17 @@ def lidar_sweep(
         time_offsets_us=(0 * kept if turn is None else turn.offsets_us[kept % sensor.azimuth_steps]).astype(np.int32),
     )
     return sweep, Seen(seen, met, found.crossed)
+
+
+def _velocities(
+    points: Float64[np.ndarray, "N 3"], tracks: UInt16[np.ndarray, " N"], motions: Mapping[int, Motion]
+) -> Float64[np.ndarray, "N 3"]:
+    """Of points on actors, metres per second; all else stands."""
+    velocities = np.zeros((len(points), 3))
+    for track, motion in motions.items():
+        own = tracks == track
+        velocities[own] = motion.velocities(points[own])
+    return velocities
 
 
 def ray_directions(sensor: LidarSensor) -> Float64[np.ndarray, "R 3"]:

@@ -126,7 +126,7 @@ def encode_excerpts(
         canvas.half_extent_m,
         canvas.cells,
     )
-    commands = [COMMANDS.index(command_of(e.planar[FRAMES_PER_CHUNK:])) for e in excerpts]
+    commands = [command_of(e.planar[FRAMES_PER_CHUNK:]) for e in excerpts]
     rows = {
         "xy": means.xy.half(),
         "tx": means.tx.half(),
@@ -136,11 +136,9 @@ def encode_excerpts(
         "movers": movers,
         "canvas_from_ego": poses,
     }
-    commands_both = np.array([[c, COMMANDS.index(_mirrored(COMMANDS[c]))] for c in commands], dtype=np.int64)
-    layout = np.packbits(vehicle_layout(labels).cpu().numpy(), axis=-1)
     return {name: value.cpu().numpy() for name, value in rows.items()} | {
-        "layout": layout,
-        "command": commands_both.ravel(),
+        "layout": np.packbits(vehicle_layout(labels).cpu().numpy(), axis=-1),
+        "command": np.array([COMMANDS.index(c) for own in commands for c in (own, _mirrored(own))], dtype=np.int64),
     }
 
 

@@ -53,24 +53,54 @@ def summarise(
         recorded_turns: ``road_of_turn`` of what was recorded along the turning plans.
         rng: draws bootstrap samples.
     """
-    generated_shares, reconstructed_shares = (
-        cells[1:] / max(1, cells[1:].sum()) for cells in (generation.cells, own.cells)
-    )
-    names = CARLASC.names[1:UNOBSERVED]
     whole = [drive for drive in drives if drive is not None]
-    ratios = generated_shares / np.maximum(reconstructed_shares, 1e-9)
     paths = {"": generation.road_of_turns, "_recorded": recorded_turns}
     turns = {whose: np.array(roads).reshape(-1, 2).T.tolist() for whose, roads in paths.items()}
-    figures: Figures = {
+    figures = _of_reconstruction(reconstruction) | _of_generation(generation, own)
+    figures["drives"] = len(drives)
+    figures["drives_that_ran_away"] = len(drives) - len(whole)
+    figures["intervals"] = {
+        name: asdict(mean_with_interval(values, rng))
+        for name, values in (
+            ("road_under_path", generation.road_under_path),
+            ("static_agreement_0_15", generation.rigidity),
+            *((f"road_under_path_of_turns{whose}", own_way) for whose, (own_way, _) in turns.items()),
+            *((f"road_under_mirrored_path_of_turns{whose}", other) for whose, (_, other) in turns.items()),
+        )
+    } | {name: asdict(interval) for name, interval in _further_intervals(reconstruction, whole, rng).items()}
+    if layouts is not None:
+        figures["layout_chunks"] = layouts.chunks
+        figures["layout_iou"] = layouts.iou
+        figures["layout_iou_without"] = layouts.iou_without
+    if whole:
+        figures["border_agreement"] = float(np.nanmean([d.borders[1:] for d in whole]))
+        figures["drive_static_agreement_0_15"] = float(np.nanmean([d.rigidity for d in whole]))
+        figures["drive_road_under_path"] = float(np.nanmean([d.road_under_path for d in whole]))
+        figures["drift"] = drift(whole)
+    return figures
+
+
+def _of_reconstruction(reconstruction: Reconstruction) -> Figures:
+    by_frame = reconstruction.class_iou_by_frame.T.tolist()
+    return {
         "miou": reconstruction.miou,
         "iou": reconstruction.iou,
         "class_iou": dict(zip(CARLASC.names, reconstruction.class_iou.tolist(), strict=False)),
         "miou_by_frame": reconstruction.miou_by_frame,
         "iou_by_frame": reconstruction.iou_by_frame,
-        "class_iou_by_frame": dict(
-            zip(CARLASC.names, reconstruction.class_iou_by_frame.T.tolist(), strict=False),
-        ),
+        "class_iou_by_frame": dict(zip(CARLASC.names, by_frame, strict=False)),
         "latent_noise_share": reconstruction.noise_share,
+    }
+
+
+def _of_generation(generation: Generation, own: Reconstruction) -> Figures:
+    """Of what was generated from plans, beside the reconstruction of the chunks that the plans are of."""
+    names = CARLASC.names[1:UNOBSERVED]
+    generated_shares, reconstructed_shares = (
+        cells[1:] / max(1, cells[1:].sum()) for cells in (generation.cells, own.cells)
+    )
+    ratios = generated_shares / np.maximum(reconstructed_shares, 1e-9)
+    return {
         "plans": len(generation.seconds),
         "share_generated": dict(zip(names, generated_shares.tolist(), strict=True)),
         "share_reconstructed": dict(zip(names, reconstructed_shares.tolist(), strict=True)),
@@ -82,29 +112,7 @@ def summarise(
         "turns": len(generation.turns),
         "turns_right": int(np.sum(generation.turns)),
         "seconds_per_chunk": float(np.median(generation.seconds)),
-        "drives": len(drives),
-        "drives_that_ran_away": len(drives) - len(whole),
-        "intervals": {
-            name: asdict(mean_with_interval(values, rng))
-            for name, values in (
-                ("road_under_path", generation.road_under_path),
-                ("static_agreement_0_15", generation.rigidity),
-                *((f"road_under_path_of_turns{whose}", own) for whose, (own, _) in turns.items()),
-                *((f"road_under_mirrored_path_of_turns{whose}", other) for whose, (_, other) in turns.items()),
-            )
-        }
-        | {name: asdict(interval) for name, interval in _further_intervals(reconstruction, whole, rng).items()},
     }
-    if layouts is not None:
-        figures["layout_chunks"] = layouts.chunks
-        figures["layout_iou"] = layouts.iou
-        figures["layout_iou_without"] = layouts.iou_without
-    if whole:
-        figures["border_agreement"] = float(np.nanmean([d.borders[1:] for d in whole]))
-        figures["drive_static_agreement_0_15"] = float(np.nanmean([d.rigidity for d in whole]))
-        figures["drive_road_under_path"] = float(np.nanmean([d.road_under_path for d in whole]))
-        figures["drift"] = drift(whole)
-    return figures
 
 
 def _further_intervals(
