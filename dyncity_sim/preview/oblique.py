@@ -1,9 +1,8 @@
 """Oblique pictures of voxel frames: an orthographic camera behind and to the right of the ego.
 
-The camera's basis is rounded to whole (supersampled) pixels, so that every voxel covers the same
-pixels, shifted: one template of pixels, painted once per visible voxel from back to front, renders a
-frame without cracks and without a depth buffer. Light is a directional sun with cast shadows plus
-ambient occlusion at voxel corners, interpolated over each face.
+One template of pixels (``camera``), painted once per visible voxel from back to front, renders a frame without cracks
+and without a depth buffer. Light is a directional sun with cast shadows plus ambient occlusion at voxel corners,
+interpolated over each face.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import EGO_LOWER_M, EGO_UPPER_M, Grid
 from dyncity_sim.domain.taxonomy import Taxonomy
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.preview.light import FACE_AXES, FACE_OUTWARD, corner_light
+from dyncity_sim.preview.camera import ObliqueCamera, VoxelTemplate, voxel_template
+from dyncity_sim.preview.light import FACE_AXES, corner_light
 
 Image = UInt8[np.ndarray, "H W 3"]
 
@@ -29,74 +29,6 @@ PLAN_COLOUR = np.array([255.0, 190.0, 70.0], dtype=np.float32)
 PLAN_HALF_WIDTH_M = 0.35
 FACE_LIGHT = np.array([1.0, 0.70, 0.83], dtype=np.float32)
 """Light on each of the three faces."""
-
-
-@dataclass(frozen=True)
-class ObliqueCamera:
-    """An orthographic camera; the azimuth lies between 0 and 90 degrees, so that -x and -y faces show.
-
-    Attributes:
-        azimuth_rad: how far the ego's forward axis leans from the picture's upward direction to the right.
-        elevation_rad: how steeply the camera looks down.
-    """
-
-    azimuth_rad: float = float(np.deg2rad(33.0))
-    elevation_rad: float = float(np.deg2rad(41.0))
-
-    def __post_init__(self) -> None:
-        for name, angle in (("azimuth_rad", self.azimuth_rad), ("elevation_rad", self.elevation_rad)):
-            if not 0.05 < angle < np.pi / 2 - 0.05:
-                raise InvalidInputError(f"camera.{name}", angle, "an angle in (0.05, 1.52) rad")
-
-    def basis(self, grid: Grid, width: int) -> Int32[np.ndarray, "3 2"]:
-        """Pixels (right, down) that one cell step along x, y and z moves, for a grid ``width`` pixels wide."""
-        sin_a, cos_a = np.sin(self.azimuth_rad), np.cos(self.azimuth_rad)
-        sin_e, cos_e = np.sin(self.elevation_rad), np.cos(self.elevation_rad)
-        directions = np.array([[sin_a, -cos_a * sin_e], [-cos_a, -sin_a * sin_e], [0.0, -cos_e]])
-        per_cell = directions * np.asarray(grid.voxel_size_m)[:, None]
-        span = abs(per_cell[0, 0]) * grid.shape[0] + abs(per_cell[1, 0]) * grid.shape[1]
-        basis = np.rint(per_cell * (width / span)).astype(np.int32)
-        lowest = np.array([[1, -1], [-1, -1], [0, -1]], dtype=np.int32)
-        return np.where(np.abs(basis) < np.abs(lowest), lowest, basis)
-
-
-@dataclass(frozen=True, eq=False)
-class _Template:
-    """The K pixels that one voxel covers, face by face (up, -x, -y).
-
-    Attributes:
-        basis: pixels (right, down) per cell step along x, y and z.
-        offsets: each pixel, from the pixel of the voxel's lower corner.
-        face: which face the pixel shows.
-        position: where on the voxel it lies, each coordinate in [0, 1].
-    """
-
-    basis: Int32[np.ndarray, "3 2"]
-    offsets: Int64[np.ndarray, "K 2"]
-    face: Int64[np.ndarray, " K"]
-    position: Float32[np.ndarray, "K 3"]
-
-
-def _voxel_template(basis: Int32[np.ndarray, "3 2"]) -> _Template:
-    offsets, faces, positions = [], [], []
-    reach = np.abs(basis).sum(axis=0) + 1
-    right, down = np.meshgrid(np.arange(-reach[0], reach[0] + 1), np.arange(-reach[1], reach[1] + 1), indexing="ij")
-    pixels = np.stack([right.ravel(), down.ravel()], axis=-1)
-    # An irrational shift keeps pixel centres off the edges, so that neighbouring faces tile exactly.
-    centres = pixels + 0.5 + 1e-4 * np.sqrt([2.0, 3.0])
-    for face, (normal, u, v) in enumerate(FACE_AXES):
-        origin = np.zeros(3)
-        origin[normal] = 1.0 if FACE_OUTWARD[face] > 0 else 0.0
-        uv = np.linalg.solve(basis[[u, v]].T.astype(np.float64), (centres - origin @ basis).T).T
-        inside = ((uv >= 0) & (uv < 1)).all(axis=1)
-        position = np.tile(origin, (int(inside.sum()), 1))
-        position[:, [u, v]] = uv[inside]
-        offsets.append(pixels[inside])
-        faces.append(np.full(int(inside.sum()), face))
-        positions.append(position)
-    return _Template(
-        basis, np.concatenate(offsets), np.concatenate(faces), np.concatenate(positions).astype(np.float32)
-    )
 
 
 def render_oblique(
@@ -127,7 +59,7 @@ def render_oblique(
     if not 64 <= width <= 8192:
         raise InvalidInputError("width", width, "64 to 8192 pixels")
     taxonomy.check(labels, "labels")
-    template = _voxel_template((camera or ObliqueCamera()).basis(grid, int(width * SUPERSAMPLING * 0.96)))
+    template = voxel_template((camera or ObliqueCamera()).basis(grid, int(width * SUPERSAMPLING * 0.96)))
 
     solid = labels > 0
     with_floor = np.concatenate([np.ones((*grid.shape[:2], 1), dtype=np.bool_), solid], axis=2)
@@ -162,7 +94,7 @@ class _Shown:
     """
 
     cells: Int32[np.ndarray, "N 3"]
-    template: _Template
+    template: VoxelTemplate
     covered: Int64[np.ndarray, " P"]
     cell: Int32[np.ndarray, " P"]
     pixel: Int32[np.ndarray, " P"]
@@ -196,7 +128,7 @@ def _canvas(shape: tuple[int, ...], basis: np.ndarray) -> tuple[tuple[int, int],
 
 
 def _paint(
-    cells: np.ndarray, template: _Template, canvas: tuple[int, int], origin: np.ndarray
+    cells: np.ndarray, template: VoxelTemplate, canvas: tuple[int, int], origin: np.ndarray
 ) -> Int32[np.ndarray, " H*W"]:
     """Which pixel of which voxel each picture pixel shows: ``cell * pixels + pixel``, or -1."""
     hit = np.full(canvas[0] * canvas[1], -1, dtype=np.int32)
@@ -245,12 +177,12 @@ def _shade(shown: _Shown, light: Float32[np.ndarray, "N 12"]) -> Float32[np.ndar
     return shade
 
 
-def _face_coordinates(template: _Template) -> Float32[np.ndarray, "K 2"]:
+def _face_coordinates(template: VoxelTemplate) -> Float32[np.ndarray, "K 2"]:
     axes = np.array(FACE_AXES)[template.face, 1:]
     return np.take_along_axis(template.position, axes, axis=1)
 
 
-def _edge_shade(template: _Template) -> Float32[np.ndarray, " K"]:
+def _edge_shade(template: VoxelTemplate) -> Float32[np.ndarray, " K"]:
     """A thin darker rim on every face, so that single voxels can be told apart."""
     rim = np.abs(_face_coordinates(template) - 0.5).max(axis=1) > 0.41
     return np.where(rim, np.array([0.975, 0.93, 0.93])[template.face], 1.0).astype(np.float32)

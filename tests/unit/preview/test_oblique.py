@@ -9,7 +9,8 @@ from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.preview.bev import render_bev
-from dyncity_sim.preview.oblique import EGO_COLOUR, UNKNOWN_GROUND, ObliqueCamera, render_oblique
+from dyncity_sim.preview.camera import ObliqueCamera
+from dyncity_sim.preview.oblique import EGO_COLOUR, UNKNOWN_GROUND, render_oblique
 
 Build = Callable[..., Any]
 RED, BLUE = CARLASC.index("pedestrian"), CARLASC.index("vehicle")
