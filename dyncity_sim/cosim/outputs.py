@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dyncity_sim.cosim.drive import Drive
 from dyncity_sim.cosim.write import provenance, write_occupancy
+from dyncity_sim.dataset.chunk_files import frame_caption
 from dyncity_sim.domain.ground_truth import LabelledFrame
 from dyncity_sim.domain.scene import Scene
 from dyncity_sim.files import write_text
@@ -126,7 +127,7 @@ def write_previews(drive: Drive, scene: Scene, title: str, map_name: str, folder
 def frame_captions(drive: Drive) -> tuple[str, ...]:
     """Chunk and command of each frame."""
     return tuple(
-        f"chunk {number + 1}" + (f", {chunk.command.value}" if chunk.command else "")
+        frame_caption(number, chunk.command.value if chunk.command else None)
         for number, chunk in enumerate(drive.chunks)
         for _ in range(len(chunk.generated.occupancy))
     )

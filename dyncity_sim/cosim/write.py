@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from dyncity_sim.cosim.drive import Drive, DriveChunk, Start
-from dyncity_sim.dataset.drives import DRIVE, FORMAT_VERSION
+from dyncity_sim.dataset.chunk_files import DRIVE, FORMAT_VERSION, arrays_of, chunk_name
 from dyncity_sim.domain.conditions import CONDITIONS
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.errors import InvalidInputError, StorageError
 from dyncity_sim.files import json_bytes, make_folder, whole_folder
+from dyncity_sim.groundtruth.formats.describe import grid_json
 
 DESCRIPTION = "drive.json"
 
@@ -34,16 +35,16 @@ def write_occupancy(drive: Drive, folder: Path) -> None:
     """
     with whole_folder(folder) as temporary:
         if drive.history is not None:
-            np.savez_compressed(temporary / "history.npz", allow_pickle=False, **_arrays(drive.history))
+            np.savez_compressed(temporary / "history.npz", allow_pickle=False, **_history_arrays(drive.history))
         for number, chunk in enumerate(drive.chunks):
-            np.savez_compressed(temporary / _chunk_name(number), allow_pickle=False, **_chunk_arrays(chunk))
+            np.savez_compressed(temporary / chunk_name(number), allow_pickle=False, **_chunk_arrays(chunk))
         (temporary / "road.xodr").write_text(drive.opendrive, encoding="utf-8")
         (temporary / DESCRIPTION).write_bytes(json_bytes(drive_description(drive)))
 
 
 def drive_description(drive: Drive) -> dict[str, Any]:
     """What ``drive.json`` says: model, grid, taxonomy, seeds, commands, times, attribution."""
-    grid, taxonomy = drive.model.grid, drive.model.taxonomy
+    taxonomy = drive.model.taxonomy
     return {
         "format": DRIVE,
         "version": FORMAT_VERSION,
@@ -57,11 +58,11 @@ def drive_description(drive: Drive) -> dict[str, Any]:
             "family": drive.model.family,
             "conditions": list(drive.model.conditions),
         },
-        "grid": {"shape": grid.shape, "lower_m": grid.lower_m, "voxel_size_m": grid.voxel_size_m},
+        "grid": grid_json(drive.model.grid),
         "taxonomy": {"id": taxonomy.id, "names": taxonomy.names, "colours": [c.colour for c in taxonomy.classes]},
         "chunks": [
             {
-                "file": _chunk_name(number),
+                "file": chunk_name(number),
                 "seed": chunk.generated.seed,
                 "conditions": list(_conditions(drive, number)),
                 "command": None if chunk.command is None else chunk.command.value,
@@ -138,24 +139,16 @@ def clear_folder(folder: Path, ours: Iterable[str]) -> None:
         raise StorageError(f"{folder} could not be cleared: {error.strerror or error}.") from error
 
 
-def _chunk_name(number: int) -> str:
-    return f"chunk_{number:04d}.npz"
-
-
-def _arrays(occupancy: OccupancySequence) -> dict[str, np.ndarray]:
-    arrays = {
-        "labels": occupancy.labels,
-        "poses_world_from_ego": occupancy.poses_world_from_ego,
-        "times_us": occupancy.times_us,
-    }
-    if occupancy.observed is not None:
-        arrays["observed"] = np.packbits(occupancy.observed)
+def _history_arrays(history: OccupancySequence) -> dict[str, np.ndarray]:
+    arrays = arrays_of(history)
+    if history.observed is not None:
+        arrays["observed"] = np.packbits(history.observed)
     return arrays
 
 
 def _chunk_arrays(chunk: DriveChunk) -> dict[str, np.ndarray]:
-    recorded = _arrays(chunk.recorded)
-    return _arrays(chunk.generated.occupancy) | {
-        "recorded_labels": recorded["labels"],
-        "recorded_observed": recorded["observed"],
+    assert chunk.recorded.observed is not None
+    return arrays_of(chunk.generated.occupancy) | {
+        "recorded_labels": chunk.recorded.labels,
+        "recorded_observed": np.packbits(chunk.recorded.observed),
     }

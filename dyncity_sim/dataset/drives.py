@@ -11,22 +11,24 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from dyncity_sim.dataset.chunk_files import (
+    DESCRIPTIONS,
+    FORMAT_VERSION,
+    chunk_name,
+    frame_caption,
+    grid_of,
+    read_chunk,
+)
 from dyncity_sim.dataset.labelled import OccupancyDataset
 from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.dataset.recorded_tracks import recorded_tracks
 from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.conditions import Command
-from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
+from dyncity_sim.domain.grid import FRAME_RATE_HZ
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.domain.scene import Provenance, Track
-from dyncity_sim.domain.taxonomy import CARLASC, TAXONOMIES, Taxonomy
+from dyncity_sim.domain.taxonomy import CARLASC, TAXONOMIES
 from dyncity_sim.errors import InvalidInputError
-
-DRIVE, GENERATION = "dyncity-drive", "dyncity-generation"
-DESCRIPTIONS = {"drive.json": DRIVE, "generation.json": GENERATION}
-"""File that describes a generated drive, and the format it names: of ``cosim`` and ``demo``, and of ``generate``."""
-
-FORMAT_VERSION = 1
 
 RATES_HZ = (0.01, 1000.0)
 """Least and greatest frame rate of a generated drive."""
@@ -130,28 +132,16 @@ def _chunks(folder: Path, described: dict[str, Any]) -> list[tuple[OccupancySequ
     """Generated frames of each chunk, and the simulator's where the folder holds them."""
 
     def read() -> list[tuple[OccupancySequence, OccupancySequence | None]]:
-        grid = Grid(*(tuple(described["grid"][key]) for key in ("shape", "lower_m", "voxel_size_m")))
+        grid = grid_of(described["grid"])
         taxonomy = TAXONOMIES[described["taxonomy"]["id"]]
-        files = [folder / chunk.get("file", f"chunk_{n:04d}.npz") for n, chunk in enumerate(described["chunks"])]
-        chunks = [_laid_to(file, partial(_chunk, file, grid, taxonomy)) for file in files]
+        files = [folder / chunk.get("file", chunk_name(n)) for n, chunk in enumerate(described["chunks"])]
+        chunks = [_laid_to(file, partial(read_chunk, file, grid, taxonomy)) for file in files]
         recorded = [recorded for _, recorded in chunks if recorded is not None]
         if not chunks or 0 < len(recorded) < len(chunks):
             raise ValueError(f"{len(recorded)} of {len(chunks)} chunks hold what was recorded")
         return chunks
 
     return _laid_to(folder, read)
-
-
-def _chunk(file: Path, grid: Grid, taxonomy: Taxonomy) -> tuple[OccupancySequence, OccupancySequence | None]:
-    # NumPy leaves a file open that it opened itself and finds damaged.
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        labels, poses, times_us = arrays["labels"], arrays["poses_world_from_ego"], arrays["times_us"]
-        generated = OccupancySequence(labels, poses, times_us, grid, taxonomy)
-        if "recorded_labels" not in arrays.files:
-            return generated, None
-        recorded = arrays["recorded_labels"]
-        observed = np.unpackbits(arrays["recorded_observed"], count=recorded.size).reshape(recorded.shape).astype(bool)
-        return generated, OccupancySequence(recorded, poses, times_us, grid, taxonomy, observed)
 
 
 def _laid_to(file: Path, read: Callable[[], T]) -> T:
@@ -194,7 +184,7 @@ def _rate_hz(described: dict[str, Any]) -> float:
 def _captions(chunks: Sequence[dict[str, Any]], numbers: Sequence[int]) -> tuple[str, ...]:
     """Chunk and command of each frame, whose chunks have these numbers."""
     commands = [chunk.get("command") for chunk in chunks]
-    return tuple(f"chunk {n + 1}" + (f", {commands[n]}" if commands[n] else "") for n in numbers)
+    return tuple(frame_caption(n, commands[n]) for n in numbers)
 
 
 def _of_dataset(dataset: OccupancyDataset, path: Path, sequence: int, start: int, frames: int | None) -> LoadedDrive:

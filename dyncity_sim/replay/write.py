@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from dyncity_sim.dataset.drives import FORMAT_VERSION, GENERATION
+from dyncity_sim.dataset.chunk_files import FORMAT_VERSION, GENERATION, arrays_of, chunk_name
 from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.files import json_bytes, whole_folder
+from dyncity_sim.groundtruth.formats.describe import grid_json
 from dyncity_sim.preview.bev import render_bev
 from dyncity_sim.preview.film import with_text, write_png
 from dyncity_sim.preview.oblique import Image
@@ -44,7 +45,7 @@ def write_replay(
     """
     with whole_folder(folder) as temporary:
         for number, chunk in enumerate(chunks):
-            np.savez_compressed(temporary / f"chunk_{number:04d}.npz", allow_pickle=False, **_arrays(chunk))
+            np.savez_compressed(temporary / chunk_name(number), allow_pickle=False, **_arrays(chunk))
         description = {"format": GENERATION, "version": FORMAT_VERSION, **described, **facts(chunks, model)}
         (temporary / "generation.json").write_bytes(json_bytes(description))
         credit = str(described["attribution"])
@@ -62,7 +63,7 @@ def facts(chunks: Sequence[ReplayedChunk], model: ModelInfo) -> dict[str, Any]:
     """What was generated, from what, and how steadily the static world stands."""
     return {
         "model": {"id": model.model_id, "family": model.family},
-        "grid": {"shape": model.grid.shape, "lower_m": model.grid.lower_m, "voxel_size_m": model.grid.voxel_size_m},
+        "grid": grid_json(model.grid),
         "taxonomy": {"id": model.taxonomy.id, "names": model.taxonomy.names},
         "chunks": [
             {
@@ -105,12 +106,7 @@ def _row(pictures: Sequence[Image]) -> Image:
 
 
 def _arrays(chunk: ReplayedChunk) -> dict[str, np.ndarray]:
-    occupancy, region = chunk.generated.occupancy, chunk.conditions.known_region
-    arrays = {
-        "labels": occupancy.labels,
-        "poses_world_from_ego": occupancy.poses_world_from_ego,
-        "times_us": occupancy.times_us,
-    }
+    arrays, region = arrays_of(chunk.generated.occupancy), chunk.conditions.known_region
     if region is not None and region.observed is not None:
         arrays["known"] = np.packbits(region.observed)
     return arrays
