@@ -51,10 +51,12 @@ def import_run(
 
     if autoencoder_run is None:
         name = str(main.conf["vae_name"])
-        autoencoder_run = run.resolve().parent / Path(name).name
-        if not autoencoder_run.is_dir():
+        # A run that is a link to elsewhere may have the other one beside the link or beside what it leads to.
+        places = [folder.parent / Path(name).name for folder in (run.absolute(), run.resolve())]
+        autoencoder_run = next((place for place in places if place.is_dir()), None)
+        if autoencoder_run is None:
             raise CheckpointError(
-                "vae_name", f"no folder {autoencoder_run}", f"the run {name!r} beside {run}", "Name it with --vae."
+                "vae_name", f"no folder {places[0]}", f"the run {name!r} beside {run}", "Name it with --vae."
             )
     beside = read_run(autoencoder_run, autoencoder_checkpoint)
     if beside.is_transformer:
@@ -83,10 +85,12 @@ def _autoencoder(run: OfficialRun) -> tuple[ReferenceAutoencoder, ReferenceConfi
 
 def _transformer(run: OfficialRun, config: ReferenceConfig) -> ReferenceTransformer:
     try:
-        transformer = ReferenceTransformer(config.transformer, config.autoencoder)
+        with torch.device("meta"):
+            expected = ReferenceTransformer(config.transformer, config.autoencoder).state_dict()
     except ConfigError as error:
         raise CheckpointError(run.checkpoint.name, error.got, error.expected) from error
-    expected = transformer.state_dict()
     pairs = list(tensor_names(transformer_modules(config.transformer), expected))
-    transformer.load_state_dict(renamed(run.checkpoint.name, run.tensors, pairs, expected))
+    tensors = renamed(run.checkpoint.name, run.tensors, pairs, expected)
+    transformer = ReferenceTransformer(config.transformer, config.autoencoder)
+    transformer.load_state_dict(tensors)
     return transformer

@@ -6,6 +6,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy._core.multiarray import scalar
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from yaml import YAMLError
@@ -25,13 +26,16 @@ CHECKPOINT = re.compile(r"last\.ckpt|\d+_mIoU_(\d+(\.\d+)?(e[+-]\d+)?|nan)\.ckpt
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
+WRAPPERS = ("module.", "_orig_mod.")
+"""What data parallelism and compilation put before the name of every tensor of what they wrap."""
+
 
 @dataclass(frozen=True, eq=False)
 class OfficialRun:
     """One run folder of the published trainers.
 
     Attributes:
-        conf: its ``conf.yaml``.
+        conf: its ``conf.yaml``; sections are resolved by ``resolved``.
         checkpoint: the file that ``tensors`` come from.
         tensors: published name to weights; of a transformer those averaged over training.
     """
@@ -72,7 +76,14 @@ def read_run(folder: Path, checkpoint: str | None = None) -> OfficialRun:
             got = f"{value.dtype} in layout {value.layout}" + " with no values" * value.is_meta
             raise CheckpointError(f"{file.name}: {entry}.{name}", got, "a dense tensor of floating point numbers")
         weights[name] = value.detach()
-    return OfficialRun(conf, file, weights)
+    return OfficialRun(conf, file, _unwrapped(weights))
+
+
+def _unwrapped(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    for prefix in WRAPPERS:
+        if all(name.startswith(prefix) for name in weights):
+            return _unwrapped({name.removeprefix(prefix): value for name, value in weights.items()})
+    return weights
 
 
 def _contents(saved: Any) -> str:
@@ -96,7 +107,7 @@ def load_without_pickle(file: Path) -> Any:
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
-        wanted = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
+        wanted = re.search(r"(?:GLOBAL |global |but got <class ')([\w.]+)", str(error))
         got = f"a file that asks for {wanted[1]}" if wanted else "a file that is not a checkpoint"
         raise CheckpointError(
             file.name, got, "tensors, containers and numpy scalars", "Nothing in it was run. Do not trust its source."
@@ -123,7 +134,8 @@ def _check_size(file: Path) -> None:
 
 def _allowed() -> list[Any]:
     # ``best_miou`` is a numpy scalar, whose module numpy 1 spells otherwise than numpy 2; a scheduler has a Counter.
-    kinds = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8")]
+    numbers = "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]
+    kinds = sorted({type(np.dtype(kind)) for kind in numbers}, key=str)
     return [
         (scalar, "numpy._core.multiarray.scalar"),
         (scalar, "numpy.core.multiarray.scalar"),
@@ -159,12 +171,27 @@ def _read_conf(file: Path) -> Mapping[str, Any]:
         raise CheckpointError("run", f"no {file.name} in {file.parent}", "a run folder with conf.yaml")
     try:
         # OmegaConf, unlike plain YAML, reads `1e-3` as a number, as the published code does.
-        conf = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        conf = resolved(OmegaConf.load(file))
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise CheckpointError(str(file), f"{type(error).__name__}: {error}", "the conf.yaml of a run") from error
     if not isinstance(conf, dict):
         raise CheckpointError(str(file), type(conf).__name__, "the conf.yaml of a run, with names and values")
     return {str(name): value for name, value in conf.items()}
+
+
+def resolved(node: Any) -> Any:
+    """A mapping or list of a conf with each of its values resolved; any other value as it is.
+
+    It goes one level deep, because confs hold much that is not asked for here, and interpolations that only their
+    writer could resolve. Such a value stays as it is written.
+    """
+    if not isinstance(node, DictConfig | ListConfig):
+        return node
+    written: Any = OmegaConf.to_container(node)
+    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        with suppress(OmegaConfBaseException, RecursionError):
+            written[key] = node[key]
+    return written
 
 
 def renamed(
@@ -179,7 +206,8 @@ def renamed(
         expected: our names, for their shapes.
 
     Raises:
-        CheckpointError: a tensor is missing, is not part of the model, has another shape, or is not finite.
+        CheckpointError: a tensor is missing, is not part of the model, has another shape, is not finite, or would take
+            more memory than it has in the file.
     """
     done = {}
     for theirs, ours in pairs:
@@ -189,6 +217,11 @@ def renamed(
         if tuple(found.shape) != shape:
             raise CheckpointError(
                 f"{file}: {theirs}", f"shape {tuple(found.shape)}", f"shape {shape}", "It does not fit its conf.yaml."
+            )
+        held = found.untyped_storage().nbytes()
+        if held < found.nbytes:
+            raise CheckpointError(
+                f"{file}: {theirs}", f"{found.nbytes} bytes out of {held}", "a value for each element"
             )
         done[ours] = found.float()
         if not done[ours].isfinite().all():

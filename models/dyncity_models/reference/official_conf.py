@@ -15,6 +15,7 @@ from dyncity_models.reference.config import (
     ReferenceSpace,
     ReferenceTransformerConfig,
 )
+from dyncity_models.reference.official import resolved
 from dyncity_sim.domain.grid import OCC3D_GRID
 from dyncity_sim.errors import CheckpointError
 
@@ -29,13 +30,13 @@ class _Section:
     """One mapping of a conf, whose values are looked up with their type."""
 
     def __init__(self, conf: Mapping[str, Any], name: str) -> None:
-        values = conf.get(name)
+        values = resolved(conf.get(name))
         if not isinstance(values, dict):
             raise CheckpointError(f"conf.yaml: {name}", repr(values), "a section with names and values")
         self.name, self.values = name, values
 
     def take(self, key: str, kind: type, lowest: float = 0, highest: float = 65536) -> Any:
-        value: Any = self.values.get(key)
+        value: Any = resolved(self.values.get(key))
         fits = isinstance(value, kind | int if kind is float else kind)
         if not fits or (isinstance(value, bool) and kind is not bool):
             raise CheckpointError(f"conf.yaml: {self.name}.{key}", repr(value), f"a value of type {kind.__name__}")
@@ -113,7 +114,7 @@ def space_of(conf: Mapping[str, Any]) -> ReferenceSpace:
     """
     section = _Section(conf, "dataset")
     name, grid = str(section.values.get("dataset", "carlasc")), tuple(section.take("spatial_size", list))
-    if name == "carlasc":
+    if name.lower() == "carlasc":
         return ReferenceSpace.carlasc((grid[0], grid[1], grid[2]))
     rate_hz = next((rate for part, rate in OCC3D_RATES_HZ.items() if part in name.lower()), None)
     if rate_hz is None or grid != OCC3D_GRID.shape:
@@ -136,7 +137,7 @@ def class_table(conf: Mapping[str, Any]) -> ReferenceClasses:
     classes = section.take("num_classes", int, 2, MOST_CLASSES)
 
     def column(key: str, *kinds: type) -> list[Any]:
-        table = section.values.get(key, {})
+        table = resolved(section.values.get(key, {}))
         whole = isinstance(table, dict) and set(table) == set(range(len(table)))
         if not whole or any(isinstance(v, bool) or not isinstance(v, kinds) for v in table.values()):
             raise CheckpointError(f"conf.yaml: dataset.{key}", repr(table)[:80], "values for 0, 1, 2, ...")
@@ -176,7 +177,7 @@ def transformer_config(
         heads = known.heads
     patches = _shape(tensors, "x_embedder.proj.weight", 4)
     width, patch = patches[0], patches[2]
-    blocks = {int(found[1]) for key in tensors if (found := re.match(r"blocks\.(\d+)\.", key))}
+    blocks = {int(found[1]) for key in tensors if (found := re.match(r"blocks\.(\d{1,9})\.", key))}
     if not blocks or blocks != set(range(len(blocks))):
         raise CheckpointError("blocks", f"numbers {sorted(blocks)[:20]}", "blocks with the numbers 0, 1, 2, ...")
     switches = {"trajectory": "traj_cond", "command": "cmd_cond", "layout": "layout_cond", "hexplane": "hex_cond"}

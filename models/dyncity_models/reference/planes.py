@@ -56,7 +56,8 @@ def unpack(rollout: Float[Tensor, "B C H W"], config: ReferenceAutoencoderConfig
 
 def rollout_mask(config: ReferenceAutoencoderConfig) -> Bool[Tensor, "H W"]:
     """True where a rollout holds cells of planes."""
-    mask = torch.zeros(1, 1, *config.rollout_shape, dtype=torch.bool)
+    # On the CPU whatever is asked of other tensors: a network without values, on `meta`, still has its tokens.
+    mask = torch.zeros(1, 1, *config.rollout_shape, dtype=torch.bool, device="cpu")
     for view in _views(mask, *config.plane_cells.values()):
         view.fill_(True)
     return mask[0, 0]

@@ -150,6 +150,29 @@ def test_a_numpy_scalar_of_numpy_1_is_read(runs, tmp_path):
     import_run(vae, tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", ["?", "i1", "u1", "i2", "u4", "u8", "f2", "f8", "g", "c8"])
+def test_a_numpy_scalar_of_any_kind_of_number_is_read(runs, tmp_path, kind):
+    rewrite(runs[0] / "last.ckpt", lambda state: state.update(best_miou=np.dtype(kind).type(1)))
+    import_run(runs[0], tmp_path / "out")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_what_wraps_a_network_in_training_is_no_part_of_its_names(runs, tmp_path, prefix):
+    vae, dit, autoencoder, transformer = runs
+
+    def wrapped(tensors):
+        return {prefix + name: value for name, value in tensors.items()}
+
+    rewrite(vae / "last.ckpt", lambda s: s.update(model_state_dict=wrapped(s["model_state_dict"])))
+    rewrite(dit / "last.ckpt", lambda s: s.update(ema=wrapped(s["ema"])))
+    model = import_run(dit, tmp_path / "out", heads=4)
+    assert same(model.autoencoder, autoencoder)
+    assert same(model.transformer, transformer)
+    rewrite(vae / "last.ckpt", lambda s: s["model_state_dict"].update({NAME: torch.zeros(8, 8, 1, 1, 1)}))
+    with pytest.raises(CheckpointError, match="no such tensor"):
+        import_run(vae, tmp_path / "out")
+
+
 class Hostile:
     def __init__(self, command):
         self.command = command
@@ -227,6 +250,7 @@ NAME = "decoder.voxel_decoder.conv_in.0.weight"
             "conv_in.*expected finite",
         ),
         (lambda t: t.update({NAME: torch.empty(8, 8, 1, 1, 1, device="meta")}), "conv_in.*no values.*dense tensor"),
+        (lambda t: t.update({NAME: torch.zeros(1).expand(8, 8, 1, 1, 1)}), "conv_in.*got 256 bytes out of 4, expected"),
     ],
 )
 def test_tensors_of_another_model_are_named(runs, tmp_path, change, message):
@@ -235,11 +259,28 @@ def test_tensors_of_another_model_are_named(runs, tmp_path, change, message):
         import_run(runs[0], tmp_path / "out")
 
 
+def test_a_transformer_that_would_fill_the_memory_is_refused_before_it_is_built(runs, tmp_path):
+    wide = torch.zeros(1).expand(65536, 16, 2, 2)
+    rewrite(runs[1] / "last.ckpt", lambda state: state["ema"].update({"x_embedder.proj.weight": wide}))
+    with pytest.raises(CheckpointError, match=r"pos_embed: got shape \(1, 49, 32\), expected shape \(1, 49, 65536\)"):
+        import_run(runs[1], tmp_path / "out", heads=4)
+
+
+def test_a_number_of_a_block_that_is_none_is_refused_by_its_name(runs, tmp_path):
+    name = f"blocks.{5000 * '9'}.attn.qkv.bias"
+    rewrite(runs[1] / "last.ckpt", lambda state: state["ema"].update({name: torch.zeros(1)}))
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: blocks\.999"):
+        import_run(runs[1], tmp_path / "out", heads=4)
+
+
 @pytest.mark.parametrize(
     ("section", "key", "value", "message"),
     [
         ("model", "encoder_type", "conv", "encoder_type.*'tr'"),
         ("model", "vae", False, r"model\.vae"),
+        ("model", "vae", "${nowhere}", r"model\.vae: got '\$\{nowhere\}', expected True"),
+        ("model", "pe_freq", "${nowhere}", r"pe_freq: got '\$\{nowhere\}', expected a value of type int"),
+        ("model", "pe_freq", "???", r"pe_freq: got '\?\?\?', expected a value of type int"),
         ("model", "transformer_heads", 3, "divisor of 16"),
         ("model", "pe_freq", "three", r"pe_freq.*int"),
         ("model", "query_channels", 10**12, "1 to 65536"),
@@ -277,6 +318,7 @@ def test_a_conf_that_does_not_fit_is_named(runs, tmp_path, section, key, value, 
     [
         (None, (64, 32, 8), (-12.8, -6.4, -2.0), 10.0),
         ("carlasc", (128, 128, 8), (-25.6, -25.6, -2.0), 10.0),
+        ("CarlaSC", (128, 128, 8), (-25.6, -25.6, -2.0), 10.0),
         ("occ3d_waymo", (200, 200, 16), (-40.0, -40.0, -1.0), 10.0),
         ("Occ3D-nuScenes", (200, 200, 16), (-40.0, -40.0, -1.0), 2.0),
     ],
@@ -292,6 +334,23 @@ def test_a_conf_that_is_none_is_refused(runs, tmp_path, content):
     (runs[0] / "conf.yaml").write_text(content)
     with pytest.raises(CheckpointError, match=r"conf\.yaml"):
         import_run(runs[0], tmp_path / "out")
+
+
+def test_interpolations_are_resolved_where_their_values_are_wanted_and_nowhere_else(runs, tmp_path, even_planes):
+    vae, dit = runs[:2]
+    conf = autoencoder_conf(even_planes)
+    conf |= {"cells": ["${side}", "${side}", 8], "side": 16, "raw": dict.fromkeys(range(5), "${zero}"), "zero": 0}
+    conf["dataset"] |= {"spatial_size": "${cells}", "semantic_map": "${raw}", "data_path": "${oc.env:NOBODY_SETS_IT}"}
+    conf["model"] |= {"conv_hidden_low_res": "${model.query_channels}", "optimizer": "${now:%Y}"}
+    conf |= {"hydra": {"run": {"dir": "${hydra:job.name}"}}, "logs": "${nowhere}/logs", "later": "???"}
+    # Each level holds the one before ten times.
+    conf |= {"a0": ["x"]} | {f"a{n}": 10 * [f"${{a{n - 1}}}"] for n in range(1, 30)}
+    (vae / "conf.yaml").write_text(yaml.safe_dump(conf))
+    text = (dit / "conf.yaml").read_text()
+    (dit / "conf.yaml").write_text(text.replace("vae_name: VAE", "vae_name: ${beside}\nbeside: VAE"))
+    model = import_run(dit, tmp_path / "out", heads=4)
+    assert model.config.autoencoder == even_planes
+    assert model.config.classes.merged_from_raw == (0, 0, 0, 0, 0)
 
 
 def test_heads_are_asked_for_when_the_size_has_no_published_name(runs, tmp_path):
@@ -319,6 +378,15 @@ def test_a_missing_autoencoder_is_asked_for(runs, tmp_path):
     with pytest.raises(CheckpointError, match="--vae"):
         import_run(runs[1], tmp_path / "out", heads=4)
     import_run(runs[1], tmp_path / "out", heads=4, autoencoder_run=moved)
+
+
+def test_an_autoencoder_is_found_beside_the_link_to_a_run(runs, tmp_path):
+    shutil.move(runs[1], tmp_path / "elsewhere")
+    runs[1].symlink_to(tmp_path / "elsewhere")
+    import_run(runs[1], tmp_path / "out", heads=4)
+    (tmp_path / "link").symlink_to(runs[0].parent / "DIT2")
+    shutil.move(tmp_path / "elsewhere", runs[0].parent / "DIT2")
+    import_run(tmp_path / "link", tmp_path / "out", heads=4)
 
 
 def test_the_checkpoint_is_last_or_the_only_one_or_the_one_named(runs, tmp_path):
