@@ -80,9 +80,8 @@ def read_run(folder: Path, checkpoint: str | None = None) -> OfficialRun:
 
 
 def _unwrapped(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    for prefix in WRAPPERS:
-        if all(name.startswith(prefix) for name in weights):
-            return _unwrapped({name.removeprefix(prefix): value for name, value in weights.items()})
+    while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in weights)), None):
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return weights
 
 
@@ -172,7 +171,8 @@ def _read_conf(file: Path) -> Mapping[str, Any]:
     try:
         # OmegaConf, unlike plain YAML, reads `1e-3` as a number, as the published code does.
         conf = resolved(OmegaConf.load(file))
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, KeyError, OSError, RecursionError) as error:
+        # PyYAML converts numbers and tagged values without a look: hence the errors that are Python's own.
         raise CheckpointError(str(file), f"{type(error).__name__}: {error}", "the conf.yaml of a run") from error
     if not isinstance(conf, dict):
         raise CheckpointError(str(file), type(conf).__name__, "the conf.yaml of a run, with names and values")

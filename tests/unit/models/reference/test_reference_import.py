@@ -329,7 +329,19 @@ def test_cells_lie_where_the_data_set_of_the_run_has_them(name, cells, lower_m, 
     assert (space.lower_m, space.rate_hz) == (lower_m, rate_hz)
 
 
-@pytest.mark.parametrize("content", ["", "- 1", "a: [", "model: 3\ndataset: 4", f"a: {2000 * '['}{2000 * ']'}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "- 1",
+        "a: [",
+        "model: 3\ndataset: 4",
+        f"a: {2000 * '['}{2000 * ']'}",
+        "a: !!int x",
+        "a: !!bool x",
+        f"a: {5000 * '9'}",
+    ],
+)
 def test_a_conf_that_is_none_is_refused(runs, tmp_path, content):
     (runs[0] / "conf.yaml").write_text(content)
     with pytest.raises(CheckpointError, match=r"conf\.yaml"):
