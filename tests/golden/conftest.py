@@ -1,6 +1,7 @@
 """Runs of the reference implementation with inputs and outputs, from a folder shared/golden beside the checkout."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,16 +39,15 @@ class Golden(NamedTuple):
 
     @property
     def conditions(self) -> ReferenceConditions:
-        """Those of both samples."""
-        return ReferenceConditions(
-            self.tensor("in_traj"), self.tensor("in_cmd"), self.tensor("in_layout"), self.tensor("in_hex")
-        )
+        """Those of both samples, as far as the run has them."""
+        names = ("in_traj", "in_cmd", "in_layout", "in_hex")
+        return ReferenceConditions(*(self.tensor(name) if name in self.arrays else None for name in names))
 
     @property
     def first_conditions(self) -> ReferenceConditions:
         """Those of sample 0."""
         given = self.conditions
-        return ReferenceConditions(given.trajectory[:1], given.command[:1], given.layout[:1], given.hexplane[:1])
+        return replace(given, **{name: getattr(given, name)[:1] for name in given.given()})
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,7 @@ from dyncity_models.reference.config import CONDITIONS
 
 from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions, VehicleLayout
 from dyncity_sim.domain.frames import poses_from_planar
-from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.domain.taxonomy import CARLASC, MERGED_FROM_RAW
 
 
 @pytest.fixture
@@ -68,7 +68,8 @@ def test_an_imported_checkpoint_is_served_in_its_own_grid_and_classes(dit, backe
     assert info.grid.voxel_size_m == (0.4, 0.4, 0.375)
     assert (info.frames_per_chunk, info.default_steps, info.samplers[0]) == (config.frames, 1000, "ddpm")
     assert len(info.taxonomy) == config.classes
-    assert (info.taxonomy == CARLASC) == (config.classes == len(CARLASC))
+    merged_as_carlasc = dit.model.config.classes.merged_from_raw == tuple(MERGED_FROM_RAW)
+    assert (info.taxonomy == CARLASC) == merged_as_carlasc
     assert "known_region" in info.conditions
 
 
