@@ -97,6 +97,8 @@ def load_reference(folder: Path, sampling: Sequence[str] = ()) -> ReferenceModel
         ConfigError: a change that is none.
     """
     file, found = folder / "model.json", described_as(folder, FAMILY, FORMAT)
+    if not isinstance(found.get("parts"), list):
+        raise CheckpointError("weights", f"{file}: parts {found.get('parts')!r}", "a list of names")
     config = _config(found.get("config"), file)
     try:
         convention = convention_named(str(found.get("convention")))
@@ -109,7 +111,7 @@ def load_reference(folder: Path, sampling: Sequence[str] = ()) -> ReferenceModel
     autoencoder = ReferenceAutoencoder(config.autoencoder)
     _read(folder / "autoencoder.safetensors", autoencoder, digest)
     transformer = None
-    if "transformer" in found.get("parts", ()):
+    if "transformer" in found["parts"]:
         transformer = ReferenceTransformer(config.transformer, config.autoencoder)
         _read(folder / "transformer.safetensors", transformer, digest)
         transformer = transformer.eval()
@@ -134,11 +136,11 @@ def check_tensors(file: str, found: Mapping[str, Tensor], expected: Mapping[str,
 
 
 def _config(values: Any, source: Path) -> ReferenceConfig:
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(part, dict) for part in values.values()):
         raise CheckpointError("weights", f"{source}: {values!r}", "a configuration with names and values")
     try:
         autoencoder = with_values(ReferenceAutoencoderConfig(), values.get("autoencoder", {}), "autoencoder")
-        return ReferenceConfig(
+        config = ReferenceConfig(
             autoencoder,
             with_values(ReferenceTransformerConfig(), values.get("transformer", {}), "transformer"),
             with_values(ReferenceClasses(), values.get("classes", {}), "classes"),
@@ -148,6 +150,14 @@ def _config(values: Any, source: Path) -> ReferenceConfig:
     except ConfigError as error:
         got = f"{source}: {error.field}: {error.got}"
         raise CheckpointError("weights", got, "a configuration of this version") from error
+    # Unlike sizes, heads leave no trace in the shapes of tensors.
+    for name, width, heads in (
+        ("autoencoder", autoencoder.latent_channels, autoencoder.heads),
+        ("transformer", config.transformer.width, config.transformer.heads),
+    ):
+        if heads < 1 or width < 1 or width % heads:
+            raise CheckpointError("weights", f"{source}: {name}.heads: {heads}", f"a divisor of {width} channels")
+    return config
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

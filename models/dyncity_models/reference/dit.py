@@ -109,7 +109,7 @@ class ReferenceTransformer(nn.Module):
         self.config, self.planes = config, planes
         width, patch = config.width, config.patch
         cells = planes.plane_cells
-        if any(count % patch for count in cells.values()) or cells["x"] != cells["y"]:
+        if patch < 1 or any(count % patch for count in cells.values()) or cells["x"] != cells["y"]:
             raise ConfigError(
                 "autoencoder.plane_cells",
                 cells,

@@ -152,7 +152,8 @@ def class_table(conf: Mapping[str, Any]) -> ReferenceClasses:
     if frequency and not (min(frequency) >= 0 < sum(frequency) < math.inf):
         got = f"frequencies from {min(frequency):g} to {max(frequency):g}"
         raise CheckpointError("conf.yaml: dataset.semantic_frequency", got, "0 or more of each, and not 0 of all")
-    return ReferenceClasses(tuple(column("semantic_names", str)), tuple(merged), tuple(frequency))
+    # Weights of fewer classes than the data set has may come with its names all the same.
+    return ReferenceClasses(tuple(column("semantic_names", str)[:classes]), tuple(merged), tuple(frequency))
 
 
 def transformer_config(

@@ -313,6 +313,14 @@ def test_a_conf_that_does_not_fit_is_named(runs, tmp_path, section, key, value, 
         import_run(runs[0], tmp_path / "out")
 
 
+def test_names_of_classes_that_the_weights_do_not_have_are_left_out(runs, tmp_path):
+    file = runs[0] / "conf.yaml"
+    conf = yaml.safe_load(file.read_text())
+    conf["dataset"]["semantic_names"] |= {5: "class 5", 6: "class 6"}
+    file.write_text(yaml.safe_dump(conf))
+    assert import_run(runs[0], tmp_path / "out").config.classes.names == tuple(f"class {n}" for n in range(5))
+
+
 @pytest.mark.parametrize(
     ("name", "cells", "lower_m", "rate_hz"),
     [
@@ -458,6 +466,12 @@ def test_an_output_that_cannot_be_a_folder_is_a_storage_error(runs, tmp_path):
         import_run(runs[0], tmp_path / "file")
 
 
+def respelled(out, said, instead):
+    text = (out / "model.json").read_text()
+    assert said in text
+    (out / "model.json").write_text(text.replace(said, instead))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -467,11 +481,13 @@ def test_an_output_that_cannot_be_a_folder_is_a_storage_error(runs, tmp_path):
         (lambda out: (out / "autoencoder.safetensors").unlink(), r"no autoencoder\.safetensors"),
         (lambda out: os.truncate(out / "autoencoder.safetensors", 500), "whole safetensors"),
         (
-            lambda out: (out / "model.json").write_text(
-                (out / "model.json").read_text().replace('"low_channels": 8', '"low_channels": 9')
-            ),
+            lambda out: respelled(out, '"low_channels": 8', '"low_channels": 9'),
             r"autoencoder\.safetensors: .*got shape .*expected shape",
         ),
+        (lambda out: respelled(out, '"heads": 2', '"heads": 3'), r"autoencoder\.heads: 3, expected a divisor of 16"),
+        (lambda out: respelled(out, '"heads": 6', '"heads": 0'), r"transformer\.heads: 0, expected a divisor of 384"),
+        (lambda out: respelled(out, '"classes": {', '"classes": 3, "": {'), "names and values"),
+        (lambda out: respelled(out, '"parts": [', '"parts": null, "": ['), "parts None, expected a list"),
     ],
 )
 def test_damaged_imports_are_refused(runs, tmp_path, damage, message):
