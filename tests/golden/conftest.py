@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+import yaml
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.checkpoint import ReferenceModel
 from dyncity_models.reference.conditions import ReferenceConditions
@@ -18,11 +19,12 @@ GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 
 
 class Golden(NamedTuple):
-    """Arrays of one run, by name, beside the model imported from its checkpoint."""
+    """Arrays of one run, by name, beside its ``conf.yaml`` and the model imported from its checkpoint."""
 
     name: str
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
+    conf: dict[str, Any]
     model: ReferenceModel
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -79,8 +81,9 @@ def load_golden(golden_folder, tmp_path_factory):
             run = folder / "ckpts" / f"{meta['case']}_{stem}".upper()
             out = tmp_path_factory.mktemp("imported") / run.name
             model = import_run(run, out, heads=meta.get("heads"))
+            conf = yaml.safe_load((run / "conf.yaml").read_text())
             with np.load(folder / f"{stem}.npz") as arrays:
-                loaded[file] = Golden(file, dict(arrays), meta, model)
+                loaded[file] = Golden(file, dict(arrays), meta, conf, model)
         return loaded[file]
 
     return load

@@ -44,7 +44,8 @@ def test_losses_and_scores_equal_those_of_the_reference(vae, deviation):
     logits = vae.autoencoder.decode(means)
     weights = class_weights(vae.model.config.classes, vae.autoencoder.config.classes)
     torch.testing.assert_close(weights, vae.tensor("ce_weight"), rtol=1e-5, atol=0)
-    losses = autoencoder_losses(logits, truth, means, log_variances, weights)
+    kl_weight = vae.conf["model"]["loss_weights"]["kl"]
+    losses = autoencoder_losses(logits, truth, means, log_variances, weights, kl_weight)
     deviation("loss_ce", losses.cross_entropy, vae.tensor("loss_ce"), 2e-6)
     deviation("loss_lovasz", losses.lovasz, vae.tensor("loss_lovasz"), 2e-6)
     deviation("loss_kl", losses.kl, vae.tensor("loss_kl"), 1e-6)

@@ -5,6 +5,7 @@ from dyncity_models.diffusion.gaussian import GaussianDiffusion
 from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.reference.conditions import ReferenceConditions
 from dyncity_models.reference.guidance import GuidedTransformer
+from dyncity_models.reference.labels import command_of, trajectory_of
 from dyncity_models.reference.planes import rollout_mask, unpack
 
 NAMES = {"hex": "hexplane", "layout": "layout", "traj": "trajectory", "cmd": "command"}
@@ -12,6 +13,15 @@ NAMES = {"hex": "hexplane", "layout": "layout", "traj": "trajectory", "cmd": "co
 
 def test_the_tokens_are_those_of_the_reference(dit):
     assert torch.equal(dit.transformer.tokens, dit.tensor("patch_mask").nonzero()[:, 0])
+
+
+def test_conditions_made_of_poses_are_those_of_the_reference(dit, deviation):
+    for poses, trajectory, command in zip(
+        dit.arrays["poses"], dit.tensor("in_traj"), dit.arrays["in_cmd"], strict=True
+    ):
+        made = trajectory_of(poses)
+        deviation("trajectory", torch.from_numpy(made).float(), trajectory, 1e-6)
+        assert command_of(made) == command
 
 
 def test_predictions_equal_those_of_the_reference(dit, deviation):
