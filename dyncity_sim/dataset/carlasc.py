@@ -4,7 +4,6 @@ Files and mirror are those of ``dyncity_sim.groundtruth.formats.carlasc_layout``
 read, and recordings, which hold no sweeps, are written without them.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +12,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt32
 
+from dyncity_sim.dataset.carlasc_params import CarlaScParams
 from dyncity_sim.dataset.label_maps import CARLASC_LABELS
 from dyncity_sim.dataset.labelled import LabelledFrames, check_range
 from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.frames import Poses, check_poses, check_times, inverse, mirrored_poses
-from dyncity_sim.domain.grid import CARLASC_GRID, Grid
+from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
-from dyncity_sim.groundtruth.formats.carlasc_layout import CarlaScFiles, mirrored_bounds, mirrored_box
+from dyncity_sim.groundtruth.formats.carlasc_layout import CarlaScFiles, mirrored_box
 
 _MOST = 1e12
 """Metres and seconds beyond this are no places and times."""
+
+_MOST_BYTES = 100_000_000
+"""Of a text of poses or times: hours of driving."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,22 +97,16 @@ class CarlaScFolder:
     def __init__(self, folder: Path, name: str = "") -> None:
         self._cartesian = folder / "cartesian"
         self.name = name or folder.name
-        params = _params(self._cartesian)
-        if params.get("handedness", "left") != "left":
-            raise InvalidInputError("params.json handedness", repr(params["handedness"]), "'left'")
-        try:
-            self.grid = _grid(params)
-            first = np.array(params.get("pose_world_from_first", np.eye(4)), dtype=np.float64).reshape(4, 4)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInputError(
-                str(self._cartesian / "params.json"), repr(error), "grid_size, min_bound and max_bound of CarlaSC"
-            ) from error
-        self.attribution: str | None = str(params["attribution"]) if "attribution" in params else None
+        params = CarlaScParams.read(self._cartesian)
+        self.grid, self.attribution = params.grid, params.attribution
         relative = mirrored_poses(_square(_table(self._cartesian / "poses.txt", 12)))
         times_us = np.round(_table(self._cartesian / "times.txt", 1)[:, 0] * 1e6).astype(np.int64)
-        self.poses_world_from_ego: Poses = check_poses(first @ relative, f"{self._cartesian / 'poses.txt'}")
-        self.times_us = check_times(times_us, f"{self._cartesian / 'times.txt'}", len(relative))
-        labelled = sum(1 for _ in (self._cartesian / "evaluation").glob("*.label"))
+        self.poses_world_from_ego: Poses = check_poses(
+            params.pose_world_from_first @ relative, str(self._cartesian / "poses.txt")
+        )
+        self.times_us = check_times(times_us, str(self._cartesian / "times.txt"), len(relative))
+        # Archives from a Mac hold a hidden file beside each.
+        labelled = sum(1 for _ in (self._cartesian / "evaluation").glob("[!.]*.label"))
         if labelled > len(relative):
             raise InvalidInputError(
                 str(self._cartesian / "evaluation"),
@@ -137,11 +134,13 @@ class CarlaScFolder:
     def counts(self, start: int, stop: int) -> Float32[np.ndarray, "T X Y Z"]:
         """Samples per cell."""
         counts = self._cells("evaluation", ".bin", "<f4", start, stop)
-        wrong = np.argwhere(~(counts >= 0).all(axis=(1, 2, 3)))
+        wrong = np.argwhere(~((counts >= 0) & (counts < np.inf)).all(axis=(1, 2, 3)))
         if len(wrong):
             row = int(wrong[0, 0])
             file = self._cartesian / "evaluation" / f"{start + row:06d}.bin"
-            raise InvalidInputError(str(file), f"counts down to {counts[row].min():g}", "0 (unobserved) or more")
+            raise InvalidInputError(
+                str(file), f"counts from {counts[row].min():g} to {counts[row].max():g}", "0 (unobserved) or more"
+            )
         return counts
 
     def instances(self, start: int, stop: int) -> UInt32[np.ndarray, "T X Y Z"] | None:
@@ -200,8 +199,7 @@ def _square(rows: np.ndarray) -> Poses:
 
 
 def _cells(files: list[Path], dtype: np.dtype[Any], grid: Grid) -> np.ndarray:
-    frames = np.empty((len(files), *grid.shape), dtype)
-    for number, file in enumerate(files):
+    for file in files:
         if not file.is_file():
             raise InvalidInputError("CarlaSC sequence", f"no {file}", "a file for each line of poses.txt")
         size = file.stat().st_size
@@ -212,52 +210,32 @@ def _cells(files: list[Path], dtype: np.dtype[Any], grid: Grid) -> np.ndarray:
                 f"{grid.cells * dtype.itemsize} for {' x '.join(map(str, grid.shape))} cells",
                 "The file is damaged, or of another grid than params.json says.",
             )
+    frames = np.empty((len(files), *grid.shape), dtype)
+    for number, file in enumerate(files):
         frames[number] = np.fromfile(file, dtype).reshape(grid.shape)[:, ::-1]
     return frames
 
 
 def _table(file: Path, columns: int) -> np.ndarray:
     if not file.is_file():
-        raise InvalidInputError("CarlaSC sequence", f"no {file}", "a CarlaSC folder")
+        raise InvalidInputError(
+            "CarlaSC sequence",
+            f"no {file}",
+            "a CarlaSC folder",
+            "CarlaSC's finer grids come without: put them into the folders of its Cartesian ones, as evaluation.",
+        )
+    if file.stat().st_size > _MOST_BYTES:
+        raise InvalidInputError(str(file), f"{file.stat().st_size} bytes", f"at most {_MOST_BYTES}")
     try:
-        rows = np.array([line.split() for line in file.read_text(encoding="ascii").splitlines() if line.strip()], float)
-    except ValueError as error:
+        lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
+        for number, numbers in enumerate(lines, 1):
+            if len(numbers) not in (0, columns):
+                raise ValueError(f"{len(numbers)} words in line {number}")
+        rows = np.array([numbers for numbers in lines if numbers], float).reshape(-1, columns)
+    except (OSError, ValueError) as error:
         raise InvalidInputError(str(file), str(error), f"{columns} numbers in each line") from error
-    if rows.ndim != 2 or rows.shape[1] != columns:
-        raise InvalidInputError(str(file), f"shape {rows.shape}", f"{columns} numbers in each line")
     wrong = np.argwhere(~(np.abs(rows) < _MOST))
     if len(wrong):
         line, column = wrong[0]
         raise InvalidInputError(str(file), f"{rows[line, column]:g} in line {line + 1}", f"numbers below {_MOST:g}")
     return rows
-
-
-def _params(cartesian: Path) -> dict[str, Any]:
-    file = cartesian / "params.json"
-    if not file.is_file():
-        return {}
-    try:
-        params = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError(str(file), str(error), "JSON") from error
-    if not isinstance(params, dict):
-        raise InvalidInputError(str(file), type(params).__name__, "a JSON object")
-    return params
-
-
-def _grid(params: dict[str, Any]) -> Grid:
-    if "grid_size" not in params:
-        return CARLASC_GRID
-    shape = tuple(int(n) for n in params["grid_size"])
-    (x, y, z), (to_x, to_y, to_z) = params["min_bound"], params["max_bound"]
-    lower, upper = mirrored_bounds((float(x), float(y), float(z)), (float(to_x), float(to_y), float(to_z)))
-    if (
-        shape == CARLASC_GRID.shape
-        and np.allclose(lower, CARLASC_GRID.lower_m)
-        and np.allclose(upper, CARLASC_GRID.upper_m)
-    ):
-        return CARLASC_GRID
-    if 0 in shape:
-        raise ValueError(f"{shape} cells")
-    x, y, z = (float(edge) for edge in (np.array(upper) - lower) / np.array(shape))
-    return Grid((shape[0], shape[1], shape[2]), lower, (x, y, z))

@@ -1,5 +1,6 @@
 """What a folder holds: a recording of ours, CarlaSC, or Occ3D, opened as one kind of data set."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from dyncity_sim.errors import InvalidInputError
 
 _CARLASC_CREDIT = "CarlaSC (Wilson et al., MotionSC, 2022), with the terms it is published under"
 _DRIVES_IN_MEMORY = 2
+_FOLDERS_DEEP = 4
+"""How far below a folder CarlaSC's sequences are looked for: ``Cartesian/Test_Cartesian/Test/Town10_Heavy``."""
 
 
 def open_dataset(path: Path, besides: str = "") -> OccupancyDataset:
@@ -89,12 +92,10 @@ def open_carlasc(folder: Path) -> OccupancyDataset | None:
         InvalidInputError: a sequence lacks files or is damaged, or its grid is not that of the others.
     """
     root = folder.parent if folder.name == "cartesian" else folder
-    depths = ("", "*/", "*/*/")
-    found = next((found for depth in depths if (found := sorted(root.glob(f"{depth}cartesian/evaluation")))), None)
-    if found is None:
+    found = sorted(_carlasc_folders(root, _FOLDERS_DEEP))
+    if not found:
         return None
-    folders = [evaluation.parent.parent for evaluation in found]
-    sequences = [CarlaScFolder(f, f.name if f == root else str(f.relative_to(root))) for f in folders]
+    sequences = [CarlaScFolder(f, f.name if f == root else str(f.relative_to(root))) for f in found]
     grid = sequences[0].grid
     for sequence in sequences:
         if sequence.grid != grid:
@@ -111,6 +112,28 @@ def open_carlasc(folder: Path) -> OccupancyDataset | None:
         False,
         tuple(sequences),
     )
+
+
+def _carlasc_folders(folder: Path, deep: int) -> Iterator[Path]:
+    """Folders that hold ``cartesian/evaluation``: this one, and those below it as deep as that."""
+    if (folder / "cartesian" / "evaluation").is_dir():
+        yield folder
+    if deep:
+        for below in _subfolders(folder):
+            if below.name != "cartesian":
+                yield from _carlasc_folders(below, deep - 1)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [
+                Path(e) for e in entries if e.is_dir(follow_symlinks=False) or (e.is_symlink() and Path(e).is_dir())
+            ]
+    except PermissionError as error:
+        raise InvalidInputError(
+            str(folder), "a folder that may not be read", "one that may", "Name the folder of the data set itself."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dyncity_sim.dataset.carlasc import export_carlasc, read_carlasc, write_carlasc
+from dyncity_sim.dataset.carlasc import CarlaScFolder, export_carlasc, read_carlasc, write_carlasc
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
-from dyncity_sim.domain.frames import inverse, poses_from_planar
+from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
@@ -149,19 +149,69 @@ def test_a_recording_exports_every_drive(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "rec"]
 
 
-def test_a_published_sequence_without_our_extras_starts_at_the_origin(tmp_path: Path) -> None:
-    frames = drawn_frames(3, 2)
-    write_carlasc(frames, tmp_path / "seq")
-    cartesian = tmp_path / "seq" / "cartesian"
-    (cartesian / "params.json").unlink()
-    for file in (cartesian / "instances").iterdir():
-        file.unlink()
-    (cartesian / "instances").rmdir()
-    back = read_carlasc(tmp_path / "seq")
+def test_a_published_sequence_has_no_instances_and_starts_at_the_origin(
+    tmp_path: Path, published_carlasc: Callable[..., Path]
+) -> None:
+    back = read_carlasc(published_carlasc(tmp_path / "seq"))
     assert back.instances is None
+    assert back.occupancy.grid == CARLASC_GRID
     assert back.occupancy.poses_world_from_ego[0] == pytest.approx(np.eye(4))
-    relative = inverse(frames[0].pose_world_from_ego) @ frames[1].pose_world_from_ego
-    assert back.occupancy.poses_world_from_ego[1] == pytest.approx(relative, abs=1e-9)
+    assert back.occupancy.poses_world_from_ego[:, 0, 3] == pytest.approx([0, 0.8, 1.6])
+    assert back.occupancy.times_us.tolist() == [0, 100_000, 200_000]
+
+
+def test_what_evaluation_says_of_ours_is_known_where_only_that_was_copied(tmp_path: Path) -> None:
+    frames = drawn_frames(3, 2)
+    write_carlasc(frames, tmp_path / "seq", "(c) someone")
+    (tmp_path / "seq" / "cartesian" / "params.json").unlink()
+    folder = CarlaScFolder(tmp_path / "seq")
+    assert folder.attribution == "(c) someone"
+    assert folder.poses_world_from_ego[1] == pytest.approx(frames[1].pose_world_from_ego, abs=1e-9)
+
+
+def test_hidden_files_of_an_archive_are_no_frames(tmp_path: Path, published_carlasc: Callable[..., Path]) -> None:
+    sequence = published_carlasc(tmp_path / "seq")
+    for frame in range(3):
+        (sequence / "cartesian" / "evaluation" / f"._{frame:06d}.label").write_bytes(b"Mac OS X")
+    assert len(CarlaScFolder(sequence)) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"min_bound": [0.0, -25.6, -2.0], "max_bound": [51.2, 25.6, 1.0]}, None),
+        (
+            {"coordinates": "cylindrical"},
+            r"evaluation/params\.json coordinates: got 'cylindrical', expected 'cartesian'",
+        ),
+        ({"grid_size": [128.5, 128, 8]}, r"params\.json grid_size: got \[128\.5, 128, 8\]"),
+        ({"grid_size": [float("inf"), 128, 8]}, r"params\.json: got OverflowError"),
+        ({"grid_size": [-128, -128, 8]}, r"params\.json grid_size: got \[-128, -128, 8\]"),
+        ({"grid_size": [1e9, 1e9, 8]}, r"000000\.bin: got 524288 bytes, expected 32000000000000000000"),
+        ({"min_bound": [float("nan"), -25.6, -2.0]}, r"params\.json grid\.lower_m: got \(nan"),
+        ({"min_bound": [51.2, -25.6, -2.0]}, r"params\.json grid\.voxel_size_m"),
+        ({"grid_size": [128, 1024]}, r"params\.json: got ValueError"),
+    ],
+)
+def test_the_grid_is_what_evaluation_says_or_an_error_that_names_its_file(
+    tmp_path: Path, published_carlasc: Callable[..., Path], changed: dict[str, object], said: str | None
+) -> None:
+    sequence = published_carlasc(tmp_path / "seq", **changed)
+    if said is None:
+        assert read_carlasc(sequence).occupancy.grid == Grid((128, 128, 8), (0.0, -25.6, -2.0), (0.4, 0.4, 0.375))
+    else:
+        with pytest.raises(InvalidInputError, match=said):
+            read_carlasc(sequence)
+
+
+@pytest.mark.parametrize("said", ['{"min_bound": [0, -25.6, -2], "max_bound": [51.2, 25.6, 1]}', "{}"])
+def test_two_descriptions_that_differ_in_the_grid_are_an_error(
+    tmp_path: Path, published_carlasc: Callable[..., Path], said: str
+) -> None:
+    cartesian = published_carlasc(tmp_path / "seq", (256, 256, 16)) / "cartesian"
+    (cartesian / "params.json").write_text(said)
+    with pytest.raises(InvalidInputError, match=r"cartesian/params\.json: got .*(grid_size|128)"):
+        read_carlasc(tmp_path / "seq")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "label", "missing", "poses"])
@@ -193,6 +243,19 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "counts below 0": (
         lambda c: np.full(CARLASC_GRID.cells, -1, "<f4").tofile(c / "evaluation" / "000001.bin"),
         r"000001\.bin: got .*-1",
+    ),
+    "counts without end": (
+        lambda c: np.full(CARLASC_GRID.cells, np.inf, "<f4").tofile(c / "evaluation" / "000001.bin"),
+        r"000001\.bin: got .*inf",
+    ),
+    "a line that is cut short": (
+        lambda c: (c / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0\n"),
+        r"poses\.txt: got 3 words in line 2, expected 12 numbers in each line",
+    ),
+    "no times": (lambda c: (c / "times.txt").unlink(), r"no .*times\.txt.*finer grids come without"),
+    "a description that a link has lost": (
+        lambda c: ((c / "params.json").unlink(), (c / "params.json").symlink_to("elsewhere.json")),
+        r"params\.json: got .*a link to nothing",
     ),
     "an infinite pose": (
         lambda c: (c / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0 inf 0 1 0 0 0 0 1 0\n"),

@@ -1,5 +1,6 @@
 """Claims about what folders are taken for, and about recordings and CarlaSC as data sets."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,15 +84,35 @@ def test_a_carlasc_export_gives_the_frames_of_its_recording_where_they_were_obse
     ],
 )
 def test_published_carlasc_opens_from_root_split_sequence_and_cartesian(
-    tmp_path: Path, folder: str, names: list[str]
+    tmp_path: Path, published_carlasc: Callable[..., Path], folder: str, names: list[str]
 ) -> None:
     for sequence in ("Train/Town01_Light", "Val/Town02_Heavy"):
-        write_carlasc(drawn_frames(2), tmp_path / sequence)
-        (tmp_path / sequence / "cartesian" / "params.json").unlink()
+        published_carlasc(tmp_path / sequence)
     dataset = open_dataset(tmp_path / folder)
     assert [s.name for s in dataset.sequences] == names
     assert dataset.grid == CARLASC_GRID
     assert "CarlaSC" in dataset.attribution
+
+
+def test_sequences_of_carlasc_are_found_however_deep_and_none_is_left_out(
+    tmp_path: Path, published_carlasc: Callable[..., Path]
+) -> None:
+    names = ["Cartesian/Test_Cartesian/Test/Town10_Heavy", "Cartesian/Train/Town01_Light", "Town99"]
+    for name in names:
+        published_carlasc(tmp_path / name)
+    assert [s.name for s in open_dataset(tmp_path).sequences] == names
+
+
+def test_finer_carlasc_is_on_the_grid_that_its_evaluation_says(
+    tmp_path: Path, published_carlasc: Callable[..., Path]
+) -> None:
+    dataset = open_dataset(published_carlasc(tmp_path / "Town10_Heavy", (256, 256, 16)))
+    assert dataset.grid == Grid((256, 256, 16), (-25.6, -25.6, -2.0), (0.2, 0.2, 0.1875))
+    frames = dataset.sequences[0].frames(2, 3)
+    building = dataset.taxonomy.index("building")
+    # To the left, where y of the ego frame is large.
+    assert (frames.labels[0, :, -32:, 1:] == building).all()
+    assert not (frames.labels[0, :, :-32] == building).any()
 
 
 def test_a_sequence_of_ours_is_not_credited_to_the_makers_of_carlasc(tmp_path: Path) -> None:
