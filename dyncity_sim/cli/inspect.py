@@ -14,7 +14,7 @@ from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.dataset.labelled import OccupancyDataset
 from dyncity_sim.dataset.open import open_dataset
-from dyncity_sim.dataset.survey import Survey, count_commands, locate_frame, take_survey
+from dyncity_sim.dataset.survey import Gap, Survey, count_commands, find_gaps, locate_frame, take_survey
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK, Grid
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -68,22 +68,24 @@ def run(args: argparse.Namespace) -> int:
         if args.png is not None:
             draw(dataset, len(dataset) // 2 if args.frame is None else args.frame, args.png)
         survey = _counted(dataset, None if args.all else SAMPLED_FRAMES)
-        commands = count_commands(dataset)
+        commands, missing = count_commands(dataset), find_gaps(dataset)
     console = Console()
-    console.print(facts_table(dataset, str(args.path), survey, commands))
+    console.print(facts_table(str(args.path), facts(dataset, survey, commands, missing)))
     console.print(class_table(dataset, survey))
     return 0
 
 
-def facts_table(dataset: OccupancyDataset, title: str, survey: Survey, commands: Counter[Command]) -> Table:
+def facts_table(title: str, named: Sequence[tuple[str, str]]) -> Table:
     """Name and value of everything worth showing but the classes."""
     table = Table("", escape(title), title_justify="left")
-    for name, value in facts(dataset, survey, commands):
+    for name, value in named:
         table.add_row(name, escape(value))
     return table
 
 
-def facts(dataset: OccupancyDataset, survey: Survey, commands: Counter[Command]) -> list[tuple[str, str]]:
+def facts(
+    dataset: OccupancyDataset, survey: Survey, commands: Counter[Command], missing: Sequence[Gap]
+) -> list[tuple[str, str]]:
     """Name and value of each fact; pure."""
     grid, sequences = dataset.grid, dataset.sequences
     names = [sequence.name for sequence in sequences]
@@ -98,6 +100,7 @@ def facts(dataset: OccupancyDataset, survey: Survey, commands: Counter[Command])
         ("sequences", f"{len(sequences)}: {', '.join(shown)}"),
         ("frames", f"{len(dataset)}, {each} to a sequence, {len(dataset) / dataset.rate_hz:.1f} s"),
         ("rate", f"{dataset.rate_hz:g} Hz"),
+        ("gaps", _gaps_text(dataset, missing)),
         ("unobserved", f"{hidden}{'; their labels are known all the same' if dataset.dense else ''}"),
         ("commands", _commands_text(dataset, commands)),
         ("counted", f"{'all' if survey.frames == len(dataset) else 'a sample of'} {survey.frames} frames"),
@@ -171,6 +174,14 @@ def _commands_text(dataset: OccupancyDataset, commands: Counter[Command]) -> str
         return f"none: no sequence of {FRAMES_PER_CHUNK} frames whose poses and times are known"
     counts = ", ".join(f"{command.name} {commands[command]}" for command in Command)
     return f"{counts}; chunks of {FRAMES_PER_CHUNK} frames ({FRAMES_PER_CHUNK / dataset.rate_hz:g} s)"
+
+
+def _gaps_text(dataset: OccupancyDataset, missing: Sequence[Gap]) -> str:
+    if any(sequence.times_us is None for sequence in dataset.sequences):
+        return "unknown: files do not say in which order frames are"
+    shown = [f"{gap.seconds:.3g} s after frame {gap.frame} of {gap.sequence}" for gap in missing[:NAMES_SHOWN]]
+    more = ["..."] if len(missing) > NAMES_SHOWN else []
+    return f"{len(missing)}: {', '.join(shown + more)}" if missing else "none"
 
 
 def _share(cells: int, total: int) -> str:

@@ -107,3 +107,8 @@ def check_range(start: int, stop: int, frames: int, name: str) -> range:
     if not 0 <= start < stop <= frames:
         raise InvalidInputError("frames", f"[{start}, {stop})", f"a range within [0, {frames}) of {name}")
     return range(start, stop)
+
+
+def gaps(times_us: Int64[np.ndarray, " T"], rate_hz: float) -> Int64[np.ndarray, " G"]:
+    """Frames whose next one does not follow: not after one step of the rate, which real sensors keep to half a step."""
+    return np.flatnonzero(np.abs(np.diff(times_us) * (rate_hz / 1e6) - 1) > 0.5)

@@ -89,25 +89,26 @@ def open_carlasc(folder: Path) -> OccupancyDataset | None:
     """CarlaSC as published or as exported by us, read right-handed; None where the folder is none.
 
     Raises:
-        InvalidInputError: a sequence lacks files or is damaged, or its grid is not that of the others.
+        InvalidInputError: a sequence lacks files or is damaged, or its grid or rate is not that of the others.
     """
     root = folder.parent if folder.name == "cartesian" else folder
     found = sorted(_carlasc_folders(root, _FOLDERS_DEEP))
     if not found:
         return None
     sequences = [CarlaScFolder(f, f.name if f == root else str(f.relative_to(root))) for f in found]
-    grid = sequences[0].grid
+    grid, rate_hz = sequences[0].grid, sequences[0].rate_hz
     for sequence in sequences:
-        if sequence.grid != grid:
-            raise InvalidInputError(
-                f"grid of {sequence.name}", sequence.grid, f"{grid}, that of {sequences[0].name}", "Open them apart."
-            )
+        for name, got, expected in (("grid", sequence.grid, grid), ("rate_hz", sequence.rate_hz, rate_hz)):
+            if got != expected:
+                raise InvalidInputError(
+                    f"{name} of {sequence.name}", got, f"{expected}, that of {sequences[0].name}", "Open them apart."
+                )
     due = {_CARLASC_CREDIT if sequence.attribution is None else sequence.attribution for sequence in sequences}
     return OccupancyDataset(
         "CarlaSC",
         grid,
         CARLASC_LABELS,
-        FRAME_RATE_HZ,
+        rate_hz,
         "; ".join(sorted(due - {""})),
         False,
         tuple(sequences),

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Int64
 
-from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, OccupancySource
+from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, OccupancySource, gaps
 from dyncity_sim.domain.conditions import Command, EgoPlan
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
 from dyncity_sim.errors import InvalidInputError
@@ -35,6 +35,21 @@ class Survey:
         """Share of all cells that no sensor saw."""
         hidden = int(self.unobserved.sum())
         return hidden / max(hidden + int(self.observed.sum()), 1)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Where a sequence leaves frames out, or holds too many.
+
+    Attributes:
+        sequence: its name.
+        frame: the one before the gap.
+        seconds: to the next one.
+    """
+
+    sequence: str
+    frame: int
+    seconds: float
 
 
 def spread_frames(lengths: Sequence[int], most: int | None) -> list[list[int]]:
@@ -82,6 +97,8 @@ def take_survey(
 def count_commands(dataset: OccupancyDataset) -> Counter[Command]:
     """Commands of all chunks of 16 frames, end to end from the start of each sequence whose poses are known.
 
+    Frames on both sides of a gap make no chunk.
+
     Raises:
         InvalidInputError: poses or times are damaged, or ask for what no vehicle can drive.
     """
@@ -90,7 +107,10 @@ def count_commands(dataset: OccupancyDataset) -> Counter[Command]:
         poses, times_us = sequence.poses_world_from_ego, sequence.times_us
         if poses is None or times_us is None:
             continue
+        broken = gaps(times_us, dataset.rate_hz)
         for start in range(0, len(sequence) - FRAMES_PER_CHUNK + 1, FRAMES_PER_CHUNK):
+            if ((broken >= start) & (broken < start + FRAMES_PER_CHUNK - 1)).any():
+                continue
             chunk = slice(start, start + FRAMES_PER_CHUNK)
             try:
                 counts[EgoPlan(poses[chunk], times_us[chunk]).command] += 1
@@ -99,6 +119,21 @@ def count_commands(dataset: OccupancyDataset) -> Counter[Command]:
                     f"poses of {sequence.name} from frame {start} on", error.got, error.expected, error.mend
                 ) from error
     return counts
+
+
+def find_gaps(dataset: OccupancyDataset) -> list[Gap]:
+    """All gaps in sequences whose times are known.
+
+    Raises:
+        InvalidInputError: times are damaged.
+    """
+    found: list[Gap] = []
+    for sequence in dataset.sequences:
+        times_us = sequence.times_us
+        if times_us is not None:
+            steps_s = np.diff(times_us) / 1e6
+            found += [Gap(sequence.name, f, float(steps_s[f])) for f in gaps(times_us, dataset.rate_hz).tolist()]
+    return found
 
 
 def locate_frame(dataset: OccupancyDataset, frame: int) -> tuple[OccupancySource, int]:

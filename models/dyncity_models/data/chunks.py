@@ -17,7 +17,7 @@ from dyncity_models.data.clips import SEEN
 from dyncity_models.data.numbered import NumberedBatches
 from dyncity_models.processes import own_share
 from dyncity_models.reference.conventions import Convention
-from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, OccupancySource
+from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, OccupancySource, gaps
 from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import Grid
@@ -102,7 +102,8 @@ class ChunkSource:
             cells: cells to keep around the middle of the grid; all by default.
 
         Raises:
-            InvalidInputError: no folder, folders that do not fit each other, or none with a long enough sequence.
+            InvalidInputError: no folder, folders that do not fit each other, none with a long enough sequence, or one
+                whose frames are in no known order or have gaps.
         """
         if not folders:
             raise InvalidInputError("data", "no folder", "at least one data set")
@@ -122,6 +123,9 @@ class ChunkSource:
             raise InvalidInputError(
                 "data", f"{len(everything)} sequences, none long enough", f"sequences of at least {least_frames} frames"
             )
+        if least_frames > 1:
+            for dataset, sequence in long_enough:
+                _check_consecutive(dataset, sequence)
         grid, crop = cropped(first.grid, cells or first.grid.shape)
         taxonomy, to_carlasc = CARLASC, np.arange(len(CARLASC))
         if labels == "own":
@@ -185,6 +189,27 @@ class ChunkSource:
         return LabelledFrames(
             np.ascontiguousarray(self.convention.turned(labels, axis=2)),
             np.ascontiguousarray(self.convention.turned(frames.observed[:, *self._crop], axis=2)),
+        )
+
+
+def _check_consecutive(dataset: OccupancyDataset, sequence: OccupancySource) -> None:
+    """Raise InvalidInputError unless each frame follows the one before, as those of chunks do."""
+    field, times_us = f"times of {sequence.name} of {dataset.name}", sequence.times_us
+    if times_us is None:
+        raise InvalidInputError(
+            field,
+            "frames in no known order",
+            "a time for each, since chunks are of frames that follow each other",
+            "In Occ3D-nuScenes, annotations.json beside gts says them.",
+        )
+    broken = gaps(times_us, dataset.rate_hz)
+    if len(broken):
+        frame = int(broken[0])
+        raise InvalidInputError(
+            field,
+            f"{(times_us[frame + 1] - times_us[frame]) / 1e6:.3g} s between frames {frame} and {frame + 1}",
+            f"{1 / dataset.rate_hz:.3g} s, as of {dataset.rate_hz:g} Hz",
+            f"Leave the sequence out, or part it there; it has {len(broken)} such places.",
         )
 
 

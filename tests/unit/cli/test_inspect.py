@@ -85,6 +85,23 @@ def test_a_sample_says_that_it_is_one(
     assert "counted all 18 frames" in said(capsys)
 
 
+def test_frames_that_are_missing_and_an_order_that_is_unknown_are_told(
+    occ3d: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(occ3d)]) == 0
+    assert "gaps unknown: files do not say in which order" in said(capsys)
+    shape = (200, 200, 16)
+    for frame in (0, 1, 4):
+        (tmp_path / "way" / "007").mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            tmp_path / "way" / "007" / f"{frame:03d}_04.npz",
+            voxel_label=np.full(shape, 23, np.uint8),
+            **{name: np.ones(shape, np.bool_) for name in ("origin_voxel_state", "final_voxel_state", "infov")},
+        )
+    assert main(["inspect", str(tmp_path / "way")]) == 0
+    assert "gaps 1: 0.3 s after frame 1 of 007" in said(capsys)
+
+
 def test_nothing_is_drawn_unless_asked_and_then_one_picture(recording: Path, occ3d: Path, tmp_path: Path) -> None:
     before = set(tmp_path.iterdir())
     assert main(["inspect", str(recording)]) == 0

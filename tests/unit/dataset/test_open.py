@@ -139,6 +139,15 @@ def test_sequences_of_several_grids_are_not_one_data_set(tmp_path: Path) -> None
         open_dataset(tmp_path / "all")
 
 
+def test_the_rate_of_carlasc_is_that_of_its_times(tmp_path: Path, published_carlasc: Callable[..., Path]) -> None:
+    assert open_dataset(published_carlasc(tmp_path / "a")).rate_hz == 10
+    slow = published_carlasc(tmp_path / "b")
+    (slow / "cartesian" / "times.txt").write_text("0\n0.5\n1\n")
+    assert open_dataset(slow).rate_hz == 2
+    with pytest.raises(InvalidInputError, match=r"rate_hz of b: got 2\.0, expected 10, that of a\. Open them apart"):
+        open_dataset(tmp_path)
+
+
 def test_cells_of_another_grid_than_params_say_are_an_error(tmp_path: Path) -> None:
     write_carlasc(drawn_frames(1), tmp_path / "seq")
     np.zeros((200, 200, 16), np.uint32).tofile(tmp_path / "seq" / "cartesian" / "evaluation" / "000000.label")

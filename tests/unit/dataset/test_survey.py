@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyncity_sim.dataset.label_maps import OCC3D_WAYMO_LABELS
-from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset
-from dyncity_sim.dataset.survey import count_commands, locate_frame, spread_frames, take_survey
+from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, gaps
+from dyncity_sim.dataset.survey import count_commands, find_gaps, locate_frame, spread_frames, take_survey
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.frames import Poses, poses_from_planar
 from dyncity_sim.domain.grid import Grid
@@ -27,13 +27,15 @@ class Drawn:
     name: str
     length: int
     poses_world_from_ego: Poses | None = None
+    missing: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return self.length
 
     @property
     def times_us(self) -> np.ndarray:
-        return np.arange(self.length, dtype=np.int64) * 100_000
+        numbers = [n for n in range(self.length + len(self.missing)) if n not in self.missing]
+        return np.array(numbers, np.int64) * 100_000
 
     def frames(self, start: int, stop: int) -> LabelledFrames:
         labels = np.empty((stop - start, *GRID.shape), np.uint8)
@@ -88,6 +90,25 @@ def driven(yaw_per_frame: float, step_m: float, length: int = 33) -> Poses:
 def test_chunks_are_counted_by_what_the_ego_does_in_them(yaw_per_frame: float, step_m: float, command: Command) -> None:
     known = Drawn("known", 33, driven(yaw_per_frame, step_m))
     assert count_commands(dataset([known, Drawn("unknown", 33)])) == {command: 2}
+
+
+def test_frames_on_both_sides_of_a_gap_are_no_chunk_and_the_gap_is_told() -> None:
+    whole = Drawn("whole", 33, driven(0.0, 0.8))
+    early, late = (Drawn(name, 33, driven(0.0, 0.8), missing) for name, missing in (("e", (15,)), ("l", (16, 17))))
+    assert count_commands(dataset([whole])) == {Command.FORWARD: 2}
+    assert count_commands(dataset([early])) == {Command.FORWARD: 1}
+    assert count_commands(dataset([late])) == {Command.FORWARD: 2}
+    found = find_gaps(dataset([whole, early, late]))
+    assert [(gap.sequence, gap.frame) for gap in found] == [("e", 14), ("l", 15)]
+    assert [gap.seconds for gap in found] == pytest.approx([0.2, 0.3])
+
+
+@given(st.lists(st.floats(0.6, 1.4), min_size=1, max_size=30), st.sampled_from([2, 10, 12.5]))
+def test_clocks_that_keep_to_half_a_step_leave_no_gap(steps: list[float], rate_hz: float) -> None:
+    times_us = np.cumsum([0, *steps]) * 1e6 / rate_hz
+    assert gaps(times_us.astype(np.int64), rate_hz).tolist() == []
+    times_us[-1] += 1e6 / rate_hz
+    assert gaps(times_us.astype(np.int64), rate_hz).tolist() == [len(steps) - 1]
 
 
 def test_poses_that_no_vehicle_drives_are_named_with_sequence_and_frame() -> None:

@@ -1,6 +1,7 @@
 """Data sets as the family reference sees them, and the conditions made of them."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -131,6 +132,23 @@ def test_other_data_sets_are_read_in_their_own_grid_and_classes(occ3d, autoencod
     assert (merged[..., 3] == VEHICLE).all()
     with pytest.raises(InvalidInputError, match="poses of scene-0001"):
         rows_of(autoencoder, source, count=1)
+
+
+def test_chunks_are_not_cut_from_frames_in_no_known_order(occ3d, tmp_path):
+    shutil.copytree(occ3d, tmp_path / "two")
+    scene = tmp_path / "two" / "gts" / "scene-0001"
+    shutil.copytree(scene / "token", scene / "another")
+    with pytest.raises(InvalidInputError, match=r"times of scene-0001 of Occ3D-nuScenes.*annotations\.json"):
+        ChunkSource.open([tmp_path / "two"], 2, "merged", EGO)
+
+
+def test_chunks_are_not_cut_across_frames_that_are_missing(recording, tmp_path):
+    export_carlasc(Recording.open(recording), tmp_path / "carlasc")
+    times = tmp_path / "carlasc" / "drive_00000" / "cartesian" / "times.txt"
+    lines = times.read_text().splitlines()
+    times.write_text("\n".join(lines[:3] + [str(float(line) + 0.2) for line in lines[3:]]))
+    with pytest.raises(InvalidInputError, match=r"times of drive_00000 .*0\.3 s between frames 2 and 3, .* 0\.1 s"):
+        ChunkSource.open([tmp_path / "carlasc"], 4, "merged", EGO)
 
 
 def test_folders_of_unlike_data_are_refused_by_name(build_source, recording, occ3d):
