@@ -16,26 +16,30 @@ where timestamps are tokens, which the published text allows, frames are 0.5 s a
 10 Hz. Some of its copies hold each frame's pose as ``ego2global``; where they do not, poses are unknown.
 """
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
-from pyquaternion import Quaternion
 
 from dyncity_sim.dataset.label_maps import OCC3D_NUSCENES_LABELS, OCC3D_WAYMO_LABELS, LabelMap
 from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, check_range
-from dyncity_sim.domain.frames import Poses, check_poses, check_times
+from dyncity_sim.dataset.occ3d_annotations import RATE_HZ as NUSCENES_RATE_HZ
+from dyncity_sim.dataset.occ3d_annotations import Annotations
+from dyncity_sim.domain.frames import Poses, check_poses
 from dyncity_sim.domain.grid import OCC3D_GRID
 from dyncity_sim.errors import InvalidInputError
 
-NUSCENES_RATE_HZ = 2
 WAYMO_RATE_HZ = 10
+
+_MOST_FRAMES = 1_000_000
+"""Of a scene at 10 Hz: more than a day of driving."""
+
+_MOST_BYTES = 100 * OCC3D_GRID.cells
+"""Of an array: all types of numbers, and larger grids, which are refused by their shape."""
 
 _WAYMO_FILES = "[0-9]*_04.npz"
 _CREDIT = "Occ3D (Tian et al., 2023), MIT licence; made from {0}, whose terms of use apply ({1})"
@@ -50,8 +54,11 @@ def open_occ3d_nuscenes(folder: Path) -> OccupancyDataset | None:
     gts = folder if folder.name == "gts" else folder / "gts"
     if next(gts.glob("*/*/labels.npz"), None) is None:
         return None
-    infos = _scene_infos(gts.parent / "annotations.json")
-    scenes = sorted(scene for scene in gts.iterdir() if scene.is_dir())
+    annotations = Annotations.read(gts.parent / "annotations.json")
+    listed = {} if annotations is None else annotations.scene_infos
+    scenes = sorted(
+        s for s in gts.iterdir() if s.is_dir() and (s.name in listed or any(f.is_dir() for f in s.iterdir()))
+    )
     return OccupancyDataset(
         "Occ3D-nuScenes",
         OCC3D_GRID,
@@ -59,7 +66,7 @@ def open_occ3d_nuscenes(folder: Path) -> OccupancyDataset | None:
         NUSCENES_RATE_HZ,
         _CREDIT.format("nuScenes", "nuscenes.org/terms-of-use"),
         False,
-        tuple(_nuscenes_scene(scene, infos) for scene in scenes),
+        tuple(_nuscenes_scene(scene, annotations) for scene in scenes),
     )
 
 
@@ -69,9 +76,8 @@ def open_occ3d_waymo(folder: Path) -> OccupancyDataset | None:
     Raises:
         InvalidInputError: a frame's name is no number, or that of another.
     """
-    depths = ("", "*/", "*/*/")
-    files = next((found for depth in depths if (found := sorted(folder.glob(depth + _WAYMO_FILES)))), None)
-    if files is None:
+    files = sorted(file for depth in ("", "*/", "*/*/", "*/*/*/") for file in folder.glob(depth + _WAYMO_FILES))
+    if not files:
         return None
     scenes: dict[Path, list[Path]] = {}
     for file in files:
@@ -127,16 +133,24 @@ class Occ3dScene:
         """``(T, 4, 4)``; None unless every frame has one."""
         if self._annotated_poses is not None or self._form.pose is None:
             return self._annotated_poses
-        poses: list[np.ndarray] = []
-        for file in self._files:
-            found = _read_arrays(file, (), (self._form.pose,))
-            if not found:
-                return None
-            (pose,) = found.values()
-            if pose.shape != (4, 4):
-                raise InvalidInputError(f"{file} {self._form.pose}", f"shape {pose.shape}", "(4, 4)")
-            poses.append(pose)
-        return check_poses(np.stack(poses), f"{self.name} {self._form.pose}")
+        # Copies hold either all or none, and a scene has hundreds of files: where both ends have none, none has.
+        if all(self._pose(file) is None for file in (self._files[0], self._files[-1])):
+            return None
+        poses = [self._pose(file) for file in self._files]
+        lacking = [file for file, pose in zip(self._files, poses, strict=True) if pose is None]
+        if lacking:
+            got = f"no {self._form.pose} in {len(lacking)} of {len(poses)} files of the scene"
+            raise InvalidInputError(str(lacking[0]), got, "a pose in every file, or in none")
+        return check_poses(poses, f"{self._files[0].parent} {self._form.pose}")
+
+    def _pose(self, file: Path) -> np.ndarray | None:
+        assert self._form.pose is not None
+        pose = _read_arrays(file, (), (self._form.pose,)).get(self._form.pose)
+        if pose is not None and (pose.shape != (4, 4) or pose.dtype.kind not in "iuf"):
+            raise InvalidInputError(
+                f"{file} {self._form.pose}", f"shape {pose.shape}, type {pose.dtype}", "(4, 4) of numbers"
+            )
+        return pose
 
     def frames(self, start: int, stop: int) -> LabelledFrames:
         """See OccupancySource."""
@@ -159,11 +173,11 @@ class Occ3dScene:
         return LabelledFrames(labels, observed)
 
 
-def _nuscenes_scene(scene: Path, infos: Mapping[str, Any] | None) -> Occ3dScene:
+def _nuscenes_scene(scene: Path, annotations: Annotations | None) -> Occ3dScene:
     there = sorted(frame.name for frame in scene.iterdir() if frame.is_dir())
-    if infos is None:
+    if annotations is None:
         return Occ3dScene(scene.name, None, [scene / token / "labels.npz" for token in there], _NUSCENES)
-    tokens, times_us, poses = _annotated(infos.get(scene.name, {}), f"annotations.json scene_infos[{scene.name!r}]")
+    tokens, times_us, poses = annotations.scene(scene.name)
     if sorted(tokens) != there:
         missing, surplus = sorted(set(tokens) - set(there)), sorted(set(there) - set(tokens))
         got = f"{len(missing)} listed frames missing {missing[:1]}, {len(surplus)} not listed {surplus[:1]}"
@@ -185,44 +199,10 @@ def _waymo_scene(scene: Path, root: Path, files: Sequence[Path]) -> Occ3dScene:
         numbers[int(number[1])] = file
     ordered = sorted(numbers)
     name = scene.name if scene == root else str(scene.relative_to(root))
+    if ordered[-1] > _MOST_FRAMES:
+        raise InvalidInputError(str(numbers[ordered[-1]]), f"frame {ordered[-1]}", f"frames up to {_MOST_FRAMES}")
     times_us = np.array(ordered, np.int64) * (1_000_000 // WAYMO_RATE_HZ)
     return Occ3dScene(name, times_us, [numbers[number] for number in ordered], _WAYMO)
-
-
-def _scene_infos(file: Path) -> Mapping[str, Any] | None:
-    if not file.is_file():
-        return None
-    try:
-        infos = json.loads(file.read_text(encoding="utf-8"))["scene_infos"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InvalidInputError(str(file), repr(error), "Occ3D's annotations with scene_infos") from error
-    if not isinstance(infos, dict):
-        raise InvalidInputError(f"{file} scene_infos", type(infos).__name__, "a JSON object")
-    return infos
-
-
-def _annotated(info: Any, field: str) -> tuple[list[str], np.ndarray, Poses]:
-    """Tokens in order of time, times, and poses of one scene."""
-    if not isinstance(info, dict) or not info:
-        raise InvalidInputError(field, repr(info)[:40], "an entry for each frame of the scene")
-    tokens = list(info)
-    try:
-        stamps = {token: str(info[token]["timestamp"]) for token in tokens}
-        if all(stamp.isdecimal() for stamp in stamps.values()):
-            tokens.sort(key=lambda token: int(stamps[token]))
-            times_us = np.array([int(stamps[token]) for token in tokens], np.int64)
-        else:
-            times_us = np.arange(len(tokens), dtype=np.int64) * (1_000_000 // NUSCENES_RATE_HZ)
-        poses = np.tile(np.eye(4), (len(tokens), 1, 1))
-        for row, token in enumerate(tokens):
-            ego = info[token]["ego_pose"]
-            poses[row, :3, :3] = Quaternion(ego["rotation"]).rotation_matrix
-            poses[row, :3, 3] = ego["translation"]
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InvalidInputError(
-            field, repr(error), "timestamp, and ego_pose with translation (3) and rotation (w, x, y, z)"
-        ) from error
-    return tokens, check_times(times_us, f"{field} timestamps", len(tokens)), check_poses(poses, f"{field} ego_pose")
 
 
 def _read_arrays(file: Path, wanted: Sequence[str], also: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -230,7 +210,14 @@ def _read_arrays(file: Path, wanted: Sequence[str], also: Sequence[str] = ()) ->
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             there = list(arrays.files)
+            for name in sorted({*wanted, *also} & set(there)):
+                # NumPy unpacks whatever there is, and a few kilobytes may hold as many gigabytes.
+                size = arrays.zip.getinfo(f"{name}.npy").file_size
+                if size > _MOST_BYTES:
+                    raise InvalidInputError(f"{file} {name}", f"{size} bytes", f"at most {_MOST_BYTES}")
             found = {name: arrays[name] for name in (*wanted, *also) if name in there}
+    except InvalidInputError:
+        raise
     # NumPy reads a damaged header as Python text, so that nearly anything may come of it.
     except Exception as error:
         raise InvalidInputError(str(file), str(error) or repr(error), "a whole .npz file") from error

@@ -136,13 +136,61 @@ def test_nuscenes_frames_that_the_annotations_do_not_list_are_an_error(tmp_path:
         open_occ3d_nuscenes(tmp_path)
 
 
+def posed(**changed: object) -> dict[str, Any]:
+    return {"ego_pose": {"translation": [0.0, 0.0, 0.0], "rotation": [1, 0, 0, 0]} | changed}
+
+
 @pytest.mark.parametrize(
-    "damage", [{"timestamp": "1"}, {"ego_pose": {"translation": [0, 0], "rotation": [1, 0, 0, 0]}}]
+    ("damage", "said"),
+    [
+        ({"timestamp": "1"}, "timestamps: got frame 1 not later"),
+        ({"timestamp": 1532402927.61}, r"timestamp: got 1532402927\.61, expected microseconds, or a token"),
+        ({"timestamp": None}, "timestamp: got None"),
+        ({"timestamp": "9" * 30}, "timestamps: got .*too large"),
+        ({"timestamp": "9" * 5000}, "timestamps: got Exceeds the limit"),
+        ({"ego_pose": None}, "ego_pose: got None"),
+        (posed(translation=[0, 0]), r"translation: got \[0, 0\], expected 3 numbers"),
+        (posed(translation=[400.0]), r"translation: got \[400\.0\], expected 3 numbers"),
+        (posed(translation="400"), "translation: got '400', expected 3 numbers"),
+        (posed(translation=["4", 0, 0]), r"translation: got \['4', 0, 0\], expected 3 numbers"),
+        (posed(translation=[float("nan"), 0, 0]), "ego_pose: got a value that is not finite in frame 0"),
+        (posed(translation=[10**400, 0, 0]), "translation: got int too large"),
+        (posed(rotation=1.0), r"rotation: got 1\.0, expected 4 numbers"),
+        (posed(rotation="1000"), "rotation: got '1000', expected 4 numbers"),
+        (posed(rotation=[0, 0, 0, 0]), "rotation: got .*unit quaternion"),
+        (posed(rotation=[2, 0, 0, 0.1]), r"rotation: got \[2\.0, 0\.0, 0\.0, 0\.1\], expected a unit quaternion"),
+    ],
 )
-def test_nuscenes_annotations_that_make_no_sense_are_named(tmp_path: Path, damage: dict[str, Any]) -> None:
+def test_nuscenes_annotations_that_make_no_sense_are_named(tmp_path: Path, damage: dict[str, Any], said: str) -> None:
     infos = {token: nuscenes_info(frame) | damage for frame, token in enumerate(TOKENS)}
-    with pytest.raises(InvalidInputError, match=r"scene_infos\['scene-0061'\]"):
+    with pytest.raises(InvalidInputError, match=rf"annotations\.json scene_infos\['scene-0061'\].*{said}"):
         open_occ3d_nuscenes(write_nuscenes(tmp_path, infos))
+
+
+def test_a_nuscenes_timestamp_that_is_a_word_among_numbers_is_an_error(tmp_path: Path) -> None:
+    infos = {token: nuscenes_info(frame) for frame, token in enumerate(TOKENS)}
+    infos[TOKENS[1]]["timestamp"] = "soon"
+    with pytest.raises(InvalidInputError, match=rf"{TOKENS[1]}'\] timestamp: got 'soon', .*, as others"):
+        open_occ3d_nuscenes(write_nuscenes(tmp_path, infos))
+
+
+def test_annotations_that_a_link_has_lost_are_named(tmp_path: Path) -> None:
+    file = write_nuscenes(tmp_path) / "annotations.json"
+    file.unlink()
+    file.symlink_to("elsewhere.json")
+    with pytest.raises(InvalidInputError, match=r"annotations\.json: got FileNotFoundError"):
+        open_dataset(tmp_path)
+
+
+def test_folders_without_frames_are_no_scenes_unless_they_are_listed(tmp_path: Path) -> None:
+    annotations = write_nuscenes(tmp_path) / "annotations.json"
+    (tmp_path / "gts" / "empty").mkdir()
+    assert [scene.name for scene in open_dataset(tmp_path).sequences] == ["scene-0061"]
+    described = json.loads(annotations.read_text())
+    described["scene_infos"]["empty"] = {"aa": nuscenes_info(0)}
+    annotations.write_text(json.dumps(described))
+    with pytest.raises(InvalidInputError, match=r"gts/empty: got 1 listed frames missing \['aa'\]"):
+        open_dataset(tmp_path)
 
 
 def test_annotations_that_are_cut_short_are_named(tmp_path: Path) -> None:
@@ -194,7 +242,45 @@ def test_waymo_poses_are_known_where_the_files_hold_them(tmp_path: Path) -> None
     assert np.array_equal(sequence.poses_world_from_ego, np.stack([pose] * 3))
 
 
+@pytest.mark.parametrize("lacking", [0, 1, 2])
+def test_a_waymo_frame_without_the_pose_that_others_of_its_scene_have_is_named(tmp_path: Path, lacking: int) -> None:
+    write_waymo(tmp_path, ego2global=np.eye(4))
+    np.savez_compressed(tmp_path / "validation" / "007" / f"00{lacking}_04.npz", **waymo_arrays())
+    sequence = open_dataset(tmp_path).sequences[0]
+    with pytest.raises(InvalidInputError, match=rf"00{lacking}_04\.npz: got no ego2global in 1 of 3 files"):
+        _ = sequence.poses_world_from_ego
+
+
+@pytest.mark.parametrize("pose", [np.full((4, 4), "a"), np.eye(4) * 1j, np.eye(4).ravel(), np.full((4, 4), np.nan)])
+def test_a_waymo_pose_that_is_none_is_named(tmp_path: Path, pose: np.ndarray) -> None:
+    sequence = open_dataset(write_waymo(tmp_path, ego2global=pose)).sequences[0]
+    with pytest.raises(InvalidInputError, match=r"validation/007.*ego2global: got (shape|a value that is not finite)"):
+        _ = sequence.poses_world_from_ego
+
+
+@pytest.mark.parametrize("digits", [7, 18, 60])
+def test_a_waymo_frame_that_is_later_than_any_drive_is_named(tmp_path: Path, digits: int) -> None:
+    scene = write_waymo(tmp_path) / "validation" / "007"
+    (scene / "002_04.npz").rename(scene / ("9" * digits + "_04.npz"))
+    with pytest.raises(InvalidInputError, match=rf"{'9' * digits}_04\.npz: got frame 9+, .* up to 1000000"):
+        open_dataset(tmp_path)
+
+
+def test_waymo_scenes_are_found_however_deep_and_none_is_left_out(tmp_path: Path) -> None:
+    scene = write_waymo(tmp_path / "Occ3D-Waymo") / "validation" / "007"
+    for elsewhere in (scene.parent, tmp_path / "008"):
+        elsewhere.mkdir(exist_ok=True)
+        (elsewhere / "000_04.npz").write_bytes((scene / "000_04.npz").read_bytes())
+    dataset = open_dataset(tmp_path)
+    assert [s.name for s in dataset.sequences] == ["008", "Occ3D-Waymo/validation", "Occ3D-Waymo/validation/007"]
+    assert len(dataset) == 5
+
+
 WRONG = {
+    "a hundred times the cells": (
+        {"semantics": np.broadcast_to(np.uint8(17), (101, *SHAPE))},
+        r"semantics: got 646401\d\d bytes, expected at most 64000000",
+    ),
     "unknown label": ({"semantics": np.full(SHAPE, 18, np.uint8)}, r"semantics: got unknown label 18 \(640000 cells\)"),
     "another grid": ({"semantics": np.full((512, 512, 40), 17, np.uint8)}, r"shape \(512, 512, 40\).*\(200, 200, 16\)"),
     "mask of another grid": ({"mask_camera": np.ones((200, 200), np.uint8)}, r"mask_camera: got shape \(200, 200\)"),
