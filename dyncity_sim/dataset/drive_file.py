@@ -17,9 +17,9 @@ from jaxtyping import Float64, Int64, UInt8, UInt16
 
 from dyncity_sim.compression import decompressed
 from dyncity_sim.dataset.actors import actor_columns, actors_of_frame
-from dyncity_sim.domain.frames import Poses
+from dyncity_sim.domain.frames import Poses, check_poses, check_times
 from dyncity_sim.domain.grid import Grid
-from dyncity_sim.domain.recording import RecordedFrame
+from dyncity_sim.domain.recording import ActorState, RecordedFrame
 from dyncity_sim.errors import InvalidInputError, StorageError
 
 ZSTD_LEVEL = 3
@@ -42,15 +42,18 @@ class Drive:
         file: the drive's file.
         grid: grid of its frames.
         notes: what ``recording.json`` says of it.
+
+    Raises:
+        InvalidInputError: when it is read: arrays are missing, damaged, or of another length.
     """
 
     def __init__(self, file: Path, grid: Grid, notes: Mapping[str, Any]) -> None:
         self.file = file
         self.grid = grid
         self.notes = notes
-        self._frames = int(notes["frames"])
-        if self._frames < 1:
-            raise ValueError(f"{self._frames} frames in {file.name}")
+        self._frames = notes["frames"]
+        if type(self._frames) is not int or self._frames < 1:
+            raise ValueError(f"{self._frames!r} frames in {file.name}")
 
     def __len__(self) -> int:
         return self._frames
@@ -67,7 +70,23 @@ class Drive:
             raise InvalidInputError(
                 "drive", f"{self.file} with {frames} frames", f"{len(self)}, as recording.json says"
             )
-        return arrays
+        return arrays | self._track(arrays)
+
+    def _track(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Poses and times out of ``arrays``, which holds all that a drive must."""
+        poses, times_us = "poses_world_from_ego", "times_us"
+        streams = [name for stream in STREAMS for name in (stream, f"{stream}_offsets")]
+        missing = [name for name in (poses, times_us, *streams) if name not in arrays]
+        if missing:
+            raise InvalidInputError(str(self.file), f"no {', '.join(missing)}", "a whole drive of a recording")
+        if arrays[poses].dtype.kind not in "iuf":
+            raise InvalidInputError(f"{self.file} {poses}", f"type {arrays[poses].dtype}", "numbers")
+        for stream in STREAMS:
+            _check_offsets(arrays[f"{stream}_offsets"], arrays[stream], len(self), f"{self.file} {stream}_offsets")
+        return {
+            poses: check_poses(arrays[poses], f"{self.file} {poses}", len(self)),
+            times_us: check_times(arrays[times_us], f"{self.file} {times_us}", len(self)),
+        }
 
     def forget(self) -> None:
         """Give the memory of what was read back; it is read again when it is asked for."""
@@ -108,13 +127,19 @@ class Drive:
                 labels=labels[i],
                 counts=counts[i].astype(np.float32),
                 instances=instances[i],
-                actors=actors_of_frame(self._arrays, frame),
+                actors=self._actors(frame),
                 pose_world_from_ego=self.poses_world_from_ego[frame],
                 time_us=int(self.times_us[frame]),
                 grid=self.grid,
             )
             for i, frame in enumerate(frames)
         ]
+
+    def _actors(self, frame: int) -> tuple[ActorState, ...]:
+        try:
+            return actors_of_frame(self._arrays, frame)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"{self.file} actors of frame {frame}", repr(error), "those of a drive") from error
 
     def _range(self, start: int, stop: int | None) -> range:
         end = len(self) if stop is None else stop
@@ -133,6 +158,17 @@ class Drive:
             content = decompressed(stream, expected_bytes, f"{self.file.name} {name}[{frame}]")
             result[i] = np.frombuffer(content, dtype).reshape(self.grid.shape)
         return result
+
+
+def _check_offsets(offsets: np.ndarray, blob: np.ndarray, frames: int, field: str) -> None:
+    whole = offsets.dtype.kind in "iu" and offsets.shape == (frames + 1,) and blob.dtype == np.uint8 and blob.ndim == 1
+    if not whole or offsets[0] != 0 or offsets[-1] != len(blob) or (offsets[1:] < offsets[:-1]).any():
+        raise InvalidInputError(
+            field,
+            f"{offsets.dtype} of shape {offsets.shape} for {blob.size} of {blob.dtype}",
+            f"{frames + 1} whole numbers that rise from 0 to the number of bytes",
+            "The file is damaged.",
+        )
 
 
 def write_drive_file(frames: Sequence[RecordedFrame], file: Path) -> None:

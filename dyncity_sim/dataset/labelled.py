@@ -112,3 +112,16 @@ def check_range(start: int, stop: int, frames: int, name: str) -> range:
 def gaps(times_us: Int64[np.ndarray, " T"], rate_hz: float) -> Int64[np.ndarray, " G"]:
     """Frames whose next one does not follow: not after one step of the rate, which real sensors keep to half a step."""
     return np.flatnonzero(np.abs(np.diff(times_us) * (rate_hz / 1e6) - 1) > 0.5)
+
+
+def check_consecutive(times_us: Int64[np.ndarray, " T"], rate_hz: float, field: str) -> None:
+    """Raise InvalidInputError where there are gaps: chunks are of frames that follow each other."""
+    broken = gaps(times_us, rate_hz)
+    if len(broken):
+        frame = int(broken[0])
+        raise InvalidInputError(
+            field,
+            f"{(times_us[frame + 1] - times_us[frame]) / 1e6:.3g} s between frames {frame} and {frame + 1}",
+            f"{1 / rate_hz:.3g} s, as of {rate_hz:g} Hz",
+            f"Leave the sequence out, or part it there; it has {len(broken)} such places.",
+        )

@@ -175,6 +175,11 @@ class Recording:
                     f"{file}: {described['format']} version {described['version']}",
                     f"{FORMAT} version {FORMAT_VERSION}",
                 )
+            for name, ours in (("rate_hz", FRAME_RATE_HZ), ("taxonomy", CARLASC_RAW.id)):
+                if described[name] != ours:
+                    raise InvalidInputError(f"{file} {name}", repr(described[name]), repr(ours))
+            if not isinstance(described["attribution"], str):
+                raise InvalidInputError(f"{file} attribution", repr(described["attribution"])[:40], "text")
             grid = Grid(**{name: tuple(value) for name, value in described["grid"].items()})
             meta = RecordingMeta(
                 described["map"],
@@ -184,11 +189,21 @@ class Recording:
                 described["simulator"],
                 described["options"],
             )
-            drives = tuple(Drive(folder / notes["file"], grid, notes) for notes in described["drives"])
-        except (KeyError, TypeError, ValueError) as error:
+            if any(type(cells) is not int for cells in grid.shape):
+                raise InvalidInputError(f"{file} grid.shape", grid.shape, "whole numbers of cells")
+            drives = tuple(Drive(folder / _file_name(notes), grid, notes) for notes in described["drives"])
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidInputError("recording", f"{file}: {error!r}", "a recording's description") from error
         return cls(folder, meta, drives, hashlib.sha256(content).hexdigest()[:16])
 
     def __len__(self) -> int:
         """Frames of all drives."""
         return sum(len(drive) for drive in self.drives)
+
+
+def _file_name(notes: Mapping[str, Any]) -> str:
+    """Of a drive; it lies in the recording's folder, wherever else a foreign description may point."""
+    name: str = notes["file"]
+    if Path(name).name != name:
+        raise ValueError(f"the drive {name!r}, which is no name of a file")
+    return name

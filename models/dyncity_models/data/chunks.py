@@ -17,7 +17,7 @@ from dyncity_models.data.clips import SEEN
 from dyncity_models.data.numbered import NumberedBatches
 from dyncity_models.processes import own_share
 from dyncity_models.reference.conventions import Convention
-from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, OccupancySource, gaps
+from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, OccupancySource, check_consecutive
 from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import Grid
@@ -202,15 +202,7 @@ def _check_consecutive(dataset: OccupancyDataset, sequence: OccupancySource) -> 
             "a time for each, since chunks are of frames that follow each other",
             "In Occ3D-nuScenes, annotations.json beside gts says them.",
         )
-    broken = gaps(times_us, dataset.rate_hz)
-    if len(broken):
-        frame = int(broken[0])
-        raise InvalidInputError(
-            field,
-            f"{(times_us[frame + 1] - times_us[frame]) / 1e6:.3g} s between frames {frame} and {frame + 1}",
-            f"{1 / dataset.rate_hz:.3g} s, as of {dataset.rate_hz:g} Hz",
-            f"Leave the sequence out, or part it there; it has {len(broken)} such places.",
-        )
+    check_consecutive(times_us, dataset.rate_hz, field)
 
 
 class ChunkSample(TypedDict):

@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 from rich.progress import track
 from torch import Tensor
 
+from dyncity_sim.dataset.labelled import check_consecutive
 from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.frames import planar_from_poses
-from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
+from dyncity_sim.domain.grid import FRAME_RATE_HZ, FRAMES_PER_CHUNK
 from dyncity_sim.domain.taxonomy import CARLASC_RAW, MERGED_FROM_RAW, merged_labels
 from dyncity_sim.errors import InvalidInputError
 
@@ -93,7 +94,8 @@ class ClipSource:
         return len(self.drives[drive])
 
     def planar(self, drive: int) -> Float64[np.ndarray, "T 3"]:
-        """x, y, yaw of every ego frame of a drive."""
+        """x, y, yaw of every ego frame of a drive; InvalidInputError where frames are missing between them."""
+        check_consecutive(self.drives[drive].times_us, FRAME_RATE_HZ, f"times of {self.drives[drive].file}")
         return planar_from_poses(self.drives[drive].poses_world_from_ego)
 
     def clip(self, drive: int, start: int, frames: int = FRAMES_PER_CHUNK) -> Clip:

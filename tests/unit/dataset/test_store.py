@@ -5,7 +5,9 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dyncity_sim.dataset.drive_file import MOST_COUNTS, write_drive_file
+from dyncity_sim.dataset.drive_file import MOST_COUNTS, Drive, write_drive_file
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.grid import Grid
@@ -259,7 +261,45 @@ def test_a_drive_of_another_length_than_the_recording_says_is_named(tmp_path: Pa
         Recording.open(tmp_path / "rec").drives[0].arrays()
 
 
-@pytest.mark.parametrize("frames", [0, -1, "many", None])
+HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
+    "no labels": ({"labels": None}, r"drive_00000\.npz: got no labels, expected a whole drive"),
+    "no offsets": ({"counts_offsets": None}, r"drive_00000\.npz: got no counts_offsets"),
+    "no poses": ({"poses_world_from_ego": None}, r"drive_00000\.npz: got no poses_world_from_ego"),
+    "poses that are none": ({"poses_world_from_ego": np.full((2, 4, 4), np.nan)}, "poses_world_from_ego: got .*finite"),
+    "poses of words": ({"poses_world_from_ego": np.full((2, 4, 4), "1")}, "poses_world_from_ego: got type <U1"),
+    "a pose too few": ({"poses_world_from_ego": np.eye(4)[None]}, r"poses_world_from_ego: got shape \(1, 4, 4\)"),
+    "times that run back": ({"times_us": np.array([5, 4])}, "times_us: got frame 1 not later"),
+    "offsets of fractions": ({"labels_offsets": np.array([0.0, 1.0, 2.0])}, "labels_offsets: got float64"),
+    "offsets too few": ({"instances_offsets": np.array([0, 1])}, r"instances_offsets: got int64 of shape \(2,\)"),
+    "offsets past the end": ({"labels_offsets": np.array([0, 1, 10**9])}, "labels_offsets: got .*rise from 0"),
+    "offsets below 0": ({"labels_offsets": np.array([0, -7, 1])}, "labels_offsets: got .*rise from 0"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_arrays_that_make_no_drive_are_named_however_it_is_read(tmp_path: Path, case: str) -> None:
+    changed, said = HOSTILE[case]
+    recorded(tmp_path / "rec", drawn_frames(1, 2))
+    file = tmp_path / "rec" / "drive_00000.npz"
+    arrays = {**np.load(file), **changed}
+    np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
+    reads: list[Callable[[Drive], object]] = [Drive.arrays, Drive.frames, lambda d: d.poses_world_from_ego]
+    for read in reads:
+        with pytest.raises(InvalidInputError, match=said):
+            read(Recording.open(tmp_path / "rec").drives[0])
+
+
+def test_actors_that_are_none_are_laid_to_their_file_and_frame(tmp_path: Path) -> None:
+    recorded(tmp_path / "rec", drawn_frames(1, 2))
+    file = tmp_path / "rec" / "drive_00000.npz"
+    arrays = dict(np.load(file))
+    del arrays["actor_id"]
+    np.savez(file, **arrays)
+    with pytest.raises(InvalidInputError, match=r"drive_00000\.npz actors of frame 0: got KeyError\('actor_id'\)"):
+        Recording.open(tmp_path / "rec").drives[0].frames()
+
+
+@pytest.mark.parametrize("frames", [0, -1, "many", None, "2", 2.9, True, float("inf")])
 def test_a_drive_without_a_length_makes_no_recording(tmp_path: Path, frames: object) -> None:
     recorded(tmp_path / "rec", drawn_frames(1, 2))
     _say_of_first_drive(tmp_path / "rec", frames=frames)
@@ -273,12 +313,32 @@ def _say_of_first_drive(folder: Path, **notes: object) -> None:
     (folder / "recording.json").write_text(json.dumps(described))
 
 
-@pytest.mark.parametrize(("key", "value"), [("version", 99), ("format", "something"), ("drives", None)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("version", 99),
+        ("format", "something"),
+        ("drives", None),
+        ("drives", [{"file": "../elsewhere.npz", "frames": 2}]),
+        ("drives", [{"file": "/tmp/elsewhere.npz", "frames": 2}]),
+        ("rate_hz", 2),
+        ("taxonomy", "carlasc"),
+        ("attribution", None),
+        ("grid", {"shape": [128.5, 128, 8], "lower_m": [0, 0, 0], "voxel_size_m": [1, 1, 1]}),
+    ],
+)
 def test_a_foreign_description_is_refused(tmp_path: Path, key: str, value: object) -> None:
     recorded(tmp_path / "rec", drawn_frames(1, 2))
     file = tmp_path / "rec" / "recording.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
     with pytest.raises(InvalidInputError, match="recording"):
+        Recording.open(tmp_path / "rec")
+
+
+def test_a_description_without_end_is_refused(tmp_path: Path) -> None:
+    recorded(tmp_path / "rec", drawn_frames(1, 1))
+    (tmp_path / "rec" / "recording.json").write_text("[" * 100_000)
+    with pytest.raises(InvalidInputError, match=r"recording\.json"):
         Recording.open(tmp_path / "rec")
 
 

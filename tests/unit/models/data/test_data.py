@@ -58,6 +58,18 @@ def test_a_source_without_a_drive_is_refused(tmp_path):
         ClipSource([tmp_path])
 
 
+def test_clips_are_not_cut_across_frames_that_are_missing(recording, tmp_path):
+    shutil.copytree(recording, tmp_path / "rec")
+    file = tmp_path / "rec" / "drive_00000.npz"
+    arrays = dict(np.load(file))
+    arrays["times_us"][9:] += 300_000
+    np.savez(file, **arrays)
+    with pytest.raises(
+        InvalidInputError, match=r"drive_00000\.npz: got 0\.4 s between frames 8 and 9, expected 0\.1 s"
+    ):
+        FrameStore.load(ClipSource([tmp_path / "rec"]), torch.device("cpu"), 1)
+
+
 def test_a_mirrored_clip_has_left_and_right_swapped_and_mirrored_twice_is_itself(street_clip):
     mirrored = street_clip.mirrored()
     assert np.array_equal(mirrored.labels, np.flip(street_clip.labels, axis=2))
