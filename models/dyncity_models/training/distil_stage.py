@@ -7,7 +7,7 @@ import torch
 
 from dyncity_models.anchored.checkpoint import AnchoredModel, digest_of, load_model, save_model
 from dyncity_models.config import AnchoredConfig, AutoencoderConfig
-from dyncity_models.data.latents import LatentBatches, Latents, SpreadLatents
+from dyncity_models.data.latents import KNOWN_WORLD, LatentBatches, Latents, SpreadLatents
 from dyncity_models.diffusion.gaussian import STEPS
 from dyncity_models.training.config import DistilTrainingConfig
 from dyncity_models.training.distil_task import DistilTask
@@ -41,7 +41,8 @@ def train_distil(config: DistilTrainingConfig) -> Path:
     train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = DistilTask(config, Teacher(base, device, config.run))
-    fit(task, train, validation, config, config.run, options)
+    learns_from = {"autoencoder": digest_of(base.autoencoder), KNOWN_WORLD: latents.known_world}
+    fit(task, train, validation, config, config.run, options, learns_from)
     export = Path(config.run.out) / "export"
     if is_first_process():
         save_model(export, complete, base.autoencoder, task.transformer, task.normalisation)

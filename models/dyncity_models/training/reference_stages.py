@@ -182,7 +182,7 @@ def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> P
         if initial.transformer is None or initial.config.transformer != model:
             raise InvalidInputError("initial", f"{config.initial} with {initial.config.transformer}", str(model))
         task.transformer.load_state_dict(initial.transformer.state_dict())
-    fit(task, train, validation, config, config.run, options)
+    fit(task, train, validation, config, config.run, options, {"autoencoder": base.model_id})
     export = Path(config.run.out) / "export"
     sampling = config.sampling
     if config.limit_latents and sampling.latent_limit is None:

@@ -1,6 +1,7 @@
 """A training run: trainer, checkpoints, averaged weights, resumption."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dyncity_models.training.provenance import BesideCheckpoints, provenance_of
 from dyncity_models.training.sharding import Shardable, ShardedStrategy
 from dyncity_sim.config import save_config
 from dyncity_sim.errors import ConfigError
-from dyncity_sim.files import whole_file
+from dyncity_sim.files import whole_file, write_text
 
 CHECKPOINTS = "checkpoints"
 """Folder of a run's checkpoints, in its ``out``."""
@@ -45,8 +46,11 @@ KEPT = ("family", "kind", "model", "optimiser.muon", "optimiser.lr", "optimiser.
 """What a run keeps for life: checkpoints hold the weights of one architecture and optimiser, and count batches in their
 steps."""
 
+LEARNT_FROM = "learnt_from.json"
+"""Beside a run's configuration, which names folders, what these held."""
 
-def _check_resumable(config: object, run: RunConfig) -> None:
+
+def _check_resumable(config: object, run: RunConfig, learns_from: Mapping[str, str]) -> None:
     if run.accumulate < 1:
         raise ConfigError("run.accumulate", run.accumulate, "at least 1")
     file = Path(run.out) / "config.yaml"
@@ -62,6 +66,13 @@ def _check_resumable(config: object, run: RunConfig) -> None:
         if now.get(name) != kept:
             raise ConfigError(
                 name, now.get(name), f"{kept}, with which {run.out} was begun", "Give it another run.out."
+            )
+    learnt_from = Path(run.out) / LEARNT_FROM
+    held: dict[str, str] = json.loads(learnt_from.read_text()) if learnt_from.is_file() else {}
+    for name, holds in learns_from.items():
+        if held.get(name, holds) != holds:
+            raise ConfigError(
+                name, holds, f"{held[name]}, which {run.out} has learnt from so far", "Give it another run.out."
             )
 
 
@@ -82,6 +93,7 @@ def fit(
     config: object,
     run: RunConfig,
     optimiser: OptimiserConfig,
+    learns_from: Mapping[str, str] | None = None,
 ) -> Path:
     """Train to the last step, going on from the newest checkpoint in ``run.out`` if there is one.
 
@@ -89,24 +101,27 @@ def fit(
     steps and at the end (with sharded weights not at the end).
     A run that has ended already is not trained again: ``task`` gets its final weights.
     ``train`` gives batches from the first that is left, and its length is that of the whole run (``batch_numbers``).
+    ``learns_from`` says by name, as a digest or in a word, what the task's weights are worth nothing without.
 
     Returns:
         The final checkpoint, whose weights are the averaged ones.
 
     Raises:
-        ConfigError: ``run.accumulate`` is less than 1; the run that goes on is of another stage or began with other
-            values of what it keeps (``KEPT``); and as ``launch_of``.
+        ConfigError: ``run.accumulate`` is less than 1; the run that goes on is of another stage, began with other
+            values of what it keeps (``KEPT``), or has learnt from something else; and as ``launch_of``.
         CheckpointError: the newest checkpoint is damaged.
         StorageError: ``run.out`` cannot be written to, or the disk is full.
         KeyboardInterrupt: when interrupted.
     """
     launch = launch_of(run, optimiser)
-    _check_resumable(config, run)
+    learns_from = learns_from or {}
+    _check_resumable(config, run, learns_from)
     if launch.sharded and not isinstance(task, Shardable):
         raise ConfigError("run.strategy", "fsdp", "auto or ddp in this stage")
     if is_first_process():
         with whole_file(Path(run.out) / "config.yaml") as temporary:
             save_config(config, temporary)
+        write_text(json.dumps(dict(learns_from), indent=2) + "\n", Path(run.out) / LEARNT_FROM)
     if run.threads:
         torch.set_num_threads(run.threads)
     resume, final = (Path(run.out) / CHECKPOINTS / f"{name}.ckpt" for name in ("last", "final"))

@@ -13,7 +13,7 @@ from dyncity_models.data.autoencoder_batches import AutoencoderBatches, Validati
 from dyncity_models.data.clips import ClipSource, FrameStore
 from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part, encode_shards
 from dyncity_models.data.encoding import encoding_of, statistics
-from dyncity_models.data.latents import LatentBatches, Latents, SpreadLatents
+from dyncity_models.data.latents import KNOWN_WORLD, LatentBatches, Latents, SpreadLatents
 from dyncity_models.training.autoencoder_task import AutoencoderTask
 from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
 from dyncity_models.training.launch import is_first_process, launch_of, training_device
@@ -128,9 +128,11 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
         None if guided is None else config.model,
         latents.known_world,
     )
+    learns_from = {"autoencoder": digest_of(base.autoencoder), KNOWN_WORLD: latents.known_world}
     if guided is not None:
         task.normalisation.load_state_dict(guided.normalisation.state_dict())
-    fit(task, train, validation, config, config.run, options)
+        learns_from["guides"] = guided.model_id
+    fit(task, train, validation, config, config.run, options, learns_from)
     export = Path(config.run.out) / "export"
     if is_first_process():
         generator, guide = (task.transformer, None) if guided is None else (guided.transformer, task.transformer)

@@ -260,6 +260,15 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one_and_logs_distanc
     assert len({row["val_distance_teacher"] for row in rows}) == 1
 
 
+def test_a_run_does_not_go_on_with_another_autoencoder(config, weights, tmp_path):
+    train_distil(config)
+    other = load_model(weights)
+    other.autoencoder.decoder.head.bias.data += 0.1
+    save_model(tmp_path / "other", other.config, other.autoencoder, other.transformer, other.normalisation)
+    with pytest.raises(ConfigError, match=r"^autoencoder: got .* has learnt from so far"):
+        train_distil(replace(config, teacher=str(tmp_path / "other")))
+
+
 def test_a_student_that_learns_nothing_has_the_distance_of_its_teacher_with_as_few_steps(config):
     """Random weights sample with Euler's method in even steps."""
     still = replace(config.optimiser, lr=0.0, weight_decay=0.0)

@@ -107,11 +107,9 @@ def config(tmp_path):
     return LineConfig(OptimiserConfig(steps=3, batch=1), replace(run, accumulate=2, log_every=1))
 
 
-def trained(config, stop_before=None):
-    line = Line(stop_before)
-    fit(
-        line, Numbers(*batch_numbers(config.run, config.optimiser)), Numbers(1, 0), config, config.run, config.optimiser
-    )
+def trained(config, stop_before=None, learns_from=None):
+    line, train = Line(stop_before), Numbers(*batch_numbers(config.run, config.optimiser))
+    fit(line, train, Numbers(1, 0), config, config.run, config.optimiser, learns_from)
     return line
 
 
@@ -422,6 +420,22 @@ def test_what_the_optimisers_of_checkpoints_hold_cannot_be_changed_under_way(con
     changed = replace(config.optimiser, steps=4, **{name: 0.5})
     with pytest.raises(ConfigError, match=rf"optimiser\.{name}: got 0\.5, expected {began_with}, with which"):
         trained(replace(config, optimiser=changed))
+
+
+def test_a_run_goes_on_with_what_it_learnt_from_and_a_finished_one_is_not_taken_for_another(config):
+    longer = replace(config, optimiser=replace(config.optimiser, steps=4))
+    trained(config, learns_from={"autoencoder": "a1"})
+    for goes_on in (config, longer):
+        with pytest.raises(ConfigError, match=r"^autoencoder: got b2, expected a1, which .*run has learnt from so far"):
+            trained(goes_on, learns_from={"autoencoder": "b2"})
+    assert trained(longer, learns_from={"autoencoder": "a1"}).seen == [6, 7]
+
+
+def test_a_run_that_does_not_say_what_it_learnt_from_goes_on(config, tmp_path):
+    trained(config)
+    (tmp_path / "run" / "learnt_from.json").unlink()
+    longer = replace(config, optimiser=replace(config.optimiser, steps=4))
+    assert trained(longer, learns_from={"autoencoder": "a1"}).seen == [6, 7]
 
 
 @pytest.fixture

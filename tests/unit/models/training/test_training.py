@@ -176,6 +176,11 @@ class TestStages:
         with pytest.raises(InvalidInputError, match=r"^validation_latents: .* of the autoencoder"):
             train_transformer(replace(config, validation_latents=str(tmp_path / "retrained-latents")))
 
+        latents = str(tmp_path / "retrained-latents")
+        other = replace(config, autoencoder=str(tmp_path / "retrained"), latents=latents, validation_latents=latents)
+        with pytest.raises(ConfigError, match=r"^autoencoder: got .* has learnt from so far"):
+            train_transformer(other)
+
         apart = replace(tiny.autoencoder, canvas=replace(tiny.autoencoder.canvas, common=False))
         save_model(tmp_path / "apart", replace(tiny, autoencoder=apart), load_model(autoencoder).autoencoder)
         with pytest.raises(InvalidInputError, match="common frame"):
