@@ -110,7 +110,7 @@ def features_of(
     encoder: FeatureEncoder, frames: Sequence[UInt8[np.ndarray, "X Y Z"]], batch: int = 16
 ) -> Float64[np.ndarray, "N F"]:
     """Features of frames of labels, a row each."""
-    rows = []
+    rows = [np.empty((0, len(encoder.mean)))]
     for first in range(0, len(frames), batch):
         seen = np.stack([seen_by(encoder.kind, labels) for labels in frames[first : first + batch]])
         rows.append(encoder.features(torch.from_numpy(seen).to(encoder.mean.device)).double().cpu().numpy())

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from dyncity_models.data.clips import UNOBSERVED
@@ -99,7 +100,7 @@ def _of_generation(generation: Generation, own: Reconstruction) -> Figures:
     generated_shares, reconstructed_shares = (
         cells[1:] / max(1, cells[1:].sum()) for cells in (generation.cells, own.cells)
     )
-    ratios = generated_shares / np.maximum(reconstructed_shares, 1e-9)
+    ratios = share_ratios(generated_shares, reconstructed_shares)
     return {
         "plans": len(generation.seconds),
         "share_generated": dict(zip(names, generated_shares.tolist(), strict=True)),
@@ -113,6 +114,13 @@ def _of_generation(generation: Generation, own: Reconstruction) -> Figures:
         "turns_right": int(np.sum(generation.turns)),
         "seconds_per_chunk": float(np.median(generation.seconds)),
     }
+
+
+def share_ratios(
+    generated: Float64[np.ndarray, " K"], reconstructed: Float64[np.ndarray, " K"]
+) -> Float64[np.ndarray, " K"]:
+    """Of shares of classes; NaN for a class that no reconstructed chunk holds, of which nothing can be said."""
+    return generated / np.where(reconstructed > 0, reconstructed, np.nan)
 
 
 def _further_intervals(

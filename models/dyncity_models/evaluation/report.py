@@ -192,13 +192,16 @@ def frame_sets(
     held_out: RecordedDrives,
     training: RecordedDrives | None,
 ) -> FrameSets:
-    """Frames of as many chunks of each kind as there are plans, and of more of training."""
+    """Frames of as many chunks of each kind as there are plans, and of more of training.
+
+    Where plans are of the held-out recordings themselves, these are no other towns.
+    """
     used = {plan.drive for plan in plans}
     others = [drive for drive in range(len(planned)) if drive not in used]
     return FrameSets(
         generated=[frame for chunk in generated for frame in chosen_frames(chunk.occupancy.labels)],
         recorded=[frame for chunk in recorded for frame in chosen_frames(chunk.labels)],
         recorded_elsewhere=spread_frames(planned, len(plans), others),
-        training=spread_frames(training, TRAINING_CHUNKS * len(plans)) if training else None,
-        held_out=spread_frames(held_out, len(plans)),
+        training=spread_frames(training, TRAINING_CHUNKS * len(plans)) if training else [],
+        held_out=spread_frames(held_out, len(plans)) if training or planned is not held_out else [],
     )

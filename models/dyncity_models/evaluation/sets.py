@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from dyncity_models.evaluation.distribution import Features, memorisation, set_distance
+from dyncity_models.evaluation.distribution import NEIGHBOURS, Features, memorisation, set_distance
 from dyncity_models.evaluation.features import FeatureEncoder, features_of
 from dyncity_models.evaluation.recorded import RecordedDrives
 
@@ -18,20 +18,20 @@ Frames = list[UInt8[np.ndarray, "X Y Z"]]
 
 @dataclass(frozen=True, eq=False)
 class FrameSets:
-    """Frames of chunks, of equally many but for training, as far as there are.
+    """Frames of chunks, of equally many but for training, as far as there are; those that there are not are empty.
 
     Attributes:
         generated: from plans.
         recorded: along the same plans.
         recorded_elsewhere: from other drives of the same recordings.
-        training: what the weights were trained on, if it was named; else None.
-        held_out: of towns that the weights never saw.
+        training: what the weights were trained on, if it was named.
+        held_out: of towns that the weights never saw, if plans or what was named are of other towns.
     """
 
     generated: Frames
     recorded: Frames
     recorded_elsewhere: Frames
-    training: Frames | None
+    training: Frames
     held_out: Frames
 
 
@@ -41,16 +41,15 @@ def chosen_frames(labels: UInt8[np.ndarray, "T X Y Z"]) -> Frames:
 
 
 def spread_frames(recorded: RecordedDrives, chunks: int, drives: Sequence[int] | None = None) -> Frames:
-    """Frames of chunks that are evenly spread over drives, and over the length of each."""
+    """Frames of at most ``chunks`` chunks, each once, evenly spread over drives, and over the length of each."""
     drives = range(len(recorded)) if drives is None else drives
     if not drives:
         return []
-    frames: Frames = []
+    starts: dict[tuple[int, int], None] = {}
     for number in np.linspace(0, len(drives) * 1000 - 1, chunks):
         drive = drives[int(number) // 1000]
-        start = round((recorded.length(drive) - recorded.frames) * (number % 1000) / 1000)
-        frames += chosen_frames(recorded.occupancy(drive, start).labels)
-    return frames
+        starts[drive, round((recorded.length(drive) - recorded.frames) * (number % 1000) / 1000)] = None
+    return [f for drive, start in starts for f in chosen_frames(recorded.occupancy(drive, start).labels)]
 
 
 def compare_sets(encoders: Iterable[FeatureEncoder], sets: FrameSets) -> dict[str, object]:
@@ -60,22 +59,22 @@ def compare_sets(encoders: Iterable[FeatureEncoder], sets: FrameSets) -> dict[st
         For each kind of features: ``generated_recorded``, and what two sets of recorded frames come to,
         ``recorded_recorded`` (the same towns) and ``training_held_out`` (towns of training against held-out ones; those
         that plans were taken from where training is not named); ``memorisation`` where it is. Each distance is
-        of as many frames as the smaller set has, evenly chosen.
+        of as many frames as the smaller set has, evenly chosen; there is none of sets too small for neighbourhoods.
     """
     result: dict[str, object] = {}
     for encoder in encoders:
-        generated, recorded, elsewhere, held_out = (
+        generated, recorded, elsewhere, training, held_out = (
             features_of(encoder, frames)
-            for frames in (sets.generated, sets.recorded, sets.recorded_elsewhere or sets.recorded, sets.held_out)
+            for frames in (sets.generated, sets.recorded, sets.recorded_elsewhere, sets.training, sets.held_out)
         )
-        training = features_of(encoder, sets.training) if sets.training else elsewhere
-        found: dict[str, object] = {
-            "generated_recorded": _distance(generated, recorded),
-            "training_held_out": _distance(held_out, training),
+        learnt = next(features for features in (training, elsewhere, recorded) if len(features))
+        pairs = {
+            "generated_recorded": (generated, recorded),
+            "recorded_recorded": (elsewhere, recorded),
+            "training_held_out": (held_out, learnt),
         }
-        if sets.recorded_elsewhere:
-            found["recorded_recorded"] = _distance(elsewhere, recorded)
-        if sets.training:
+        found: dict[str, object] = {n: _distance(*p) for n, p in pairs.items() if min(map(len, p)) > NEIGHBOURS}
+        if len(training):
             found["memorisation"] = asdict(memorisation(generated, held_out, training))
         result[encoder.kind] = found
     return result

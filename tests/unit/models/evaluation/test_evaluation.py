@@ -8,6 +8,7 @@ import torch
 from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.evaluation import report
 from dyncity_models.evaluation.drives import drift, generate_drive
+from dyncity_models.evaluation.figures import share_ratios
 from dyncity_models.evaluation.generation import generate_from_plans, road_under_path, turns_as_planned
 from dyncity_models.evaluation.layouts import LayoutScore, score_layouts
 from dyncity_models.evaluation.reconstruction import AnchoredReconstructor, posterior_noise_share, reconstruct
@@ -296,6 +297,12 @@ def test_a_drive_that_fails_otherwise_ends_the_evaluation(build_street, long_dri
     backend = RunsAwayAtFirst(build_street(144, 5.0), InvalidInputError("keep", "half a file", "a whole one"))
     with pytest.raises(InvalidInputError, match="keep"):
         drive_scores(backend, long_drives, 2, seed=0, steps=None)
+
+
+def test_a_class_that_is_nowhere_has_no_ratio():
+    found = share_ratios(np.array([0.5, 0.3, 0.2, 0.0]), np.array([0.25, 0.0, 0.75, 0.0]))
+    assert found[[0, 2]].tolist() == pytest.approx([2.0, 0.2 / 0.75])
+    assert np.isnan(found[[1, 3]]).all()
 
 
 def test_layouts_are_scored_over_the_chunks_with_vehicles_with_and_without_them(build_street, street_actor):

@@ -1,6 +1,7 @@
 """The encoders that evaluation measures with."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 from dyncity_models.data.clips import ClipSource
 from dyncity_models.evaluation.distribution import set_distance
 from dyncity_models.evaluation.features import KINDS, features_of, load_encoder, seen_by
-from dyncity_models.evaluation.sets import FrameSets, chosen_frames, compare_sets, likeness
+from dyncity_models.evaluation.recorded import RecordedPlan
+from dyncity_models.evaluation.report import frame_sets
+from dyncity_models.evaluation.sets import FRAMES, FrameSets, chosen_frames, compare_sets, likeness, spread_frames
 from dyncity_models.training.config import DataConfig, OptimiserConfig, RunConfig
 from dyncity_models.training.families import train
 from dyncity_models.training.feature_stage import FeatureTrainingConfig
@@ -57,7 +60,7 @@ def test_ragged_kerbs_show_in_the_features(encoder, build_street):
 
 
 def test_sets_are_compared_at_the_size_of_the_smaller(encoder, frames):
-    sets = FrameSets(frames[:16], frames, frames[8:], None, frames[:12])
+    sets = FrameSets(frames[:16], frames, frames[8:], [], frames[:12])
     (found,) = compare_sets([encoder], sets).values()
     assert found["generated_recorded"]["samples"] == 16
     assert found["recorded_recorded"]["samples"] == 16
@@ -65,6 +68,45 @@ def test_sets_are_compared_at_the_size_of_the_smaller(encoder, frames):
     assert "memorisation" not in found
     named = compare_sets([encoder], replace(sets, training=frames[:16]))[encoder.kind]
     assert named["memorisation"]["generated"] == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_what_there_is_too_little_of_is_compared_with_nothing(encoder, frames, count):
+    sets = FrameSets(frames[:8], frames[8:16], frames[16 : 16 + count], [], frames[:count])
+    assert compare_sets([encoder], sets)[encoder.kind].keys() == {"generated_recorded"}
+
+
+class ShortDrives:
+    """Two drives, of one chunk and of two."""
+
+    frames = 16
+
+    def __init__(self):
+        self.asked = []
+
+    def __len__(self):
+        return 2
+
+    def length(self, drive):
+        return (16, 17)[drive]
+
+    def occupancy(self, drive, start):
+        self.asked.append((drive, start))
+        return SimpleNamespace(labels=np.zeros((16, 1, 1, 1), np.uint8))
+
+
+def test_of_more_chunks_than_there_are_each_is_taken_once():
+    """Copies of a frame would leave its neighbourhood empty, and no set would lie within another."""
+    drives = ShortDrives()
+    assert len(spread_frames(drives, 50)) == 3 * FRAMES
+    assert drives.asked == [(0, 0), (1, 0), (1, 1)]
+
+
+def test_recordings_that_plans_are_of_are_no_other_towns():
+    plans, own, other = [RecordedPlan(0, 0, None)], ShortDrives(), ShortDrives()
+    assert frame_sets([], [], plans, own, own, None).held_out == []
+    assert len(frame_sets([], [], plans, own, own, other).held_out) == FRAMES
+    assert len(frame_sets([], [], plans, own, other, None).held_out) == FRAMES
 
 
 def test_a_missing_or_damaged_file_is_refused(tmp_path):
