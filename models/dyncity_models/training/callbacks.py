@@ -17,18 +17,25 @@ def ends_step(trainer: lightning.Trainer, index: int) -> bool:
 
 
 class StepCheckpoint(ModelCheckpoint):
-    """Saves after whole steps only.
+    """Saves after whole steps only, the last one too.
 
     Lightning's own forgets on resumption which step it saved last, and would save it again among the batches of the
-    next one, whose gradients are in no checkpoint.
+    next one, whose gradients are in no checkpoint. And it saves the last step when training has ended, where averaged
+    weights have taken the place of those that a run goes on with.
     """
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when a step has ended."""
-        if ends_step(trainer, batch_idx):
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if not ends_step(trainer, batch_idx):
+            return
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.global_step == trainer.max_steps and not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Nothing is left to save: neither after the last step nor after a deadline."""
 
 
 class TrainedSeconds(Callback):

@@ -131,6 +131,29 @@ def test_a_run_whose_steps_are_raised_sees_every_batch_once(config, checkpoint_e
     assert seen == list(range(18))
 
 
+def ended_with(config, out, all_steps, most_minutes=0.0):
+    """Weights of a run whose steps are raised from time to time, or which is started again as often."""
+    for steps in all_steps:
+        torch.manual_seed(0)
+        run = replace(config.run, out=str(out), most_minutes=most_minutes)
+        line = trained(replace(config, run=run, optimiser=replace(config.optimiser, steps=steps)))
+    return line.state_dict()
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 3, 100])
+def test_a_run_whose_steps_are_raised_ends_with_the_weights_of_one_that_had_them_at_once(
+    config, tmp_path, checkpoint_every
+):
+    config = replace(config, run=replace(config.run, checkpoint_every=checkpoint_every))
+    assert ended_with(config, tmp_path / "raised", (2, 5, 9)) == ended_with(config, tmp_path / "whole", (9,))
+
+
+def test_a_run_that_is_out_of_time_in_every_step_ends_with_the_weights_of_one_that_is_not(config, tmp_path):
+    config = replace(config, run=replace(config.run, checkpoint_every=100))
+    hurried = ended_with(config, tmp_path / "hurried", (4,) * 4, most_minutes=1e-9)
+    assert hurried == ended_with(config, tmp_path / "whole", (4,))
+
+
 @pytest.mark.parametrize("accumulate", [0, 1])
 def test_batches_of_a_step_that_cannot_be_are_refused(config, accumulate):
     if accumulate:
