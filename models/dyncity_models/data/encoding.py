@@ -1,5 +1,6 @@
 """Drives to the latents of chunks and of what the frames before each chunk make known."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,9 @@ GAP_RADII_M = (2.0, 8.0)
 
 PAST_POSES = 4
 """Poses of the past whose grids make up what was covered."""
+
+LEAST_DEVIATION = math.exp(-5.0)
+"""Of latents: that of the narrowest posterior that the encoder gives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,12 +180,15 @@ def command_of(planar: Float64[np.ndarray, "T 3"]) -> Command:
 
 
 def statistics(encoded: EncodedSet, config: AutoencoderConfig) -> dict[str, list[float]]:
-    """Mean and standard deviation of each channel of each plane, over some 2,000 rows spread evenly."""
+    """Mean and standard deviation of each channel of each plane, over some 2,000 rows spread evenly.
+
+    A channel that says nothing has ``LEAST_DEVIATION``, so that nothing is divided by 0.
+    """
     result: dict[str, list[float]] = {}
     for name in ("xy", "tx", "ty"):
         flat = encoded.every(name, max(1, len(encoded) // 2000)).astype(np.float64)
         result[f"{name}_mean"] = flat.mean(axis=(0, 2, 3)).tolist()
-        result[f"{name}_std"] = flat.std(axis=(0, 2, 3)).tolist()
+        result[f"{name}_std"] = flat.std(axis=(0, 2, 3)).clip(min=LEAST_DEVIATION).tolist()
     assert len(result["xy_mean"]) == config.latent_channels
     return result
 

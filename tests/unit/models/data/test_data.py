@@ -22,6 +22,8 @@ from dyncity_models.data.views import (
     remembered_tokens,
     vehicle_layout,
 )
+from dyncity_models.hexplane import Planes
+from dyncity_models.normalisation import Normalisation
 
 from dyncity_sim.domain.agreement import agreement_between_frames
 from dyncity_sim.domain.conditions import Command
@@ -480,6 +482,17 @@ def test_statistics_are_those_of_each_channel(rows, latents, tiny):
     found = statistics(EncodedSet.open(latents), tiny.autoencoder)
     assert found["tx_mean"][3] == pytest.approx(rows["tx"][:, 3].astype(float).mean())
     assert found["xy_std"][5] == pytest.approx(rows["xy"][:, 5].astype(float).std())
+
+
+def test_a_channel_that_says_nothing_is_not_divided_by_zero(rows, tiny, tmp_path):
+    silent = rows | {"tx": rows["tx"].copy()}
+    silent["tx"][:, 3] = 0.25
+    write_shard(tmp_path, 0, silent)
+    found = statistics(EncodedSet(tmp_path, (shard_folder(tmp_path, 0),), {}), tiny.autoencoder)
+    planes = Planes(*(torch.from_numpy(silent[name]).float() for name in ("xy", "tx", "ty")))
+    normalised = Normalisation(8, found).normalise(planes)
+    assert not normalised.tx[:, 3].any()
+    assert normalised.flat().isfinite().all()
 
 
 @pytest.fixture(scope="module")
