@@ -96,10 +96,11 @@ def load_without_pickle(file: Path) -> Any:
     """``torch.load`` restricted to tensors, containers and numpy scalars.
 
     Raises:
-        CheckpointError: it cannot be read, asks for anything else, or would take more memory than it has bytes.
+        CheckpointError: it cannot be read, is damaged, asks for anything else, or would take more memory than it has
+            bytes.
     """
     try:
-        _check_size(file)
+        _check_archive(file)
         with torch.serialization.safe_globals(_allowed()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -117,17 +118,25 @@ def load_without_pickle(file: Path) -> Any:
         ) from error
 
 
-def _check_size(file: Path) -> None:
-    """Tensors lie in an archive as they are: entries that say more than the file holds are packed, or overlap."""
+def _check_archive(file: Path) -> None:
+    """Tensors lie in an archive as they are: entries that say more than the file holds are packed, or overlap.
+
+    Their checksums, which torch does not look at, tell weights from what a damaged disk makes of them.
+    """
     if not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:
         unpacked, size = sum(entry.file_size for entry in archive.infolist()), file.stat().st_size
-    if unpacked > size:
+        if unpacked > size:
+            raise CheckpointError(
+                file.name,
+                f"{size} bytes that are {unpacked} unpacked",
+                "an archive without compression, as torch.save writes",
+            )
+        damaged = archive.testzip()
+    if damaged is not None:
         raise CheckpointError(
-            file.name,
-            f"{size} bytes that are {unpacked} unpacked",
-            "an archive without compression, as torch.save writes",
+            f"{file.name}: {damaged}", "a wrong checksum", "what was written", "It is damaged: copy it anew."
         )
 
 

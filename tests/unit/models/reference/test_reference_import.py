@@ -228,6 +228,18 @@ def test_a_truncated_checkpoint_is_refused(runs, tmp_path, kept):
         import_run(runs[0], tmp_path / "out")
 
 
+def test_a_checkpoint_with_one_wrong_bit_is_refused(runs, tmp_path):
+    file = runs[0] / "last.ckpt"
+    with zipfile.ZipFile(file) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size if "/data/" in entry.filename else 0)
+        content = archive.read(largest)
+    written = bytearray(file.read_bytes())
+    written[written.index(content) + len(content) // 2] ^= 1
+    file.write_bytes(written)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: last/data/\d+: got a wrong checksum.*copy it anew"):
+        import_run(runs[0], tmp_path / "out")
+
+
 NAME = "decoder.voxel_decoder.conv_in.0.weight"
 
 
