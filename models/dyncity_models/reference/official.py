@@ -1,24 +1,19 @@
 """Reads what the published trainers write: ``conf.yaml`` beside pickled checkpoints, without running a pickle."""
 
-import collections
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy._core.multiarray import scalar
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from yaml import YAMLError
 
+from dyncity_models.plain_checkpoints import load_plain
 from dyncity_sim.errors import CheckpointError
 
 CHECKPOINT = re.compile(r"last\.ckpt|\d+_mIoU_(\d+(\.\d+)?(e[+-]\d+)?|nan)\.ckpt|\d+\.ckpt")
@@ -62,7 +57,7 @@ def read_run(folder: Path, checkpoint: str | None = None) -> OfficialRun:
     """
     conf = _read_conf(folder / "conf.yaml")
     file = _choose(folder, checkpoint)
-    saved = load_without_pickle(file)
+    saved = load_plain(file)
     # Sampling uses the averaged weights; `model_state_dict` of a transformer are the raw ones.
     entry = "ema" if "vae_name" in conf else "model_state_dict"
     tensors = saved.get(entry) if isinstance(saved, dict) else None
@@ -90,67 +85,6 @@ def _contents(saved: Any) -> str:
         return type(saved).__name__
     names = [str(name)[:80] for name in saved]
     return ", ".join(names[:6]) + f" and {len(names) - 6} more" * (len(names) > 6) or "nothing"
-
-
-def load_without_pickle(file: Path) -> Any:
-    """``torch.load`` restricted to tensors, containers and numpy scalars.
-
-    Raises:
-        CheckpointError: it cannot be read, is damaged, asks for anything else, or would take more memory than it has
-            bytes.
-    """
-    try:
-        _check_archive(file)
-        with torch.serialization.safe_globals(_allowed()), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"(?:GLOBAL |global |but got <class ')([\w.]+)", str(error))
-        got = f"a file that asks for {wanted[1]}" if wanted else "a file that is not a checkpoint"
-        raise CheckpointError(
-            file.name, got, "tensors, containers and numpy scalars", "Nothing in it was run. Do not trust its source."
-        ) from error
-    except Exception as error:  # torch reports damaged archives by RuntimeError, EOFError, KeyError, OSError, ...
-        raise CheckpointError(
-            file.name, f"{type(error).__name__} while reading", "a whole checkpoint", "It is truncated or damaged."
-        ) from error
-
-
-def _check_archive(file: Path) -> None:
-    """Tensors lie in an archive as they are: entries that say more than the file holds are packed, or overlap.
-
-    Their checksums, which torch does not look at, tell weights from what a damaged disk makes of them.
-    """
-    if not zipfile.is_zipfile(file):
-        return
-    with zipfile.ZipFile(file) as archive:
-        unpacked, size = sum(entry.file_size for entry in archive.infolist()), file.stat().st_size
-        if unpacked > size:
-            raise CheckpointError(
-                file.name,
-                f"{size} bytes that are {unpacked} unpacked",
-                "an archive without compression, as torch.save writes",
-            )
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise CheckpointError(
-            f"{file.name}: {damaged}", "a wrong checksum", "what was written", "It is damaged: copy it anew."
-        )
-
-
-def _allowed() -> list[Any]:
-    # ``best_miou`` is a numpy scalar, whose module numpy 1 spells otherwise than numpy 2; a scheduler has a Counter.
-    numbers = "?" + np.typecodes["AllInteger"] + np.typecodes["AllFloat"]
-    kinds = sorted({type(np.dtype(kind)) for kind in numbers}, key=str)
-    return [
-        (scalar, "numpy._core.multiarray.scalar"),
-        (scalar, "numpy.core.multiarray.scalar"),
-        np.dtype,
-        *kinds,
-        collections.Counter,
-    ]
 
 
 def _choose(folder: Path, checkpoint: str | None) -> Path:

@@ -1,14 +1,13 @@
 """Checkpoints of runs: written whole or not at all, and refused when damaged."""
 
 import io
-import pickle
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from dyncity_models.plain_checkpoints import load_plain
 from dyncity_sim.errors import CheckpointError
 from dyncity_sim.files import write_bytes
 
@@ -42,21 +41,13 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         CheckpointError: it is no checkpoint, damaged, or asks for anything else.
     """
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
+        found = load_plain(file)
+    except CheckpointError as error:
         raise CheckpointError(
             "run.out",
-            f"{file}: it asks for {wanted[1]}" if wanted else f"{file}: no checkpoint",
-            "tensors and plain values",
+            f"{file}: {error.got}",
+            f"a whole checkpoint: {error.expected}",
             "Nothing in it was run. Remove it to begin anew, or put an older one in its place.",
-        ) from error
-    except (OSError, RuntimeError, EOFError) as error:
-        raise CheckpointError(
-            "run.out",
-            f"{file}: {str(error).splitlines()[0]}",
-            "a whole checkpoint",
-            "Remove it to begin anew, or put an older one in its place.",
         ) from error
     if not isinstance(found, dict) or "global_step" not in found:
         raise CheckpointError("run.out", str(file), "a checkpoint of a run")

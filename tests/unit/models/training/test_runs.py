@@ -1,6 +1,7 @@
 """What every training run does whatever it trains: checkpoints, provenance, loggers, progress."""
 
 import csv
+import io
 import json
 import re
 import resource
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
@@ -398,10 +400,22 @@ def test_a_full_disk_leaves_the_checkpoint_before_to_go_on_from(config, files_of
     assert trained(longer).seen == [6, 7, 8, 9, 10, 11]
 
 
-def test_a_damaged_checkpoint_is_refused_by_name(config, tmp_path):
+def shortened(content):
+    return content[:-200]
+
+
+def with_another_bit(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        weights = max((archive.read(name) for name in archive.namelist() if "/data/" in name), key=len)
+    at = content.index(weights)
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("damaged", [shortened, with_another_bit])
+def test_a_damaged_checkpoint_is_refused_by_name(config, damaged, tmp_path):
     trained(config)
     file = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    file.write_bytes(file.read_bytes()[:-200])
+    file.write_bytes(damaged(file.read_bytes()))
     with pytest.raises(CheckpointError, match=r"last\.ckpt.*Remove it"):
         trained(replace(config, optimiser=replace(config.optimiser, steps=4)))
 
@@ -421,7 +435,9 @@ def test_a_checkpoint_that_asks_for_more_than_tensors_is_refused_and_nothing_in_
     file, touched = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "touched"
     checkpoint = torch.load(file, weights_only=True)
     torch.save(checkpoint | {"hostile": Hostile(touched)}, file)
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: it asks for \S+, expected .*Nothing in it was run"):
+    with pytest.raises(
+        CheckpointError, match=r"last\.ckpt: a file that asks for \S+, .*Nothing in it was run"
+    ):
         trained(replace(config, optimiser=replace(config.optimiser, steps=4)))
     assert not touched.exists()
 
