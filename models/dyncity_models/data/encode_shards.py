@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dyncity_models.data.shards import PLAN, EncodedSet, check_free, shard_folder, write_index, write_shard
+from dyncity_models.data.shards import PLAN, EncodedSet, check_free, read_json, shard_folder, write_index, write_shard
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import write_text
@@ -146,7 +146,7 @@ def _begin(folder: Path, plan: dict[str, Any]) -> None:
     file = folder / PLAN
     if not file.is_file():
         write_text(json.dumps(plan, indent=1) + "\n", file)
-    begun = json.loads(file.read_text(encoding="utf-8"))
+    begun = read_json(file)
     for name, value in plan.items():
         if begun.get(name) == value:
             continue

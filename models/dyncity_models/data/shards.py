@@ -27,6 +27,9 @@ PLAN = "encoding.json"
 ROWS = "rows"
 """Key of the index: rows of each shard."""
 
+_COUNTED = "command"
+"""The array whose rows are counted: all sets have it."""
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedSet:
@@ -47,15 +50,18 @@ class EncodedSet:
         """What ``dyncity encode`` wrote; before there were shards, the folder itself was the only one.
 
         Raises:
-            InvalidInputError: ``folder`` has no index, or not the rows that it tells of.
+            InvalidInputError: ``folder`` has no index, a damaged one, or not the rows that it tells of.
         """
         file = folder / INDEX
         if not file.is_file():
             raise InvalidInputError("latents", str(folder), "a folder written by dyncity encode", "Run dyncity encode.")
-        described = json.loads(file.read_text(encoding="utf-8"))
+        described = read_json(file)
         if ROWS not in described:
             return cls(folder, (folder,), described)
         rows = described.pop(ROWS)
+        if not isinstance(rows, list):
+            got = f"{file}: {ROWS} is {type(rows).__name__}"
+            raise InvalidInputError("latents", got, "a list", "Run dyncity encode.")
         opened = cls(folder, tuple(shard_folder(folder, number) for number in range(len(rows))), described)
         if opened.rows != rows:
             raise InvalidInputError("latents", f"{folder} with {opened.rows} rows", f"{rows}", "Run dyncity encode.")
@@ -65,13 +71,12 @@ class EncodedSet:
     def made_with(self) -> dict[str, Any]:
         """What the rows depend on; before there were shards, nothing told it."""
         file = self.folder / PLAN
-        made_with: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        return made_with
+        return read_json(file) if file.is_file() else {}
 
     @cached_property
     def rows(self) -> list[int]:
         """Of each shard."""
-        return [len(array) for array in self.arrays("command")]
+        return [len(array) for array in self.arrays(_COUNTED)]
 
     def __len__(self) -> int:
         """Rows in all."""
@@ -85,9 +90,13 @@ class EncodedSet:
         """That array of each shard, mapped into memory.
 
         Raises:
-            InvalidInputError: a shard has none, or not the whole.
+            InvalidInputError: a shard has none, not the whole, or another number of rows.
         """
-        return [_mapped(shard / f"{name}.npy") for shard in self.shards]
+        arrays = [_mapped(shard / f"{name}.npy") for shard in self.shards]
+        if name != _COUNTED and [len(array) for array in arrays] != self.rows:
+            got = f"{self.folder} with {[len(array) for array in arrays]} rows of {name}"
+            raise InvalidInputError("latents", got, f"{self.rows}, as of {_COUNTED}", "Run dyncity encode.")
+        return arrays
 
     def tensor(self, name: str, device: torch.device) -> Tensor:
         """All rows of an array in the memory of a device."""
@@ -102,6 +111,17 @@ class EncodedSet:
         starts = accumulate(self.rows[:-1], initial=0)
         arrays = zip(self.arrays(name), starts, strict=True)
         return np.concatenate([array[-start % stride :: stride] for array, start in arrays])
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What an index or a plan says; InvalidInputError where it is damaged."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInputError("latents", f"{file}: {error}", "a JSON object", "Run dyncity encode.") from error
+    if not isinstance(said, dict):
+        raise InvalidInputError("latents", f"{file}: {type(said).__name__}", "a JSON object", "Run dyncity encode.")
+    return said
 
 
 def shard_folder(folder: Path, number: int) -> Path:

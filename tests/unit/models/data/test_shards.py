@@ -176,6 +176,27 @@ def test_a_set_that_has_lost_rows_is_refused(whole):
         EncodedSet.open(whole)
 
 
+@pytest.mark.parametrize("damage", ["{", "[]", "[" * 100_000, '{"rows": 3}'])
+def test_an_index_that_is_damaged_is_named(whole, damage):
+    (whole / "latents.json").write_text(damage)
+    with pytest.raises(InvalidInputError, match=r"latents: got .*latents\.json"):
+        EncodedSet.open(whole)
+
+
+def test_a_plan_that_is_damaged_is_named(whole):
+    (whole / "latents.json").unlink()
+    (whole / "encoding.json").write_text("{")
+    with pytest.raises(InvalidInputError, match=r"latents: got .*encoding\.json"):
+        made(whole, samples=4)
+
+
+def test_an_array_of_fewer_rows_than_others_is_refused(whole):
+    file = next(whole.glob("shard-*")) / "xy.npy"
+    np.save(file, np.load(file)[:1])
+    with pytest.raises(InvalidInputError, match=r"rows of xy, expected"):
+        EncodedSet.open(whole).tensor("xy", torch.device("cpu"))
+
+
 @pytest.mark.parametrize("name", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", ""])
 def test_parts_that_cannot_be_are_refused(name):
     with pytest.raises(InvalidInputError, match="part"):
