@@ -195,11 +195,11 @@ def _write_sequence(frames: Sequence[RecordedFrame], cartesian: Path, attributio
 
 
 def _rate_hz(times_us: Int64[np.ndarray, " T"]) -> float:
-    """Of most steps; clocks that run by a twentieth otherwise are CarlaSC's."""
+    """Of most steps; clocks of sensors that run by a fiftieth otherwise are those of a whole number."""
     if len(times_us) < 2:
         return FRAME_RATE_HZ
     rate_hz = 1e6 / float(np.median(np.diff(times_us)))
-    return FRAME_RATE_HZ if abs(rate_hz / FRAME_RATE_HZ - 1) < 0.05 else round(rate_hz, 3)
+    return round(rate_hz) if abs(rate_hz - round(rate_hz)) < 0.02 * round(rate_hz) else round(rate_hz, 3)
 
 
 def _square(rows: np.ndarray) -> Poses:

@@ -139,12 +139,24 @@ def test_sequences_of_several_grids_are_not_one_data_set(tmp_path: Path) -> None
         open_dataset(tmp_path / "all")
 
 
-def test_the_rate_of_carlasc_is_that_of_its_times(tmp_path: Path, published_carlasc: Callable[..., Path]) -> None:
-    assert open_dataset(published_carlasc(tmp_path / "a")).rate_hz == 10
-    slow = published_carlasc(tmp_path / "b")
-    (slow / "cartesian" / "times.txt").write_text("0\n0.5\n1\n")
-    assert open_dataset(slow).rate_hz == 2
-    with pytest.raises(InvalidInputError, match=r"rate_hz of b: got 2\.0, expected 10, that of a\. Open them apart"):
+@pytest.mark.parametrize(
+    ("times", "rate_hz"),
+    [("0 0.5 1", 2), ("0 0.497 0.996", 2), ("0 0.101 0.202", 10), ("0 0.08 0.16", 12.5), ("0 10 20", 0.1)],
+)
+def test_the_rate_of_carlasc_is_that_of_its_times(
+    tmp_path: Path, published_carlasc: Callable[..., Path], times: str, rate_hz: float
+) -> None:
+    (published_carlasc(tmp_path / "a") / "cartesian" / "times.txt").write_text(times.replace(" ", "\n"))
+    assert open_dataset(tmp_path).rate_hz == rate_hz
+
+
+def test_sequences_of_several_rates_are_not_one_data_set(
+    tmp_path: Path, published_carlasc: Callable[..., Path]
+) -> None:
+    for name in ("a", "b"):
+        published_carlasc(tmp_path / name)
+    (tmp_path / "b" / "cartesian" / "times.txt").write_text("0\n0.5\n1\n")
+    with pytest.raises(InvalidInputError, match=r"rate_hz of b: got 2, expected 10, that of a\. Open them apart"):
         open_dataset(tmp_path)
 
 
