@@ -17,6 +17,7 @@ from dyncity_models.evaluation.motion import recover_motion
 from dyncity_models.evaluation.reconstruction import Reconstruction
 from dyncity_models.evaluation.scores import mean_iou, occupied_iou
 from dyncity_models.evaluation.shape import building_rectangularity, kerb_straightness, wall_straightness
+from dyncity_models.evaluation.traffic import traffic_motion
 from dyncity_models.evaluation.vehicles import size_distance, vehicle_motion, vehicle_sizes
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -27,6 +28,7 @@ MEASURES: dict[str, Callable[[OccupancySequence], object]] = {
     "walls": wall_straightness,
     "buildings": building_rectangularity,
     "vehicles": vehicle_motion,
+    "traffic": traffic_motion,
 }
 """What is measured of each chunk alone, generated and recorded ones alike."""
 

@@ -435,9 +435,7 @@ def test_a_checkpoint_that_asks_for_more_than_tensors_is_refused_and_nothing_in_
     file, touched = tmp_path / "run" / "checkpoints" / "last.ckpt", tmp_path / "touched"
     checkpoint = torch.load(file, weights_only=True)
     torch.save(checkpoint | {"hostile": Hostile(touched)}, file)
-    with pytest.raises(
-        CheckpointError, match=r"last\.ckpt: a file that asks for \S+, .*Nothing in it was run"
-    ):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: a file that asks for \S+, .*Nothing in it was run"):
         trained(replace(config, optimiser=replace(config.optimiser, steps=4)))
     assert not touched.exists()
 
