@@ -5,9 +5,9 @@ A row of parked cars whose cells touch is cut anew in every frame, and not alway
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
+from jaxtyping import Int64
 
 from dyncity_sim.domain.overlap import overlap_shares
 from dyncity_sim.domain.scene import Track
@@ -32,13 +32,13 @@ def in_one_place(tracklets: Sequence[Tracklet], track_of: Callable[[Tracklet], T
         track_of: makes the track of one.
     """
     parts = [(tracklet, track_of(tracklet)) for tracklet in tracklets]
-    apart: set[tuple[Tracklet, Tracklet]] = set()
-    while (pair := _deepest([p for p in parts if _may_be_part(p[0])], apart)) is not None:
+    depths: dict[tuple[Tracklet, Tracklet], float] = {}
+    while (pair := _deepest([p for p in parts if _may_be_part(p[0])], depths)) is not None:
         first, second = (part[0] for part in pair)
         whole = _together(first, second)
         track = track_of(whole)
         if not _fits_one(track):
-            apart.add((first, second))
+            depths[first, second] = 0.0
             continue
         parts = [(whole, track) if part is pair[0] else part for part in parts if part is not pair[1]]
     return [track for _, track in parts]
@@ -49,25 +49,33 @@ def _may_be_part(tracklet: Tracklet) -> bool:
 
 
 def _deepest(
-    parts: Sequence[tuple[Tracklet, Track]], apart: set[tuple[Tracklet, Tracklet]]
+    parts: Sequence[tuple[Tracklet, Track]], depths: dict[tuple[Tracklet, Tracklet], float]
 ) -> tuple[tuple[Tracklet, Track], tuple[Tracklet, Track]] | None:
-    """The two tracks that lie in each other the most, of those by enough; ``apart`` are known to be two."""
+    """The two tracks that lie in each other the most, of those by enough; ``depths`` is given what is new to it."""
     best, found = ONE_THING_SHARE, None
-    for first, second in combinations(parts, 2):
-        if (first[0], second[0]) in apart or not _meet(first[1], second[1]):
-            continue
-        shares = overlap_shares(first[1], second[1])
-        if len(shares) >= MIN_OBSERVATIONS and np.median(shares) > best:
-            best, found = float(np.median(shares)), (first, second)
+    for number, other in _meeting([track for _, track in parts]):
+        (first, track), (second, other_track) = parts[number], parts[other]
+        if (first, second) not in depths:
+            depths[first, second] = _depth(track, other_track)
+        if depths[first, second] > best:
+            best, found = depths[first, second], (parts[number], parts[other])
     return found
 
 
-def _meet(first: Track, second: Track) -> bool:
-    """Whether two tracks come near each other at any time; quick."""
-    places = [track.poses_world_from_actor[:, :2, 3] for track in (first, second)]
-    reach_m = sum(np.hypot(*track.size_m[:2]) for track in (first, second)) / 2
-    gap_m = np.maximum(places[0].min(axis=0) - places[1].max(axis=0), places[1].min(axis=0) - places[0].max(axis=0))
-    return bool(gap_m.max() < reach_m)
+def _meeting(tracks: Sequence[Track]) -> Int64[np.ndarray, "P 2"]:
+    """Numbers of those that may come near each other at any time; quick."""
+    places = [track.poses_world_from_actor[:, :2, 3] for track in tracks]
+    lowest, highest = (np.array([end(p, axis=0) for p in places]).reshape(-1, 2) for end in (np.min, np.max))
+    gaps_m = (lowest[:, None] - highest[None]).max(axis=-1)
+    reach_m = np.array([np.hypot(*track.size_m[:2]) for track in tracks])
+    near = np.maximum(gaps_m, gaps_m.T) < (reach_m[:, None] + reach_m[None]) / 2
+    return np.argwhere(np.triu(near, 1))
+
+
+def _depth(first: Track, second: Track) -> float:
+    """By which share of the smaller one lies in the other for most of the time that shows both."""
+    shares = overlap_shares(first, second)
+    return float(np.median(shares)) if len(shares) >= MIN_OBSERVATIONS else 0.0
 
 
 def _together(first: Tracklet, second: Tracklet) -> Tracklet:
