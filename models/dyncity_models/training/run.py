@@ -175,7 +175,7 @@ def _trainer(launch: Launch, config: object, run: RunConfig, optimiser: Optimise
                 checkpoints,
                 every_n_train_steps=run.checkpoint_every,
                 save_last=True,
-                save_top_k=1,
+                save_top_k=0,
                 enable_version_counter=False,
             ),
             BesideCheckpoints(checkpoints, config, provenance_of(Path(__file__))),
