@@ -66,10 +66,14 @@ class CanvasConditions:
         """Several batches as one."""
         return cls(*(torch.cat(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
 
+    def begins_drive(self) -> Bool[Tensor, " B"]:
+        """Where nothing is known of what was there before the chunk."""
+        return ~(self.known_mask.flatten(1).any(dim=1) | self.movers.flatten(1).any(dim=1))
+
     def given(self) -> tuple[str, ...]:
         """Names of the conditions that some chunk has, in the order in which guidance adds them."""
         there = {
-            "continuation": self.known_mask.any() or self.movers.any(),
+            "continuation": not self.begins_drive().all(),
             "plan": self.plan_given.any(),
             "layout": self.layout_given.any(),
             "command": (self.command != COMMAND_NONE).any(),

@@ -162,7 +162,8 @@ class SamplingConfig:
         resamples: how often each interval is walked to fit what is generated to a known region.
         autoguidance: of weights that hold a guide: how far the plane xy is led away from what the guide predicts
             (Karras et al. 2024); 1 does not ask it.
-        autoguidance_time: the same for the planes tx and ty.
+        autoguidance_time: the same for the planes tx and ty of chunks that begin a drive. Where movers are known, it
+            is 1: the network lets them go on as it is, and lets more of them get lost when it is pushed.
     """
 
     sampler: str = "euler"

@@ -141,7 +141,7 @@ class AnchoredPipeline:
                 if self._ask_guide is None:
                     return velocity
                 weak = self._ask_guide(shapes.shaped(noisy_BN), time_B, unpushed)
-            return self._led_away(shapes.shaped(velocity), weak).flat()
+            return self._led_away(shapes.shaped(velocity), weak, conditions).flat()
 
         return predict
 
@@ -153,9 +153,11 @@ class AnchoredPipeline:
         guide = self.execution.prepare(model.guide, self.device)
         return torch.compile(guide) if self.execution.compile else guide
 
-    def _led_away(self, planes: Planes, weak: Planes) -> Planes:
+    def _led_away(self, planes: Planes, weak: Planes, conditions: CanvasConditions) -> Planes:
         sampling = self.model.config.sampling
-        scales = sampling.autoguidance, sampling.autoguidance_time, sampling.autoguidance_time
+        over_time = torch.where(conditions.begins_drive(), sampling.autoguidance_time, 1.0)[:, None, None, None]
+        over_time = over_time.to(planes.tx.dtype)
+        scales: tuple[float | Tensor, ...] = sampling.autoguidance, over_time, over_time
         return Planes(*(w + scale * (p - w) for p, w, scale in zip(planes, weak, scales, strict=True)))
 
     def _road_under_path(self, planes: Planes, canvas_from_ego: Float[Tensor, "B T 3"]) -> Float[Tensor, " B"]:

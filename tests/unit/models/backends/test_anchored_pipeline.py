@@ -95,16 +95,17 @@ def one_step(folder, conditions):
     return pipeline, pipeline._shapes(1).shaped(found)
 
 
-def test_autoguidance_leads_each_plane_away_from_a_guide_that_knows_the_known_world_alone(
-    build_guided_weights, build_conditions
+@pytest.mark.parametrize(("hidden", "scales"), [((), (2.5, 1.0, 1.0)), (("continuation",), (2.5, 0.5, 0.5))])
+def test_autoguidance_leads_away_from_a_guide_that_knows_the_known_world_alone_over_time_where_a_drive_begins(
+    build_guided_weights, build_conditions, hidden, scales
 ):
-    conditions = build_conditions(1)
+    conditions = build_conditions(1).without(*hidden)
     pipeline, found = one_step(build_guided_weights(autoguidance=2.5, autoguidance_time=0.5), conditions)
     noise = noise_like(pipeline._shapes(1), torch.Generator().manual_seed(0))
     with torch.inference_mode():
         good = pipeline.transformer(noise, torch.ones(1), conditions)
         weak = pipeline.model.guide(noise, torch.ones(1), conditions.without("plan", "layout", "command"))
-    for plane, start, g, w, scale in zip(found, noise, good, weak, (2.5, 0.5, 0.5), strict=True):
+    for plane, start, g, w, scale in zip(found, noise, good, weak, scales, strict=True):
         assert not torch.allclose(g, w, atol=1e-2)
         torch.testing.assert_close(plane, start - (w + scale * (g - w)), rtol=0, atol=1e-5)
 

@@ -101,12 +101,14 @@ def test_a_student_begins_as_its_teacher_and_learns_where_paths_bend(taught_by, 
 
 def test_the_teachers_autoguidance_is_learned(taught_by, build_guided_weights, lesson):
     data, noise, _, _, conditions = lesson
+    conditions = conditions.without_known(torch.tensor([True, False, True, False]))
+    over_time = torch.tensor([0.5, 1.0, 0.5, 1.0])[:, None, None, None]
     task = taught_by(build_guided_weights(autoguidance=2.5, autoguidance_time=0.5), evaluations=1)
     model = task.teacher.model
     with torch.inference_mode():
         good = model.transformer(noise, torch.ones(4), conditions)
         weak = model.guide(noise, torch.ones(4), conditions.without(*PUSHED))
-        led = [w + scale * (g - w) for g, w, scale in zip(good, weak, (2.5, 0.5, 0.5), strict=True)]
+        led = [w + scale * (g - w) for g, w, scale in zip(good, weak, (2.5, over_time, over_time), strict=True)]
     path = task.path(data, noise, torch.zeros(4, dtype=torch.int64), conditions)
     for found, expected, alone in zip(data.shaped(path.velocity), led, good, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
