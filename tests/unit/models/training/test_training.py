@@ -102,7 +102,7 @@ class TestKilledRun:
         steps = replace(config.optimiser, decay_from=1.0)
         train_autoencoder(replace(config, optimiser=replace(steps, steps=2)))
         assert resumed_step(run) == 2
-        longer = replace(config, optimiser=replace(steps, steps=6))
+        longer = replace(config, optimiser=replace(steps, steps=4))
         whole = replace(longer, run=replace(run, out=str(tmp_path / "whole")))
         assert exported(train_autoencoder(longer)) == exported(train_autoencoder(whole))
         with pytest.raises(ConfigError, match=r"run\.accumulate"):
