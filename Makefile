@@ -9,8 +9,9 @@ OUT ?= out/demo
 demo: $(VENV)/ready
 	$(BIN)/dyncity demo --out $(OUT)
 
+# One process more than there are cores, for many tests wait. They start hundreds of commands: what is compiled is kept.
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $$(($$(nproc) + 1)) --dist loadfile
 
 check: lint types imports protos spelling
 

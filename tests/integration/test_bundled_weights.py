@@ -44,8 +44,13 @@ def test_the_bundled_weights_are_at_most_24_mebibytes():
     assert 0 < sum(file.stat().st_size for file in BUNDLED.iterdir()) <= MOST_BYTES
 
 
-def test_they_generate_a_street_under_the_ego_from_a_plan_alone(backend: AnchoredBackend):
-    chunks = [generate(backend, straight(0), seed) for seed in range(4)]
+@pytest.fixture(scope="module")
+def chunks(backend: AnchoredBackend) -> list[GeneratedChunk]:
+    """First chunks of the seeds from 0, straight on."""
+    return [generate(backend, straight(0), seed) for seed in range(4)]
+
+
+def test_they_generate_a_street_under_the_ego_from_a_plan_alone(chunks: list[GeneratedChunk]):
     assert np.mean([road_under_path(chunk.occupancy) for chunk in chunks]) > 0.95
     assert all(agreement_between_frames(chunk.occupancy, 0, 15) > 0.95 for chunk in chunks)
     shares = np.mean(
@@ -56,8 +61,8 @@ def test_they_generate_a_street_under_the_ego_from_a_plan_alone(backend: Anchore
         assert shares[CARLASC.index(name)] > 0.001, name
 
 
-def test_the_next_chunk_goes_on_in_the_same_street(backend: AnchoredBackend):
-    first = generate(backend, straight(0), 1)
+def test_the_next_chunk_goes_on_in_the_same_street(backend: AnchoredBackend, chunks: list[GeneratedChunk]):
+    first = chunks[1]
     second = generate(backend, straight(1), 2, first.continuation)
     other = generate(backend, straight(1), 2)
     before = first.occupancy

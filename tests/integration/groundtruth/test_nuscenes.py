@@ -44,7 +44,7 @@ def devkit(request) -> Path:
     python = folder / "bin" / "python"
     if not python.exists():
         made = folder.with_name(f"{name}.{os.getpid()}")
-        pip = [made / "bin" / "python", "-m", "pip", "install", "--quiet", "--retries", "1", DEVKIT]
+        pip = [made / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile", "--retries", "1", DEVKIT]
         for command in ([sys.executable, "-m", "venv", made], pip):
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
             if done.returncode:
