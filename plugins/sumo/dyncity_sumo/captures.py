@@ -29,7 +29,7 @@ from dyncity_sumo.netfile import parse_net
 from dyncity_sumo.roads import Streets
 from dyncity_sumo.scenery import Scenery
 from dyncity_sumo.shots import Capture
-from dyncity_sumo.streams import packed, unpacked
+from dyncity_sumo.streams import compressed, packed, unpacked
 
 FORMAT = "dyncity-captures"
 FORMAT_VERSION = 1
@@ -88,7 +88,7 @@ class CapturesWriter:
         net = re.sub(rb"<!--.*?-->\s*", b"", net, flags=re.DOTALL)
         name = network_name(net)
         if not (self._folder / name).exists():
-            (self._folder / name).write_bytes(lzma.compress(net, preset=9))
+            (self._folder / name).write_bytes(compressed(net))
         return name
 
 

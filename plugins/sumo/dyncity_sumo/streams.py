@@ -16,12 +16,21 @@ from jaxtyping import Int64, UInt8
 PLANES = 8
 """Bytes of the largest number."""
 
+SMALLEST_DICTIONARY, LARGEST_DICTIONARY = 2**12, 2**26
+"""Bytes of xz's dictionary: the least that it takes, and what its highest preset has."""
+
 
 def packed(columns: Mapping[str, Int64[np.ndarray, " N"]]) -> bytes:
     """Columns, each of its own length, as a stream; the same columns give the same bytes."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{name: _planes(column) for name, column in columns.items()})
-    return lzma.compress(buffer.getvalue(), preset=9)
+    return compressed(buffer.getvalue())
+
+
+def compressed(data: bytes) -> bytes:
+    """An xz file, as small as with the highest preset, whose dictionary would take 0.7 GB however small the data."""
+    dictionary = int(np.clip(len(data), SMALLEST_DICTIONARY, LARGEST_DICTIONARY))
+    return lzma.compress(data, filters=[{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": dictionary}])
 
 
 def unpacked(stream: bytes) -> dict[str, Int64[np.ndarray, " N"]]:
