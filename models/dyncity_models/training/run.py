@@ -20,7 +20,7 @@ from dyncity_models.training.provenance import BesideCheckpoints, provenance_of
 from dyncity_models.training.sharding import Shardable, ShardedStrategy
 from dyncity_sim.config import save_config
 from dyncity_sim.errors import ConfigError
-from dyncity_sim.files import whole_file, write_text
+from dyncity_sim.files import json_bytes, whole_file, write_bytes
 
 CHECKPOINTS = "checkpoints"
 """Folder of a run's checkpoints, in its ``out``."""
@@ -121,7 +121,7 @@ def fit(
     if is_first_process():
         with whole_file(Path(run.out) / "config.yaml") as temporary:
             save_config(config, temporary)
-        write_text(json.dumps(dict(learns_from), indent=2) + "\n", Path(run.out) / LEARNT_FROM)
+        write_bytes(json_bytes(dict(learns_from)), Path(run.out) / LEARNT_FROM)
     if run.threads:
         torch.set_num_threads(run.threads)
     resume, final = (Path(run.out) / CHECKPOINTS / f"{name}.ckpt" for name in ("last", "final"))

@@ -48,7 +48,7 @@ class Canvas:
             known: the static world in each frame as the network is shown it, ``UNOBSERVED`` elsewhere.
         """
         device, poses = self._pipeline.device, self.poses(planar)
-        known_xy, known_mask = self._known(memory, known, planar, heights_m)
+        known_xy, known_mask = self._known(memory, known, poses, planar, heights_m)
         command = COMMAND_NONE if conditions.command is None else COMMANDS.index(conditions.command)
         return CanvasConditions(
             poses.to(device),
@@ -91,6 +91,7 @@ class Canvas:
         self,
         memory: DriveMemory,
         known: UInt8[np.ndarray, "T X Y Z"],
+        poses: Float[Tensor, "1 T 3"],
         planar: Float64[np.ndarray, "T 3"],
         heights_m: Float64[np.ndarray, " T"],
     ) -> tuple[Float[Tensor, "1 C X Y"], Float[Tensor, "1 1 X Y"]]:
@@ -103,7 +104,7 @@ class Canvas:
         if not mask.any():
             cells = config.latent_cells
             return torch.zeros(1, config.latent_channels, cells, cells, device=self._pipeline.device), mask
-        return self._pipeline.encode(torch.from_numpy(known)[None], self.poses(planar)).xy * mask, mask
+        return self._pipeline.encode(torch.from_numpy(known)[None], poses).xy * mask, mask
 
     def _movers(self, memory: DriveMemory, planar: Float64[np.ndarray, "T 3"]) -> Float[Tensor, "1 M C C"]:
         """Where movers were in the last frames before the chunk."""
