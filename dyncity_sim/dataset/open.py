@@ -39,8 +39,10 @@ def open_dataset(path: Path, besides: str = "") -> OccupancyDataset:
     """
     if not path.is_dir():
         raise InvalidInputError(str(path), "no folder", "the folder of a data set")
+    # Sequences are named after their folders, and "." is no name.
+    folder = path.resolve()
     for opened in (open_recording, open_carlasc, open_occ3d_nuscenes, open_occ3d_waymo):
-        dataset = opened(path)
+        dataset = opened(folder)
         if dataset is not None:
             return dataset
     if (path / "captures.json").is_file():

@@ -148,7 +148,7 @@ class LabelledDrive:
         seed: of drop-out and noise; what a sensor draws in a frame depends on it, the frame and the sensor alone.
 
     Raises:
-        InvalidInputError: poses, times or a track's id that cannot be, or a negative seed.
+        InvalidInputError: a name, poses, times or a track's id that cannot be, or a negative seed.
     """
 
     name: str
@@ -162,6 +162,8 @@ class LabelledDrive:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.name in ("", ".", "..") or "/" in self.name:
+            raise InvalidInputError("drive.name", repr(self.name), "a name fit for a file")
         if self.seed < 0:
             raise InvalidInputError("seed", self.seed, "0 or more")
         poses = check_poses(self.poses_world_from_ego, "drive.poses_world_from_ego")

@@ -94,6 +94,16 @@ def test_published_carlasc_opens_from_root_split_sequence_and_cartesian(
     assert "CarlaSC" in dataset.attribution
 
 
+@pytest.mark.parametrize(
+    ("folder", "path"), [("", "."), ("cartesian", "."), ("cartesian", ".."), ("cartesian", "../cartesian")]
+)
+def test_a_sequence_has_the_name_of_its_folder_from_within_it_too(
+    tmp_path: Path, published_carlasc: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, folder: str, path: str
+) -> None:
+    monkeypatch.chdir(published_carlasc(tmp_path / "Town01_Light") / folder)
+    assert [s.name for s in open_dataset(Path(path)).sequences] == ["Town01_Light"]
+
+
 def test_sequences_of_carlasc_are_found_however_deep_and_none_is_left_out(
     tmp_path: Path, published_carlasc: Callable[..., Path]
 ) -> None:

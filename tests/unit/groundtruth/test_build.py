@@ -36,6 +36,12 @@ def test_a_negative_seed_is_refused(build_street, rig):
         labelled_drive(street, (), PROVENANCE, rig, seed=-1)
 
 
+@pytest.mark.parametrize("name", ["", "..", "Train/Town01"])
+def test_a_name_that_no_file_can_have_is_refused(build_street, rig, name):
+    with pytest.raises(InvalidInputError, match=rf"drive\.name: got '{name}', expected a name fit for a file"):
+        labelled_drive(build_street(frames=1), (), PROVENANCE, rig, name)
+
+
 def test_what_is_said_of_a_lidar_is_all_that_it_was_simulated_with(build_street):
     lidar = LidarSensor(
         (0.1, -0.2), 90, scan=Scan.ROLLING, period_s=0.05, falloff_m=20.0, range_noise_m=0.02, dropout=Dropout(0.1)
