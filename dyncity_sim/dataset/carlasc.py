@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8, UInt32
+from jaxtyping import Float32, UInt8, UInt32
 
 from dyncity_sim.dataset.carlasc_params import CarlaScParams
 from dyncity_sim.dataset.label_maps import CARLASC_LABELS
-from dyncity_sim.dataset.labelled import LabelledFrames, check_range
+from dyncity_sim.dataset.labelled import LabelledFrames, check_range, rate_of
 from dyncity_sim.dataset.store import Recording
 from dyncity_sim.domain.frames import Poses, check_poses, check_times, inverse, mirrored_poses
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, Grid
@@ -106,7 +106,7 @@ class CarlaScFolder:
             params.pose_world_from_first @ relative, str(self._cartesian / "poses.txt")
         )
         self.times_us = check_times(times_us, str(self._cartesian / "times.txt"), len(relative))
-        self.rate_hz = _rate_hz(self.times_us)
+        self.rate_hz = rate_of(self.times_us, FRAME_RATE_HZ)
         # Archives from a Mac hold a hidden file beside each.
         labelled = sum(1 for _ in (self._cartesian / "evaluation").glob("[!.]*.label"))
         if labelled > len(relative):
@@ -192,14 +192,6 @@ def _write_sequence(frames: Sequence[RecordedFrame], cartesian: Path, attributio
         ]
         files.add(frame.labels, frame.counts, frame.instances, boxes, frame.pose_world_from_ego, frame.time_us)
     files.finish()
-
-
-def _rate_hz(times_us: Int64[np.ndarray, " T"]) -> float:
-    """Of most steps; clocks of sensors that run by a fiftieth otherwise are those of a whole number."""
-    if len(times_us) < 2:
-        return FRAME_RATE_HZ
-    rate_hz = 1e6 / float(np.median(np.diff(times_us)))
-    return round(rate_hz) if abs(rate_hz - round(rate_hz)) < 0.02 * round(rate_hz) else round(rate_hz, 3)
 
 
 def _square(rows: np.ndarray) -> Poses:

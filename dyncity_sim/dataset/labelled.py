@@ -109,6 +109,19 @@ def check_range(start: int, stop: int, frames: int, name: str) -> range:
     return range(start, stop)
 
 
+def rate_of(times_us: Int64[np.ndarray, " T"], otherwise: float) -> float:
+    """Frames per second of most steps; clocks of sensors that run by a fiftieth otherwise are those of a whole number.
+
+    Args:
+        times_us: ``(T,)`` microseconds.
+        otherwise: the rate where one frame says nothing of it.
+    """
+    if len(times_us) < 2:
+        return otherwise
+    rate_hz = 1e6 / float(np.median(np.diff(times_us)))
+    return round(rate_hz) if abs(rate_hz - round(rate_hz)) < 0.02 * round(rate_hz) else round(rate_hz, 3)
+
+
 def gaps(times_us: Int64[np.ndarray, " T"], rate_hz: float) -> Int64[np.ndarray, " G"]:
     """Frames whose next one does not follow: not after one step of the rate, which real sensors keep to half a step."""
     return np.flatnonzero(np.abs(np.diff(times_us) * (rate_hz / 1e6) - 1) > 0.5)

@@ -14,8 +14,12 @@ masks say what cameras see of that, and are left to evaluations of cameras.
 Times of nuScenes are the timestamps of ``annotations.json`` in microseconds. Its entries are in order of time, so
 where timestamps are tokens, which the published text allows, frames are 0.5 s apart. Waymo's files are numbered at
 10 Hz. Some of its copies hold each frame's pose as ``ego2global``; where they do not, poses are unknown.
+
+Exports of ours (``groundtruth.formats.write_occ3d``) have the form of Occ3D-nuScenes, and the rate and the credit of
+what was exported.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +30,13 @@ import numpy as np
 from jaxtyping import Int64
 
 from dyncity_sim.dataset.label_maps import OCC3D_NUSCENES_LABELS, OCC3D_WAYMO_LABELS, LabelMap
-from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, check_range
+from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, check_range, rate_of
 from dyncity_sim.dataset.occ3d_annotations import RATE_HZ as NUSCENES_RATE_HZ
 from dyncity_sim.dataset.occ3d_annotations import Annotations
 from dyncity_sim.domain.frames import Poses, check_poses
 from dyncity_sim.domain.grid import OCC3D_GRID
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.groundtruth.formats.metadata import METADATA
 
 WAYMO_RATE_HZ = 10
 
@@ -49,24 +54,29 @@ def open_occ3d_nuscenes(folder: Path) -> OccupancyDataset | None:
     """The data set in a folder that holds ``gts`` (or in ``gts`` itself); None where it is of another form.
 
     Raises:
-        InvalidInputError: ``annotations.json`` is damaged, or does not list what is there.
+        InvalidInputError: ``annotations.json`` or, in exports of ours, ``dyncity.json`` is damaged, or the former does
+            not list what is there.
     """
     gts = folder if folder.name == "gts" else folder / "gts"
     if next(gts.glob("*/*/labels.npz"), None) is None:
         return None
     annotations = Annotations.read(gts.parent / "annotations.json")
     listed = {} if annotations is None else annotations.scene_infos
-    scenes = sorted(
+    folders = sorted(
         s for s in gts.iterdir() if s.is_dir() and (s.name in listed or any(f.is_dir() for f in s.iterdir()))
     )
+    scenes = tuple(_nuscenes_scene(scene, annotations) for scene in folders)
+    rate_hz, credit = float(NUSCENES_RATE_HZ), _credit_of_export(gts.parent / METADATA)
+    if credit is not None and scenes[0].times_us is not None:
+        rate_hz = rate_of(scenes[0].times_us, rate_hz)
     return OccupancyDataset(
         "Occ3D-nuScenes",
         OCC3D_GRID,
         OCC3D_NUSCENES_LABELS,
-        NUSCENES_RATE_HZ,
-        _CREDIT.format("nuScenes", "nuscenes.org/terms-of-use"),
+        rate_hz,
+        _CREDIT.format("nuScenes", "nuscenes.org/terms-of-use") if credit is None else credit,
         False,
-        tuple(_nuscenes_scene(scene, annotations) for scene in scenes),
+        scenes,
     )
 
 
@@ -171,6 +181,16 @@ class Occ3dScene:
             labels[row] = form.label_map.read(arrays[form.labels], f"{file} {form.labels}")
             observed[row] = _mask(arrays[form.observed], f"{file} {form.observed}")
         return LabelledFrames(labels, observed)
+
+
+def _credit_of_export(file: Path) -> str | None:
+    """What an export of ours says of where it comes from; None for what others published."""
+    if not file.is_file():
+        return None
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["provenance"]["attribution"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InvalidInputError(str(file), repr(error), "an export's description with its provenance") from error
 
 
 def _nuscenes_scene(scene: Path, annotations: Annotations | None) -> Occ3dScene:

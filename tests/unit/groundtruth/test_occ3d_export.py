@@ -1,6 +1,7 @@
 """Occ3D files, read with plain NumPy and, in the published grid, with the data set's reader."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,18 @@ def test_the_reader_of_the_published_data_set_opens_what_was_resampled(street, r
         np.testing.assert_array_equal(seen[INSET][..., inside], frames[number].seen_by_lidar[..., layers[inside]])
         seen[INSET[0], INSET[1], np.flatnonzero(inside)[0] : np.flatnonzero(inside)[-1] + 1] = False
         assert not seen.any()
+
+
+def test_what_was_resampled_keeps_its_credit_and_its_rate(resampled):
+    dataset = open_occ3d_nuscenes(resampled)
+    assert (dataset.attribution, dataset.rate_hz) == ("(c) makers", 10)
+
+
+def test_a_damaged_description_of_what_was_resampled_is_named(resampled, tmp_path):
+    shutil.copytree(resampled, tmp_path / "copy")
+    (tmp_path / "copy" / "dyncity.json").write_text('{"provenance": []}')
+    with pytest.raises(InvalidInputError, match=r"dyncity\.json: got .*expected .*provenance"):
+        open_occ3d_nuscenes(tmp_path / "copy")
 
 
 def test_outside_the_own_grid_nothing_is_known_in_either_mask(resampled):
