@@ -6,7 +6,7 @@
       v1.0-trainval/*.json               the 13 tables, lidarseg, and splits with the scene as split ``all``
       samples/CHANNEL/*, sweeps/CHANNEL/*    frames at 2 Hz with annotations, and those between
         *.pcd.bin                        float32 x, y, z, intensity (0 to 255), ring, in the LiDAR's frame: x right,
-                                         y forward, z up; the ring is the beam's place in the rig's description
+                                         y forward, z up; ring 0 is the lowest beam
         *.png                            lidarseg index of each pixel, with nuScenes' colours as palette
       lidarseg/v1.0-trainval/*_lidarseg.bin  uint8 index of each point of a sample
       depth/CHANNEL/*.png                16 bits: depth along the camera's z in steps of 1/256 m, 0 for nothing
@@ -142,6 +142,7 @@ class _NuscenesWriter:
 
 
 def point_records(sweep: LidarSweep, lidar: LidarSensor) -> np.ndarray:
-    """``(N, 5)`` float32: x, y, z (metres), intensity (0 to 255), ring."""
+    """``(N, 5)`` float32: x, y, z (metres), intensity (0 to 255), ring (0 is the lowest beam, as in nuScenes)."""
     points = transform_points(inverse(pose_ego_from_channel(lidar)), sweep.points_ego_m.astype(np.float64))
-    return np.column_stack([points, sweep.intensity * 255.0, sweep.beams]).astype("<f4")
+    ring_of_beam = np.argsort(np.argsort(lidar.elevations_rad, kind="stable"))
+    return np.column_stack([points, sweep.intensity * 255.0, ring_of_beam[sweep.beams]]).astype("<f4")
