@@ -4,7 +4,7 @@ Files and mirror are those of ``dyncity_sim.groundtruth.formats.carlasc_layout``
 read, and recordings, which hold no sweeps, are written without them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ def export_carlasc(recording: Recording, folder: Path) -> None:
     """
     with whole_folder(folder) as partial:
         for drive in recording.drives:
-            _write_sequence(drive.frames(), partial / drive.file.stem / "cartesian", recording.meta.attribution)
+            files = CarlaScFiles(partial / drive.file.stem / "cartesian", drive.grid, recording.meta.attribution)
+            _write_sequence(drive.each(), files)
 
 
 def write_carlasc(frames: Sequence[RecordedFrame], folder: Path, attribution: str = "") -> None:
@@ -71,7 +72,7 @@ def write_carlasc(frames: Sequence[RecordedFrame], folder: Path, attribution: st
     if any(frame.grid != frames[0].grid for frame in frames):
         raise InvalidInputError("frames", "frames of several grids", "one grid")
     with whole_folder(folder) as partial:
-        _write_sequence(frames, partial / "cartesian", attribution)
+        _write_sequence(frames, CarlaScFiles(partial / "cartesian", frames[0].grid, attribution))
 
 
 class CarlaScFolder:
@@ -177,8 +178,7 @@ def read_carlasc(folder: Path) -> CarlaScSequence:
     return CarlaScSequence(occupancy, counts, sequence.instances(0, frames))
 
 
-def _write_sequence(frames: Sequence[RecordedFrame], cartesian: Path, attribution: str) -> None:
-    files = CarlaScFiles(cartesian, frames[0].grid, attribution)
+def _write_sequence(frames: Iterable[RecordedFrame], files: CarlaScFiles) -> None:
     for frame in frames:
         boxes = [
             mirrored_box(

@@ -5,7 +5,7 @@ power of two and at most 128: their size matters, their last digits are noise th
 and zero alone means unobserved.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -119,21 +119,21 @@ class Drive:
 
     def frames(self, start: int = 0, stop: int | None = None) -> list[RecordedFrame]:
         """Whole frames, with their actors."""
-        frames = self._range(start, stop)
-        labels, counts = self.arrays(frames.start, frames.stop)
-        instances = self._stream("instances", frames)
-        return [
-            RecordedFrame(
-                labels=labels[i],
-                counts=counts[i].astype(np.float32),
-                instances=instances[i],
+        return list(self.each(start, stop))
+
+    def each(self, start: int = 0, stop: int | None = None) -> Iterator[RecordedFrame]:
+        """Whole frames one after another, of which the memory holds one."""
+        for frame in self._range(start, stop):
+            alone = range(frame, frame + 1)
+            yield RecordedFrame(
+                labels=self._stream("labels", alone)[0],
+                counts=self._stream("counts", alone)[0].astype(np.float32),
+                instances=self._stream("instances", alone)[0],
                 actors=self._actors(frame),
                 pose_world_from_ego=self.poses_world_from_ego[frame],
                 time_us=int(self.times_us[frame]),
                 grid=self.grid,
             )
-            for i, frame in enumerate(frames)
-        ]
 
     def _actors(self, frame: int) -> tuple[ActorState, ...]:
         try:

@@ -19,7 +19,7 @@ from dyncity_sim.dataset.chunk_files import (
     grid_of,
     read_chunk,
 )
-from dyncity_sim.dataset.labelled import OccupancyDataset
+from dyncity_sim.dataset.labelled import OccupancyDataset, OccupancySource
 from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.dataset.recorded_tracks import recorded_tracks
 from dyncity_sim.dataset.store import Recording
@@ -32,6 +32,9 @@ from dyncity_sim.errors import InvalidInputError
 
 RATES_HZ = (0.01, 1000.0)
 """Least and greatest frame rate of a generated drive."""
+
+_FRAMES_AT_ONCE = 16
+"""Frames of a data set that are read together: what a class is merged into takes many times its memory."""
 
 T = TypeVar("T")
 
@@ -199,21 +202,14 @@ def _of_dataset(dataset: OccupancyDataset, path: Path, sequence: int, start: int
             source.name, "frames without poses or times", "both, since scenes and labels are in one world frame"
         )
     chosen = _range(start, frames, len(source), f"{path} {source.name}", longer_drives(dataset))
-    read = source.frames(chosen.start, chosen.stop)
+    labels, observed = _merged(dataset, source, chosen)
     part = slice(chosen.start, chosen.stop)
     tracks = None
     if dataset.name == "recording":
-        tracks = recorded_tracks(Recording.open(path).drives[sequence].frames(chosen.start, chosen.stop))
+        tracks = recorded_tracks(Recording.open(path).drives[sequence].each(chosen.start, chosen.stop))
     return LoadedDrive(
         name=source.name.replace("/", "_"),
-        occupancy=OccupancySequence(
-            dataset.label_map.to_carlasc(read.labels),
-            poses[part],
-            times_us[part],
-            dataset.grid,
-            CARLASC,
-            None if dataset.dense else read.observed,
-        ),
+        occupancy=OccupancySequence(labels, poses[part], times_us[part], dataset.grid, CARLASC, observed),
         recorded=None,
         tracks=tracks,
         provenance=Provenance(None, (), dataset.attribution, CARLASC.id),
@@ -221,6 +217,19 @@ def _of_dataset(dataset: OccupancyDataset, path: Path, sequence: int, start: int
         frames_per_chunk=len(chosen),
         rate_hz=dataset.rate_hz,
     )
+
+
+def _merged(dataset: OccupancyDataset, source: OccupancySource, chosen: range) -> tuple[np.ndarray, np.ndarray | None]:
+    """CARLASC labels of frames, and where they are not dense which cells were observed, read a few at a time."""
+    labels = np.empty((len(chosen), *dataset.grid.shape), np.uint8)
+    observed = None if dataset.dense else np.empty(labels.shape, np.bool_)
+    for first in range(0, len(chosen), _FRAMES_AT_ONCE):
+        some = chosen[first : first + _FRAMES_AT_ONCE]
+        read = source.frames(some.start, some.stop)
+        labels[first : first + len(some)] = dataset.label_map.to_carlasc(read.labels)
+        if observed is not None:
+            observed[first : first + len(some)] = read.observed
+    return labels, observed
 
 
 def _range(start: int, frames: int | None, length: int, name: str, mend: str = "") -> range:

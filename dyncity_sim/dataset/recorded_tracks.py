@@ -1,6 +1,6 @@
 """The true tracks of a recording, out of the actors of its frames."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from dyncity_sim.domain.recording import ActorState, RecordedFrame
 from dyncity_sim.domain.scene import Track
 
 
-def recorded_tracks(frames: Sequence[RecordedFrame]) -> tuple[Track, ...]:
+def recorded_tracks(frames: Iterable[RecordedFrame]) -> tuple[Track, ...]:
     """One track for each actor that has cells in one of the frames, with poses at those frames; sorted by id.
 
     An actor whose box reaches over the grid without filling a cell of it (a truck's roof above the grid, a corner

@@ -1,11 +1,13 @@
 """Drives are opened out of any folder, whole, in part, or not at all."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dyncity_sim.dataset.carlasc import export_carlasc
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.dataset.recorded_tracks import recorded_tracks
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
@@ -59,6 +61,24 @@ def test_a_recording_is_a_dense_drive_of_merged_classes_with_its_true_tracks(rec
     np.testing.assert_allclose(track.velocities_world_mps, [[10.0, 0.0, 0.0]] * 3)
     assert drive.provenance.model_id is None
     assert drive.provenance.attribution == "(c) makers"
+
+
+def test_a_long_recording_is_opened_and_exported_in_the_memory_of_few_frames(tmp_path):
+    with RecordingWriter(tmp_path / "long", RecordingMeta("m", 0, CARLASC_GRID, "", "s")) as writer:
+        writer.write_drive([recorded_frame(n) for n in range(96)])
+    opened = peak_bytes(lambda: open_drive(tmp_path / "long"))
+    exported = peak_bytes(lambda: export_carlasc(Recording.open(tmp_path / "long"), tmp_path / "sc"))
+    cells = 96 * CARLASC_GRID.cells
+    assert opened < 4 * cells
+    assert exported < cells
+
+
+def peak_bytes(work) -> int:
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
 
 
 def test_actors_without_a_cell_in_the_grid_have_no_pose_at_that_time():
