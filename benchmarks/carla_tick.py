@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 from dyncity_carla.assets import Library
+from dyncity_carla.connection import connect
 from dyncity_carla.loopback.process import LoopbackProcess
 from dyncity_carla.options import ServerOptions
 from dyncity_carla.player import Casting, Player
 from dyncity_carla.ports import Command, Outcome
 from dyncity_carla.session import Session
 from dyncity_carla.timeline import Timeline
-from dyncity_carla.world import connect
 
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.recording import ActorKind

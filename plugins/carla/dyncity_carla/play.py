@@ -9,6 +9,7 @@ from typing import Literal
 from rich.console import Console
 
 from dyncity_carla.assets import STATIC_PROPS, Library
+from dyncity_carla.connection import connect
 from dyncity_carla.frames import CarlaTransform, carla_from_pose
 from dyncity_carla.furniture import figures_of, find_pieces, nearest_pieces
 from dyncity_carla.maps import load_document
@@ -17,7 +18,6 @@ from dyncity_carla.plan import pose_of_car
 from dyncity_carla.player import Casting, Figure, Player, Unspawned
 from dyncity_carla.session import Session
 from dyncity_carla.timeline import Timeline
-from dyncity_carla.world import connect
 from dyncity_sim.cli.numbers import not_negative, positive, seconds
 from dyncity_sim.domain.scene import Scene
 from dyncity_sim.errors import SimulatorError

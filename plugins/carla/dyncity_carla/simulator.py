@@ -11,6 +11,7 @@ import numpy as np
 
 from dyncity_carla.assets import Library
 from dyncity_carla.census import Census
+from dyncity_carla.connection import connect
 from dyncity_carla.ego import find_or_make_ego, lane_under
 from dyncity_carla.frames import CarlaTransform, carla_from_pose
 from dyncity_carla.furniture import Furniture
@@ -25,7 +26,7 @@ from dyncity_carla.session import STEP_S, Session
 from dyncity_carla.shown_file import ShownFile
 from dyncity_carla.speed import SpeedLimits
 from dyncity_carla.timeline import Timeline, between
-from dyncity_carla.world import CarlaWorld, connect
+from dyncity_carla.world import CarlaWorld
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import Pose, wrap_angle
 from dyncity_sim.domain.generation import GeneratedChunk

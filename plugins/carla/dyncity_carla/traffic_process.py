@@ -19,6 +19,7 @@ from typing import Any
 import msgpack
 
 from dyncity_carla.calls import one_line
+from dyncity_carla.wire import manager_on
 from dyncity_carla.world import import_carla
 
 ASLEEP_S = 2.0
@@ -107,8 +108,13 @@ def drive(
 
     Raises:
         RuntimeError: of the client library.
+        ValueError: another client's manager listens on this port.
     """
     carla = import_carla()
+    other = manager_on(server, port, timeout_s)
+    if other is not None:
+        # The library would make it ours, and shut it down with ours.
+        raise ValueError(f"that of another client is there, at {other}")
     client = carla.Client(*server)
     client.set_timeout(timeout_s)
     world = client.get_world()
@@ -155,7 +161,7 @@ def main() -> None:
 
     try:
         drive(**json.loads(sys.argv[1]), asked=requests(), tell=tell)
-    except (RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         tell({"failed": one_line(error)})
     os._exit(0)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
-from dyncity_carla.calls import Calls, one_line
+from dyncity_carla.calls import Calls
 from dyncity_carla.client_commands import ClientCommands
 from dyncity_carla.client_objects import ClientSnapshot, info_of, settings_of, transform_of
 from dyncity_carla.foreign_ticks import ForeignTicks
@@ -31,7 +31,6 @@ from dyncity_carla.ports import (
 )
 from dyncity_carla.roads import CarlaRoads
 from dyncity_carla.traffic_manager import TrafficManager
-from dyncity_carla.versions import check_versions
 from dyncity_sim.errors import MapError, MissingExtraError, SimulatorError
 
 _BOX_COLOUR = (40, 160, 255)
@@ -51,39 +50,15 @@ def import_carla() -> ModuleType:
     return module
 
 
-def connect(host: str, port: int, timeout_s: float, allow_version_mismatch: bool = False) -> "CarlaWorld":
-    """The world of a running server.
-
-    Args:
-        host, port: of the server's RPC.
-        timeout_s: longest wait for any one call.
-        allow_version_mismatch: go on with a server of another version than the client library's.
-
-    Raises:
-        MissingExtraError: CARLA's client library is not installed.
-        SimulatorError: nobody answers, or a server of another version does.
-    """
-    carla = import_carla()
-    address = f"{host}:{port}"
-    try:
-        client = carla.Client(host, port)
-        client.set_timeout(timeout_s)
-        versions = str(client.get_client_version()), str(client.get_server_version())
-    except RuntimeError as error:
-        raise SimulatorError(
-            f"No CARLA server answers at {address} within {timeout_s:g} s ({one_line(error)}). Start one "
-            "(./CarlaUE4.sh -RenderOffScreen -nosound, or dyncity carla-loopback without Unreal), or say where it is: "
-            "--carla-host, --carla-port."
-        ) from error
-    if not allow_version_mismatch:
-        check_versions(*versions, address)
-    return CarlaWorld(carla, client, host, port, timeout_s)
-
-
 class CarlaWorld:
-    """A running server's world; fulfils ``ports.World``."""
+    """A running server's world; fulfils ``ports.World``.
 
-    def __init__(self, carla: ModuleType, client: Any, host: str, port: int, timeout_s: float) -> None:
+    Attributes:
+        version: what the server calls itself.
+    """
+
+    def __init__(self, carla: ModuleType, client: Any, host: str, port: int, timeout_s: float, version: str) -> None:
+        self.version = version
         self._carla, self._client = carla, client
         self._host, self._port = host, port
         self._calls = Calls(f"{host}:{port}", timeout_s)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import msgpack
 import pytest
+from dyncity_carla.connection import connect
 from dyncity_carla.journal import Journal, Run, journal_folder
 from dyncity_carla.options import ServerOptions
 from dyncity_carla.session import Session
 from dyncity_carla.simulator import CarlaSimulator
-from dyncity_carla.world import connect
 
+from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.errors import SimulatorError
 
 RECORD = ("--minutes", "5", "--lidars", "1", "--lidar-points", "1000", "--seed", "1")
@@ -314,6 +315,40 @@ def test_a_traffic_manager_does_not_outlive_a_killed_run(loopback, recording, fr
     wait_until(lambda: not manager.exists())
 
 
+THEIR_TRAFFIC = """
+import sys, time
+import carla
+client = carla.Client("127.0.0.1", int(sys.argv[1]))
+client.set_timeout(60.0)
+world, manager = client.get_world(), client.get_trafficmanager(int(sys.argv[2]))
+blueprint = world.get_blueprint_library().find("vehicle.audi.tt")
+blueprint.set_attribute("role_name", "theirs")
+vehicle = world.spawn_actor(blueprint, world.get_map().get_spawn_points()[0])
+vehicle.set_autopilot(True, int(sys.argv[2]))
+print("DRIVING", flush=True)
+time.sleep(600)
+"""
+
+
+def test_another_client_s_traffic_manager_is_left_alone(loopback, dyncity, finished, free_port, tmp_path):
+    def place():
+        (vehicle,) = loopback.inspector.actors("vehicle.", "theirs")
+        return vehicle["transform"][:2]
+
+    command = [sys.executable, "-c", THEIR_TRAFFIC, str(loopback.port), str(free_port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as theirs:
+        assert theirs.stdout.readline() == "DRIVING\n"
+        arguments = ["--minutes", "0.02", "--lidars", "1", "--lidar-points", "500", "--traffic", "1"]
+        arguments += ["--traffic-port", str(free_port), "--out", str(tmp_path / "recording")]
+        code, _, complained = finished(dyncity("record", *arguments))
+        stood = place()
+        wait_until(lambda: place() != stood)
+        theirs.kill()
+    assert code == 1
+    assert f"refused a traffic manager on port {free_port} (--traffic-port names another)" in complained
+    assert "that of another client is there" in complained
+
+
 @pytest.mark.slow
 def test_a_traffic_manager_without_a_free_port_is_refused(loopback, dyncity, finished, tmp_path):
     with socket.create_server(("0.0.0.0", 0)) as taken:
@@ -345,12 +380,12 @@ def test_a_world_without_room_for_an_ego_says_so(loopback, dyncity, finished, tm
     assert is_untouched(loopback)
 
 
-def test_a_server_of_another_version_is_refused_with_the_command_that_mends_it(loopback, dyncity, finished, tmp_path):
+def test_a_server_of_another_version_is_refused_with_what_mends_it(loopback, dyncity, finished, tmp_path):
     loopback.inspector.fault("version", text="0.9.15")
     short = ["--minutes", "0.02", "--lidars", "1", "--lidar-points", "500", "--out", str(tmp_path / "recording")]
     code, _, complained = finished(dyncity("record", *short))
     assert code == 1
-    assert "pip install carla==0.9.15" in complained
+    assert "start CARLA 0.9.16 there" in complained
     assert "--allow-version-mismatch" in complained
     assert loopback.inspector.counts().get("set_episode_settings", 0) == 0
     code, _, complained = finished(dyncity("record", *short, "--allow-version-mismatch"))
@@ -371,6 +406,14 @@ def test_a_server_that_is_not_there_is_named(dyncity, finished, tmp_path):
     assert code == 1
     assert "No CARLA server answers at 127.0.0.1:1" in complained
     assert "--carla-port" in complained
+
+
+def test_a_port_of_another_service_ends_with_a_message(dyncity, finished, tmp_path):
+    with ServerProcess(["--backend", "null"], tmp_path / "server.log") as server:
+        arguments = ["--carla-port", server.target.rpartition(":")[2], "--out", str(tmp_path / "recording")]
+        code, _, complained = finished(dyncity("record", *arguments))
+    assert code == 1
+    assert f"What answers at {server.target} is no CARLA server" in complained
 
 
 def test_two_runs_do_not_tick_one_world(loopback, recording, dyncity, finished, tmp_path):

@@ -121,11 +121,16 @@ def test_versions_that_belong_together_are_accepted(client, server):
     check_versions(client, server, "here:2000")
 
 
-def test_versions_that_do_not_are_refused_with_the_command_that_mends_it():
-    with pytest.raises(SimulatorError, match=r"pip install carla==0\.9\.15.*--allow-version-mismatch"):
-        check_versions("0.9.16", "0.9.15", "here:2000")
-    with pytest.raises(SimulatorError, match="released server"):
-        check_versions("0.9.16", "1f2e3d4", "here:2000")
+def test_a_client_library_of_another_version_than_its_server_is_refused_with_the_command_that_mends_it():
+    with pytest.raises(SimulatorError, match=r"pip install carla==0\.9\.16.*--allow-version-mismatch"):
+        check_versions("0.9.17", "0.9.16", "here:2000")
+
+
+@pytest.mark.parametrize("server", ["0.9.15", "0.10.0", "1f2e3d4"])
+def test_a_server_whose_client_library_cannot_be_installed_here_is_refused_with_the_server_that_can_be_used(server):
+    with pytest.raises(SimulatorError, match=r"start CARLA 0\.9\.16 there.*--allow-version-mismatch") as refused:
+        check_versions("0.9.16", server, "here:2000")
+    assert "pip install" not in str(refused.value)
 
 
 def test_without_the_client_library_the_extra_is_named(monkeypatch):
