@@ -20,7 +20,6 @@ from dyncity_carla.options import (
 )
 from dyncity_carla.simulator import CarlaSimulator
 from dyncity_carla.traffic import add_traffic
-from dyncity_carla.versions import SUPPORTED_VERSION
 from dyncity_sim.cli.numbers import positive_port
 from dyncity_sim.dataset.carlasc import export_carlasc
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
@@ -148,7 +147,7 @@ def record(options: RecordOptions, console: Console) -> None:
                     progress.update(task, completed=done)
                 if not done:
                     raise RoadEndsError(ended)
-                writer.meta = _meta(options, simulator.attribution, ended)
+                writer.meta = _meta(options, simulator, ended)
         if options.format == "carlasc":
             export_carlasc(Recording.open(folder), options.out)
     if ended:
@@ -169,7 +168,8 @@ def _drive(simulator: CarlaSimulator, frames: int) -> tuple[list[RecordedFrame],
     return kept[:frames], ""
 
 
-def _meta(options: RecordOptions, attribution: str = "", ended: str = "") -> RecordingMeta:
+def _meta(options: RecordOptions, simulator: CarlaSimulator | None = None, ended: str = "") -> RecordingMeta:
+    """What is recorded; what the server has to say about it comes with the simulator."""
     how = {
         "lidars": options.drive.lidars,
         "points_per_sweep": options.drive.points_per_sweep,
@@ -178,8 +178,10 @@ def _meta(options: RecordOptions, attribution: str = "", ended: str = "") -> Rec
         "tick": options.drive.server.ticks,
         **({"ended": ended} if ended else {}),
     }
-    name = options.map or "as loaded"
-    return RecordingMeta(name, options.seed, CARLASC_GRID, attribution, f"CARLA {SUPPORTED_VERSION}", options=how)
+    if simulator is None:
+        return RecordingMeta(options.map, options.seed, CARLASC_GRID, "", "CARLA", options=how)
+    name, version = options.map or simulator.map_name, simulator.world.version
+    return RecordingMeta(name, options.seed, CARLASC_GRID, simulator.attribution, f"CARLA {version}", options=how)
 
 
 def _progress(console: Console) -> Progress:

@@ -63,6 +63,9 @@ class CarlaSimulator:
         map_spec: empty for the world that is loaded, else a town of the server or an OpenDRIVE file.
         seed: decides where an ego is made, which way it takes, and where sensors stand.
 
+    Attributes:
+        map_name: of the world that is driven in, e.g. ``Town01``.
+
     Raises:
         MapError: the world has no lane to drive on.
         MissingExtraError: CARLA's client library is not installed.
@@ -86,7 +89,7 @@ class CarlaSimulator:
         self._world = connect(server.host, server.port, server.timeout_s, server.allow_version_mismatch)
         self._resources.callback(self._world.release)
         self._roads = open_map(self._world, map_spec, server.ticks)
-        self._map_name = self._world.map_name().rpartition("/")[2]
+        self.map_name = self._world.map_name().rpartition("/")[2]
         self._session = self._resources.enter_context(Session(self._world, server.ticks))
         self._ticks_per_frame = round(STEP_S / self._session.step_s)
         library = Library(self._world.blueprints())
@@ -121,7 +124,7 @@ class CarlaSimulator:
     @property
     def attribution(self) -> str:
         """CARLA's towns ask for credit; a world made of an OpenDRIVE file is its author's."""
-        return "CARLA team, Computer Vision Center (CC-BY)" if self._map_name.startswith("Town") else ""
+        return "CARLA team, Computer Vision Center (CC-BY)" if self.map_name.startswith("Town") else ""
 
     @property
     def session(self) -> Session:

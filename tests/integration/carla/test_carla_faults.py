@@ -18,6 +18,7 @@ from dyncity_carla.session import Session
 from dyncity_carla.simulator import CarlaSimulator
 
 from dyncity_sim.cosim.server_process import ServerProcess
+from dyncity_sim.dataset.store import Recording
 from dyncity_sim.errors import SimulatorError
 
 RECORD = ("--minutes", "5", "--lidars", "1", "--lidar-points", "1000", "--seed", "1")
@@ -390,6 +391,7 @@ def test_a_server_of_another_version_is_refused_with_what_mends_it(loopback, dyn
     assert loopback.inspector.counts().get("set_episode_settings", 0) == 0
     code, _, complained = finished(dyncity("record", *short, "--allow-version-mismatch"))
     assert code == 0, complained
+    assert Recording.open(tmp_path / "recording").meta.simulator == "CARLA 0.9.15"
 
 
 def test_an_empty_road_network_is_no_place_to_drive(loopback, dyncity, finished, tmp_path):

@@ -187,11 +187,13 @@ def test_traffic_that_would_stand_still_in_another_client_s_ticks_is_refused(dyn
     assert "--traffic: got 3 with --tick external" in " ".join(complained.split())
 
 
-def test_carla_s_own_traffic_drives_in_a_recording(loopback, dyncity, finished, tmp_path):
+def test_carla_s_own_traffic_drives_in_a_recording(loopback, dyncity, finished, map_file, tmp_path):
     from dyncity_sim.dataset.store import Recording
 
     arguments = ["--minutes", "0.05", "--lidars", "1", "--lidar-points", "1000", "--traffic", "3", "--timeout", "60"]
     code, _, complained = finished(dyncity("record", *arguments, "--out", str(tmp_path / "town")), 400)
     assert code == 0, complained
-    assert len(Recording.open(tmp_path / "town")) == 30
+    recording = Recording.open(tmp_path / "town")
+    assert len(recording) == 30
+    assert (recording.meta.map, recording.meta.simulator) == (map_file.stem, "CARLA 0.9.16")
     assert loopback.inspector.actors() == []
