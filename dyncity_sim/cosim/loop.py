@@ -1,7 +1,7 @@
 """The co-simulation loop: the simulator plans and drives, the server generates what is around the ego."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,9 @@ from dyncity_sim.cosim.progress import Progress, Step
 from dyncity_sim.cosim.simulator import Simulator
 from dyncity_sim.cosim.stream import Generator, Patience, ResumedStream
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
+from dyncity_sim.domain.frames import planar_from_poses, wrap_angle
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
+from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, Taxonomy, merged_labels
@@ -20,7 +22,8 @@ from dyncity_sim.errors import InvalidInputError, SimulatorError, UnsupportedCon
 
 MAX_SEED = 2**63 - 1
 PLAN_TOLERANCE_M = 0.05
-"""How far a simulated ego may be from its plan; the generated frame stands at the plan's pose."""
+PLAN_TOLERANCE_RAD = np.deg2rad(1.0)
+"""How far a simulated ego may be from its plan, and turned away; the generated frame stands at the plan's pose."""
 
 LOOKAHEAD = 1
 """Chunks planned and asked for beyond the one that is driven next: enough to keep simulator and server both at work."""
@@ -178,24 +181,37 @@ def _followed(
     progress: Progress,
     doing: str,
 ) -> tuple[OccupancySequence, tuple[tuple[ActorState, ...], ...]]:
-    """What the simulator shows along a plan; it has to be at each pose of it in time."""
+    """What the simulator shows along a plan."""
     progress.tell(doing)
     frames: list[RecordedFrame] = []
     for frame in simulator.follow(plan, generated):
         frames.append(frame)
         progress.add_step()
+    _check_followed(simulator.grid, plan, frames)
+    return occupancy_from_frames(frames, taxonomy), tuple(frame.actors for frame in frames)
+
+
+def _check_followed(grid: Grid, plan: EgoPlan, frames: Sequence[RecordedFrame]) -> None:
+    """Raise SimulatorError where a simulator's frames are not those of the plan, on its own grid."""
     if [frame.time_us for frame in frames] != plan.times_us.tolist():
         raise SimulatorError(
             f"The simulator yielded {len(frames)} frames, ending at {frames[-1].time_us if frames else '-'} us, for a "
             f"plan of {len(plan)} from {plan.times_us[0]} to {plan.times_us[-1]} us."
         )
-    away_m = max(
-        float(np.linalg.norm(f.pose_world_from_ego[:3, 3] - pose[:3, 3]))
-        for f, pose in zip(frames, plan.poses_world_from_ego, strict=True)
-    )
+    for number, frame in enumerate(frames):
+        if frame.grid != grid:
+            raise SimulatorError(f"Frame {number} lies on {frame.grid}; the simulator's grid is {grid}.")
+    driven = np.stack([frame.pose_world_from_ego for frame in frames])
+    away_m = float(np.linalg.norm(driven[:, :3, 3] - plan.poses_world_from_ego[:, :3, 3], axis=1).max())
     if away_m > PLAN_TOLERANCE_M:
         raise SimulatorError(f"The ego left its plan by {away_m:.2f} m; it has to follow it exactly.")
-    return occupancy_from_frames(frames, taxonomy), tuple(frame.actors for frame in frames)
+    yaw_rad = [planar_from_poses(poses)[:, 2] for poses in (driven, plan.poses_world_from_ego)]
+    turned_rad = float(np.abs(wrap_angle(yaw_rad[0] - yaw_rad[1])).max())
+    if turned_rad > PLAN_TOLERANCE_RAD:
+        raise SimulatorError(
+            f"The ego is turned away from its plan by {np.rad2deg(turned_rad):.1f} degrees; it has to follow it "
+            "exactly. Left-handed matrices go through S M S with S = diag(1, -1, 1, 1) first."
+        )
 
 
 def _check_reply(chunk: GeneratedChunk, plan: EgoPlan, model: ModelInfo) -> None:

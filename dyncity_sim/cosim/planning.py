@@ -9,7 +9,7 @@ import numpy as np
 from dyncity_sim.cosim.progress import Progress
 from dyncity_sim.cosim.simulator import Simulator
 from dyncity_sim.cosim.stream import ResumedStream
-from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions
+from dyncity_sim.domain.conditions import MAX_SPEED_MPS, Conditions, EgoPlan, SamplingOptions
 from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.errors import InvalidInputError, RoadEndsError
 
@@ -19,13 +19,14 @@ class Planner:
 
     def __init__(self, simulator: Simulator, model: ModelInfo) -> None:
         self._simulator, self._frames, self._step_us = simulator, model.frames_per_chunk, round(1e6 / model.rate_hz)
-        self._end_us: int | None = None
+        self._last: EgoPlan | None = None
 
     def next(self) -> EgoPlan:
         """The plan that goes on from the last.
 
         Raises:
-            InvalidInputError: it is of another length or rate than the model's chunks, or begins elsewhere.
+            InvalidInputError: it is of another length or rate than the model's chunks, or begins at another time or
+                place than the last one ends.
             RoadEndsError: the road ends before it.
         """
         plan = self._simulator.plan(self._frames)
@@ -35,14 +36,9 @@ class Planner:
                 f"{len(plan)} poses, steps of {sorted(set(np.diff(plan.times_us).tolist()))} us",
                 f"{self._frames} poses every {self._step_us} us, as the model generates",
             )
-        if self._end_us is not None and plan.times_us[0] != self._end_us + self._step_us:
-            raise InvalidInputError(
-                "simulator.plan",
-                f"a plan from {plan.times_us[0]} us on",
-                f"one from {self._end_us + self._step_us} us on, a step after the end of the last plan given",
-                "A simulator that cannot plan beyond what was driven is driven with a lookahead of 0.",
-            )
-        self._end_us = int(plan.times_us[-1])
+        if self._last is not None:
+            _check_onward(self._last, plan, self._step_us)
+        self._last = plan
         return plan
 
 
@@ -106,6 +102,26 @@ class PlansAhead:
         self._stream.ask(conditions, replace(self._options, seed=self._options.seed + self._asked))
         self._waiting.append((plan, conditions))
         self._asked += 1
+
+
+def _check_onward(last: EgoPlan, plan: EgoPlan, step_us: int) -> None:
+    """Raise InvalidInputError where a plan does not begin a step after the one before it, within a step's reach."""
+    onward_us = int(last.times_us[-1]) + step_us
+    if plan.times_us[0] != onward_us:
+        raise InvalidInputError(
+            "simulator.plan",
+            f"a plan from {plan.times_us[0]} us on",
+            f"one from {onward_us} us on, a step after the end of the last plan given",
+            "A simulator that cannot plan beyond what was driven is driven with a lookahead of 0.",
+        )
+    jump_m = float(np.linalg.norm(plan.poses_world_from_ego[0, :3, 3] - last.poses_world_from_ego[-1, :3, 3]))
+    most_m = MAX_SPEED_MPS * step_us * 1e-6
+    if jump_m > most_m:
+        raise InvalidInputError(
+            "simulator.plan",
+            f"a plan that begins {jump_m:.1f} m from the end of the last plan given",
+            f"at most {most_m:.1f} m, a step at {MAX_SPEED_MPS:g} m/s",
+        )
 
 
 def _conditions(plan: EgoPlan, model: ModelInfo) -> Conditions:

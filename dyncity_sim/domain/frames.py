@@ -5,6 +5,8 @@ All frames are right-handed: ``world`` is x east, y north, z up; ``ego`` is x fo
 (ISO 8855). Leading axes of every function are free, so a track of T poses is ``(T, 4, 4)``.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 
@@ -103,6 +105,12 @@ def check_poses(poses: object, field: str, frames: int | None = None) -> Poses:
         )
     array.flags.writeable = False
     return array
+
+
+def check_size(size_m: tuple[float, float, float], field: str) -> None:
+    """Raise InvalidInputError unless length, width and height are finite and positive."""
+    if len(size_m) != 3 or not all(0 < edge_m < math.inf for edge_m in size_m):
+        raise InvalidInputError(field, size_m, "three positive metres")
 
 
 def check_times(times_us: object, field: str, frames: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8, UInt16
 
-from dyncity_sim.domain.frames import Pose, Poses, check_poses, check_times
+from dyncity_sim.domain.frames import Pose, Poses, check_poses, check_size, check_times
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Provenance, Track
@@ -99,8 +99,7 @@ class Box3D:
 
     def __post_init__(self) -> None:
         check_poses(self.pose_ego_from_actor[None], "box.pose_ego_from_actor")
-        if min(self.size_m) <= 0:
-            raise InvalidInputError("box.size_m", self.size_m, "positive metres")
+        check_size(self.size_m, "box.size_m")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,13 @@
 """What a simulator shows in one frame: labels, what sensors saw of them, and the actors behind them."""
 
 import enum
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
-from dyncity_sim.domain.frames import Pose, check_poses
+from dyncity_sim.domain.frames import Pose, check_poses, check_size
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError
@@ -46,8 +47,12 @@ class ActorState:
     def __post_init__(self) -> None:
         if not 0 < self.id < 2**16:
             raise InvalidInputError("actor.id", self.id, "an integer in [1, 65535]")
-        if min(self.size_m) <= 0:
-            raise InvalidInputError("actor.size_m", self.size_m, "positive metres")
+        pose = self.pose_world_from_actor
+        if pose.shape != (4, 4) or not np.isfinite(pose).all():
+            raise InvalidInputError(f"actor {self.id} pose_world_from_actor", pose.tolist(), "(4, 4) finite numbers")
+        check_size(self.size_m, f"actor {self.id} size_m")
+        if not math.isfinite(self.speed_mps):
+            raise InvalidInputError(f"actor {self.id} speed_mps", self.speed_mps, "a finite number")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,4 +89,6 @@ class RecordedFrame:
                     "Grids are never resampled silently.",
                 )
         CARLASC_RAW.check(self.labels, "frame.labels")
+        if not (self.counts >= 0).all():
+            raise InvalidInputError("frame.counts", "a count that is negative or no number", "counts of samples")
         check_poses(self.pose_world_from_ego[None], "frame.pose_world_from_ego")

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from dyncity_sim.domain.conditions import CONDITIONS, Command, SamplingOptions
-from dyncity_sim.domain.frames import Poses, check_poses, check_times
+from dyncity_sim.domain.frames import Poses, check_poses, check_size, check_times
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.errors import InvalidInputError
 
@@ -36,8 +36,7 @@ class Track:
     def __post_init__(self) -> None:
         if self.id < 1:
             raise InvalidInputError("track.id", self.id, "a positive integer")
-        if min(self.size_m) <= 0:
-            raise InvalidInputError("track.size_m", self.size_m, "positive metres")
+        check_size(self.size_m, f"track {self.id} size_m")
         if not 0 < self.kind_confidence <= 1:
             raise InvalidInputError(f"track {self.id} kind_confidence", self.kind_confidence, "a number in (0, 1]")
         poses = check_poses(self.poses_world_from_actor, f"track {self.id} poses_world_from_actor")

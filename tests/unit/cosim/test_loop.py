@@ -13,8 +13,9 @@ from dyncity_sim.cosim.simulator import find_simulator
 from dyncity_sim.cosim.stream import Patience
 from dyncity_sim.cosim.write import drive_description
 from dyncity_sim.domain.conditions import Command, EgoPlan, SamplingOptions
+from dyncity_sim.domain.frames import planar_from_poses, poses_from_planar
 from dyncity_sim.domain.generation import GeneratedChunk
-from dyncity_sim.domain.grid import Grid
+from dyncity_sim.domain.grid import CARLASC_GRID, LIDAR_HEIGHT_M, Grid
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import (
@@ -163,6 +164,60 @@ def test_a_failure_of_the_model_is_not_retried(scripted_street: Build, in_proces
 def test_a_simulator_that_leaves_the_plan_is_an_error(scripted_street: Build, in_process_generator: Build) -> None:
     with pytest.raises(SimulatorError, match=r"0\.20 m"):
         run_drive(scripted_street(drift_m=0.2), in_process_generator(), chunks=1, seed=0)
+
+
+def following(street: Any, change: Callable[[RecordedFrame], RecordedFrame]) -> Any:
+    """A street whose frames are changed on their way."""
+    follow = street.follow
+
+    def changed(plan: EgoPlan, generated: GeneratedChunk | None = None) -> Iterator[RecordedFrame]:
+        return map(change, follow(plan, generated))
+
+    street.follow = changed
+    return street
+
+
+def test_a_simulator_whose_ego_is_turned_away_from_the_plan_is_an_error(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    def mirrored(frame: RecordedFrame) -> RecordedFrame:
+        return replace(
+            frame,
+            pose_world_from_ego=poses_from_planar(
+                planar_from_poses(frame.pose_world_from_ego) * [1, 1, -1], LIDAR_HEIGHT_M
+            ),
+        )
+
+    with pytest.raises(SimulatorError, match=r"turned away .* 73\.3 degrees.*S M S"):
+        run_drive(following(scripted_street(yaw_rate_radps=0.4), mirrored), in_process_generator(), chunks=1, seed=0)
+
+
+@pytest.mark.parametrize("start", Start)
+def test_frames_on_another_grid_than_the_simulator_s_are_an_error(
+    start: Start, scripted_street: Build, in_process_generator: Build
+) -> None:
+    shifted = replace(CARLASC_GRID, lower_m=(0.0, 0.0, 0.0))
+    street = following(scripted_street(), lambda frame: replace(frame, grid=shifted))
+    with pytest.raises(SimulatorError, match="Frame 0 lies on"):
+        run_drive(street, in_process_generator(), chunks=1, seed=0, start=start)
+
+
+def test_a_plan_that_begins_away_from_the_end_of_the_last_is_refused(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    street = scripted_street()
+    plan = street.plan
+
+    def jumping(frames: int) -> EgoPlan:
+        planned = plan(frames)
+        poses = planned.poses_world_from_ego.copy()
+        poses[:, 0, 3] += 50.0 * (planned.times_us[0] > 100_000)
+        return EgoPlan(poses, planned.times_us)
+
+    street.plan = jumping
+    with pytest.raises(InvalidInputError, match=r"begins 50\.6 m from the end") as caught:
+        run_drive(street, in_process_generator(), chunks=1, seed=0)
+    assert caught.value.field == "simulator.plan"
 
 
 def test_another_grid_is_refused(scripted_street: Build, in_process_generator: Build) -> None:
