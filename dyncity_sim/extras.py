@@ -1,9 +1,14 @@
-"""Optional packages, which extras of ours bring."""
+"""Optional packages, which extras of ours bring, and what packages register under entry points."""
 
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
+from typing import Any
 
-from dyncity_sim.errors import MissingExtraError
+from dyncity_sim.errors import InvalidInputError, MissingExtraError
+
+EXTRAS = {"dyncity_models": "models", "dyncity_sumo": "sumo", "dyncity_carla": "carla"}
+"""Extra that installs what a package of this distribution imports."""
 
 
 def import_extra(module: str, package: str, extra: str, purpose: str) -> ModuleType:
@@ -22,3 +27,29 @@ def import_extra(module: str, package: str, extra: str, purpose: str) -> ModuleT
         return import_module(module)
     except ImportError as error:
         raise MissingExtraError(package, extra, purpose) from error
+
+
+def load_named(group: str, name: str, noun: str) -> Any:
+    """What one package registered as ``name`` under an entry point group.
+
+    Raises:
+        InvalidInputError: nothing, or more than one thing, has that name; ``noun`` says what was looked for.
+        MissingExtraError: a package that it is made of is not installed.
+    """
+    found: dict[str, list[EntryPoint]] = {}
+    for entry_point in entry_points(group=group):
+        found.setdefault(entry_point.name, []).append(entry_point)
+    if len(found.get(name, [])) != 1:
+        raise InvalidInputError(
+            noun,
+            repr(name) if name not in found else f"{name!r} registered {len(found[name])} times",
+            f"one of {', '.join(sorted(found)) or '(none installed)'}",
+        )
+    entry_point = found[name][0]
+    try:
+        return entry_point.load()
+    except ModuleNotFoundError as error:
+        missing, package = (error.name or "").split(".")[0], entry_point.module.split(".")[0]
+        if package not in EXTRAS or missing in ("", package):
+            raise
+        raise MissingExtraError(missing, EXTRAS[package], f"The {noun} {name!r}") from error

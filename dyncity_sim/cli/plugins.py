@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, TypeAlias
 
 from dyncity_sim.errors import DyncityError, MissingExtraError
+from dyncity_sim.extras import EXTRAS
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -14,9 +15,6 @@ else:
 
 COMMAND_GROUP = "dyncity_sim.commands"
 """Entry point group under which packages register ``register(subparsers)`` functions."""
-
-EXTRAS = {"dyncity_models": "models", "dyncity_sumo": "sumo", "dyncity_carla": "carla"}
-"""Extra that installs what a package of this distribution imports."""
 
 
 class HelpWithExamples(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

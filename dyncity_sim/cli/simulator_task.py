@@ -6,7 +6,7 @@ from typing import Protocol
 
 from dyncity_sim.cli.plugins import HelpWithExamples, Subparsers, names_in, value_in
 from dyncity_sim.cli.signals import terminated_like_interrupted
-from dyncity_sim.cosim.simulator import load_named
+from dyncity_sim.extras import load_named
 
 
 class SimulatorTask(Protocol):

@@ -2,23 +2,18 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.recording import RecordedFrame
 from dyncity_sim.domain.scene import Track
-from dyncity_sim.errors import InvalidInputError, MissingExtraError
+from dyncity_sim.extras import load_named
 
 SIMULATOR_GROUP = "dyncity_sim.simulators"
 """Entry point group under which simulators register a SimulatorPlugin."""
-
-
-EXTRAS = {"dyncity_sumo": "sumo", "dyncity_carla": "carla"}
-"""Extra that installs what a simulator's package imports."""
 
 
 class Simulator(Protocol):
@@ -118,29 +113,3 @@ def find_simulator(name: str) -> SimulatorPlugin:
     """
     plugin: SimulatorPlugin = load_named(SIMULATOR_GROUP, name, "simulator")
     return plugin
-
-
-def load_named(group: str, name: str, noun: str) -> Any:
-    """What one package registered as ``name`` under an entry point group.
-
-    Raises:
-        InvalidInputError: nothing, or more than one thing, has that name; ``noun`` says what was looked for.
-        MissingExtraError: a package that it is made of is not installed.
-    """
-    found: dict[str, list[EntryPoint]] = {}
-    for entry_point in entry_points(group=group):
-        found.setdefault(entry_point.name, []).append(entry_point)
-    if len(found.get(name, [])) != 1:
-        raise InvalidInputError(
-            noun,
-            repr(name) if name not in found else f"{name!r} registered {len(found[name])} times",
-            f"one of {', '.join(sorted(found)) or '(none installed)'}",
-        )
-    entry_point = found[name][0]
-    try:
-        return entry_point.load()
-    except ModuleNotFoundError as error:
-        missing, package = (error.name or "").split(".")[0], entry_point.module.split(".")[0]
-        if package not in EXTRAS or missing in ("", package):
-            raise
-        raise MissingExtraError(missing, EXTRAS[package], f"The {noun} {name!r}") from error

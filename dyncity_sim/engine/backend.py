@@ -1,14 +1,13 @@
 """The seam between serving and a model: what a backend must do, and how one is found."""
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
 
 from dyncity_sim.domain.conditions import Conditions, Continuation, SamplingOptions
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.extras import load_named
 
 BACKEND_GROUP = "dyncity_sim.backends"
 """Entry point group under which backends register a BackendFactory."""
@@ -58,17 +57,9 @@ def load_backend(name: str, weights: Path | None, options: Sequence[str] = ()) -
 
     Raises:
         InvalidInputError: no backend, or more than one, has that name.
+        MissingExtraError: a package that the backend is made of is not installed.
         CheckpointError: the weights are missing, truncated or of another model.
         ConfigError: the backend does not know an option.
     """
-    found: dict[str, list[EntryPoint]] = {}
-    for entry_point in entry_points(group=BACKEND_GROUP):
-        found.setdefault(entry_point.name, []).append(entry_point)
-    if len(found.get(name, [])) != 1:
-        raise InvalidInputError(
-            "backend",
-            repr(name) if name not in found else f"{name!r} registered {len(found[name])} times",
-            f"one of {', '.join(sorted(found)) or '(none installed)'}",
-        )
-    factory: BackendFactory = found[name][0].load()
+    factory: BackendFactory = load_named(BACKEND_GROUP, name, "backend")
     return factory(weights, options)
