@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from dyncity_sim.scene.road.carriageway import CORRIDOR_M, Carriageway
 from dyncity_sim.scene.road.lines import along_m, headings_rad, interpolated, normals, resampled, smoothed
@@ -31,6 +31,9 @@ NODE_PULL = 1.6
 OUTLOOK_M = (4.0, 8.0, 12.0)
 """Where the way on is compared with the arc that the ego is on."""
 
+BACKWARDS = -0.5
+"""Cosine of the angle to its heading from which on an ego that moves reverses."""
+
 
 def drive_line(
     path_world_m: Float64[np.ndarray, "N 2"],
@@ -48,6 +51,25 @@ def drive_line(
     after = _extension(path, forward[-1], way, skeleton)
     fine = resampled(np.concatenate([before[::-1], path, after]), SPACING_M)
     return resampled(smoothed(fine, SMOOTHING_M / SPACING_M), SPACING_M)
+
+
+def driven_once(
+    path_world_m: Float64[np.ndarray, "N D"], forward: Float64[np.ndarray, "N 2"]
+) -> Int64[np.ndarray, " M"]:
+    """Frames that lead from the rearmost place of a drive to the foremost, each ahead of all before it.
+
+    What is driven to and fro counts once, in the direction in which the ego heads; of a drive in reverse the last frame
+    is the first.
+    """
+    steps = np.diff(path_world_m[:, :2], axis=0)
+    steps_m = np.linalg.norm(steps, axis=1)
+    backwards = (steps * forward[1:]).sum(axis=1) < BACKWARDS * steps_m
+    ahead_m = np.concatenate([[0.0], np.cumsum(np.where(backwards, -steps_m, steps_m))])
+    rearmost, foremost = int(ahead_m.argmin()), int(ahead_m.argmax())
+    step = 1 if rearmost <= foremost else -1
+    frames = np.arange(rearmost, foremost + step, step)
+    further = np.maximum.accumulate(ahead_m[frames])
+    return frames[np.diff(further, prepend=-np.inf) > 0]
 
 
 def without_standing(path: Float64[np.ndarray, "N D"]) -> Float64[np.ndarray, "M D"]:

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial import cKDTree
 
-from dyncity_sim.domain.frames import Poses, driven_ahead_m, planar_from_poses
+from dyncity_sim.domain.frames import Poses
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
 from dyncity_sim.domain.scene import StaticMap
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.road.branches import Branch, DrivenLine, driven_line, find_branches
 from dyncity_sim.scene.road.carriageway import Carriageway, carriageway
-from dyncity_sim.scene.road.drive_line import drive_line, without_standing
+from dyncity_sim.scene.road.drive_line import drive_line, driven_once, without_standing
 from dyncity_sim.scene.road.lanes import WIDEST_LANE_M, crossing_lanes, driven_lanes, reaches_m, steady_m, usual_m
 from dyncity_sim.scene.road.lines import along_m, headings_rad, interpolated, resampled, smoothed
 from dyncity_sim.scene.road.network import (
@@ -53,9 +53,9 @@ HEIGHT_SMOOTHING_M = 3.0
 def road_network(static_map: StaticMap, poses_world_from_ego: Poses) -> RoadNetwork:
     """The roads under and across a drive.
 
-    The line of the drive is the ego's path, carried on along the road at both ends; a path that is mostly driven in
-    reverse counts from its end. Roads across are middle lines of the rest of the road's area. Where they meet, the
-    driven road is parted by a junction; the way of the ego through it follows its path.
+    The line of the drive is the ego's path, each place once in the direction in which the ego heads, carried on along
+    the road at both ends. Roads across are middle lines of the rest of the road's area. Where they meet, the driven
+    road is parted by a junction; the way of the ego through it follows its path.
 
     Args:
         static_map: what was seen of the world.
@@ -73,12 +73,10 @@ def road_network(static_map: StaticMap, poses_world_from_ego: Poses) -> RoadNetw
         )
     path = poses_world_from_ego[:, :3, 3] - np.array([0.0, 0.0, LIDAR_HEIGHT_M])
     forward = poses_world_from_ego[:, :2, 0] / level
-    if driven_ahead_m(planar_from_poses(poses_world_from_ego)) < 0:
-        # An ego that reverses stands on the lanes of one that drives the same way forward.
-        path, forward = path[::-1], forward[::-1]
     way = carriageway(static_map, without_standing(path)[:, :2])
     skeleton = skeleton_of(way.area, way.inner_radius)
-    line = drive_line(path[:, :2], forward, way, skeleton)
+    frames = driven_once(path, forward)
+    line = drive_line(path[frames, :2], forward[frames], way, skeleton)
     headings = headings_rad(line)
     drive = driven_line(line, headings, way)
     branches, crossings = find_branches(drive, way, skeleton)

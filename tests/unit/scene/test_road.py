@@ -2,6 +2,7 @@
 
 import subprocess
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,6 +22,7 @@ from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.road.carriageway import carriageway
 from dyncity_sim.scene.road.coverage import on_driving_lanes, road_coverage
 from dyncity_sim.scene.road.document import opendrive_document
+from dyncity_sim.scene.road.opendrive import reference_line, roads_of
 from dyncity_sim.scene.surfaces.fuse import fuse_static
 
 SCHEMAS = Path(next(iter(schemas.__path__)))
@@ -296,6 +298,31 @@ def test_an_ego_that_reverses_gives_the_road_of_one_that_drives_forward():
         waypoint = carla_map.get_waypoint(location(pose), project_to_road=False)
         assert waypoint.lane_id == -1
         assert np.cos(np.deg2rad(waypoint.transform.rotation.yaw)) > np.cos(np.deg2rad(5))
+
+
+@pytest.mark.parametrize(
+    "turning_points_m", [(0, -12, 14), (-10, 10, -4), (-10, 5, -3, 15), (-12, -2, -20), (0, 8, -8, 3)]
+)
+def test_an_ego_that_drives_to_and_fro_gives_the_road_of_one_that_drives_it_once(turning_points_m):
+    legs = [np.arange(a, b, np.sign(b - a)) for a, b in pairwise(turning_points_m)]
+    x = np.concatenate([*legs, turning_points_m[-1:]])
+    drive = drive_over(arms(0, 180), np.stack([x, np.full(len(x), -2.0), np.zeros(len(x))], axis=-1))
+    static_map = fuse_static(drive)
+    once = drive.poses_world_from_ego[np.unique(x, return_index=True)[1]]
+    assert opendrive_document(static_map, drive.poses_world_from_ego) == opendrive_document(static_map, once)
+
+
+def test_an_ego_that_backs_out_of_a_parking_space_gives_a_road_without_a_fold():
+    yaw_rad = np.concatenate([np.linspace(0.8, 0.0, 17), np.zeros(24)])
+    moved_m = np.concatenate([np.full(17, -0.5), np.full(24, 1.0)])[1:, None]
+    steps = moved_m * np.stack([np.cos(yaw_rad[1:]), np.sin(yaw_rad[1:])], axis=-1)
+    x, y = np.cumsum(np.concatenate([[[0.0, 1.0]], steps]), axis=0).T
+    drive = drive_over(arms(0, 180, half_m=6.0), np.stack([x, y, yaw_rad], axis=-1))
+    document = opendrive_document(fuse_static(drive), drive.poses_world_from_ego)
+    for road in roads_of(document):
+        placed = reference_line(road, np.arange(0.0, float(road.attrib["length"]), 0.1))
+        turned_rad = np.abs(np.diff(placed[:, 2]))
+        assert turned_rad.max() < 0.1 * 1.0, "a radius under a metre"
 
 
 def test_between_poses_that_lie_far_apart_there_is_road_too():
