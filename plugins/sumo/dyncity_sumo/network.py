@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from dyncity_sim.errors import MapError, MissingExtraError
+from dyncity_sim.scene.road.opendrive import roads_of
 from dyncity_sumo.netfile import NetGeometry, read_net
 from dyncity_sumo.roads import RoadNetwork
 from dyncity_sumo.towns import LAYOUTS, add_kerbside, dress, layout_options
@@ -45,7 +46,7 @@ def prepare_network(map_spec: str, seed: int, workdir: Path) -> RoadNetwork:
         workdir: an existing folder for the files that SUMO runs on; they must outlive the network.
 
     Raises:
-        MapError: the map is unknown, cannot be read, or has no lane for cars.
+        MapError: the map is unknown, cannot be read, keeps left, or has no lane for cars.
         MissingExtraError: eclipse-sumo is not installed.
     """
     if map_spec == "berlin":
@@ -176,6 +177,9 @@ def _from_opendrive(file: Path, workdir: Path) -> RoadNetwork:
         ],
         str(file),
     )
+    # Netconvert takes every road to keep right.
+    if any(road.get("rule") == "LHT" for road in roads_of(opendrive)):
+        raise MapError("map", f"{file}: left-hand traffic", "a map whose traffic keeps right")
     net = read_net(net_file)
     attribution = CARLA_ATTRIBUTION if file.stem.startswith("Town") else ""
     return _network(file.stem, net, net_file, opendrive, net.offset_m, attribution)

@@ -195,6 +195,13 @@ def test_a_cut_off_opendrive_file_is_refused_by_name(tmp_path):
         prepare_network(str(file), 1, tmp_path)
 
 
+def test_an_opendrive_map_whose_traffic_keeps_left_is_refused(spider, tmp_path):
+    file = tmp_path / "london.xodr"
+    file.write_text(spider.opendrive.replace("<road ", '<road rule="LHT" ', 1))
+    with pytest.raises(MapError, match=f"{re.escape(str(file))}: left-hand traffic.* keeps right"):
+        prepare_network(str(file), 1, tmp_path)
+
+
 def test_a_net_of_footpaths_is_refused(tmp_path):
     file = tmp_path / "path.net.xml"
     file.write_text(
