@@ -5,10 +5,11 @@ yaws are counter-clockwise from east. SUMO's own: a vehicle stands at the centre
 degrees clockwise from north.
 """
 
+import io
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -334,7 +335,9 @@ def _import_libsumo() -> ModuleType:
     # libsumo reads SUMO_HOME when it is imported, and refuses a foreign one later.
     os.environ.setdefault("SUMO_HOME", str(sumo_home()))
     try:
-        import libsumo
+        # It prints advice to take pyarrow away, which is for SUMO's own writing of Parquet: nothing here asks for that.
+        with redirect_stdout(io.StringIO()):
+            import libsumo
     except ImportError as error:
         raise MissingExtraError("libsumo", "sumo", "The embedded simulator") from error
     return libsumo

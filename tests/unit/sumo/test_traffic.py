@@ -1,5 +1,6 @@
 """Claims about SUMO traffic, on a small generated net with the real libsumo."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,16 @@ def traffic(network: RoadNetwork, demand: Path) -> Iterator[Traffic]:
         for _ in range(150):
             running.step()
         yield running
+
+
+def test_what_libsumo_has_to_say_of_other_packages_stays_off_the_terminal(network: RoadNetwork, demand: Path) -> None:
+    code = f"""
+from pathlib import Path
+from dyncity_sumo.traffic import Traffic
+Traffic(Path({str(network.net_file)!r}), Path({str(demand)!r}), seed=1).close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_cars_stand_on_the_centre_line_of_their_lane_and_face_along_it(traffic: Traffic, network: RoadNetwork) -> None:
