@@ -1,4 +1,4 @@
-"""A drive as one self-contained web page: no network, no server, any browser with WebGL 2."""
+"""A drive as one self-contained web page: no network, no server, any current browser with WebGL 2."""
 
 import base64
 import json
@@ -180,6 +180,7 @@ def _filled(drive: dict[str, Any], text: PageText, taxonomy: Taxonomy, rate_hz: 
     }
     parts = {
         "style": _asset("page.css"),
+        "opening": _asset("opening.js"),
         "importmap": _inline_json({"imports": modules}),
         "drive": _inline_json({**words, **drive}),
         "viewer": _asset("viewer.js"),

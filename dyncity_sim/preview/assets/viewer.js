@@ -6,9 +6,10 @@ import { VoxelMesh, voxelMaterial } from 'voxels';
 import { egoCar, plate, Points, Ribbons, Tracks } from 'things';
 import { fullRatio, Pace } from 'pace';
 
-THREE.ColorManagement.enabled = false;
-const drive = JSON.parse(document.getElementById('drive').textContent);
 const element = id => document.getElementById(id), root = document.documentElement;
+root.dataset.state = 'opening';
+THREE.ColorManagement.enabled = false;
+const drive = JSON.parse(element('drive').textContent);
 const cells = drive.grid.shape.reduce((a, b) => a * b), frames = drive.times_us.length;
 const names = drive.sequences.map(sequence => sequence.name);
 const asked = new URLSearchParams(location.hash.slice(1));
@@ -84,9 +85,7 @@ let renderer;
 try {
   renderer = new THREE.WebGLRenderer({ canvas: element('view'), antialias: false, powerPreference: 'high-performance' });
 } catch (error) {
-  element('failure').hidden = false;
-  element('failure').textContent = 'This page needs WebGL 2, which this browser does not offer.';
-  root.dataset.state = 'failed';
+  fail('This page needs WebGL 2, which this browser does not offer.');
   throw error;
 }
 renderer.outputColorSpace = THREE.LinearSRGBColorSpace;

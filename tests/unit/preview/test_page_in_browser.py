@@ -26,6 +26,7 @@ Build = Callable[..., Any]
 TEXT = PageText("A street with a rather long name", (("model", "null"),), "Map by someone", ("chunk 1, left",) * 4)
 ROAD, SIDEWALK = (CARLASC.palette[CARLASC.index(name)].astype(int) for name in ("road", "sidewalk"))
 PHONE = (390, 844)
+NO_CARD = "HTMLCanvasElement.prototype.getContext = () => null;"
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +290,30 @@ def test_a_scene_shows_its_map_lanes_boxes_and_the_way_of_the_ego(tab: Any, scen
     tab.press("w")
     assert (np.abs(picture(tab) - before).sum(axis=2) > 60).sum() > 100
     assert not tab.complaints
+
+
+def damaged(page: str, place: str, by: str) -> str:
+    """The page with other characters some way after a place in it."""
+    at = page.index(place) + 500
+    return page[:at] + by + page[at + len(by) :]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda page: page[: page.index("importmap") + 9_000], "not whole"),
+        (lambda page: page[: page.index('"labels"') + 900], "not whole"),
+        (lambda page: damaged(page, '"labels"', "@@@@"), "may be damaged"),
+        (lambda page: damaged(page, '"labels"', "AAAAAAAA"), "may be damaged"),
+        (lambda page: page.replace("<head>", f"<head><script>{NO_CARD}</script>", 1), "needs WebGL 2"),
+    ],
+    ids=["cut in the modules", "cut in the labels", "not base64", "other labels", "no WebGL"],
+)
+def test_a_page_that_does_not_open_says_why(
+    tab: Any, page: Path, tmp_path: Path, spoil: Callable[[str], str], words: str
+) -> None:
+    (tmp_path / "spoilt.html").write_text(spoil(page.read_text()))
+    with pytest.raises(RuntimeError, match="failed"):
+        tab.open(tmp_path / "spoilt.html")
+    assert tab.evaluate("document.getElementById('failure').getBoundingClientRect().height") > 20
+    assert words in tab.evaluate("document.getElementById('failure').textContent")
