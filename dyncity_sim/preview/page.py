@@ -172,16 +172,14 @@ def _filled(drive: dict[str, Any], text: PageText, taxonomy: Taxonomy, rate_hz: 
         "rate_hz": rate_hz,
     }
     modules = {
-        "three": _module_url(_asset(f"{THREE}.module.min.js")),
-        "orbit-controls": _module_url(_asset(f"{THREE}.OrbitControls.js")),
-        "voxels": _module_url(_asset("voxels.js")),
-        "things": _module_url(_asset("things.js")),
-        "pace": _module_url(_asset("pace.js")),
+        "three": f"{THREE}.module.min.js",
+        "orbit-controls": f"{THREE}.OrbitControls.js",
+        **{name: f"{name}.js" for name in ("voxels", "things", "pace", "drive", "panel")},
     }
     parts = {
         "style": _asset("page.css"),
         "opening": _asset("opening.js"),
-        "importmap": _inline_json({"imports": modules}),
+        "importmap": _inline_json({"imports": {name: _module_url(_asset(file)) for name, file in modules.items()}}),
         "drive": _inline_json({**words, **drive}),
         "viewer": _asset("viewer.js"),
         "licence": f"three.js\n{_asset(f'{THREE}.LICENSE.txt')}",

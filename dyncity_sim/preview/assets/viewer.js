@@ -5,15 +5,14 @@ import { OrbitControls } from 'orbit-controls';
 import { VoxelMesh, voxelMaterial } from 'voxels';
 import { egoCar, plate, Points, Ribbons, Tracks } from 'things';
 import { fullRatio, Pace } from 'pace';
+import { element, furnish } from 'panel';
+import { cells, drive, frames, lanes, moved, names, origin, path, poses, unpacked } from 'drive';
 
-const element = id => document.getElementById(id), root = document.documentElement;
+const root = document.documentElement;
 root.dataset.state = 'opening';
 THREE.ColorManagement.enabled = false;
-const drive = JSON.parse(element('drive').textContent);
-const cells = drive.grid.shape.reduce((a, b) => a * b), frames = drive.times_us.length;
-const names = drive.sequences.map(sequence => sequence.name);
 const asked = new URLSearchParams(location.hash.slice(1));
-const WAY = new THREE.Color(0xffb52e), LANE = new THREE.Color(0xf4f4ee), TRAIL_S = 3;
+const SKY = new THREE.Color(0xe6ebf0), WAY = new THREE.Color(0xffb52e), LANE = new THREE.Color(0xf4f4ee), TRAIL_S = 3;
 const TURN_MS = 1000 / 30, REST_MS = 200;
 
 // What can be switched: name, key, words, on at first, whether this drive has it.
@@ -30,22 +29,6 @@ const SWITCHES = [
 ].filter(([, , , , there]) => there);
 const on = Object.fromEntries(SWITCHES.map(([name, , , first]) => [name, asked.has(name) ? asked.get(name) !== '0' : first]));
 
-async function unpacked(text) {
-  const packed = Uint8Array.from(atob(text), c => c.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate'));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-// Near the origin, float32 is fine enough for any world.
-const origin = new THREE.Matrix4().set(...drive.poses_world_from_ego[0]);
-const moved = rows => {
-  const pose = new THREE.Matrix4().set(...rows);
-  for (const i of [12, 13, 14]) pose.elements[i] -= origin.elements[i];
-  return pose;
-};
-const poses = drive.poses_world_from_ego.map(moved);
-const path = poses.map(pose => new THREE.Vector3(0, 0, -drive.ego_height_m).applyMatrix4(pose));
-const lanes = drive.lanes.map(line => line.map(p => new THREE.Vector3(...p).sub(new THREE.Vector3().setFromMatrixPosition(origin))));
 // The road lies inside cells, whose upper face is what is seen.
 const lift = drive.surface_m + .04;
 
@@ -60,7 +43,7 @@ class View {
     this.placed.matrixAutoUpdate = false;
     this.voxels = new VoxelMesh(drive.grid, voxelMaterial(drive.classes, drive.grid.shape[2]));
     this.placed.add(this.voxels);
-    if (drive.fixed) for (const i of [12, 13, 14]) this.placed.matrix.elements[i] -= origin.elements[i];
+    if (drive.fixed) this.placed.matrix.setPosition(origin.clone().negate());
     else this.placed.add(plate(drive.grid));
     this.ground = new Ribbons();
     this.scene.add(this.placed, this.car, this.ground);
@@ -90,7 +73,7 @@ try {
 }
 renderer.outputColorSpace = THREE.LinearSRGBColorSpace;
 renderer.autoClear = false;
-renderer.setClearColor(0xe6ebf0);
+renderer.setClearColor(SKY);
 
 const reach = drive.fixed ? Math.max(drive.grid.shape[0] * drive.grid.voxel_size_m[0], drive.grid.shape[1] * drive.grid.voxel_size_m[1]) : 60;
 const camera = new THREE.PerspectiveCamera(32, 1, .5, Math.max(600, 5 * reach));
@@ -100,8 +83,8 @@ Object.assign(controls, { enableDamping: false, maxPolarAngle: 1.5, minDistance:
 
 const state = { frame: 0, playing: false, speed: 1, since: 0, stale: true, touched: -Infinity, turning: false, ticked: 0 };
 const pace = new Pace();
-const views = [], shares = [];
-let tracks, points = null;
+const views = [];
+let tracks, shares, points = null;
 
 // Panes of the window, as [x, y from below, width, height]: two stand clear of the menu and of the player, beside each
 // other, or one above the other where there is more height.
@@ -126,7 +109,6 @@ function ribbons(frame, first) {
   const end = drive.fixed ? poses.length : Math.min(frame + drive.frames_per_chunk, poses.length - 1) + 1;
   const way = path.slice(drive.fixed ? 0 : frame, end);
   const strips = on.way ? [{ points: way, half: .3, lift, colour: WAY, fade: way.map(() => .75) }] : [];
-  if (first && on.lanes) strips.unshift(...lanes.map(line => ({ points: line, half: .08, lift, colour: LANE, fade: line.map(() => .95) })));
   if (first && on.trails) strips.push(...tracks.trails(frame, TRAIL_S * drive.rate_hz, lift));
   return strips;
 }
@@ -142,6 +124,7 @@ function show(frame) {
   state.frame = frame;
   const built = views.map((view, i) => i && !on.recorded ? null : view.show(frame)).filter(Boolean);
   views.forEach((view, i) => view.ground.draw(ribbons(frame, i === 0)));
+  marks.visible = on.lanes;
   tracks.place(frame, on.boxes);
   if (points) {
     points.visible = on.points;
@@ -153,11 +136,12 @@ function show(frame) {
   const occupied = Math.max(cells - built[0].counts[0], 1);
   for (const [k, span] of shares) {
     const share = 100 * built[0].counts[k] / occupied;
-    span.textContent = share ? `${share.toFixed(share < 10 ? 1 : 0)} %` : '';
+    span.textContent = !share ? '' : share < .05 ? '< 0.1 %' : `${share.toFixed(share < 10 ? 1 : 0)} %`;
   }
-  element('scrub').value = frame;
   const seconds = (drive.times_us[frame] - drive.times_us[0]) * 1e-6, caption = drive.captions[frame];
   element('clock').textContent = `${seconds.toFixed(1)} s · frame ${frame + 1}/${frames}${caption && ` · ${caption}`}`;
+  element('scrub').value = frame;
+  element('scrub').setAttribute('aria-valuetext', element('clock').textContent);
   Object.assign(root.dataset, { frame, faces: built.map(b => b.faces).join(' '), boxes: tracks.shown.filter(t => t.group.visible).length });
   state.stale = true;
 }
@@ -226,6 +210,12 @@ function tick(now) {
   requestAnimationFrame(tick);
 }
 
+function choose(k, value) {
+  visible[k] = +value;
+  choice++;
+  show(state.frame);
+}
+
 function set(name, value) {
   on[name] = value;
   element(name).checked = value;
@@ -234,49 +224,21 @@ function set(name, value) {
   show(state.frame);
 }
 
-function made(tag, properties, ...children) {
-  const it = Object.assign(document.createElement(tag), properties);
-  it.append(...children);
-  return it;
-}
-
-function furnish() {
-  document.title = element('title').textContent = drive.title;
-  for (const into of ['facts', 'more-facts']) for (const [term, fact] of drive.facts)
-    element(into).append(made('dt', { textContent: term }), made('dd', { textContent: fact }));
-  element('attribution').textContent = drive.attribution;
-  drive.classes.forEach((c, k) => {
-    if (k === 0 || !drive.labels_present.includes(k)) return;
-    const box = made('input', { type: 'checkbox', checked: !!visible[k] }), swatch = made('i', {}), share = made('span', {});
-    box.addEventListener('change', () => { visible[k] = +box.checked; choice++; show(state.frame); });
-    swatch.style.background = `rgb(${c.colour})`;
-    shares.push([k, share]);
-    element('classes').append(made('li', {}, made('label', {}, box, swatch, c.name.replaceAll('_', ' '), share)));
-  });
-  for (const [name, key, words] of SWITCHES) {
-    const box = made('input', { type: 'checkbox', id: name, checked: on[name] });
-    box.addEventListener('change', () => set(name, box.checked));
-    element('switches').append(made('label', {}, box, words, made('kbd', { textContent: key.toUpperCase() })));
-    element('keys').append(made('dt', {}, made('kbd', { textContent: key.toUpperCase() })), made('dd', { textContent: words }));
-  }
-  element('scrub').max = frames - 1;
-  for (let frame = drive.frames_per_chunk; frame < frames; frame += drive.frames_per_chunk) {
-    const mark = made('span', {});
-    // A range's thumb is about 16 px wide, so its track is shorter than its box.
-    mark.style.left = `calc(8px + (100% - 16px) * ${frame / (frames - 1)})`;
-    element('borders').append(mark);
-  }
-}
-
 function listen() {
-  const help = element('help'), ask = () => help.open ? help.close() : help.showModal();
+  const help = element('help');
+  const ask = () => {
+    if (help.open) return help.close();
+    help.showModal();
+    // Its button, which lies below, has got the focus.
+    help.scrollTop = 0;
+  };
   const menu = () => element('menu').setAttribute('aria-expanded', document.body.classList.toggle('menu'));
   const turn = by => { const speeds = element('speed'); speeds.selectedIndex = Math.min(Math.max(speeds.selectedIndex + by, 0), speeds.length - 1); state.speed = +speeds.value; };
   const keys = {
     ' ': () => play(!state.playing), arrowright: () => step(1), arrowleft: () => step(-1), home: () => step(-state.frame),
     end: () => step(frames - 1 - state.frame), '+': () => turn(1), '-': () => turn(-1), h: home, u: above, m: menu, '?': ask,
     ...Object.fromEntries(SWITCHES.map(([name, key]) => [key, () => set(name, !on[name])])),
-    ...Object.fromEntries([...document.querySelectorAll('#classes input')].slice(0, 9).map((box, i) => [`${i + 1}`, () => box.click()])),
+    ...Object.fromEntries([...document.querySelectorAll('#classes input')].slice(0, 10).map((box, i) => [`${(i + 1) % 10}`, () => box.click()])),
   };
   element('play').addEventListener('click', () => play(!state.playing));
   element('scrub').addEventListener('input', event => { play(false); show(+event.target.value); state.touched = performance.now(); });
@@ -285,9 +247,13 @@ function listen() {
   element('above').addEventListener('click', above);
   element('menu').addEventListener('click', menu);
   element('ask').addEventListener('click', ask);
-  help.addEventListener('click', () => help.close());
+  // Beside the words of the help, which can be marked and copied, or on its button.
+  help.addEventListener('click', event => { if ([help, element('close')].includes(event.target)) help.close(); });
   controls.addEventListener('change', () => { state.stale = true; state.touched = performance.now(); });
   addEventListener('resize', resize);
+  addEventListener('hashchange', () => location.reload());
+  // Phones take the graphics card away from a page in the background, and with it what three.js had set.
+  renderer.domElement.addEventListener('webglcontextrestored', () => { renderer.setClearColor(SKY); state.stale = true; });
   addEventListener('keydown', event => {
     const key = event.key.toLowerCase();
     if (event.ctrlKey || event.metaKey || event.altKey || !keys[key] || (help.open && key !== '?')) return;
@@ -302,21 +268,26 @@ function listen() {
 const opened = await Promise.all(drive.sequences.map(s => Promise.all([unpacked(s.labels), s.observed && unpacked(s.observed)])));
 opened.forEach(([labels, observed], i) => views.push(new View(names[i], labels, observed)));
 tracks = new Tracks(drive.tracks, moved, drive.fixed ? .6 : .15);
-views[0].scene.add(tracks);
+// Below trails and ways.
+const marks = new Ribbons();
+marks.renderOrder = -1;
+marks.draw(lanes.map(points => ({ points, half: .08, lift, colour: LANE, fade: points.map(() => .95) })));
+views[0].scene.add(tracks, marks);
 if (drive.points) {
   points = new Points(drive.points, await unpacked(drive.points.packed), drive.classes, visible);
   points.matrixAutoUpdate = false;
   views[0].scene.add(points);
 }
-furnish();
+shares = furnish(SWITCHES, on, visible, choose, set);
 listen();
-state.frame = Math.min(Math.max(+(asked.get('frame') ?? 0), 0), frames - 1);
+state.frame = Math.min(Math.max(Math.round(+asked.get('frame')) || 0, 0), frames - 1);
 if (asked.has('speed')) element('speed').value = asked.get('speed');
-state.speed = +element('speed').value || 1;
+if (element('speed').selectedIndex < 0) element('speed').value = 1;
+state.speed = +element('speed').value;
 show(state.frame);
 resize();
 (asked.get('camera') === 'above' ? above : home)();
 draw(false);
-play(asked.get('play') !== '0');
+play(asked.has('play') ? asked.get('play') !== '0' : !matchMedia('(prefers-reduced-motion: reduce)').matches);
 root.dataset.state = 'ready';
 requestAnimationFrame(tick);

@@ -98,7 +98,7 @@ def test_the_page_needs_no_network(street: OccupancySequence) -> None:
     scripts = Scripts(build_page(street, TEXT))
     assert not scripts.links
     modules = json.loads(scripts.found["importmap"])["imports"]
-    assert set(modules) == {"three", "orbit-controls", "voxels", "things", "pace"}
+    assert set(modules) == {"three", "orbit-controls", "voxels", "things", "pace", "drive", "panel"}
     assert all(url.startswith("data:text/javascript;base64,") for url in modules.values())
     imported = set(re.findall(r"from '([^']+)'", scripts.found["module"]))
     assert imported == set(modules)

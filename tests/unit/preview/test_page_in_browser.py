@@ -317,3 +317,89 @@ def test_a_page_that_does_not_open_says_why(
         tab.open(tmp_path / "spoilt.html")
     assert tab.evaluate("document.getElementById('failure').getBoundingClientRect().height") > 20
     assert words in tab.evaluate("document.getElementById('failure').textContent")
+
+
+@pytest.mark.parametrize(
+    ("fragment", "frame", "speed"),
+    [
+        ("frame=two&speed=7", "0", "1"),
+        ("frame=1.6&speed=0.5", "2", "0.5"),
+        ("frame=99", "3", "1"),
+        ("frame=-1", "0", "1"),
+    ],
+)
+def test_what_an_address_asks_for_that_there_is_not_is_the_nearest_or_the_usual(
+    tab: Any, page: Path, fragment: str, frame: str, speed: str
+) -> None:
+    tab.open(page, f"play=0&{fragment}")
+    assert data(tab, "frame") == frame
+    assert tab.evaluate("document.getElementById('speed').value") == speed
+
+
+def test_an_address_that_is_changed_while_the_page_is_open_counts(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0&frame=1")
+    tab.evaluate("location.hash = 'play=0&frame=3'")
+    until(tab, "document.documentElement?.dataset.frame === '3'")
+
+
+def test_a_drive_at_rest_is_drawn_again_when_the_graphics_card_comes_back(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0&frame=2")
+    before = picture(tab)
+    tab.evaluate(
+        """(view => new Promise(gone => {
+          view.addEventListener('webglcontextlost', gone);
+          window.card = view.getContext('webgl2').getExtension('WEBGL_lose_context');
+          card.loseContext();
+        }))(document.getElementById('view'))"""
+    )
+    tab.evaluate("document.documentElement.dataset.detail = ''; setTimeout(() => card.restoreContext())")
+    assert (np.abs(picture(tab) - before).sum(axis=2) > 60).mean() < 0.01
+
+
+def test_what_moves_by_itself_does_not_where_that_is_not_wanted(tab: Any, page: Path) -> None:
+    tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
+    try:
+        tab.open(page)
+        assert tab.evaluate("document.getElementById('play').ariaLabel") == "play"
+        tab.open(page, "play=1")
+        assert tab.evaluate("document.getElementById('play').ariaLabel") == "pause"
+    finally:
+        tab.call("Emulation.setEmulatedMedia", features=[])
+
+
+def test_a_screen_reader_is_told_the_time_on_demand_and_not_ten_times_a_second(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0&frame=2")
+    found = {
+        node["role"]["value"]: node for node in tab.call("Accessibility.getFullAXTree")["nodes"] if not node["ignored"]
+    }
+    told = tab.evaluate("document.getElementById('scrub').ariaValueText")
+    assert told == "0.2 s · frame 3/4 · chunk 1, left"
+    assert not {"status", "alert", "log", "timer"} & set(found)
+    assert found["image"]["name"]["value"] == "the drive"
+
+
+def test_the_help_opens_at_its_top_and_its_words_can_be_marked(tab: Any, page: Path) -> None:
+    tab.window(900, 400)
+    tab.open(page, "play=0")
+    tab.press("?")
+    assert tab.evaluate("document.getElementById('help').scrollTop") == 0
+    tab.evaluate("document.querySelector('#more-facts dd').click()")
+    assert tab.evaluate("document.getElementById('help').open")
+    tab.evaluate("document.getElementById('close').click()")
+    assert not tab.evaluate("document.getElementById('help').open")
+
+
+def test_a_class_of_next_to_nothing_has_a_share_and_the_tenth_has_a_key(
+    tab: Any, street: OccupancySequence, tmp_path: Path
+) -> None:
+    labels = np.full_like(street.labels[:1], CARLASC.index("road"))
+    labels[0, 0, 0, :] = np.arange(8) + 4
+    labels[0, 0, 1, :3] = np.arange(3) + 1
+    first = OccupancySequence(labels, street.poses_world_from_ego[:1], street.times_us[:1], street.grid, CARLASC)
+    write_page(build_page(first, PageText("all classes")), tmp_path / "p.html")
+    tab.open(tmp_path / "p.html", "play=0")
+    rows = tab.evaluate("[...document.querySelectorAll('#classes label')].map(row => row.textContent)")
+    assert rows[0] == "building< 0.1 %"
+    tab.press("0")
+    boxes = "[...document.querySelectorAll('#classes input')].map(box => box.checked)"
+    assert [n for n, ticked in enumerate(tab.evaluate(boxes)) if not ticked] == [9]
