@@ -40,8 +40,6 @@ EVERY_FIRING = 2
 LEAST_WIDTH, MOST_WIDTH = 64, 8192
 """Of one view in a picture; a drive beside what was recorded has two."""
 
-SCENE_RATE_HZ = 10.0
-
 EPILOG = """\
 examples:
   dyncity view out/demo                                   out/demo as demo.html
@@ -197,7 +195,7 @@ def _open(args: argparse.Namespace, tell: _Tell) -> Shown:
                 str(path), "a scene", "none of --sequence, --start, --frames, --lidar with it", "They are for drives."
             )
         scene = tell.once("opening", lambda: read_scene(path))
-        about = (("frames", f"{len(scene.times_us)}"), ("actors", f"{len(scene.tracks)}"))
+        about = (("frames", f"{len(scene.times_us)}, {scene.rate_hz:g} Hz"), ("actors", f"{len(scene.tracks)}"))
         return Shown(_scene_name(path), about, None, scene.tracks, scene, read_provenance(path).attribution)
     drive = tell.once("opening", lambda: open_drive(path, args.sequence, args.start, args.frames))
     tracks = drive.tracks
@@ -262,7 +260,7 @@ def _clouds(shown: Shown, rig: SensorRig, tell: _Tell) -> tuple[PointCloud, ...]
 def _page(shown: Shown, clouds: tuple[PointCloud, ...]) -> str:
     drive = shown.drive
     if drive is None:
-        return build_scene_page(_scene_of(shown), PageText(shown.name, shown.facts, shown.attribution), SCENE_RATE_HZ)
+        return build_scene_page(_scene_of(shown), PageText(shown.name, shown.facts, shown.attribution))
     text = PageText(shown.name, shown.facts, shown.attribution, drive.captions)
     return build_page(
         drive.occupancy,
@@ -308,6 +306,7 @@ def _filmed(shown: Shown, tell: _Tell) -> tuple[OccupancySequence, OccupancySequ
     """Frames, those of the simulator with all its cells, captions and rate."""
     drive = shown.drive
     if drive is None:
-        return tell.once("frames", lambda: scene_frames(_scene_of(shown))), None, (), SCENE_RATE_HZ
+        scene = _scene_of(shown)
+        return tell.once("frames", lambda: scene_frames(scene)), None, (), scene.rate_hz
     recorded = None if drive.recorded is None else replace(drive.recorded, observed=None)
     return drive.occupancy, recorded, drive.captions, drive.rate_hz

@@ -7,6 +7,7 @@ from jaxtyping import Float64, Int64, UInt8
 
 from dyncity_sim.domain.conditions import CONDITIONS, Command, SamplingOptions
 from dyncity_sim.domain.frames import Poses, check_poses, check_size, check_times
+from dyncity_sim.domain.grid import FRAME_RATE_HZ
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.errors import InvalidInputError
 
@@ -86,6 +87,11 @@ class Scene:
     ego_poses_world_from_ego: Poses
     times_us: Int64[np.ndarray, " T"]
     opendrive: str
+
+    @property
+    def rate_hz(self) -> float:
+        """Frames per second, by the usual time between two; that of a chunk where there is but one."""
+        return 1e6 / float(np.median(np.diff(self.times_us))) if len(self.times_us) > 1 else FRAME_RATE_HZ
 
 
 @dataclass(frozen=True)

@@ -97,13 +97,12 @@ def build_page(
     return _filled(drive, text, generated.taxonomy, rate_hz)
 
 
-def build_scene_page(scene: Scene, text: PageText, rate_hz: float = FRAME_RATE_HZ) -> str:
+def build_scene_page(scene: Scene, text: PageText) -> str:
     """The HTML of a scene: its static map as voxels, tracks as boxes, the ego and its path, borders of lanes.
 
     Args:
         scene: what is shown; frames are those of its ego.
         text: words on the page.
-        rate_hz: frames per second at normal speed.
 
     Raises:
         InvalidInputError: nothing in the map, a map too large for a page, a road that cannot be read, or captions that
@@ -128,7 +127,7 @@ def build_scene_page(scene: Scene, text: PageText, rate_hz: float = FRAME_RATE_H
         "lanes": [np.round(line, 3).tolist() for line in lane_borders(scene.opendrive)],
         **_ego(scene.ego_poses_world_from_ego, scene.times_us, LIDAR_HEIGHT_M, lower_m, size_m[2]),
     }
-    return _filled(drive, text, CARLASC, rate_hz)
+    return _filled(drive, text, CARLASC, scene.rate_hz)
 
 
 def write_page(page: str, file: Path) -> None:

@@ -165,6 +165,14 @@ def test_a_scene_carries_its_map_without_the_empty_border(scene: Scene) -> None:
     assert drive["surface_m"] == pytest.approx(0.175)
 
 
+@pytest.mark.parametrize(("step_us", "rate_hz"), [(100_000, 10), (500_000, 2)])
+def test_a_scene_plays_at_the_rate_of_its_times(scene: Scene, step_us: int, rate_hz: float) -> None:
+    filled = StaticMap(np.full((1, 1, 1), 6, np.uint8), (0.0, 0.0, 0.0), (0.4,) * 3)
+    shown = replace(scene, static_map=filled, times_us=np.arange(4) * step_us, opendrive=ROAD)
+    page = build_scene_page(shown, PageText("s"))
+    assert json.loads(Scripts(page).found["drive"])["rate_hz"] == rate_hz
+
+
 @pytest.mark.parametrize("lowest_m", [-3.0, 0.5])
 def test_the_ego_of_a_scene_is_as_high_above_the_road_whatever_the_map_reaches(scene: Scene, lowest_m: float) -> None:
     shown = replace(scene, static_map=StaticMap(np.full((1, 1, 1), 6, np.uint8), (0.0, 0.0, lowest_m), (0.4,) * 3))
