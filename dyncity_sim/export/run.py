@@ -109,6 +109,7 @@ def export_drive(
     clocks = {name: _Clock() for name in (TRACKING, LABELLING, *plan.formats)}
     openers = [form.open_writer(plan.resample and form.own_grid is not None) for form in formats]
     places = [form.place(out, loaded.name) for form in formats]
+    _check_free(places)
     with clocks[TRACKING].running():
         rig = mounted(plan.rig, loaded.occupancy.grid)
         drive = labelled_drive(loaded.occupancy, _tracks(loaded), loaded.provenance, rig, loaded.name, plan.seed)
@@ -137,6 +138,12 @@ def _tracks(loaded: LoadedDrive) -> tuple[Track, ...]:
     return find_tracks(loaded.occupancy) if loaded.tracks is None else loaded.tracks
 
 
+def _check_free(places: Sequence[Path]) -> None:
+    for place in places:
+        if place.exists():
+            raise InvalidInputError("--out", f"{place}, which exists", "a place that is free", "Name another --out.")
+
+
 @contextmanager
 def _staged(out: Path, places: Sequence[Path]) -> Iterator[Path]:
     """A hidden folder in ``out``; what it holds under the names of ``places`` moves there when the block succeeds.
@@ -144,14 +151,12 @@ def _staged(out: Path, places: Sequence[Path]) -> Iterator[Path]:
     All of it moves or nothing.
 
     Raises:
-        InvalidInputError: a place is taken.
         StorageError: the folder cannot be made, or something cannot be moved.
     """
-    for place in places:
-        if place.exists():
-            raise InvalidInputError("--out", f"{place}, which exists", "a place that is free", "Name another --out.")
     there, staging = out.exists(), out / f".export.{os.getpid()}.part"
     try:
+        # A process that was killed may have had the number of this one, as all have that are alone in a container.
+        shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         yield staging
         with ExitStack() as back:

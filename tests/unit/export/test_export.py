@@ -1,8 +1,10 @@
 """``dyncity export``: one pass, many formats, whole or not at all."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +141,21 @@ def test_a_place_that_is_taken_meanwhile_leaves_no_format_at_all(loaded, tmp_pat
         export_drive(loaded, ExportPlan(OURS, RIG), tmp_path / "out", take)
     assert [entry.relative_to(tmp_path / "out") for entry in (tmp_path / "out").iterdir()] == [Path("semantickitti")]
     assert list(taken.parent.iterdir()) == [taken]
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(loaded, tmp_path):
+    left = tmp_path / "out" / f".export.{os.getpid()}.part" / "carlasc" / "half"
+    left.mkdir(parents=True)
+    export_drive(loaded, ExportPlan(("carlasc",), rig=BLIND), tmp_path / "out")
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["carlasc"]
+    assert [entry.name for entry in (tmp_path / "out" / "carlasc").iterdir()] == ["dream"]
+
+
+def test_a_taken_place_is_refused_before_sensors_and_actors_are_looked_at(loaded, tmp_path):
+    (tmp_path / "out" / "occ3d").mkdir(parents=True)
+    afar = SensorRig("afar", (replace(LIDAR, pose_ego_from_sensor=np.eye(4) + 900 * np.eye(4, k=3)),))
+    with pytest.raises(InvalidInputError, match=r"occ3d, which exists"):
+        export_drive(loaded, ExportPlan(("occ3d",), rig=afar), tmp_path / "out")
 
 
 def test_a_taken_place_is_refused_and_other_formats_may_join_later(loaded, tmp_path):
