@@ -268,6 +268,11 @@ def test_scans_are_x_right_y_forward_as_those_of_nuscenes_with_rings_from_the_lo
         np.testing.assert_allclose(np.arctan2(z, np.hypot(x, y)), upwards[ring.astype(int)], atol=1e-3)
 
 
+def test_nothing_is_said_of_where_a_drive_without_a_model_was_recorded(bare, tmp_path):
+    (scene,) = json.loads((bare.write(open_nuscenes, tmp_path / "data") / "v1.0-trainval" / "scene.json").read_text())
+    assert scene["description"] == "Recorded."
+
+
 def test_the_ego_stands_on_the_road_at_its_rear_axle(dataset, labelled):
     tables = dataset / "v1.0-trainval"
     first = json.loads((tables / "ego_pose.json").read_text())[0]
