@@ -9,13 +9,18 @@ from types import FrameType
 
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C does, and the process then ends with 143."""
+    """SIGTERM, and SIGHUP of a terminal that closes, unwind like Ctrl-C does; the process then ends with 143 or 129.
+
+    A signal that the process ignores, as under ``nohup``, stays ignored.
+    """
 
     def unwind(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, unwind)
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, unwind) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

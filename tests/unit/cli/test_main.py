@@ -173,3 +173,25 @@ def test_a_time_that_is_none_is_refused(timeout, capsys):
 def test_a_server_that_is_not_there_is_told_in_words(capsys):
     assert cli.main(["info", "--server", "localhost:1", "--timeout", "5"]) == 1
     assert "localhost:1: no server answers there. Start one with dyncity serve" in capsys.readouterr().err
+
+
+HUNG_UP = """
+import signal, sys
+from dyncity_sim.cli.signals import terminated_like_interrupted
+
+signal.signal(signal.SIGHUP, getattr(signal, sys.argv[1]))
+try:
+    with terminated_like_interrupted():
+        signal.raise_signal(signal.SIGHUP)
+    print("went on")
+finally:
+    print("unwound")
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "code"), [("SIG_DFL", ["unwound"], 129), ("SIG_IGN", ["went on", "unwound"], 0)]
+)
+def test_a_terminal_that_closes_ends_a_command_as_sigterm_does_unless_it_runs_under_nohup(before, said, code):
+    done = subprocess.run([sys.executable, "-c", HUNG_UP, before], check=False, capture_output=True, text=True)
+    assert (done.stdout.splitlines(), done.returncode) == (said, code)
