@@ -114,7 +114,8 @@ class LabelledFrame:
         seen_by_camera: the same for cameras; None in a rig without any.
         sweeps: one for each LiDAR of the rig, in its order.
         images: one for each camera of the rig, in its order.
-        boxes: actors with a pose at this time whose centre lies over the grid, sorted by track id.
+        boxes: actors with a pose at this time whose centre lies over the grid, or beside it while they own cells in it,
+            sorted by track id.
         pose_world_from_ego: ``(4, 4)`` where the ego frame stands.
         time_us: time of the frame, microseconds.
     """

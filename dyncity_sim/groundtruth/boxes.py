@@ -22,7 +22,7 @@ TWO_WHEELERS = (ActorKind.MOTORCYCLE, ActorKind.BICYCLE)
 
 
 def boxes_in_frame(tracks: Sequence[Track], pose_world_from_ego: Pose, time_us: int, grid: Grid) -> tuple[Box3D, ...]:
-    """Boxes of the tracks that have a pose at ``time_us`` and their centre over the grid, in order of the tracks."""
+    """Boxes of the tracks that have a pose at ``time_us`` and may reach over the grid, in order of the tracks."""
     pose_ego_from_world = inverse(pose_world_from_ego)
     boxes = []
     for track in tracks:
@@ -30,8 +30,7 @@ def boxes_in_frame(tracks: Sequence[Track], pose_world_from_ego: Pose, time_us: 
         if step == len(track) or track.times_us[step] != time_us:
             continue
         pose = pose_ego_from_world @ track.poses_world_from_actor[step]
-        lower, upper = grid.lower_m[:2], grid.upper_m[:2]
-        if not ((pose[:2, 3] >= lower) & (pose[:2, 3] <= upper)).all():
+        if not _is_over(grid, pose, beyond_m=float(np.hypot(*track.size_m[:2])) / 2):
             continue
         velocity = pose_ego_from_world[:3, :3] @ track.velocities_world_mps[step]
         x, y, z = (float(v) for v in velocity)
@@ -60,6 +59,19 @@ def instance_cells(
         owned = outside_m[nearest, np.arange(len(cells))] <= CELL_REACH_M
         instances[tuple(cells[owned].T)] = ids[nearest[owned]]
     return instances
+
+
+def labelled_boxes(boxes: Sequence[Box3D], instances: UInt16[np.ndarray, "X Y Z"], grid: Grid) -> tuple[Box3D, ...]:
+    """Those of the boxes whose centre lies over the grid, and those who come or leave with cells of theirs in it."""
+    owners = set(np.unique(instances).tolist())
+    return tuple(box for box in boxes if box.track_id in owners or _is_over(grid, box.pose_ego_from_actor))
+
+
+def _is_over(grid: Grid, pose_ego_from_actor: Pose, beyond_m: float = 0.0) -> bool:
+    """Whether a place lies over the grid, or at most ``beyond_m`` beside it."""
+    lower, upper = np.asarray(grid.lower_m[:2]) - beyond_m, np.asarray(grid.upper_m[:2]) + beyond_m
+    place = pose_ego_from_actor[:2, 3]
+    return bool(((place >= lower) & (place <= upper)).all())
 
 
 def _may_own(kind: ActorKind, name: str) -> bool:

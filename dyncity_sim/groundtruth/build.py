@@ -13,7 +13,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance, Track
 from dyncity_sim.domain.sensors import LidarSensor, Scan, SensorRig
 from dyncity_sim.errors import InvalidInputError
-from dyncity_sim.groundtruth.boxes import boxes_in_frame, instance_cells
+from dyncity_sim.groundtruth.boxes import boxes_in_frame, instance_cells, labelled_boxes
 from dyncity_sim.groundtruth.sensors.camera import camera_images
 from dyncity_sim.groundtruth.sensors.lidar import lidar_sweep
 from dyncity_sim.groundtruth.sensors.motion import motion_of, turn_of
@@ -77,8 +77,9 @@ def labelled_frames(
 def _labelled_frame(occupancy: OccupancySequence, drive: LabelledDrive, number: int, pool: Executor) -> LabelledFrame:
     labels, time_us = occupancy.labels[number], int(occupancy.times_us[number])
     pose = occupancy.poses_world_from_ego[number]
-    boxes = boxes_in_frame(drive.tracks, pose, time_us, occupancy.grid)
-    instances = instance_cells(labels, boxes, occupancy.grid, occupancy.taxonomy)
+    reaching = boxes_in_frame(drive.tracks, pose, time_us, occupancy.grid)
+    instances = instance_cells(labels, reaching, occupancy.grid, occupancy.taxonomy)
+    boxes = labelled_boxes(reaching, instances, occupancy.grid)
     around = Surroundings(labels, instances, occupancy.grid, occupancy.taxonomy, number)
     present = {box.track_id for box in boxes}
     tracks = [track for track in drive.tracks if track.id in present]

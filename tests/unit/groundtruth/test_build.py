@@ -1,5 +1,7 @@
 """What a drive must be to be labelled."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,26 @@ def test_a_negative_seed_is_refused(build_street, rig):
     street = build_street(frames=1)
     with pytest.raises(InvalidInputError, match=r"seed: got -1, expected 0 or more"):
         labelled_drive(street, (), PROVENANCE, rig, seed=-1)
+
+
+def crossing(number: int, x_m: float) -> Track:
+    """A bus that drives along x, at one time."""
+    pose = poses_from_planar(np.array([[x_m, 0.0, 0.0]]))
+    return Track(number, ActorKind.BUS, (10.0, 2.4, 3.0), pose, np.array([0]), np.array([[8.0, 0.0, 0.0]]))
+
+
+def test_actors_that_come_and_leave_own_their_cells_while_their_centre_is_beyond_the_grid(build_street, rig):
+    street = build_street(frames=1, empty=True)
+    labels = street.labels.copy()
+    labels[0, -4:, 61:67, 2:6] = CARLASC.index("vehicle")
+    street = replace(street, labels=labels)
+    half_in, outside, near = crossing(3, 29.0), crossing(4, -40.0), crossing(5, -30.0)
+    (frame,) = labelled_frames(street, labelled_drive(street, (half_in, outside, near), PROVENANCE, rig))
+    (box,) = frame.boxes
+    assert (box.track_id, box.kind) == (3, ActorKind.BUS)
+    assert (frame.instances == 3).sum() == 4 * 6 * 4
+    assert box.lidar_points == (frame.sweeps[0].instances == 3).sum() > 10
+    np.testing.assert_allclose(frame.sweeps[0].velocities_ego_mps[:, 0], 8.0)
 
 
 @pytest.mark.parametrize("name", ["", "..", "Train/Town01"])
