@@ -2,6 +2,7 @@
 
 import argparse
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -25,7 +26,7 @@ from dyncity_sim.dataset.carlasc import export_carlasc
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
 from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ, FRAMES_PER_CHUNK
 from dyncity_sim.domain.recording import RecordedFrame
-from dyncity_sim.errors import InvalidInputError, RoadEndsError
+from dyncity_sim.errors import InvalidInputError, RoadEndsError, SimulatorError
 
 DEFAULT_LIDARS = 10
 DRIVE_FRAMES = 200
@@ -119,12 +120,15 @@ RECORDER = CarlaRecorder()
 
 
 def record(options: RecordOptions, console: Console) -> None:
-    """Drive and record; the folder appears when all of it is there, or all up to where the ego's road ends.
+    """Drive and record; the folder appears when all of it is there, or what could be recorded of it.
+
+    Where the ego's road ends, all up to there is kept; where the server fails, all but the drive that it fails in.
 
     Raises:
         InvalidInputError: the output exists.
         RoadEndsError: it ends where the ego stands.
-        MapError, MissingExtraError, SimulatorError, StorageError: as their names say; nothing is written then.
+        SimulatorError: the server does not play along; drives that are whole are there.
+        MapError, MissingExtraError, StorageError: as their names say; nothing is written then.
     """
     with tempfile.TemporaryDirectory(prefix="dyncity-carla-") as workdir:
         folder = options.out if options.format == "store" else Path(workdir) / "recording"
@@ -132,40 +136,55 @@ def record(options: RecordOptions, console: Console) -> None:
             task = progress.add_task("recording", total=options.frames)
             with CarlaSimulator(options.drive, options.map, options.seed) as simulator:
                 if options.traffic:
-                    add_traffic(
-                        simulator.session,
-                        options.traffic,
-                        np.random.default_rng([options.seed, 4]),
-                        options.traffic_port,
-                    )
-                done, ended = 0, ""
-                while done < options.frames and not ended:
-                    frames, ended = _drive(simulator, min(DRIVE_FRAMES, options.frames - done))
-                    if frames:
-                        writer.write_drive(frames, {"ego": "own", "seed": options.seed})
-                    done += len(frames)
-                    progress.update(task, completed=done)
-                if not done:
-                    raise RoadEndsError(ended)
-                writer.meta = _meta(options, simulator, ended)
+                    rng = np.random.default_rng([options.seed, 4])
+                    add_traffic(simulator.session, options.traffic, rng, options.traffic_port)
+                done, stopped = _write_drives(
+                    simulator, options, writer, lambda frames: progress.update(task, completed=frames)
+                )
+                writer.meta = _meta(options, simulator, "" if stopped is None else str(stopped))
         if options.format == "carlasc":
             export_carlasc(Recording.open(folder), options.out)
-    if ended:
-        console.print(f"{done} of {options.frames} frames: {ended}")
+    if isinstance(stopped, RoadEndsError):
+        console.print(f"{done} of {options.frames} frames: {stopped}")
     console.print(f"{done} frames in {options.out}")
+    if stopped is not None and not isinstance(stopped, RoadEndsError):
+        raise stopped
 
 
-def _drive(simulator: CarlaSimulator, frames: int) -> tuple[list[RecordedFrame], str]:
-    """The next frames, and why there are fewer where the road ends; what a sensor did not deliver is an error."""
-    kept: list[RecordedFrame] = []
-    while len(kept) < frames:
-        wanted = max(min(FRAMES_PER_CHUNK, frames - len(kept)), 2)
+def _write_drives(
+    simulator: CarlaSimulator, options: RecordOptions, writer: RecordingWriter, on_frame: Callable[[int], None]
+) -> tuple[int, SimulatorError | None]:
+    """Record drive after drive; returns how many frames were written, and what kept others from it.
+
+    Raises:
+        SimulatorError: none was.
+    """
+    done = 0
+    stopped: SimulatorError | None = None
+    while done < options.frames and stopped is None:
+        frames: list[RecordedFrame] = []
         try:
-            plan = simulator.plan(wanted)
+            for frame in _frames(simulator, min(DRIVE_FRAMES, options.frames - done)):
+                frames.append(frame)
+                on_frame(done + len(frames))
         except RoadEndsError as error:
-            return kept, str(error)
-        kept.extend(islice(simulator.follow(plan), wanted))
-    return kept[:frames], ""
+            stopped = error
+        except SimulatorError as error:
+            frames, stopped = [], error
+        if frames:
+            writer.write_drive(frames, {"ego": "own", "seed": options.seed})
+        done += len(frames)
+    if stopped is not None and not done:
+        raise stopped
+    return done, stopped
+
+
+def _frames(simulator: CarlaSimulator, frames: int) -> Iterator[RecordedFrame]:
+    """So many frames, plan by plan; fewer, and an error, where the road ends or the server fails."""
+    while frames > 0:
+        plan = simulator.plan(max(min(FRAMES_PER_CHUNK, frames), 2))
+        yield from islice(simulator.follow(plan), frames)
+        frames -= len(plan)
 
 
 def _meta(options: RecordOptions, simulator: CarlaSimulator | None = None, ended: str = "") -> RecordingMeta:

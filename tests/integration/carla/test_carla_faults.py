@@ -14,6 +14,7 @@ import pytest
 from dyncity_carla.connection import connect
 from dyncity_carla.journal import Journal, Run, journal_folder
 from dyncity_carla.options import ServerOptions
+from dyncity_carla.recorder import DRIVE_FRAMES
 from dyncity_carla.session import Session
 from dyncity_carla.simulator import CarlaSimulator
 
@@ -370,6 +371,24 @@ def test_a_lost_measurement_ends_the_recording_and_says_which(loopback, recordin
     assert "tick" in complained.strip().splitlines()[-1]
     assert is_untouched(loopback)
     assert not (tmp_path / "recording").exists()
+
+
+def test_drives_that_were_whole_when_the_server_failed_are_kept_and_say_what_ended_them(
+    loopback, recording, finished, tmp_path
+):
+    process = recording("--timeout", "20")
+    begin = loopback.inspector.world()["frame"]
+    wait_until(lambda: loopback.inspector.world()["frame"] > begin + DRIVE_FRAMES)
+    loopback.inspector.fault("lose-sensor-frames", count=1)
+    code, _, complained = finished(process)
+    assert code == 1
+    assert "lidar0 " in complained.strip().splitlines()[-1]
+    kept = Recording.open(tmp_path / "recording")
+    assert len(kept) > 0
+    assert len(kept) % DRIVE_FRAMES == 0
+    assert f"{len(kept)} frames in" in complained
+    assert "lidar0 " in kept.meta.options["ended"]
+    assert is_untouched(loopback)
 
 
 def test_a_world_without_room_for_an_ego_says_so(loopback, dyncity, finished, tmp_path):
