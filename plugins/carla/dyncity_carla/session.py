@@ -16,15 +16,13 @@ from typing import Literal, Self
 
 from dyncity_carla.frames import CarlaTransform
 from dyncity_carla.journal import Journal, Run, journal_folder, journals_in, remove_journal, run_of
-from dyncity_carla.plan import STEP_US
-from dyncity_carla.ports import ActorInfo, Command, Destroy, LidarSpec, Outcome, Settings, Snapshot, Spawn
+from dyncity_carla.ports import ActorInfo, Command, Destroy, LidarSpec, Outcome, Snapshot, Spawn
+from dyncity_carla.settings import STEP_S, put_back, still_applied, synchronous
 from dyncity_carla.world import CarlaWorld
 from dyncity_sim.errors import SimulatorError
 
 TickOwner = Literal["own", "external"]
 """Who lets a synchronous world go on: this client, or another one."""
-
-STEP_S = STEP_US / 1e6
 
 CLEANING_S = 15.0
 """A server that is busy when a run ends is given this long to take the run's things back."""
@@ -43,7 +41,8 @@ class Session:
 
     On entering, what dead runs of this machine left is cleared away; with ``ticks`` of ``own`` the world then becomes
     synchronous at 10 Hz. On leaving, however that comes about, sensors are stopped and destroyed, actors of this run
-    destroyed, an ego that belongs to somebody else gets its physics back, and the settings are what they were.
+    destroyed, an ego that belongs to somebody else gets its physics back, and the settings that were changed are what
+    they were, unless another client ticks the world by then.
 
     Args:
         world: connected.
@@ -65,6 +64,7 @@ class Session:
         self._lidars: list[int] = []
         self._borrowed: set[int] = set()
         self._last_frame: int | None = None
+        self._is_contested = False
 
     def __enter__(self) -> Self:
         try:
@@ -204,8 +204,7 @@ class Session:
             with suppress(SimulatorError):
                 self.world.set_physics(actor_id, True)
         self._borrowed.clear()
-        if self._journal.saved is not None:
-            self.world.apply_settings(self._journal.saved)
+        self._restore_settings()
         remove_journal(self._file)
         self._journal = Journal(self.run)
 
@@ -231,6 +230,7 @@ class Session:
     def _check_tick(self, snapshot: Snapshot, ticks: int) -> None:
         as_long = abs(snapshot.delta_s - self.step_s) <= SAME_STEP_S
         if self.ticks == "own" and not (as_long and ticks == 1):
+            self._is_contested = True
             raise SimulatorError(
                 f"The world of {self.world.address} went on by {ticks} ticks, the last of {snapshot.delta_s:g} s, "
                 f"where one of {STEP_S:g} s was asked for: another client ticks it too, or changed its settings. Stop "
@@ -242,11 +242,24 @@ class Session:
                 "per tick before: leave fixed_delta_seconds as it is there while this client is at work."
             )
 
-    def _restore_for(self, journal: Journal) -> None:
-        if journal.saved is None or journal.applied is None:
+    def _restore_settings(self) -> None:
+        """Put the settings back, unless another client ticks the world by now."""
+        saved, applied = self._journal.saved, self._journal.applied
+        if saved is None or applied is None:
             return
-        if same_settings(self.world.settings(), journal.applied):
-            self.world.apply_settings(journal.saved)
+        if self._is_contested and _is_ticked(self.world):
+            _log.warning("The settings of %s stay as they are: another client ticks it.", self.world.address)
+            return
+        self.world.apply_settings(put_back(self.world.settings(), applied, saved))
+
+    def _restore_for(self, journal: Journal) -> None:
+        """Put the settings back for a run that was killed, where they are still those that it made."""
+        saved, applied = journal.saved, journal.applied
+        if saved is None or applied is None:
+            return
+        now = self.world.settings()
+        if still_applied(now, applied, saved):
+            self.world.apply_settings(put_back(now, applied, saved))
 
     def _take_the_ticks(self) -> None:
         owners = [j.run for _, j in journals_in(self._folder) if j.run.is_alive and j.run != self.run and j.applied]
@@ -264,26 +277,6 @@ class Session:
         applied = synchronous(saved)
         self._write_down(replace(self._journal, saved=saved, applied=applied))
         self.world.apply_settings(applied)
-
-
-def synchronous(settings: Settings) -> dict[str, bool | int | float | None]:
-    """The same settings, but synchronous with a tick per frame, in substeps that physics can be computed in."""
-    changed = {**settings, "synchronous_mode": True, "fixed_delta_seconds": STEP_S}
-    reach_s = float(settings["max_substep_delta_time"] or 0) * int(settings["max_substeps"] or 0)
-    if reach_s < STEP_S - 1e-9:
-        changed |= {"max_substep_delta_time": 0.01, "max_substeps": round(STEP_S / 0.01)}
-    return changed
-
-
-def same_settings(first: Settings, second: Settings) -> bool:
-    """Whether two worlds' settings agree; servers keep some of them in single precision."""
-    return first.keys() == second.keys() and all(_same(first[name], second[name]) for name in first)
-
-
-def _same(first: bool | int | float | None, second: bool | int | float | None) -> bool:
-    if first is None or second is None:
-        return first is second
-    return abs(first - second) <= 1e-5 * max(1.0, abs(first))
 
 
 def _is_orphan(actor: ActorInfo) -> bool:

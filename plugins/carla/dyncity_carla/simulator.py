@@ -22,7 +22,8 @@ from dyncity_carla.player import Casting, Figure, Player, Unspawned
 from dyncity_carla.ports import Snapshot
 from dyncity_carla.route import Route
 from dyncity_carla.sensing import Observer, RoadSurface, draw_rig
-from dyncity_carla.session import STEP_S, Session
+from dyncity_carla.session import Session
+from dyncity_carla.settings import STEP_S
 from dyncity_carla.shown_file import ShownFile
 from dyncity_carla.speed import SpeedLimits
 from dyncity_carla.timeline import Timeline, between

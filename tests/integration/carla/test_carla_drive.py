@@ -344,18 +344,25 @@ def test_another_client_that_begins_to_tick_a_world_that_is_ours_to_tick_is_an_e
         ticker(0.1)
         with pytest.raises(SimulatorError, match="--tick external"):
             list(frames)
+    settings = loopback.inspector.world()["settings"]
+    assert settings["synchronous_mode"] is True, "the world that the other one ticks is its own by now"
+    assert settings["fixed_delta_seconds"] == pytest.approx(0.1)
+    assert loopback.inspector.actors() == []
 
 
 @pytest.mark.parametrize("ticks", ["own", "external"])
-def test_a_step_that_somebody_changes_during_a_drive_is_an_error(drive_options, ticker, user, ticks):
+def test_a_step_that_somebody_changes_during_a_drive_is_an_error(loopback, drive_options, ticker, user, ticks):
     if ticks == "external":
         ticker(0.05, "hero")
     with CarlaSimulator(drive_options(ticks), "", 5) as simulator:
         frames = simulator.follow(simulator.plan(16))
         next(frames)
-        change_settings(user, fixed_delta_seconds=0.02)
+        change_settings(user, fixed_delta_seconds=0.02, no_rendering_mode=True)
         with pytest.raises(SimulatorError, match=r"0\.02 s"):
             list(frames)
+    settings = loopback.inspector.world()["settings"]
+    assert settings["no_rendering_mode"] is True
+    assert settings["synchronous_mode"] is (ticks == "external"), "nobody but us ticks the world otherwise"
 
 
 def test_settings_survive_the_loading_of_a_map(loopback, drive_options, user, map_file):

@@ -12,7 +12,7 @@ from dyncity_carla.journal import Journal, Run, journal_folder, journals_in, rem
 from dyncity_carla.mailbox import KEPT, Mailbox
 from dyncity_carla.newest import Newest
 from dyncity_carla.ports import ActorInfo
-from dyncity_carla.session import same_settings, synchronous
+from dyncity_carla.settings import put_back, still_applied, synchronous
 from dyncity_carla.versions import check_versions
 from dyncity_carla.world import import_carla
 
@@ -102,18 +102,26 @@ def test_physics_gets_as_many_substeps_as_a_frame_needs():
     assert changed["max_substep_delta_time"] * changed["max_substeps"] == pytest.approx(0.1)
 
 
+def test_what_a_run_changed_is_put_back_and_what_another_client_changed_since_stays():
+    applied = synchronous(SETTINGS)
+    now = {**applied, "tile_stream_distance": 500.0}
+    assert put_back(now, applied, SETTINGS) == {**SETTINGS, "tile_stream_distance": 500.0}
+
+
 @pytest.mark.parametrize(
-    ("changes", "same"),
+    ("changes", "still"),
     [
         ({}, True),
-        ({"max_substep_delta_time": 0.009999999776}, True),
-        ({"synchronous_mode": True}, False),
-        ({"fixed_delta_seconds": 0.0}, False),
-        ({"tile_stream_distance": 2999.0}, False),
+        ({"fixed_delta_seconds": 0.10000000149}, True),
+        ({"tile_stream_distance": 2999.0}, True),
+        ({"synchronous_mode": False}, False),
+        ({"fixed_delta_seconds": None}, False),
+        ({"fixed_delta_seconds": 0.05}, False),
     ],
 )
-def test_settings_are_the_same_up_to_single_precision(changes, same):
-    assert same_settings(SETTINGS, {**SETTINGS, **changes}) is same
+def test_settings_are_those_of_a_run_while_what_it_changed_is_the_same_up_to_single_precision(changes, still):
+    applied = synchronous(SETTINGS)
+    assert still_applied({**applied, **changes}, applied, SETTINGS) is still
 
 
 @pytest.mark.parametrize(("client", "server"), [("0.9.16", "0.9.16"), ("0.9.16", "0.9.16-dirty"), ("abc", "abc")])
