@@ -123,7 +123,10 @@ class Journal:
 def journal_folder(address: str) -> Path:
     """Where the journals of a server lie: ``$XDG_STATE_HOME/dyncity/carla/<host>_<port>/``."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "dyncity" / "carla" / address.replace(":", "_").replace("/", "_")
+    host, _, port = address.rpartition(":")
+    # Runs that call the same server by either name have to know of each other.
+    host = "127.0.0.1" if host == "localhost" else host
+    return state / "dyncity" / "carla" / f"{host}_{port}".replace(":", "_").replace("/", "_")
 
 
 def journals_in(folder: Path) -> list[tuple[Path, Journal]]:

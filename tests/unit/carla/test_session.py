@@ -93,6 +93,10 @@ def test_journals_lie_in_the_user_s_state_folder(monkeypatch, tmp_path):
     assert journal_folder("host:2000") == tmp_path / "dyncity" / "carla" / "host_2000"
 
 
+def test_journals_of_a_server_lie_together_whether_it_is_called_by_name_or_by_number():
+    assert journal_folder("localhost:2000") == journal_folder("127.0.0.1:2000")
+
+
 def test_a_synchronous_world_ticks_once_a_frame_and_keeps_everything_else():
     assert synchronous(SETTINGS) == {**SETTINGS, "synchronous_mode": True, "fixed_delta_seconds": 0.1}
 
