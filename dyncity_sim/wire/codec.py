@@ -4,13 +4,14 @@ Converters come in pairs, ``x_to_proto`` and ``x_from_proto``. What comes from t
 by the nouns themselves; a violation names the proto field, seen from the request.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 from dyncity.v1 import conditions_pb2, generator_pb2, geometry_pb2, occupancy_pb2
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+from jaxtyping import Int64
 
 from dyncity_sim.domain.conditions import (
     Command,
@@ -26,6 +27,7 @@ from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import SemanticClass, Taxonomy
 from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.wire.limits import MAX_FRAMES
 from dyncity_sim.wire.server_info import ServerInfo
 from dyncity_sim.wire.voxels import (
     VoxelEncoding,
@@ -77,6 +79,7 @@ def poses_to_proto(poses: Poses) -> list[geometry_pb2.Pose]:
 
 def poses_from_proto(messages: Sequence[geometry_pb2.Pose], field: str) -> Poses:
     """Poses ``(T, 4, 4)``, complete in shape; that they are rigid is for the noun to check."""
+    _check_frames(messages, field)
     for frame, message in enumerate(messages):
         if len(message.rows) != 12:
             raise InvalidInputError(f"{field}[{frame}].rows", f"{len(message.rows)} numbers", "12, row by row")
@@ -84,6 +87,12 @@ def poses_from_proto(messages: Sequence[geometry_pb2.Pose], field: str) -> Poses
     poses[:, :3] = np.array([message.rows for message in messages], dtype=np.float64).reshape(-1, 3, 4)
     poses[:, 3, 3] = 1.0
     return poses
+
+
+def times_from_proto(times_us: Sequence[int], field: str) -> Int64[np.ndarray, " T"]:
+    """Times, microseconds; that there is one for each pose, and that they increase, is for the noun to check."""
+    _check_frames(times_us, field)
+    return np.array(times_us, dtype=np.int64)
 
 
 def grid_to_proto(grid: Grid) -> geometry_pb2.Grid:
@@ -178,7 +187,7 @@ def occupancy_from_proto(
         return OccupancySequence(
             labels=unpack_labels(message.labels, encoding, shape, f"{field}.labels"),
             poses_world_from_ego=poses,
-            times_us=np.array(message.times_us, dtype=np.int64),
+            times_us=times_from_proto(message.times_us, f"{field}.times_us"),
             grid=grid,
             taxonomy=taxonomies[message.taxonomy_id],
             observed=observed,
@@ -229,7 +238,7 @@ def conditions_from_proto(message: conditions_pb2.Conditions, taxonomies: Mappin
         plan = None
         if message.HasField("plan"):
             poses = poses_from_proto(message.plan.poses_world_from_ego, "plan.poses_world_from_ego")
-            plan = EgoPlan(poses, np.array(message.plan.times_us, dtype=np.int64))
+            plan = EgoPlan(poses, times_from_proto(message.plan.times_us, "plan.times_us"))
         command = None
         if message.command != conditions_pb2.COMMAND_UNSPECIFIED:
             command = _from_enum(_COMMANDS, conditions_pb2.Command, message.command, "command")
@@ -355,6 +364,11 @@ def _extremes_reach_the_checks() -> Iterator[None]:
     """Let finite but absurd numbers overflow to infinity quietly; the nouns' checks then refuse them."""
     with np.errstate(over="ignore", invalid="ignore"):
         yield
+
+
+def _check_frames(values: Sized, field: str) -> None:
+    if len(values) > MAX_FRAMES:
+        raise InvalidInputError(field, f"{len(values)} frames", f"at most {MAX_FRAMES}")
 
 
 def _triple(values: Sequence[Number], field: str) -> tuple[Number, Number, Number]:

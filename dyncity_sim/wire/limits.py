@@ -6,6 +6,9 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 MAX_VOXEL_BYTES = MAX_MESSAGE_BYTES
 """Most bytes an unpacked voxel array may have: what would not fit raw is refused packed as well."""
 
+MAX_FRAMES = 4096
+"""Most frames of a plan or a sequence in a message; each of their numbers is an object of Python for a while."""
+
 KEEPALIVE_INTERVAL_MS = 20_000
 """How often a client with a call under way asks whether the server's machine is still there."""
 

@@ -23,6 +23,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, TAXONOMIES
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.wire import codec
+from dyncity_sim.wire.limits import MAX_FRAMES
 from dyncity_sim.wire.server_info import ServerInfo
 from dyncity_sim.wire.voxels import VoxelEncoding
 
@@ -230,6 +231,26 @@ def test_a_grid_of_absurd_size_is_refused_before_it_is_allocated():
     message.grid.shape[0] = 2**32 - 1
     error = refused(message)
     assert "at most" in error.expected
+
+
+def test_more_frames_than_a_message_may_have_are_refused_before_they_are_unpacked():
+    message = small_message()
+    message.poses_world_from_ego.extend([message.poses_world_from_ego[0]] * MAX_FRAMES)
+    assert refused(message).field == "occupancy.poses_world_from_ego"
+    message = small_message()
+    message.times_us.extend([0] * MAX_FRAMES)
+    error = refused(message)
+    assert (error.field, error.expected) == ("occupancy.times_us", f"at most {MAX_FRAMES}")
+
+
+@pytest.mark.parametrize("field", ["poses_world_from_ego", "times_us"])
+def test_a_plan_of_more_frames_than_a_message_may_have_is_refused(field):
+    message = plan_message()
+    numbers = getattr(message.plan, field)
+    numbers.extend([numbers[0]] * MAX_FRAMES)
+    with pytest.raises(InvalidInputError, match=f"at most {MAX_FRAMES}") as caught:
+        codec.conditions_from_proto(message, TAXONOMIES)
+    assert caught.value.field == f"conditions.plan.{field}"
 
 
 def test_a_pose_with_missing_numbers_names_its_frame():
