@@ -160,6 +160,8 @@ def drive(server: str, chunks: int, seed: int, out: Path) -> None:
         made = run_drive(simulator, client, chunks, seed)
     derived = write_data(made, out, lambda doing, done, total: None)
     print(f"{len(made.generated)} frames, {len(derived.scene.tracks)} tracks, {derived.points} LiDAR points in {out}")
+    if made.ended:
+        print(f"ended early: {made.ended}")
 
 
 def record(drives: int, seed: int, out: Path) -> None:

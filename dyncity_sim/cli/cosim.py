@@ -181,7 +181,7 @@ def drive_against(targets: Sequence[str], args: argparse.Namespace, console: Con
 
 
 def write_and_report(drive: Drive, args: argparse.Namespace, console: Console) -> None:
-    """Write all that is made of a drive and print what it amounts to."""
+    """Write all that is made of a drive and print what it amounts to; what broke it off is raised after that."""
     with _progress(console) as tell:
         derived = write_data(drive, args.out, tell, args.outputs)
         if Output.PICTURES in args.outputs:
@@ -198,6 +198,8 @@ def write_and_report(drive: Drive, args: argparse.Namespace, console: Console) -
     if drive.attribution:
         table.add_row("map", drive.attribution)
     console.print(table)
+    if drive.failure is not None:
+        raise drive.failure
 
 
 def _world_of(args: argparse.Namespace) -> str:

@@ -13,6 +13,7 @@ from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.domain.recording import ActorState
 from dyncity_sim.domain.scene import Track
+from dyncity_sim.errors import DyncityError
 
 
 class Start(enum.Enum):
@@ -62,6 +63,7 @@ class Drive:
         shown_tracks: the generated actors as the simulator showed them, or None when it showed nothing.
         options: how all chunks were sampled, but for the seed; None where that is not known.
         ended: why there are fewer chunks than were asked for; empty when there are not.
+        failure: what broke the drive off, or None when it was driven to its end or that of the road.
     """
 
     chunks: tuple[DriveChunk, ...]
@@ -74,6 +76,7 @@ class Drive:
     shown_tracks: tuple[Track, ...] | None = None
     options: SamplingOptions | None = None
     ended: str = ""
+    failure: DyncityError | None = None
 
     @cached_property
     def generated(self) -> OccupancySequence:

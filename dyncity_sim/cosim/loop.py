@@ -18,7 +18,7 @@ from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, Taxonomy, merged_labels
-from dyncity_sim.errors import InvalidInputError, SimulatorError, UnsupportedConditionError
+from dyncity_sim.errors import DyncityError, InvalidInputError, SimulatorError, UnsupportedConditionError
 
 MAX_SEED = 2**63 - 1
 PLAN_TOLERANCE_M = 0.05
@@ -47,7 +47,8 @@ def run_drive(
 
     Plans go up ahead of time, so that the simulator need not wait for a server that is faster than it; for a slower
     one it stands still between two chunks. What is generated depends on plans and seeds, never on timing. A drive whose
-    road ends has the chunks up to there, and says so.
+    road ends has the chunks up to there, and says so. So does one that fails once a chunk is driven: what failed is its
+    ``failure``, and is raised where there is no chunk to keep.
 
     Args:
         simulator: entered already; drives on from where it stands.
@@ -74,6 +75,8 @@ def run_drive(
     _check_fit(simulator, model, continues=start is Start.OBSERVED or chunks > 1)
     progress = Progress(on_step, chunks + (start is Start.OBSERVED), model.frames_per_chunk + 1)
     planner = Planner(simulator, model)
+    # Asked for while the simulator is well: what is driven has to outlive it.
+    attribution, opendrive = simulator.attribution, simulator.opendrive
 
     history = continuation = None
     if start is Start.OBSERVED:
@@ -81,7 +84,7 @@ def run_drive(
         continuation = _encoded(history, generator, patience, progress)
     with ResumedStream(generator, continuation, patience) as stream:
         plans = PlansAhead(planner, stream, model, replace(options, seed=seed), chunks, lookahead, progress)
-        driven = tuple(_driven(simulator, stream, *asked, model, progress) for asked in plans)
+        driven, failure = _up_to_failure(_driven(simulator, stream, *asked, model, progress) for asked in plans)
     progress.tell("driven")
     return Drive(
         driven,
@@ -89,11 +92,13 @@ def run_drive(
         model,
         seed,
         start,
-        simulator.attribution,
-        simulator.opendrive,
-        simulator.shown_tracks,
+        attribution,
+        opendrive,
+        # A simulator that failed within a chunk has shown more than was driven.
+        None if isinstance(failure, SimulatorError) else simulator.shown_tracks,
         options,
-        plans.ended,
+        str(failure or plans.ended),
+        failure,
     )
 
 
@@ -150,6 +155,18 @@ def _encoded(observed: OccupancySequence, generator: Generator, patience: Patien
     continuation = patience.call(lambda: generator.encode(observed))
     progress.add_step()
     return continuation
+
+
+def _up_to_failure(chunks: Iterable[DriveChunk]) -> tuple[tuple[DriveChunk, ...], DyncityError | None]:
+    """The chunks up to the first that fails, and what failed; with no chunk before it, that is raised."""
+    driven: list[DriveChunk] = []
+    try:
+        driven.extend(chunks)
+    except DyncityError as error:
+        if not driven:
+            raise
+        return tuple(driven), error
+    return tuple(driven), None
 
 
 def _driven(

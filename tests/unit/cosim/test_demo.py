@@ -11,6 +11,9 @@ from PIL import Image
 from dyncity_sim.cli.main import main
 from dyncity_sim.cosim import server_process
 from dyncity_sim.dataset.drives import open_drive
+from dyncity_sim.domain.conditions import Conditions, SamplingOptions
+from dyncity_sim.domain.generation import GeneratedChunk
+from dyncity_sim.engine.backend import Checkpoint
 from dyncity_sim.engine.null import NullBackend
 from dyncity_sim.errors import SimulatorError
 from dyncity_sim.server.background import serving
@@ -112,6 +115,26 @@ def test_only_the_outputs_that_are_named_are_made_of_the_occupancy_and_told_of(
     printed = capsys.readouterr().out
     for word, output in (("LiDAR points", "ground_truth"), ("watch", "index.html")):
         assert (word in printed) == (output in made)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("on_the_scripted_street")
+def test_what_was_driven_before_a_failure_is_written_and_the_failure_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Breaking(NullBackend):
+        def generate(self, conditions: Conditions, options: SamplingOptions, checkpoint: Checkpoint) -> GeneratedChunk:
+            if options.seed == 7:
+                raise ZeroDivisionError
+            return super().generate(conditions, options, checkpoint)
+
+    with serving(Breaking) as there:
+        options = ["--chunks", "9", "--seed", "5", "--start", "plan", "--outputs", "none", "--out", str(tmp_path)]
+        assert main(["cosim", "--server", there, *options]) == 1
+    assert len(open_drive(tmp_path / "occupancy").occupancy) == 32
+    printed = capsys.readouterr()
+    assert "ended early" in printed.out
+    assert "incident" in printed.err
 
 
 @pytest.mark.usefixtures("on_the_scripted_street")

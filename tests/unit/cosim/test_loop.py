@@ -277,6 +277,41 @@ def test_a_drive_whose_road_ends_has_the_chunks_up_to_there_and_says_so(
     assert whole.ended == ""
 
 
+@pytest.mark.parametrize("lookahead", [0, 1, 4])
+def test_what_was_driven_before_the_servers_stay_away_is_kept_with_the_failure(
+    lookahead: int, scripted_street: Build, in_process_generator: Build
+) -> None:
+    generator, street = in_process_generator(), scripted_street()
+    gone = UnavailableError("gone for good")
+
+    def on_step(step: Step) -> None:
+        if step.doing == "driving" and street.steps == 40:
+            generator.failures = [gone] * 100
+
+    drive = run_drive(
+        street, generator, 5, seed=9, patience=Clock().patience(3.0), on_step=on_step, lookahead=lookahead
+    )
+    assert (len(drive.chunks), drive.failure, drive.ended) == (2, gone, "gone for good")
+    whole = run_drive(scripted_street(), in_process_generator(), 2, seed=9)
+    np.testing.assert_array_equal(drive.generated.labels, whole.generated.labels)
+
+
+def test_what_was_driven_before_the_simulator_fails_is_kept_without_what_it_showed(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    street = scripted_street()
+    street.shown_tracks = ()
+
+    def failing(frame: RecordedFrame) -> RecordedFrame:
+        if street.steps == 40:
+            raise SimulatorError("broken down")
+        return frame
+
+    drive = run_drive(following(street, failing), in_process_generator(), 5, seed=9)
+    assert (len(drive.chunks), drive.ended, drive.shown_tracks) == (1, "broken down", None)
+    assert drive_description(drive)["ended"] == "broken down"
+
+
 @pytest.mark.parametrize("start", Start)
 def test_a_road_that_ends_before_the_first_chunk_is_an_error(
     start: Start, dead_end_street: Build, in_process_generator: Build
