@@ -35,6 +35,7 @@ from dyncity_sim.cosim.simulator import SIMULATOR_GROUP, find_simulator
 from dyncity_sim.cosim.stream import Patience
 from dyncity_sim.cosim.write import clear_folder, prepare_folder
 from dyncity_sim.domain.conditions import SamplingOptions
+from dyncity_sim.errors import DyncityError
 
 DEFAULT_SIMULATOR = "sumo"
 NO_OUTPUTS = "none"
@@ -162,7 +163,11 @@ def run(args: argparse.Namespace) -> int:
 def drive_against(targets: Sequence[str], args: argparse.Namespace, console: Console) -> Drive:
     """Drive the simulator that the arguments name against servers of one model."""
     options = SamplingOptions(steps=args.steps, guidance_scale=args.guidance)
-    patience = Patience()
+
+    def tell_failure(error: DyncityError) -> None:
+        console.print(f"{error} Asking again for up to {Patience.limit_s:.0f} s.", markup=False, soft_wrap=True)
+
+    patience = Patience(tell=tell_failure)
     with _progress(console) as tell, ExitStack() as stack:
         servers = Replicas([(target, stack.enter_context(DyncityClient(target))) for target in targets])
         tell("server", 0, 1)

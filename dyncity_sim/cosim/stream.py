@@ -11,7 +11,7 @@ from typing import Protocol, Self, TypeVar
 from dyncity_sim.domain.conditions import Conditions, Continuation, SamplingOptions
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.errors import BusyError, UnavailableError
+from dyncity_sim.errors import BusyError, DyncityError, UnavailableError
 
 Reply = TypeVar("Reply")
 
@@ -65,12 +65,14 @@ class Patience:
         wait_s: between two attempts, unless a busy server names a time.
         sleep: waits that many seconds.
         clock: seconds, monotonic.
+        tell: told of the first failure of a call, before it is made again.
     """
 
     limit_s: float = 60.0
     wait_s: float = 0.5
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    tell: Callable[[DyncityError], None] = lambda error: None
 
     def call(self, request: Callable[[], Reply]) -> Reply:
         """The request's reply, asked for again while the server is unavailable or busy and time is left."""
@@ -79,11 +81,13 @@ class Patience:
             try:
                 return request()
             except (UnavailableError, BusyError) as error:
-                now = self.clock()
+                now, first = self.clock(), failed_at is None
                 failed_at = now if failed_at is None else failed_at
                 wait_s = error.retry_after_s if isinstance(error, BusyError) else self.wait_s
                 if now + wait_s - failed_at > self.limit_s:
                     raise
+                if first:
+                    self.tell(error)
                 self.sleep(wait_s)
 
 

@@ -83,7 +83,9 @@ def test_the_demo_serves_drives_and_writes_everything(
 @pytest.mark.parametrize(
     "arguments", [["--server", "{nobody},{there}"], ["--server", "{nobody}", "--server", "{there}"]]
 )
-def test_cosim_drives_against_the_first_of_its_servers_that_is_there(arguments: list[str], tmp_path: Path) -> None:
+def test_cosim_drives_against_the_first_of_its_servers_that_is_there_and_tells_which_is_not(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "drive"
     with serving(NullBackend) as there:
         servers = [argument.format(nobody="127.0.0.1:1", there=there) for argument in arguments]
@@ -91,6 +93,7 @@ def test_cosim_drives_against_the_first_of_its_servers_that_is_there(arguments: 
         assert main(["cosim", *servers, *options]) == 0
     generated = open_drive(out / "occupancy").occupancy
     assert len(generated) == 16
+    assert capsys.readouterr().out.count("127.0.0.1:1: no server answers there.") == 1
 
 
 @pytest.mark.slow

@@ -143,6 +143,28 @@ def test_a_busy_server_is_asked_again_when_it_says() -> None:
     assert slept == [2.5, 2.5]
 
 
+def test_the_first_failure_of_a_call_is_told_and_no_other() -> None:
+    told: list[Exception] = []
+    failures: list[Exception] = [UnavailableError("gone"), BusyError("full.", 0.1), UnavailableError("gone")]
+    first = failures[0]
+
+    def request() -> str:
+        if failures:
+            raise failures.pop(0)
+        return "reply"
+
+    assert replace(HASTY, tell=told.append).call(request) == "reply"
+    assert told == [first]
+
+
+def test_a_failure_that_is_raised_at_once_is_not_told_as_one_that_is_waited_out() -> None:
+    def request() -> None:
+        raise UnavailableError("gone")
+
+    with pytest.raises(UnavailableError, match="gone"):
+        Patience(limit_s=0.0, tell=lambda error: pytest.fail("told")).call(request)
+
+
 def test_what_a_server_refuses_is_not_asked_again() -> None:
     refusing = FragileGenerator([1], RemoteError("incident 7"))
     with pytest.raises(RemoteError, match="incident 7"):
