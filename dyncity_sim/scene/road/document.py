@@ -1,12 +1,14 @@
 """The roads of a drive as an OpenDRIVE document."""
 
 import re
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 from jaxtyping import Float64
+from numpy.polynomial import Polynomial
 from scipy.interpolate import CubicSpline
 
 from dyncity_sim.domain.frames import Poses
@@ -17,6 +19,10 @@ from dyncity_sim.scene.road.network import Arm, Contact, Junction, Road, RoadNet
 
 HEADER_DATE = "2000-01-01T00:00:00"
 """Documents carry a fixed date: the same scene gives the same bytes."""
+
+DECIMALS = 9
+SAME = 1e-6
+"""Coefficients that differ by less are those of the same polynomial."""
 
 
 def opendrive_document(static_map: StaticMap, poses_world_from_ego: Poses) -> str:
@@ -89,8 +95,8 @@ def _road(xodr: ModuleType, road_id: int, road: Road, junction: int = -1) -> Any
     plan_view, knots_s = _plan_view(xodr, road)
     kind = "road" if junction < 0 else "way"
     written = xodr.Road(road_id, plan_view, _lanes(xodr, road, knots_s), road_type=junction, name=f"{kind} {road_id}")
-    for s, (a, b, c, d) in zip(knots_s, _elevation(road.points_world_m[:, 2], knots_s), strict=False):
-        written.add_elevation(s, a, b, c, d)
+    for s, coefficients in _pieces(knots_s, _elevation(road.points_world_m[:, 2], knots_s)):
+        written.add_elevation(s, *coefficients)
     return written
 
 
@@ -109,7 +115,7 @@ def _plan_view(xodr: ModuleType, road: Road) -> tuple[Any, list[float]]:
         quadratic = 3 * end - 2 * linear - out
         cubic = linear + out - 2 * end
         coefficients = [c for axis in range(2) for c in (0.0, linear[axis], quadratic[axis], cubic[axis])]
-        piece = xodr.ParamPoly3(*(round(float(c), 9) for c in coefficients), prange="normalized")
+        piece = xodr.ParamPoly3(*(round(float(c), DECIMALS) for c in coefficients), prange="normalized")
         plan_view.add_fixed_geometry(piece, float(start[0]), float(start[1]), heading, s[-1])
         s.append(s[-1] + float(piece.length))
     return plan_view, s
@@ -121,8 +127,8 @@ def _lanes(xodr: ModuleType, road: Road, knots_s: list[float]) -> Any:
         for number, width_m in enumerate(widths_m.T):
             driving = xodr.Lane(lane_type=xodr.LaneType.driving)
             driving.widths.clear()
-            for s, a, b in _linear(knots_s, width_m):
-                driving.add_lane_width(a, b, soffset=s)
+            for s, coefficients in _linear(knots_s, width_m):
+                driving.add_lane_width(*coefficients, soffset=s)
             driving.add_roadmark(solid if number == widths_m.shape[1] - 1 else broken)
             found.append(driving)
         return found
@@ -136,29 +142,33 @@ def _lanes(xodr: ModuleType, road: Road, knots_s: list[float]) -> Any:
     for lane in lanes(road.left_m):
         section.add_left_lane(lane)
     written = xodr.Lanes()
-    for s, a, b in _linear(knots_s, road.centre_m):
-        written.add_laneoffset(xodr.LaneOffset(s, a, b))
+    for s, coefficients in _linear(knots_s, road.centre_m):
+        written.add_laneoffset(xodr.LaneOffset(s, *coefficients))
     written.add_lanesection(section)
     return written
 
 
-def _linear(knots_s: list[float], values: Float64[np.ndarray, " N"]) -> list[tuple[float, float, float]]:
-    """Pieces (s, value, slope) of a line through values at knots, none for a piece that goes straight on."""
-    pieces: list[tuple[float, float, float]] = []
-    for n in range(len(knots_s) - 1):
-        slope = round(float(values[n + 1] - values[n]) / (knots_s[n + 1] - knots_s[n]), 6) + 0.0
-        if not (pieces and slope == pieces[-1][2] == 0.0 and round(float(values[n]), 6) == pieces[-1][1]):
-            pieces.append((knots_s[n], round(float(values[n]), 6) + 0.0, slope))
-    return pieces
+def _linear(knots_s: list[float], values: Float64[np.ndarray, " N"]) -> Iterator[tuple[float, list[float]]]:
+    """Pieces of a line through values at knots."""
+    slopes = np.diff(values) / np.diff(knots_s)
+    return _pieces(knots_s, np.stack([values[:-1], slopes], axis=1))
 
 
-def _elevation(height_m: Float64[np.ndarray, " N"], knots_s: list[float]) -> Float64[np.ndarray, "M 4"]:
+def _elevation(height_m: Float64[np.ndarray, " N"], knots_s: list[float]) -> Float64[np.ndarray, "M K"]:
     """Cubic pieces of the height over s, knot to knot."""
-    height = np.round(height_m, 6)
-    if len(height) < 3:
-        slope = (height[1] - height[0]) / (knots_s[1] - knots_s[0])
-        return np.array([[height[0], slope, 0.0, 0.0]])
-    return CubicSpline(knots_s, height, bc_type="natural").c[::-1].T
+    if len(height_m) < 3:
+        return np.array([[height_m[0], (height_m[1] - height_m[0]) / (knots_s[1] - knots_s[0])]])
+    return CubicSpline(knots_s, height_m, bc_type="natural").c[::-1].T
+
+
+def _pieces(knots_s: list[float], coefficients: Float64[np.ndarray, "M K"]) -> Iterator[tuple[float, list[float]]]:
+    """Where pieces of a polynomial begin, and their coefficients, without those that go on as the one before does."""
+    before, start_s = Polynomial([np.inf]), 0.0
+    for s, found in zip(knots_s, np.round(coefficients, DECIMALS) + 0.0, strict=False):
+        here = Polynomial(found)
+        if np.abs((before(Polynomial([s - start_s, 1.0])) - here).coef).max() > SAME:
+            before, start_s = here, s
+            yield s, found.tolist()
 
 
 def _text(root: ElementTree.Element, network: RoadNetwork) -> str:

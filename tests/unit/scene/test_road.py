@@ -267,6 +267,26 @@ def test_a_road_on_a_slope_follows_the_height_of_the_ego(build_street):
         assert waypoint.transform.location.z == pytest.approx(0.08 * x, abs=0.1)
 
 
+@pytest.mark.parametrize("name", [*STREETS, *CROSSINGS])
+def test_no_piece_of_a_height_width_or_offset_goes_on_as_the_one_before(roads, name):
+    """What ASAM's checker has against a document otherwise (asam.net:xodr:1.7.0:performance.avoid_redundant_info)."""
+    root = ElementTree.fromstring(roads[name][1])
+    for owner, piece, start in (
+        ("elevationProfile", "elevation", "s"),
+        ("lanes", "laneOffset", "s"),
+        ("lane", "width", "sOffset"),
+    ):
+        for element in root.iter(owner):
+            for before, after in pairwise(element.findall(piece)):
+                span_m = float(after.attrib[start]) - float(before.attrib[start])
+                gone_on, here = (
+                    np.polynomial.Polynomial([float(p.attrib[c]) for c in "abcd"]) for p in (before, after)
+                )
+                gone_on = gone_on(np.polynomial.Polynomial([span_m, 1.0]))
+                assert np.abs((gone_on - here).coef).max() > 1e-6
+                assert gone_on(0.0) == pytest.approx(here(0.0), abs=1e-5), "a step"
+
+
 def test_the_same_drive_gives_the_same_document(roads):
     for name in ("left bend", "left at four arms"):
         drive, document = roads[name]
