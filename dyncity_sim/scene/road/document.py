@@ -154,10 +154,10 @@ def _linear(knots_s: list[float], values: Float64[np.ndarray, " N"]) -> Iterator
     return _pieces(knots_s, np.stack([values[:-1], slopes], axis=1))
 
 
-def _elevation(height_m: Float64[np.ndarray, " N"], knots_s: list[float]) -> Float64[np.ndarray, "M K"]:
+def _elevation(height_m: Float64[np.ndarray, " N"], knots_s: list[float]) -> Float64[np.ndarray, "M 4"]:
     """Cubic pieces of the height over s, knot to knot."""
     if len(height_m) < 3:
-        return np.array([[height_m[0], (height_m[1] - height_m[0]) / (knots_s[1] - knots_s[0])]])
+        return np.array([[height_m[0], (height_m[1] - height_m[0]) / (knots_s[1] - knots_s[0]), 0.0, 0.0]])
     return CubicSpline(knots_s, height_m, bc_type="natural").c[::-1].T
 
 

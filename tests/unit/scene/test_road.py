@@ -21,7 +21,8 @@ from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.road.carriageway import carriageway
 from dyncity_sim.scene.road.coverage import on_driving_lanes, road_coverage
-from dyncity_sim.scene.road.document import opendrive_document
+from dyncity_sim.scene.road.document import document_of, opendrive_document
+from dyncity_sim.scene.road.network import Road, RoadNetwork
 from dyncity_sim.scene.road.opendrive import reference_line, roads_of
 from dyncity_sim.scene.surfaces.fuse import fuse_static
 
@@ -254,6 +255,15 @@ def test_the_lane_of_a_road_that_ends_is_in_the_topology_of_carla(length_m):
     labels = np.zeros((4, *CARLASC_GRID.shape), np.uint8)
     drive = OccupancySequence(labels, poses, np.arange(4) * 100_000, CARLASC_GRID, CARLASC)
     assert len(carla.Map("end", opendrive_document(fuse_static(drive), poses)).get_topology()) == 1
+
+
+def test_a_road_of_two_knots_rises_from_one_to_the_other():
+    points, width = np.array([[0.0, 0.0, 1.0], [4.0, 0.0, 1.6]]), np.full((2, 1), 3.5)
+    document = document_of(RoadNetwork((Road(points, np.zeros(2), np.zeros(2), width, width),), ()))
+    carla_map = carla.Map("ramp", document)
+    for x in (0.5, 2.0, 3.5):
+        waypoint = carla_map.get_waypoint(carla.Location(x=x, y=1.0, z=1.0))
+        assert waypoint.transform.location.z == pytest.approx(1.0 + 0.15 * x, abs=0.01)
 
 
 def test_a_road_on_a_slope_follows_the_height_of_the_ego(build_street):
