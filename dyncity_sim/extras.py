@@ -1,5 +1,7 @@
-"""Optional packages, which extras of ours bring, and what packages register under entry points."""
+"""What is found when it is asked for: optional packages, which extras of ours bring, and entry points."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -29,6 +31,26 @@ def import_extra(module: str, package: str, extra: str, purpose: str) -> ModuleT
         raise MissingExtraError(package, extra, purpose) from error
 
 
+@contextmanager
+def packages_of(module: str, purpose: str) -> Iterator[None]:
+    """While a module of this distribution is imported, a missing package is told by the extra that brings it.
+
+    Args:
+        module: its dotted name; modules of other distributions fail as they do.
+        purpose: what needs it, as the beginning of a sentence.
+
+    Raises:
+        MissingExtraError: a package that it imports is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing, package = (error.name or "").split(".")[0], module.split(".")[0]
+        if package not in EXTRAS or missing in ("", package):
+            raise
+        raise MissingExtraError(missing, EXTRAS[package], purpose) from error
+
+
 def load_named(group: str, name: str, noun: str) -> Any:
     """What one package registered as ``name`` under an entry point group.
 
@@ -46,10 +68,5 @@ def load_named(group: str, name: str, noun: str) -> Any:
             f"one of {', '.join(sorted(found)) or '(none installed)'}",
         )
     entry_point = found[name][0]
-    try:
+    with packages_of(entry_point.module, f"The {noun} {name!r}"):
         return entry_point.load()
-    except ModuleNotFoundError as error:
-        missing, package = (error.name or "").split(".")[0], entry_point.module.split(".")[0]
-        if package not in EXTRAS or missing in ("", package):
-            raise
-        raise MissingExtraError(missing, EXTRAS[package], f"The {noun} {name!r}") from error

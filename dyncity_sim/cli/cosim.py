@@ -65,8 +65,6 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         description="Drive a simulator's ego, generate the occupancy around it chunk by chunk, and write scenes, "
         "ground truth and pictures.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--server",

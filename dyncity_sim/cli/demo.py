@@ -37,8 +37,6 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         description="Start a server, drive the embedded simulator against it, and write scenes, ground truth, "
         "pictures and a page to watch.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--out", type=Path, default=Path("out/demo"), metavar="DIR", help="folder for everything (default: %(default)s)"

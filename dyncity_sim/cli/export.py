@@ -46,8 +46,6 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         help="export labels of a drive for training code",
         description="Label a drive as sensors would see it, and write the labels in the formats that you name.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="folder of the drive")
     parser.add_argument("--to", required=True, metavar="FORMAT[,FORMAT]", help="formats, see below")

@@ -48,8 +48,6 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         help="generate along recorded drives, under every condition",
         description="Generate chunks along a drive of a data set, from its plan and as much else of it as you ask for.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="folder of the data set")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for everything")

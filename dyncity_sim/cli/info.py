@@ -23,7 +23,6 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         help="show what a server offers",
         description="Show what a server and its model are and can do.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--server", required=True, metavar="HOST:PORT", help="server to ask")
     parser.add_argument(

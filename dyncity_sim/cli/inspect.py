@@ -45,8 +45,6 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         help="show what is in a data set",
         description="Show what is in a data set: grid, classes, how often each occurs, rate, commands, attribution.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="folder of the data set")
     parser.add_argument("--all", action="store_true", help="count the cells of every frame")

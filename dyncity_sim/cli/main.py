@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import dyncity_sim
+from dyncity_sim.cli.parser import CommandParser
 from dyncity_sim.cli.plugins import register_plugins
 from dyncity_sim.errors import DyncityError, InvalidInputError
 
@@ -44,19 +45,14 @@ examples:
   dyncity info --server localhost:50051 show what a server offers
   dyncity COMMAND --help                options and examples of a command
 
-exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted
+exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated
 """
 
 
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The whole command line; only the command that ``words`` ask for is loaded."""
     wanted = next((word for word in words if not word.startswith("-")), None)
-    parser = argparse.ArgumentParser(
-        prog="dyncity",
-        description=dyncity_sim.__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser: argparse.ArgumentParser = CommandParser(prog="dyncity", description=dyncity_sim.__doc__, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"dyncity {dyncity_sim.__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, summary in CORE_COMMANDS.items():

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, TypeAlias
 
 from dyncity_sim.errors import DyncityError, MissingExtraError
-from dyncity_sim.extras import EXTRAS
+from dyncity_sim.extras import EXTRAS, packages_of
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -16,9 +16,15 @@ else:
 COMMAND_GROUP = "dyncity_sim.commands"
 """Entry point group under which packages register ``register(subparsers)`` functions."""
 
-
-class HelpWithExamples(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Says each option's default, and leaves the examples as they are."""
+SUMMARIES = {
+    "carla-loopback": "a stand-in for a CARLA server, for tests without Unreal",
+    "encode": "encode recordings into latents for training the transformer",
+    "evaluate": "measure reconstruction and generation against recordings",
+    "import-checkpoint": "turn a run of the published DynamicCity code into weights",
+    "render": "make a recording of captures (dyncity record --captures)",
+    "train": "train a model, one that samples in few steps, or encoders for evaluation",
+}
+"""Lines in ``dyncity --help`` of the commands that come with this distribution."""
 
 
 def value_in(words: Sequence[str], option: str, default: str) -> str:
@@ -47,14 +53,20 @@ def register_plugins(subparsers: Subparsers, wanted: str | None) -> None:
         if entry_point.name == wanted:
             _load_and_register(entry_point, subparsers)
         else:
-            subparsers.add_parser(entry_point.name, help=f"from {entry_point.module.split('.')[0]}", add_help=False)
+            package = entry_point.module.split(".")[0]
+            summary = SUMMARIES.get(entry_point.name, "") if package in EXTRAS else ""
+            subparsers.add_parser(entry_point.name, help=summary or f"from {package}", add_help=False)
 
 
 def _load_and_register(entry_point: EntryPoint, subparsers: Subparsers) -> None:
+    name = entry_point.name
     try:
-        register = entry_point.load()
+        with packages_of(entry_point.module, f"The command {name!r}"):
+            register = entry_point.load()
+    except MissingExtraError as error:
+        failure: DyncityError = error
     except (ImportError, AttributeError) as error:
-        failure = _explained(entry_point, error)
+        failure = DyncityError(f"The command {name!r} of {entry_point.value} cannot be loaded: {error}")
         failure.__cause__ = error
     else:
         register(subparsers)
@@ -63,14 +75,6 @@ def _load_and_register(entry_point: EntryPoint, subparsers: Subparsers) -> None:
     def fail(_: argparse.Namespace) -> int:
         raise failure
 
-    parser = subparsers.add_parser(entry_point.name, description=str(failure), prefix_chars="\0", add_help=False)
+    parser = subparsers.add_parser(name, description=str(failure), prefix_chars="\0", add_help=False)
     parser.add_argument("ignored", nargs="*")
     parser.set_defaults(run=fail)
-
-
-def _explained(entry_point: EntryPoint, error: Exception) -> DyncityError:
-    package = entry_point.module.split(".")[0]
-    missing = error.name.split(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else None
-    if missing is not None and missing != package and package in EXTRAS:
-        return MissingExtraError(missing, EXTRAS[package], f"The command {entry_point.name!r}")
-    return DyncityError(f"The command {entry_point.name!r} of {entry_point.value} cannot be loaded: {error}")

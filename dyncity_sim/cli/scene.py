@@ -1,7 +1,6 @@
 """``dyncity scene``: make a scene package of a drive, check one, or show what is in it."""
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,13 +44,9 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         help="make a scene package of a drive, check one, or show what is in it",
         description="Make a scene package of a drive, check one, or show what is in it.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    build = actions.add_parser(
-        "build", help="make a scene of a drive", description="Make a scene of a drive.", allow_abbrev=False
-    )
+    build = actions.add_parser("build", help="make a scene of a drive", description="Make a scene of a drive.")
     build.add_argument("drive", type=Path, metavar="PATH", help="a generated drive, a recording, or a data set")
     build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
     build.add_argument("--sequence", type=int, default=0, metavar="N", help="which drive of a data set (default: 0)")
@@ -63,7 +58,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         ("validate", "check that a scene is whole, true to its schemas, and at one with itself", run_validate),
         ("show", "show what is in a scene", run_show),
     ):
-        sub = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.", allow_abbrev=False)
+        sub = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
         sub.add_argument("scene", type=Path, metavar="DIR", help="folder of the scene, as in OUT/scene")
         if name == "validate":
             sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -88,7 +83,7 @@ def run_validate(args: argparse.Namespace) -> int:
     """Check and print; 1 when a check failed."""
     checks = validate_scene(args.scene)
     if args.json:
-        print(json.dumps(report(args.scene, checks), indent=1))
+        Console().print_json(data=report(args.scene, checks))
     else:
         Console().print(table_of(args.scene, checks))
     return 0 if is_valid(checks) else 1

@@ -43,7 +43,6 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         help="host a model behind gRPC",
         description="Host a model behind gRPC.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument(

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Protocol
 
-from dyncity_sim.cli.plugins import HelpWithExamples, Subparsers, names_in, value_in
+from dyncity_sim.cli.plugins import Subparsers, names_in, value_in
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.extras import load_named
 
@@ -52,8 +52,6 @@ def register_task(
         help=summary,
         description=description,
         epilog=f"{examples}\nEach simulator has options of its own: name it with --sim before --help.\n",
-        formatter_class=HelpWithExamples,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--sim", default=default_simulator, metavar="NAME", help=f"simulator: {', '.join(names_in(group))}"

@@ -86,8 +86,6 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         help="look at a drive or a scene: page, pictures, film, Rerun",
         description="Write a page that plays a drive or a scene in any browser, or pictures, films, a Rerun recording.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="folder of a drive, a scene or a data set")
     outputs = parser.add_argument_group("what is written (several may be asked for)")

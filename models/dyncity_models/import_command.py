@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dyncity_sim.extras import packages_of
+
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -18,19 +20,21 @@ def register_import(subparsers: "Subparsers") -> None:
         epilog="examples:\n"
         "  dyncity import-checkpoint ckpts/DYNAMIC_CITY_VAE --out weights/vae\n"
         "  dyncity import-checkpoint ckpts/DYNAMIC_CITY_DIT --out weights/city --checkpoint 0200000.ckpt",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder with conf.yaml and checkpoints")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--checkpoint", help="file in RUN_DIR to take (default: last.ckpt)")
-    parser.add_argument("--vae", type=Path, help="run of the autoencoder (default: beside RUN_DIR, as conf.yaml says)")
-    parser.add_argument("--vae-checkpoint", help="file of that run to take (default: last.ckpt)")
-    parser.add_argument("--heads", type=int, help="attention heads of a transformer of no published size")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--checkpoint", metavar="FILE", help="file in RUN_DIR to take (default: last.ckpt)")
+    parser.add_argument(
+        "--vae", type=Path, metavar="DIR", help="run of the autoencoder (default: beside RUN_DIR, as conf.yaml says)"
+    )
+    parser.add_argument("--vae-checkpoint", metavar="FILE", help="file of that run to take (default: last.ckpt)")
+    parser.add_argument("--heads", type=int, metavar="N", help="attention heads of a transformer of no published size")
     parser.set_defaults(run=_import)
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from dyncity_models.reference.import_run import import_run
+    with packages_of(__name__, "Importing"):
+        from dyncity_models.reference.import_run import import_run
 
     model = import_run(
         arguments.run_dir,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dyncity_sim.cli.plugins import HelpWithExamples
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
 from dyncity_sim.errors import InvalidInputError
@@ -59,8 +58,6 @@ def register_render(subparsers: "argparse._SubParsersAction[argparse.ArgumentPar
         description="Regrow the towns of captures (dyncity record --captures) and render their drives: voxels, what "
         "sensors see of them, actors, poses. Needs no simulator.",
         epilog=EXAMPLES,
-        formatter_class=HelpWithExamples,
-        allow_abbrev=False,
     )
     parser.add_argument("captures", type=Path, metavar="CAPTURES", help="folder of captures")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")

@@ -1,5 +1,6 @@
 import argparse
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -7,6 +8,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 import dyncity_sim
+from dyncity_sim import extras
 from dyncity_sim.cli import main as cli
 from dyncity_sim.cli import plugins
 from dyncity_sim.errors import BusyError, ConfigError, DyncityError, InvalidInputError
@@ -71,12 +73,31 @@ def test_a_command_whose_extra_is_missing_names_the_extra(plugin, capsys, tmp_pa
     (package / "__init__.py").write_text("")
     (package / "commands.py").write_text("import a_simulator_client")
     plugin("unused", "", value="dyncity_carla_like.commands:register")
-    plugins.EXTRAS["dyncity_carla_like"] = "carla"
+    extras.EXTRAS["dyncity_carla_like"] = "carla"
     try:
         assert cli.main(["extra"]) == 1
     finally:
-        del plugins.EXTRAS["dyncity_carla_like"]
+        del extras.EXTRAS["dyncity_carla_like"]
     assert "pip install '.[carla]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--port", "0"],
+        ["train", "vae"],
+        ["encode", "data", "--autoencoder", "vae", "--out", "latents"],
+        ["evaluate", "data"],
+        ["import-checkpoint", "run", "--out", "weights"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_without_torch_what_needs_it_names_the_extra_in_one_line(arguments):
+    code = "import sys; sys.modules['torch'] = None; from dyncity_sim.cli.main import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "'torch', which is not installed. Install it with: pip install '.[models]'" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -117,6 +138,49 @@ def test_every_command_has_help_with_examples(command, capsys):
         cli.main([command, "--help"])
     assert ended.value.code == 0
     assert "examples:" in capsys.readouterr().out
+
+
+INSTALLED = [*cli.CORE_COMMANDS, *plugins.SUMMARIES]
+
+
+def test_each_command_of_ours_has_its_line_in_the_list(capsys):
+    assert set(INSTALLED) >= set(plugins.names_in(plugins.COMMAND_GROUP))
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "from dyncity_" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", INSTALLED)
+def test_help_names_no_default_that_tells_nothing_and_each_default_once(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert not re.search(r"\(default: (None|False|\[\]|)\)", text)
+    assert not re.search(r"\(default: [^)]*\) \(default: ", text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["comsi"], "dyncity: error: argument COMMAND: invalid choice: 'comsi'"),
+        (["comsi"], "; did you mean cosim?"),
+        (["no-such-command"], "'train')\n"),
+        (["serve", "--prot", "5"], "dyncity serve: error: unrecognized arguments: --prot 5; did you mean --port?\n"),
+        (["serve", "--prot=5"], "; did you mean --port?\n"),
+        (["serve", "--max", "5"], "; did you mean --max-queue?\n"),
+        (["scene", "valdate", "out"], "; did you mean validate?\n"),
+        (["scene", "show", "out", "--jsn"], "dyncity scene show: error: unrecognized arguments: --jsn\n"),
+        (
+            ["train", "vae", "--confg"],
+            "dyncity train vae: error: unrecognized arguments: --confg; did you mean --config?",
+        ),
+    ],
+)
+def test_a_word_that_is_unknown_is_told_by_its_command_with_what_is_near(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Claims about ``dyncity scene``."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,15 @@ def test_json_says_the_same_to_a_program(scene: Path, capsys: pytest.CaptureFixt
     outcomes = {row["check"]: row["outcome"] for row in report["checks"]}
     assert outcomes["files"] == ("failed" if spoilt else "passed")
     assert outcomes["checksums"] == "passed"
+
+
+def test_json_whose_reader_is_gone_ends_quietly(scene: Path) -> None:
+    command = [sys.executable, "-m", "dyncity_sim.cli.main", "scene", "validate", str(scene), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_a_road_that_was_cut_off_is_named(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from dyncity_carla.loopback.server import LoopbackServer, ServerOptions
 from dyncity_carla.loopback.settings import Settings
 from dyncity_carla.loopback.world import World, WorldOptions
 from dyncity_sim.cli.numbers import port
+from dyncity_sim.cli.parser import Help
 from dyncity_sim.errors import InvalidInputError, UnavailableError
 
 WHAT_IT_IS_NOT = (
@@ -26,7 +27,7 @@ SYNCHRONOUS_STEP_S = 0.05
 ORPHAN_CHECK_S = 1.0
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+class _HelpFormatter(Help):
     """Says first what the server is not."""
 
     def add_usage(
