@@ -67,6 +67,8 @@ SMALLEST_HALF_M = 0.29
 """Half a cell's diagonal, rounded up: a box of at least this half width holds a cell's centre wherever it stands."""
 
 ROAD_SPACING_M = 2.0
+ROAD_PATCH = np.array([(x, y, 0.0) for x in np.linspace(-1.0, 1.0, 11) for y in np.linspace(-0.5, 0.5, 13)])
+"""Points of a lane around a waypoint: metres along it, and widths of the lane across it."""
 ROAD = CARLASC_RAW.index("road")
 PEDESTRIAN, VEHICLE = CARLASC_RAW.index("pedestrian"), CARLASC_RAW.index("vehicle")
 
@@ -85,25 +87,26 @@ def draw_rig(rng: np.random.Generator, lidars: int, points_per_sweep: int) -> tu
 
 
 class RoadSurface:
-    """Points all over the driving lanes of a map, to look up those around a place.
+    """Points all over the driving lanes of a map, made where they are looked up: maps can be thousands of lanes large.
 
     Args:
         roads: the map.
     """
 
     def __init__(self, roads: RoadMap) -> None:
-        along, across = np.arange(-1.0, 1.01, 0.2), np.linspace(-0.5, 0.5, 13)
-        patches = []
-        for waypoint in roads.waypoints(ROAD_SPACING_M):
-            x, y = np.meshgrid(along, across * waypoint.width_m, indexing="ij")
-            patch = np.stack([x, y, np.zeros_like(x)], axis=-1).reshape(-1, 3)
-            patches.append(transform_points(waypoint.pose_world_from_lane, patch).astype(np.float32))
-        self._points_m = np.concatenate(patches)
-        self._tree = cKDTree(self._points_m[:, :2])
+        waypoints = roads.waypoints(ROAD_SPACING_M)
+        self._poses = np.stack([waypoint.pose_world_from_lane for waypoint in waypoints])
+        self._widths_m = np.array([waypoint.width_m for waypoint in waypoints])
+        self._tree = cKDTree(self._poses[:, :2, 3])
 
     def around(self, xy_m: Float64[np.ndarray, " 2"], radius_m: float) -> Points:
         """The points within a distance."""
-        return self._points_m[self._tree.query_ball_point(xy_m, radius_m)].astype(np.float64)
+        reach_m = float(np.hypot(ROAD_PATCH[:, 0].max(), self._widths_m.max() / 2))
+        near = self._tree.query_ball_point(xy_m, radius_m + reach_m)
+        patches = np.tile(ROAD_PATCH, (len(near), 1, 1))
+        patches[..., 1] *= self._widths_m[near, None]
+        points_m = transform_points(self._poses[near], patches).reshape(-1, 3)
+        return points_m[np.hypot(*(points_m[:, :2] - xy_m).T) <= radius_m]
 
 
 class Observer:

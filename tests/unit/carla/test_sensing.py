@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 from dyncity_carla.frames import CarlaTransform, carla_from_pose, mirrored_points
 from dyncity_carla.ports import LidarSweep
-from dyncity_carla.sensing import LABEL_OF_TAG, Observer, draw_rig, labels_of_tags
+from dyncity_carla.roads import roads_of_document
+from dyncity_carla.sensing import (
+    LABEL_OF_TAG,
+    ROAD_PATCH,
+    ROAD_SPACING_M,
+    Observer,
+    RoadSurface,
+    draw_rig,
+    labels_of_tags,
+)
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dyncity_sim.domain.frames import inverse, poses_from_planar, transform_points
 from dyncity_sim.domain.grid import CARLASC_GRID, LIDAR_HEIGHT_M
@@ -89,6 +100,30 @@ def test_what_was_seen_before_fills_what_nobody_sees_and_stays_unobserved():
     frame = observed([sweep_of([[-6.1, 2.1, -1.8]], [ROADS], pose=moved)], observer=observer, pose=moved)
     assert frame.labels[cell([4.1, 2.1, -1.8])] == CARLASC_RAW.index("road")
     assert frame.counts[cell([4.1, 2.1, -1.8])] == 0
+
+
+@pytest.fixture(scope="module")
+def town_road(generated_town):
+    """The surface of a town's road, and all of its points."""
+    roads = roads_of_document("grid", generated_town)
+    patches = [
+        transform_points(waypoint.pose_world_from_lane, ROAD_PATCH * [1.0, waypoint.width_m, 1.0])
+        for waypoint in roads.waypoints(ROAD_SPACING_M)
+    ]
+    return RoadSurface(roads), np.concatenate(patches)
+
+
+@given(x_m=st.floats(-50, 250), y_m=st.floats(-50, 250), radius_m=st.floats(1.0, 60.0))
+def test_the_road_around_a_place_is_all_of_it_that_is_within_a_distance(town_road, x_m, y_m, radius_m):
+    def within(points_m, distance_m):
+        inside = np.hypot(*(points_m[:, :2] - [x_m, y_m]).T) <= distance_m
+        return np.sort(points_m[inside], axis=0)
+
+    surface, whole_m = town_road
+    found_m = surface.around(np.array([x_m, y_m]), radius_m)
+    assert len(within(found_m, radius_m + 1e-6)) == len(found_m)
+    # A point right at the distance may lie on either side of it.
+    np.testing.assert_allclose(within(found_m, radius_m - 1e-6), within(whole_m, radius_m - 1e-6), atol=1e-9)
 
 
 def test_moving_things_are_not_remembered():
