@@ -23,7 +23,7 @@ from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_files
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig, rig_names
-from dyncity_sim.preview.film import film_frames, render_beside, write_animation, write_png, write_video
+from dyncity_sim.preview.film import Reel, film_frames, render_beside, write_animation, write_png, write_video
 from dyncity_sim.preview.pack import PointCloud
 from dyncity_sim.preview.page import PageText, build_page, build_scene_page, write_page
 from dyncity_sim.preview.rerun_log import write_drive_rerun, write_scene_rerun
@@ -292,10 +292,9 @@ def _pictures(shown: Shown, files: dict[str, Path], frame: int, width: int, tell
     film = film_frames(occupancy, recorded, width, captions, shown.attribution)
     pictures: Iterable[np.ndarray] = tell.each("film", length, film)
     if animations:
-        kept = list(pictures)
+        pictures = Reel(pictures)
         for file in animations:
-            tell.once(file.suffix[1:], partial(write_animation, kept, file, rate_hz))
-        pictures = kept
+            tell.once(file.suffix[1:], partial(write_animation, pictures, file, rate_hz))
     if "mp4" in files:
         write_video(pictures, files["mp4"], rate_hz)
 

@@ -14,6 +14,7 @@ from dyncity_sim.files import write_text
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.formats.write_semantickitti import open_semantickitti
 from dyncity_sim.preview.film import film_frames, render_frame, write_animation, write_png
+from dyncity_sim.preview.oblique import Image
 from dyncity_sim.preview.page import PageText, build_page, write_page
 from dyncity_sim.scene.build import build_scene
 from dyncity_sim.scene.package.write import write_scene
@@ -109,19 +110,15 @@ def write_previews(drive: Drive, scene: Scene, title: str, map_name: str, folder
     frame = len(drive.generated) // 2
     write_png(render_frame(drive.generated, frame, 1400, captions[frame], drive.attribution), folder / PICTURE)
     count = len(range(0, len(drive.generated), FILM_EVERY))
-    pictures = []
-    tell("film", 0, count)
-    for picture in film_frames(
+    film = film_frames(
         drive.generated,
         replace(drive.recorded, observed=None),
         FILM_WIDTH,
         captions,
         drive.attribution,
         every=FILM_EVERY,
-    ):
-        pictures.append(picture)
-        tell("film", len(pictures), count)
-    write_animation(pictures, folder / FILM, drive.model.rate_hz / FILM_EVERY)
+    )
+    write_animation(_told(film, tell, count), folder / FILM, drive.model.rate_hz / FILM_EVERY)
 
 
 def frame_captions(drive: Drive) -> tuple[str, ...]:
@@ -131,6 +128,14 @@ def frame_captions(drive: Drive) -> tuple[str, ...]:
         for number, chunk in enumerate(drive.chunks)
         for _ in range(len(chunk.generated.occupancy))
     )
+
+
+def _told(film: Iterable[Image], tell: Tell, count: int) -> Iterator[Image]:
+    """The pictures, told of as they pass by."""
+    tell("film", 0, count)
+    for number, picture in enumerate(film):
+        yield picture
+        tell("film", number + 1, count)
 
 
 class _Tally:

@@ -1,5 +1,6 @@
 """A drive as a film: oblique pictures, generated beside recorded, with captions; PNG, GIF, WebP and MP4 files."""
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -104,11 +105,31 @@ def write_png(picture: Image, file: Path) -> None:
         PillowImage.fromarray(picture).save(temporary, format="PNG", optimize=True)
 
 
-def write_animation(pictures: Sequence[Image], file: Path, rate_hz: float) -> None:
+class Reel:
+    """Pictures of one size in an eighth of their memory: each is unpacked when it is asked for."""
+
+    def __init__(self, pictures: Iterable[Image]) -> None:
+        self._shape: tuple[int, ...] = ()
+        self._packed: list[bytes] = []
+        for picture in pictures:
+            self._shape = picture.shape
+            self._packed.append(zlib.compress(picture.tobytes(), 1))
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __getitem__(self, number: int) -> Image:
+        return np.frombuffer(zlib.decompress(self._packed[number]), np.uint8).reshape(self._shape)
+
+    def __iter__(self) -> Iterator[Image]:
+        return (self[number] for number in range(len(self)))
+
+
+def write_animation(pictures: Iterable[Image], file: Path, rate_hz: float) -> None:
     """Write an endless animation as ``.gif`` or ``.webp``; the same pictures give the same bytes.
 
     Args:
-        pictures: at least one, all of one size.
+        pictures: at least one, all of one size; a reel where they are wanted again.
         file: its suffix chooses the format.
         rate_hz: pictures per second; GIF rounds their duration to 10 ms.
 
@@ -116,25 +137,18 @@ def write_animation(pictures: Sequence[Image], file: Path, rate_hz: float) -> No
         InvalidInputError: no picture, or another suffix.
         StorageError: the file could not be written.
     """
-    if not pictures:
-        raise InvalidInputError("pictures", "none", "at least one")
     if file.suffix not in (".gif", ".webp"):
         raise InvalidInputError("animation", repr(file.name), "a name ending in .gif or .webp")
-    frames = [PillowImage.fromarray(p) for p in pictures]
-    if file.suffix == ".gif":
-        common = _common_palette(frames)
-        frames = [f.quantize(palette=common, dither=PillowImage.Dither.NONE) for f in frames]
-    options: dict[str, object] = {"quality": 82, "method": 2} if file.suffix == ".webp" else {"optimize": False}
+    reel = pictures if isinstance(pictures, Reel) else Reel(pictures)
+    if not len(reel):
+        raise InvalidInputError("pictures", "none", "at least one")
+    timing = {"save_all": True, "duration": round(1000 / rate_hz), "loop": 0}
     with whole_file(file) as temporary:
-        frames[0].save(
-            temporary,
-            format=file.suffix[1:].upper(),
-            save_all=True,
-            append_images=frames[1:],
-            duration=round(1000 / rate_hz),
-            loop=0,
-            **options,
-        )
+        if file.suffix == ".webp":
+            _Unrolled(reel).save(temporary, format="WEBP", quality=82, method=2, **timing)
+        else:
+            frames = _in_common_colours(reel)
+            next(frames).save(temporary, format="GIF", optimize=False, append_images=frames, **timing)
 
 
 def write_video(pictures: Iterable[Image], file: Path, rate_hz: float) -> None:
@@ -176,10 +190,27 @@ def write_video(pictures: Iterable[Image], file: Path, rate_hz: float) -> None:
             raise StorageError(f"{file} could not be written: {said or f'the encoder ended with {encoder.returncode}'}")
 
 
-def _common_palette(frames: list[PillowImage.Image]) -> PillowImage.Image:
-    """One palette for all frames, so that colours do not flicker; taken from up to eight of them."""
-    chosen = frames[:: max(1, len(frames) // 8)]
+class _Unrolled(PillowImage.Image):
+    """A reel as what Pillow takes for an image of many frames, one of which is in memory."""
+
+    def __init__(self, reel: Reel) -> None:
+        super().__init__()
+        self._reel, self.n_frames = reel, len(reel)
+        self.seek(0)
+
+    def seek(self, frame: int) -> None:
+        picture = PillowImage.fromarray(self._reel[frame])
+        self.im, self._mode, self._size, self._frame = picture.im, picture.mode, picture.size, frame
+
+    def tell(self) -> int:
+        return self._frame
+
+
+def _in_common_colours(reel: Reel) -> Iterator[PillowImage.Image]:
+    """All frames in one palette, so that colours do not flicker; it is taken from some eight of them."""
+    chosen = [PillowImage.fromarray(reel[number]) for number in range(0, len(reel), max(1, len(reel) // 8))]
     strip = PillowImage.new("RGB", (chosen[0].width // 2, chosen[0].height // 2 * len(chosen)))
     for number, frame in enumerate(chosen):
         strip.paste(frame.resize((strip.width, frame.height // 2)), (0, number * (frame.height // 2)))
-    return strip.quantize(256, method=PillowImage.Quantize.MAXCOVERAGE)
+    common = strip.quantize(256, method=PillowImage.Quantize.MAXCOVERAGE)
+    return (PillowImage.fromarray(p).quantize(palette=common, dither=PillowImage.Dither.NONE) for p in reel)

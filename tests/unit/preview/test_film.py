@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
 from dyncity_sim.preview.film import (
+    Reel,
     film_frames,
     render_frame,
     write_animation,
@@ -64,6 +66,18 @@ def test_captions_and_recordings_of_other_lengths_are_refused(street: OccupancyS
         next(film_frames(street, street[:2]))
 
 
+def test_a_reel_gives_its_pictures_back_in_a_fraction_of_their_memory(street: OccupancySequence) -> None:
+    pictures = list(film_frames(street, width=400))
+    tracemalloc.start()
+    reel = Reel(film_frames(street, width=400))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < sum(picture.nbytes for picture in pictures) / 4
+    assert len(reel) == len(pictures)
+    for _ in range(2):
+        np.testing.assert_array_equal(list(reel), pictures)
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 def test_an_animation_reads_back_with_its_frames_and_times(
     street: OccupancySequence, suffix: str, tmp_path: Path
@@ -71,7 +85,7 @@ def test_an_animation_reads_back_with_its_frames_and_times(
     pictures = list(film_frames(street, width=160))
     files = [tmp_path / f"{n}{suffix}" for n in "ab"]
     for file in files:
-        write_animation(pictures, file, rate_hz=10)
+        write_animation(film_frames(street, width=160), file, rate_hz=10)
     assert files[0].read_bytes() == files[1].read_bytes()
     with Image.open(files[0]) as film:
         assert film.n_frames == 4
