@@ -1,11 +1,10 @@
 """``dyncity view``: a drive, a recording or a scene to look at: a page, pictures, films, a recording of Rerun."""
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -13,23 +12,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers
+from dyncity_sim.cli.shown import Shown, is_scene, shown_drive, shown_scene
 from dyncity_sim.cli.signals import terminated_like_interrupted
-from dyncity_sim.dataset.drives import LoadedDrive, open_drive
+from dyncity_sim.cli.steps import Steps
+from dyncity_sim.dataset.drives import LoadedDrive
 from dyncity_sim.domain.base_frame import mounted
 from dyncity_sim.domain.occupancy import OccupancySequence
-from dyncity_sim.domain.scene import Scene, Track
+from dyncity_sim.domain.scene import Scene
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_files
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig, rig_names
-from dyncity_sim.preview.film import Reel, film_frames, render_beside, write_animation, write_png, write_video
+from dyncity_sim.preview.film import (
+    PLAN_FRAMES,
+    Reel,
+    film_frames,
+    render_beside,
+    write_animation,
+    write_png,
+    write_video,
+)
 from dyncity_sim.preview.pack import PointCloud
 from dyncity_sim.preview.page import PageText, build_page, build_scene_page, write_page
 from dyncity_sim.preview.rerun_log import write_drive_rerun, write_scene_rerun
 from dyncity_sim.preview.scene_frames import scene_frames
-from dyncity_sim.scene.actors.find import find_tracks
-from dyncity_sim.scene.package.read import read_provenance, read_scene
 
 SUFFIXES = {"out": ".html", "png": ".png", "gif": ".gif", "webp": ".webp", "mp4": ".mp4", "rerun": ".rrd"}
 """Suffix of the file that each option writes."""
@@ -37,8 +44,8 @@ SUFFIXES = {"out": ".html", "png": ".png", "gif": ".gif", "webp": ".webp", "mp4"
 EVERY_FIRING = 2
 """Points of every other firing are shown: as much is seen, in half the bytes."""
 
-LEAST_WIDTH, MOST_WIDTH = 64, 8192
-"""Of one view in a picture; a drive beside what was recorded has two."""
+WIDTH, LEAST_WIDTH, MOST_WIDTH = 1280, 64, 8192
+"""Of a picture by default, and of one view in it; a drive beside what was recorded has two."""
 
 EPILOG = """\
 examples:
@@ -54,29 +61,6 @@ inspect reads. The page needs no network; press ? in it for its keys. Without op
 in the current folder; a page is written beside other outputs when --out names it.
 data/town: long drives, from dyncity record --continuous (without it, drives have 40 frames).
 """
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """What is looked at.
-
-    Attributes:
-        name: title, fit for a file name.
-        facts: (term, value) pairs under the title.
-        drive: None for a scene.
-        tracks: actors of the drive or scene.
-        scene: None for a drive.
-        attribution: credit that the map asks for.
-    """
-
-    name: str
-    facts: tuple[tuple[str, str], ...]
-    drive: LoadedDrive | None
-    tracks: tuple[Track, ...]
-    scene: Scene | None
-    attribution: str
 
 
 def register(subparsers: Subparsers, words: Sequence[str]) -> None:
@@ -113,7 +97,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     choice.add_argument(
         "--frame", type=int, metavar="N", help="frame of --png, among those shown (default: the middle)"
     )
-    choice.add_argument("--width", type=positive, default=1280, metavar="PX", help="of pictures, about (default: 1280)")
+    choice.add_argument("--width", type=positive, metavar="PX", help=f"of pictures, about (default: {WIDTH})")
     parser.set_defaults(run=run)
 
 
@@ -123,48 +107,27 @@ def run(args: argparse.Namespace) -> int:
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with terminated_like_interrupted(), Progress(*columns, console=console, transient=True) as progress:
-        tell = _Tell(progress)
+        tell = Steps(progress)
         shown = _open(args, tell)
-        frame = _frame(args.frame, _length(shown))
+        frame = _frame(args.frame, len(shown))
         clouds = _clouds(shown, _sweeping(args.lidar), tell) if args.lidar and {"out", "rerun"} & set(files) else ()
         with whole_files(list(files.values())) as places:
-            _write(shown, clouds, dict(zip(files, places, strict=True)), frame, args.width, tell)
+            _write(shown, clouds, dict(zip(files, places, strict=True)), frame, args.width or WIDTH, tell)
     for file in files.values():
         Console().print(f"{file}  {file.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
     return 0
 
 
 def _write(
-    shown: Shown, clouds: tuple[PointCloud, ...], files: dict[str, Path], frame: int, width: int, tell: "_Tell"
+    shown: Shown, clouds: tuple[PointCloud, ...], files: dict[str, Path], frame: int, width: int, tell: Steps
 ) -> None:
     if "out" in files:
         write_page(tell.once("page", lambda: _page(shown, clouds)), files["out"])
     if "rerun" in files:
-        for _ in tell.each("Rerun", _length(shown), _rerun(shown, clouds, files["rerun"])):
+        for _ in tell.each("Rerun", len(shown), _rerun(shown, clouds, files["rerun"])):
             pass
     if set(files) - {"out", "rerun"}:
         _pictures(shown, files, frame, width, tell)
-
-
-class _Tell:
-    """Shows how far each step of the work is."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def each(self, step: str, total: int, items: Iterable[T]) -> Iterator[T]:
-        """The items, counted as they pass by."""
-        task = self._progress.add_task(step, total=total)
-        for item in items:
-            yield item
-            self._progress.advance(task)
-
-    def once(self, step: str, work: Callable[[], T]) -> T:
-        """The result of a step whose length is not known."""
-        task = self._progress.add_task(step, total=None)
-        result = work()
-        self._progress.update(task, total=1, completed=1)
-        return result
 
 
 def _files(args: argparse.Namespace) -> dict[str, Path]:
@@ -180,45 +143,21 @@ def _files(args: argparse.Namespace) -> dict[str, Path]:
             raise InvalidInputError(f"--{option}", f"{file}, which exists", "a name that is free", mend)
     if args.frame is not None and "png" not in files:
         raise InvalidInputError("--frame", args.frame, "--png FILE with it, the picture to draw")
+    if args.width is not None and not {"png", "gif", "webp", "mp4"} & set(files):
+        raise InvalidInputError("--width", args.width, "a picture or film with it, whose width it is")
     if args.lidar and not {"out", "rerun"} & set(files):
         raise InvalidInputError("--lidar", "neither page nor --rerun", "one of them: pictures show voxels alone")
     return files
 
 
-def _open(args: argparse.Namespace, tell: _Tell) -> Shown:
-    path: Path = args.path
-    if (path / "scene.json").is_file():
-        if (args.sequence, args.start, args.frames, args.lidar) != (0, 0, None, None):
-            raise InvalidInputError(
-                str(path), "a scene", "none of --sequence, --start, --frames, --lidar with it", "They are for drives."
-            )
-        scene = tell.once("opening", lambda: read_scene(path))
-        about = (("frames", f"{len(scene.times_us)}, {scene.rate_hz:g} Hz"), ("actors", f"{len(scene.tracks)}"))
-        return Shown(_scene_name(path), about, None, scene.tracks, scene, read_provenance(path).attribution)
-    drive = tell.once("opening", lambda: open_drive(path, args.sequence, args.start, args.frames))
-    tracks = drive.tracks
-    if tracks is None and (path / "scene" / "scene.json").is_file():
-        tracks = read_scene(path / "scene").tracks
-    if tracks is None:
-        tracks = tell.once("tracks", lambda: find_tracks(drive.occupancy))
-    model = drive.provenance.model_id
-    first, last = args.start, args.start + len(drive.occupancy) - 1
-    facts = (
-        ("model", model) if model else ("data set", path.resolve().name),
-        ("frames", f"{first} to {last}, {drive.rate_hz:g} Hz"),
-        ("actors", f"{len(tracks)}"),
-    )
-    return Shown(drive.name, facts, drive, tracks, None, drive.provenance.attribution)
-
-
-def _scene_name(folder: Path) -> str:
-    """``out/demo/scene`` is the scene of ``demo``."""
-    whole = folder.resolve()
-    return f"{whole.parent.name} scene" if whole.name == "scene" else whole.name
-
-
-def _length(shown: Shown) -> int:
-    return len(shown.drive.occupancy) if shown.drive else len(_scene_of(shown).times_us)
+def _open(args: argparse.Namespace, tell: Steps) -> Shown:
+    if not is_scene(args.path):
+        return shown_drive(args.path, args.sequence, args.start, args.frames, tell)
+    if (args.sequence, args.start, args.frames, args.lidar) != (0, 0, None, None):
+        raise InvalidInputError(
+            str(args.path), "a scene", "none of --sequence, --start, --frames, --lidar with it", "They are for drives."
+        )
+    return shown_scene(args.path, tell)
 
 
 def _frame(asked: int | None, length: int) -> int:
@@ -226,11 +165,6 @@ def _frame(asked: int | None, length: int) -> int:
     if not 0 <= frame < length:
         raise InvalidInputError("--frame", frame, f"0 to {length - 1}")
     return frame
-
-
-def _scene_of(shown: Shown) -> Scene:
-    assert shown.scene is not None
-    return shown.scene
 
 
 def _sweeping(rig: str) -> SensorRig:
@@ -241,9 +175,9 @@ def _sweeping(rig: str) -> SensorRig:
     )
 
 
-def _clouds(shown: Shown, rig: SensorRig, tell: _Tell) -> tuple[PointCloud, ...]:
+def _clouds(shown: Shown, rig: SensorRig, tell: Steps) -> tuple[PointCloud, ...]:
     drive = shown.drive
-    assert drive is not None
+    assert isinstance(drive, LoadedDrive)
     labelled = labelled_drive(drive.occupancy, shown.tracks, drive.provenance, mounted(rig, drive.occupancy.grid))
     frames = tell.each("LiDAR", len(drive.occupancy), labelled_frames(drive.occupancy, labelled))
     return tuple(
@@ -257,8 +191,8 @@ def _clouds(shown: Shown, rig: SensorRig, tell: _Tell) -> tuple[PointCloud, ...]
 
 def _page(shown: Shown, clouds: tuple[PointCloud, ...]) -> str:
     drive = shown.drive
-    if drive is None:
-        return build_scene_page(_scene_of(shown), PageText(shown.name, shown.facts, shown.attribution))
+    if isinstance(drive, Scene):
+        return build_scene_page(drive, PageText(shown.name, shown.facts, shown.attribution))
     text = PageText(shown.name, shown.facts, shown.attribution, drive.captions)
     return build_page(
         drive.occupancy,
@@ -272,25 +206,29 @@ def _page(shown: Shown, clouds: tuple[PointCloud, ...]) -> str:
 
 
 def _rerun(shown: Shown, clouds: tuple[PointCloud, ...], file: Path) -> Iterator[int]:
-    if shown.drive is None:
-        return write_scene_rerun(file, shown.name, _scene_of(shown))
-    return write_drive_rerun(file, shown.name, shown.drive.occupancy, shown.drive.recorded, shown.tracks, clouds)
+    drive = shown.drive
+    if isinstance(drive, Scene):
+        return write_scene_rerun(file, shown.name, drive)
+    return write_drive_rerun(file, shown.name, drive.occupancy, drive.recorded, shown.tracks, clouds)
 
 
-def _pictures(shown: Shown, files: dict[str, Path], frame: int, width: int, tell: _Tell) -> None:
-    views = 1 if shown.drive is None or shown.drive.recorded is None else 2
+def _pictures(shown: Shown, files: dict[str, Path], frame: int, width: int, tell: Steps) -> None:
+    views = 1 if isinstance(shown.drive, Scene) or shown.drive.recorded is None else 2
     if not LEAST_WIDTH * views <= width <= MOST_WIDTH * views:
         raise InvalidInputError("--width", width, f"{LEAST_WIDTH * views} to {MOST_WIDTH * views} pixels")
-    occupancy, recorded, captions, rate_hz = _filmed(shown, tell)
-    length = len(occupancy)
-    if "png" in files:
-        caption = captions[frame] if captions else ""
-        write_png(render_beside(occupancy, recorded, frame, width, caption, shown.attribution), files["png"])
     animations = [files[option] for option in ("gif", "webp") if option in files]
-    if not animations and "mp4" not in files:
+    filmed = animations or "mp4" in files
+    # A picture alone needs but the way that the ego goes from there.
+    part = slice(None) if filmed else slice(frame, frame + PLAN_FRAMES)
+    occupancy, recorded, captions, rate_hz = _filmed(shown, part, tell)
+    if "png" in files:
+        at = frame if filmed else 0
+        caption = captions[at] if captions else ""
+        write_png(render_beside(occupancy, recorded, at, width, caption, shown.attribution), files["png"])
+    if not filmed:
         return
     film = film_frames(occupancy, recorded, width, captions, shown.attribution)
-    pictures: Iterable[np.ndarray] = tell.each("film", length, film)
+    pictures: Iterable[np.ndarray] = tell.each("film", len(occupancy), film)
     if animations:
         pictures = Reel(pictures)
         for file in animations:
@@ -299,11 +237,12 @@ def _pictures(shown: Shown, files: dict[str, Path], frame: int, width: int, tell
         write_video(pictures, files["mp4"], rate_hz)
 
 
-def _filmed(shown: Shown, tell: _Tell) -> tuple[OccupancySequence, OccupancySequence | None, Sequence[str], float]:
+def _filmed(
+    shown: Shown, frames: slice, tell: Steps
+) -> tuple[OccupancySequence, OccupancySequence | None, Sequence[str], float]:
     """Frames, those of the simulator with all its cells, captions and rate."""
     drive = shown.drive
-    if drive is None:
-        scene = _scene_of(shown)
-        return tell.once("frames", lambda: scene_frames(scene)), None, (), scene.rate_hz
-    recorded = None if drive.recorded is None else replace(drive.recorded, observed=None)
-    return drive.occupancy, recorded, drive.captions, drive.rate_hz
+    if isinstance(drive, Scene):
+        return tell.once("frames", lambda: scene_frames(drive, frames=frames)), None, (), drive.rate_hz
+    recorded = None if drive.recorded is None else replace(drive.recorded[frames], observed=None)
+    return drive.occupancy[frames], recorded, drive.captions[frames], drive.rate_hz

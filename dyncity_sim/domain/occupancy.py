@@ -1,6 +1,6 @@
 """An occupancy sequence: T labelled voxel grids along an ego track."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -65,6 +65,12 @@ class OccupancySequence:
         """Labels of one frame, free where nothing was observed."""
         labels: UInt8[np.ndarray, "X Y Z"] = self.labels[frame]
         return labels if self.observed is None else np.where(self.observed[frame], labels, np.uint8(0))
+
+    def known(self) -> "OccupancySequence":
+        """The same with every cell known: free where nothing was observed."""
+        if self.observed is None:
+            return self
+        return replace(self, labels=np.where(self.observed, self.labels, np.uint8(0)), observed=None)
 
     def __getitem__(self, frames: slice) -> "OccupancySequence":
         """A shorter sequence of consecutive frames."""

@@ -55,20 +55,21 @@ def build_page(
     *,
     tracks: Sequence[Track] = (),
     clouds: Sequence[PointCloud] = (),
-    name: str = "generated",
+    names: tuple[str, str] = ("generated", "simulator"),
 ) -> str:
     """The page's HTML: generated drive, the simulator's frames beside it, boxes with ids, LiDAR points.
 
     Args:
-        generated: T frames.
+        generated: T frames; cells that were not observed are shown free.
         text: words on the page.
-        recorded: the same T frames as the simulator had them, or None. What its sensors saw can be shown alone.
+        recorded: the same T frames as the simulator had them, or None. What its sensors saw can be shown alone; the
+            rest is taken for true.
         scene: its tracks are drawn as boxes at the frames' times, or None.
         frames_per_chunk: where chunk borders are marked.
         rate_hz: frames per second at normal speed.
         tracks: drawn as those of a scene are.
         clouds: LiDAR points of each of the T frames, or none at all.
-        name: what stands under the first pane where there are two.
+        names: what stands under the panes where there are two.
 
     Raises:
         InvalidInputError: the recording, the captions or the points do not match the frames.
@@ -80,7 +81,7 @@ def build_page(
         raise InvalidInputError("recorded.taxonomy", repr(recorded.taxonomy.id), repr(generated.taxonomy.id))
     if clouds and len(clouds) != frames:
         raise InvalidInputError("clouds", f"those of {len(clouds)} frames", f"those of {frames}")
-    sequences = [(name, generated)] + ([] if recorded is None else [("simulator", recorded)])
+    sequences = list(zip(names, [generated.known()] + ([] if recorded is None else [recorded]), strict=False))
     grid, times_us = generated.grid, generated.times_us
     height_m = LIDAR_HEIGHT_M - float(pose_ego_from_lidar(grid)[2, 3])
     drive: dict[str, Any] = {

@@ -11,19 +11,15 @@ from dyncity_sim.domain.scene import Scene, StaticMap, Track
 from dyncity_sim.domain.taxonomy import CARLASC
 
 
-def scene_frames(scene: Scene, grid: Grid = CARLASC_GRID) -> OccupancySequence:
-    """What a scene holds at each of its times, by the class at the middle of each cell of ``grid``.
+def scene_frames(scene: Scene, grid: Grid = CARLASC_GRID, frames: slice = slice(None)) -> OccupancySequence:
+    """What a scene holds at its times, or at some of them, by the class at the middle of each cell of ``grid``.
 
     Cells within a track's box are of its class. Cells of the map are turned with the ego by their nearest
     neighbour: good to look at, not to learn from.
     """
-    labels = np.stack(
-        [
-            _frame(scene, pose, int(time_us), grid)
-            for pose, time_us in zip(scene.ego_poses_world_from_ego, scene.times_us, strict=True)
-        ]
-    )
-    return OccupancySequence(labels, scene.ego_poses_world_from_ego, scene.times_us, grid, CARLASC)
+    poses, times_us = scene.ego_poses_world_from_ego[frames], scene.times_us[frames]
+    labels = [_frame(scene, pose, int(time_us), grid) for pose, time_us in zip(poses, times_us, strict=True)]
+    return OccupancySequence(np.stack(labels), poses, times_us, grid, CARLASC)
 
 
 def class_name(kind: ActorKind) -> str:

@@ -51,11 +51,12 @@ def write_replay(
         credit = str(described["attribution"])
         write_png(picture(chunks, title, credit), temporary / "chunks.png")
         generated = concatenate([chunk.generated.occupancy for chunk in chunks])
-        recorded = concatenate([chunk.recorded for chunk in chunks])
+        recorded = concatenate([chunk.recorded for chunk in chunks]).known()
         shown = tuple((name, str(value)) for name, value in described.items() if name != "attribution")
         page = PageText(title, (("model", model.model_id), *shown), credit)
+        frames, names = model.frames_per_chunk, ("generated", "recorded")
         write_page(
-            build_page(generated, page, recorded, None, model.frames_per_chunk, model.rate_hz), temporary / "index.html"
+            build_page(generated, page, recorded, None, frames, model.rate_hz, names=names), temporary / "index.html"
         )
 
 

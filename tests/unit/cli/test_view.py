@@ -11,9 +11,13 @@ import pytest
 from PIL import Image, ImageSequence
 
 from dyncity_sim.cli.main import main
+from dyncity_sim.dataset.chunk_files import FORMAT_VERSION, GENERATION, arrays_of, chunk_name
 from dyncity_sim.domain.grid import CARLASC_GRID
-from dyncity_sim.domain.scene import Provenance
+from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.domain.recording import ActorKind
+from dyncity_sim.domain.scene import Provenance, Track
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.groundtruth.formats.describe import grid_json
 from dyncity_sim.scene.build import build_scene
 from dyncity_sim.scene.package.write import write_scene
 
@@ -41,6 +45,22 @@ def scene(tmp_path_factory: pytest.TempPathFactory, build_street: Callable[..., 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def write_drive(occupancy: OccupancySequence, folder: Path) -> None:
+    """One chunk as ``dyncity generate`` writes it."""
+    folder.mkdir()
+    np.savez(folder / chunk_name(0), **arrays_of(occupancy))
+    described = {
+        "format": GENERATION,
+        "version": FORMAT_VERSION,
+        "grid": grid_json(occupancy.grid),
+        "taxonomy": {"id": occupancy.taxonomy.id},
+        "model": {"id": "m"},
+        "attribution": "",
+        "chunks": [{"seed": 1, "conditions": []}],
+    }
+    (folder / "generation.json").write_text(json.dumps(described))
 
 
 def _duration_ms(frame: Image.Image) -> int:
@@ -112,6 +132,38 @@ def test_a_scene_has_a_page_and_pictures(scene: Path, tmp_path: Path) -> None:
     assert (blue > red + 100).sum() > 100
 
 
+def test_a_picture_of_a_scene_is_the_same_alone_and_beside_a_film(scene: Path, tmp_path: Path) -> None:
+    words = ["view", str(scene), "--frame", "2", "--width", "120"]
+    assert main([*words, "--png", "a.png"]) == 0
+    assert main([*words, "--png", "b.png", "--gif", "b.gif"]) == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("opened", [".", "occupancy"])
+def test_actors_are_those_of_the_scene_beside_the_drive_at_the_times_of_its_frames(
+    tmp_path: Path, build_street: Callable[..., Any], opened: str
+) -> None:
+    """A car that is there all the time, under a number that none would be found by, and one from frame 2 on."""
+    street = build_street(frames=4)
+    tracks = tuple(
+        Track(
+            number,
+            ActorKind.CAR,
+            (4.0, 2.0, 1.5),
+            np.stack([np.eye(4)] * (4 - since)),
+            street.times_us[since:],
+            np.zeros((4 - since, 3)),
+        )
+        for number, since in ((41, 0), (42, 2))
+    )
+    write_scene(build_scene(street, tracks=tracks), tmp_path / "d" / "scene", Provenance("m", (1,), "", CARLASC.id))
+    write_drive(street, tmp_path / "d" / "occupancy")
+    assert main(["view", str(tmp_path / "d" / opened), "--frames", "2", "--out", "p.html"]) == 0
+    data = page_data(tmp_path / "p.html")
+    assert [track["id"] for track in data["tracks"]] == [41]
+    assert ["actors", "1"] in data["facts"]
+
+
 def test_a_file_that_exists_is_kept_unless_forced(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,6 +188,7 @@ def test_a_file_that_exists_is_kept_unless_forced(
         (["{rec}", "--png", "x.png", "--frame", "5"], "--frame: got 5, expected 0 to 4"),
         (["{rec}", "--out", "a/x.html", "--png", "x.png", "--frame", "5"], "--frame: got 5, expected 0 to 4"),
         (["{rec}", "--out", "x.html", "--png", "x.png", "--width", "9"], "--width: got 9, expected 64 to 8192"),
+        (["{rec}", "--width", "100"], "--width: got 100, expected a picture or film with it"),
         (["{rec}", "--png", "x.png", "--lidar"], "--lidar: got neither page nor --rerun"),
         (["{rec}", "--frames", "6"], "a range within [0, 5)"),
         (["{rec}", "--sequence", "2"], "sequence: got 2, expected 0 to 1"),

@@ -88,6 +88,14 @@ def test_the_page_carries_what_sensors_saw(street: OccupancySequence) -> None:
     np.testing.assert_array_equal(np.unpackbits(bits, count=observed.size).reshape(observed.shape), observed)
 
 
+def test_cells_that_no_sensor_saw_are_free_where_nothing_else_knows_them(street: OccupancySequence) -> None:
+    observed = np.random.default_rng(0).random(street.labels.shape) < 0.3
+    (shown,) = json.loads(Scripts(build_page(replace(street, observed=observed), TEXT)).found["drive"])["sequences"]
+    assert shown["observed"] is None
+    labels = np.frombuffer(zlib.decompress(base64.b64decode(shown["labels"])), dtype=np.uint8)
+    np.testing.assert_array_equal(labels.reshape(street.labels.shape), np.where(observed, street.labels, 0))
+
+
 def test_words_from_outside_stay_words(street: OccupancySequence) -> None:
     scripts = Scripts(build_page(street, TEXT))
     assert json.loads(scripts.found["drive"])["attribution"] == TEXT.attribution

@@ -1,5 +1,7 @@
 """Claims about generating along recorded drives, with the null backend in this process."""
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from dyncity_sim.engine.null import NullBackend
 from dyncity_sim.errors import InvalidInputError, UnsupportedConditionError
 from dyncity_sim.replay.drive import Replay, ReplayedChunk, replay_drive
 from dyncity_sim.replay.regions import Region, region_mask
+from dyncity_sim.replay.write import write_replay
 
 FRAMES = 40
 RAW_ROAD, RAW_VEHICLE = 7, 10
@@ -126,6 +129,15 @@ def test_a_layout_is_where_vehicles_were_recorded(dataset: OccupancyDataset) -> 
 def test_a_command_can_be_given_instead_of_the_plans(dataset: OccupancyDataset) -> None:
     (chunk,) = replayed(dataset, Replay(command=Command.LEFT))
     assert chunk.conditions.command is Command.LEFT
+
+
+def test_the_page_calls_what_stands_beside_recorded_not_a_simulators(dataset: OccupancyDataset, tmp_path: Path) -> None:
+    write_replay(replayed(dataset, Replay()), NullBackend.info, {"attribution": ""}, "drive", tmp_path / "out")
+    found = re.search(
+        r'<script type="application/json" id="drive">(.*?)</script>', (tmp_path / "out/index.html").read_text()
+    )
+    assert found is not None
+    assert [sequence["name"] for sequence in json.loads(found[1])["sequences"]] == ["generated", "recorded"]
 
 
 @pytest.mark.parametrize("replay", [Replay(chunks=3), Replay(start=8, past=True), Replay(start=-1)])
