@@ -32,9 +32,9 @@ examples:
   dyncity export data/town --to occ3d --resample nearest --out out/occ3d   in the grid that Occ3D is published with
   dyncity export data/town --to {",".join(FORMATS)} --sensors kitti --out out/all
 
-PATH is a generated drive, or what dyncity inspect reads. Each format takes a subfolder of DIR, whole or not at all,
-with a {METADATA} that says grid, classes, sensors, and where the drive comes from. Actors are the true ones of a
-recording, or those found in the cells. docs/groundtruth.md describes the files.
+PATH is a generated drive, or what dyncity inspect reads. Each format takes a subfolder of DIR, whole or not at all.
+{METADATA} (mcap: its metadata; webdataset: dataset.json) says grid, classes, sensors, and where the drive comes from.
+Actors are the true ones of a recording, or those found in the cells. docs/groundtruth.md describes the files.
 data/town: long drives, from dyncity record --continuous (without it, drives have 40 frames).
 """
 

@@ -162,8 +162,13 @@ class LabelledDrive:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.name in ("", ".", "..") or "/" in self.name:
-            raise InvalidInputError("drive.name", repr(self.name), "a name fit for a file")
+        if self.name in ("", ".", "..") or "/" in self.name or not self.name.isprintable():
+            raise InvalidInputError(
+                "drive.name",
+                repr(self.name),
+                "a name of a file, in UTF-8 and on one line",
+                "Rename the folder of the drive.",
+            )
         if self.seed < 0:
             raise InvalidInputError("seed", self.seed, "0 or more")
         poses = check_poses(self.poses_world_from_ego, "drive.poses_world_from_ego")

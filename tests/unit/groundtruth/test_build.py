@@ -1,5 +1,6 @@
 """What a drive must be to be labelled."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -58,9 +59,11 @@ def test_actors_that_come_and_leave_own_their_cells_while_their_centre_is_beyond
     np.testing.assert_allclose(frame.sweeps[0].velocities_ego_mps[:, 0], 8.0)
 
 
-@pytest.mark.parametrize("name", ["", "..", "Train/Town01"])
-def test_a_name_that_no_file_can_have_is_refused(build_street, rig, name):
-    with pytest.raises(InvalidInputError, match=rf"drive\.name: got '{name}', expected a name fit for a file"):
+@pytest.mark.parametrize("name", ["", "..", "Train/Town01", "two\nlines", "not \udcff UTF-8"])
+def test_a_name_that_not_every_format_can_hold_is_refused(build_street, rig, name):
+    with pytest.raises(
+        InvalidInputError, match=rf"drive\.name: got {re.escape(repr(name))}, expected a name of a file"
+    ):
         labelled_drive(build_street(frames=1), (), PROVENANCE, rig, name)
 
 
