@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -80,11 +81,13 @@ def run(args: argparse.Namespace) -> int:
         args.seed,
     )
     with terminated_like_interrupted():
-        loaded = open_drive(args.path, args.sequence, args.start, args.frames)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("exporting", total=len(loaded.occupancy))
-            report = export_drive(loaded, plan, args.out, lambda done: progress.update(task, completed=done))
+            task = progress.add_task("reading the drive", total=None)
+            loaded = open_drive(args.path, args.sequence, args.start, args.frames)
+            progress.update(task, description="finding actors", total=len(loaded.occupancy))
+            tell = partial(progress.update, task, description="exporting")
+            report = export_drive(loaded, plan, args.out, lambda done: tell(completed=done))
     console.print(report_table(report, f"{loaded.name}, {len(loaded.occupancy)} frames, sensors {plan.rig.name}"))
     console.print(f"{report.points:,} LiDAR points, {report.boxes:,} boxes in {args.out}", soft_wrap=True)
     return 0

@@ -166,6 +166,9 @@ def _staged(out: Path, places: Sequence[Path]) -> Iterator[Path]:
                 os.replace(staged, place)
                 back.callback(os.replace, place, staged)
             back.pop_all()
+    except StorageError as error:
+        # Writers know the hidden folder alone, which is gone by the time that somebody looks for it.
+        raise StorageError(str(error).replace(str(staging), str(out))) from error
     except OSError as error:
         raise StorageError(f"{out} could not be written to: {error.strerror or error}.") from error
     finally:
