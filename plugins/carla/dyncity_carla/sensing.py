@@ -8,9 +8,10 @@ observed, their class is that of most returns, or that of the actor whose box ho
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, UInt8, UInt16
+from jaxtyping import Bool, Float64, Int64, UInt8, UInt16, UInt32
 from scipy.spatial import cKDTree
 
 from dyncity_carla.frames import mirrored_points, pose_from_carla
@@ -142,39 +143,27 @@ class Observer:
             pose_world_from_ego: where the grid stands.
             time_us: time of the tick.
         """
-        grid = self._grid
-        labels = np.zeros(grid.shape, dtype=np.uint8)
-        counts = np.zeros(grid.cells, dtype=np.float32)
-        votes = np.zeros((grid.cells, len(CARLASC_RAW)), dtype=np.uint16)
-        owners = np.zeros(grid.cells, dtype=np.uint16)
+        grid, classes = self._grid, len(CARLASC_RAW)
         pose_ego_from_world = inverse(pose_world_from_ego)
-        seen: list[tuple[Points, UInt8[np.ndarray, " N"]]] = []
-        for sweep in sweeps:
-            other = sweep.actor_ids != ego_id
-            found = labels_of_tags(sweep.tags[other])
-            pose_ego_from_sensor = pose_ego_from_world @ pose_from_carla(sweep.sensor)
-            points = transform_points(pose_ego_from_sensor, mirrored_points(sweep.points_m[other].astype(np.float64)))
-            cells, inside = cells_of(points, grid)
-            np.add.at(votes, (cells, found[inside]), 1)
-            ours = np.array([numbers.get(int(actor), 0) for actor in sweep.actor_ids[other][inside]], dtype=np.uint16)
-            owners[cells[ours > 0]] = ours[ours > 0]
-            np.add.at(counts, cells, 1)
-            for free in _free_samples(pose_ego_from_sensor[:3, 3], points):
-                np.add.at(counts, cells_of(free, grid)[0], 1)
-            static = inside & self._static[found]
-            seen.append((transform_points(pose_world_from_ego, points[static]), found[static]))
-        returned = votes.any(axis=1)
+        returns = _returns_of(sweeps, ego_id, pose_ego_from_world)
+        cells, inside = cells_of(returns.points_m, grid)
+        found = returns.labels[inside]
+        votes = np.bincount(cells * classes + found, minlength=grid.cells * classes).reshape(grid.cells, classes)
+        returned = np.bincount(cells, minlength=grid.cells)
+        counts = (returned + _free_samples(returns, grid)).astype(np.float32)
+        labels = np.zeros(grid.shape, dtype=np.uint8)
         flat = labels.reshape(-1)
         self._recall(flat, pose_ego_from_world, counts == 0)
-        flat[returned] = votes[returned].argmax(axis=1)
-        flat[(counts > 0) & ~returned] = 0
-        instances = np.where(np.isin(flat, (PEDESTRIAN, VEHICLE)), owners, 0).reshape(grid.shape).astype(np.uint16)
+        flat[counts > 0] = 0
+        flat[returned > 0] = votes[returned > 0].argmax(axis=1)
+        ours = _numbered(returns.actor_ids[inside], numbers)
+        owners = np.zeros(grid.cells, dtype=np.uint16)
+        owners[cells[ours > 0]] = ours[ours > 0]
+        owners[~np.isin(flat, (PEDESTRIAN, VEHICLE))] = 0
+        instances = owners.reshape(grid.shape)
         kept = paint_boxes(labels, instances, actors, pose_world_from_ego, grid)
-        self._memory.append(
-            (np.concatenate([p for p, _ in seen]), np.concatenate([f for _, f in seen]))
-            if seen
-            else (np.zeros((0, 3)), np.zeros(0, np.uint8))
-        )
+        static = inside & self._static[returns.labels]
+        self._memory.append((transform_points(pose_world_from_ego, returns.points_m[static]), returns.labels[static]))
         return RecordedFrame(labels, counts.reshape(grid.shape), instances, kept, pose_world_from_ego, time_us, grid)
 
     def _recall(self, flat: UInt8[np.ndarray, " C"], pose_ego_from_world: Pose, unseen: Bool[np.ndarray, " C"]) -> None:
@@ -208,9 +197,13 @@ def labels_of_tags(tags: np.ndarray) -> UInt8[np.ndarray, " N"]:
 
 def cells_of(points_ego_m: Points, grid: Grid) -> tuple[Int64[np.ndarray, " M"], Bool[np.ndarray, " N"]]:
     """Flat index of the cell of each point inside of the grid, and which points those are."""
-    indices = grid.indices(points_ego_m)
-    inside = grid.contains(indices)
-    return np.ravel_multi_index(tuple(indices[inside].T), grid.shape).astype(np.int64), inside
+    cells, inside = np.zeros(len(points_ego_m), dtype=np.int64), np.ones(len(points_ego_m), dtype=np.bool_)
+    # Axis by axis: reductions over so short an axis take many times as long.
+    for axis, count in enumerate(grid.shape):
+        index = np.floor((points_ego_m[:, axis] - grid.lower_m[axis]) / grid.voxel_size_m[axis]).astype(np.int64)
+        inside &= (index >= 0) & (index < count)
+        cells = cells * count + index
+    return cells[inside], inside
 
 
 def paint_boxes(
@@ -245,14 +238,54 @@ def paint_boxes(
     return tuple(kept)
 
 
-def _free_samples(sensor_m: Float64[np.ndarray, " 3"], points_m: Points) -> list[Points]:
-    """Samples of the free space before each return, FREE_STEP_M apart from the sensor on."""
-    rays = points_m - sensor_m
-    ranges = np.linalg.norm(rays, axis=1)
-    rays = rays / np.maximum(ranges, 1e-9)[:, None]
-    samples = []
+@dataclass(frozen=True, eq=False)
+class _Returns:
+    """What all LiDARs of a rig got back in one tick, in the ego frame.
+
+    Attributes:
+        sensors_m, points_m: ``(N, 3)`` ends of each ray.
+        labels: ``(N,)`` raw classes of what was hit.
+        actor_ids: ``(N,)`` the server's actor that was hit, or 0.
+    """
+
+    sensors_m: Points
+    points_m: Points
+    labels: UInt8[np.ndarray, " N"]
+    actor_ids: UInt32[np.ndarray, " N"]
+
+
+def _returns_of(sweeps: Sequence[LidarSweep], ego_id: int, pose_ego_from_world: Pose) -> _Returns:
+    """The returns of all but the ego's own body."""
+    sensors, points = [np.zeros((0, 3))], [np.zeros((0, 3))]
+    tags, actor_ids = [np.zeros(0, dtype=np.uint32)], [np.zeros(0, dtype=np.uint32)]
+    for sweep in sweeps:
+        other = sweep.actor_ids != ego_id
+        pose_ego_from_sensor = pose_ego_from_world @ pose_from_carla(sweep.sensor)
+        hits = transform_points(pose_ego_from_sensor, mirrored_points(sweep.points_m[other].astype(np.float64)))
+        sensors.append(np.broadcast_to(pose_ego_from_sensor[:3, 3], hits.shape))
+        points.append(hits)
+        tags.append(sweep.tags[other])
+        actor_ids.append(sweep.actor_ids[other])
+    labels = labels_of_tags(np.concatenate(tags))
+    return _Returns(np.concatenate(sensors), np.concatenate(points), labels, np.concatenate(actor_ids))
+
+
+def _free_samples(returns: _Returns, grid: Grid) -> Int64[np.ndarray, " C"]:
+    """How many samples of the free space before returns lie in each cell, FREE_STEP_M apart from the sensor on."""
+    sensors_m = np.ascontiguousarray(returns.sensors_m.T)
+    rays = returns.points_m.T - sensors_m
+    ranges = np.linalg.norm(rays, axis=0)
+    rays /= np.maximum(ranges, 1e-9)
+    samples = np.zeros(grid.cells, dtype=np.int64)
     distance_m = FREE_STEP_M
     while (going := ranges > distance_m + FREE_STEP_M / 2).any():
-        samples.append(sensor_m + distance_m * rays[going])
+        sensors_m, rays, ranges = sensors_m[:, going], rays[:, going], ranges[going]
+        samples += np.bincount(cells_of((sensors_m + distance_m * rays).T, grid)[0], minlength=grid.cells)
         distance_m += FREE_STEP_M
     return samples
+
+
+def _numbered(actor_ids: UInt32[np.ndarray, " N"], numbers: Mapping[int, int]) -> UInt16[np.ndarray, " N"]:
+    """Our id of each of the server's actors, 0 where there is none."""
+    theirs, places = np.unique(actor_ids, return_inverse=True)
+    return np.array([numbers.get(int(actor), 0) for actor in theirs], dtype=np.uint16)[places]
