@@ -6,7 +6,8 @@ import numpy as np
 
 from dyncity_carla.assets import family_of
 from dyncity_carla.frames import mirrored_points, pose_from_carla
-from dyncity_carla.ports import ActorInfo, BoundingBox, Snapshot, World
+from dyncity_carla.ports import ActorInfo, BoundingBox, Snapshot
+from dyncity_carla.world import CarlaWorld
 from dyncity_sim.domain.frames import Pose
 from dyncity_sim.domain.recording import ActorKind, ActorState
 from dyncity_sim.errors import SimulatorError
@@ -27,7 +28,7 @@ class Census:
         numbers: our id of each actor of the server that was ever counted; running from 1.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: CarlaWorld) -> None:
         self._world = world
         self._blueprints = {blueprint.id: blueprint for blueprint in world.blueprints()}
         self._known: dict[int, ActorInfo] = {}

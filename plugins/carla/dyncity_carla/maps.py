@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dyncity_carla.frames import CarlaTransform, carla_from_pose
 from dyncity_carla.journal import Run, journal_folder, journals_in
-from dyncity_carla.ports import RoadMap, World
+from dyncity_carla.ports import RoadMap
 from dyncity_carla.roads import roads_of_document
 from dyncity_carla.session import TickOwner
 from dyncity_carla.world import CarlaWorld
@@ -75,7 +75,7 @@ def load_document(world: CarlaWorld, name: str, opendrive: str, ticks: TickOwner
         return wait_for_roads(world, ticks)
 
 
-def spawn_places(world: World, roads: RoadMap, spacing_m: float) -> list[CarlaTransform]:
+def spawn_places(world: CarlaWorld, roads: RoadMap, spacing_m: float) -> list[CarlaTransform]:
     """Where vehicles can be made: the map's spawn points, or places on the lanes of one without any."""
     points = list(world.spawn_points())
     if points:

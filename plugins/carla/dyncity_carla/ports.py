@@ -1,7 +1,7 @@
-"""What the plugin needs of CARLA, in plain values; ``world`` fulfils it with the real client library.
+"""What the plugin has of CARLA, in plain values; ``world`` gets them from the real client library.
 
 Everything here is in CARLA's own left-handed frame (``frames.CarlaTransform``), but for waypoints, whose poses are
-already ours. Every call raises ``SimulatorError`` when the server does not answer in time or refuses.
+already ours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -225,90 +225,4 @@ class RoadMap(Protocol):
 
     def waypoints(self, spacing_m: float) -> Sequence[Waypoint]:
         """Waypoints along every driving lane."""
-        ...
-
-
-class World(Protocol):
-    """A running CARLA server with its world."""
-
-    @property
-    def address(self) -> str:
-        """``host:port``."""
-        ...
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether the last call timed out."""
-        ...
-
-    def settings(self) -> dict[str, bool | int | float | None]:
-        """The world's settings."""
-        ...
-
-    def apply_settings(self, settings: Settings) -> None:
-        """Change them all; the client library ticks a synchronous world once or twice by itself."""
-        ...
-
-    def blueprints(self) -> Sequence[Blueprint]:
-        """The server's library, sorted by id."""
-        ...
-
-    def actors(self) -> Sequence[ActorInfo]:
-        """All actors of the last tick, sorted by id."""
-        ...
-
-    def spawn_points(self) -> Sequence[CarlaTransform]:
-        """Where the map's author would spawn vehicles."""
-        ...
-
-    def roads(self) -> RoadMap:
-        """The road network of the world that is loaded."""
-        ...
-
-    def spawn(self, blueprint_id: str, role_name: str, at: CarlaTransform) -> int | None:
-        """Make an actor; returns its id, or None where there is no room for it."""
-        ...
-
-    def batch(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Do many things at once, before the next tick."""
-        ...
-
-    def set_physics(self, actor_id: int, simulated: bool) -> None:
-        """Let the server move an actor, or leave it to us."""
-        ...
-
-    def bounding_box(self, actor_id: int) -> BoundingBox:
-        """The box of an actor."""
-        ...
-
-    def snapshot(self) -> Snapshot:
-        """The world at the last tick that reached this client."""
-        ...
-
-    def tick(self) -> Snapshot:
-        """Let a synchronous world go on by one step, and return what it is then."""
-        ...
-
-    def wait_for_tick(self) -> Snapshot:
-        """The next tick that somebody else made; ticks queue up from the first call on."""
-        ...
-
-    def forget_ticks(self) -> None:
-        """Do not wait for ticks that queued up: they show the world as it was."""
-        ...
-
-    def attach_lidar(self, parent_id: int, spec: LidarSpec, role_name: str, ticks_per_s: float) -> int:
-        """Attach a semantic LiDAR that makes one turn per tick, and begin to listen; returns its id."""
-        ...
-
-    def sweep(self, sensor_id: int, frame: int) -> LidarSweep:
-        """A LiDAR's measurement of one tick; waited for, and an error when it was lost."""
-        ...
-
-    def stop_lidar(self, sensor_id: int) -> None:
-        """Stop listening to a LiDAR and take it out of the world."""
-        ...
-
-    def draw_boxes(self, boxes: Sequence[tuple[CarlaTransform, tuple[float, float, float]]], life_s: float) -> None:
-        """Draw boxes of these sizes, for those who watch; they are no bodies."""
         ...

@@ -51,7 +51,9 @@ def import_carla() -> ModuleType:
 
 
 class CarlaWorld:
-    """A running server's world; fulfils ``ports.World``.
+    """A running server's world, in plain values.
+
+    Every call raises ``SimulatorError`` when the server does not answer in time or refuses.
 
     Attributes:
         version: what the server calls itself.
@@ -91,7 +93,7 @@ class CarlaWorld:
             return settings_of(self._world.get_settings())
 
     def apply_settings(self, settings: Settings) -> None:
-        """Change all of the world's settings."""
+        """Change all of the world's settings; the client library ticks a synchronous world once or twice by itself."""
         wanted = self._carla.WorldSettings()
         for name, value in settings.items():
             setattr(wanted, name, value)
@@ -212,7 +214,7 @@ class CarlaWorld:
             return self._lidars.listen(sensor, role_name)
 
     def sweep(self, sensor_id: int, frame: int) -> LidarSweep:
-        """A LiDAR's measurement of one tick."""
+        """A LiDAR's measurement of one tick; waited for, and an error when it was lost."""
         return self._lidars.sweep(sensor_id, frame)
 
     def stop_lidar(self, sensor_id: int) -> None:
@@ -220,7 +222,7 @@ class CarlaWorld:
         self._lidars.stop(sensor_id)
 
     def draw_boxes(self, boxes: Sequence[tuple[CarlaTransform, tuple[float, float, float]]], life_s: float) -> None:
-        """Draw boxes, for those who watch."""
+        """Draw boxes of these sizes, for those who watch; they are no bodies."""
         carla = self._carla
         for transform, (length_m, width_m, height_m) in boxes:
             theirs = self._make.transform(transform)
