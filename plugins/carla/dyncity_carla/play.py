@@ -15,7 +15,7 @@ from dyncity_carla.furniture import figures_of, find_pieces, nearest_pieces
 from dyncity_carla.maps import load_document
 from dyncity_carla.options import DEFAULT_EGO, ServerOptions, add_server_arguments
 from dyncity_carla.plan import pose_of_car
-from dyncity_carla.player import Casting, Figure, Player, Unspawned
+from dyncity_carla.player import Casting, Figure, Player, Unspawned, told_of
 from dyncity_carla.session import Session
 from dyncity_carla.timeline import Timeline
 from dyncity_sim.cli.numbers import not_negative, positive, seconds
@@ -82,8 +82,8 @@ class CarlaScenePlayer:
             frames = sum(1 for _ in playback.play())
             lost = [figure for figure in playback.unspawned if not figure.shown_later]
         console.print(f"{frames} frames of {len(scene.tracks)} actors shown; {len(lost)} found no room")
-        for figure in lost:
-            console.print(f"  {figure.blueprint_id}: {figure.reason}")
+        for line in told_of(lost):
+            console.print(f"  {line}")
         return 0
 
 

@@ -1,5 +1,6 @@
 """Presenting tracks: every tick, one batch that spawns, moves and removes what the scene has at that time."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
@@ -80,6 +81,12 @@ class Unspawned:
     attempts: int
     reason: str
     shown_later: bool = False
+
+
+def told_of(unspawned: Iterable[Unspawned]) -> list[str]:
+    """What found no room, a line for each blueprint and reason, those of most figures first."""
+    counted = Counter((figure.blueprint_id, figure.reason) for figure in unspawned)
+    return [f"{count} x {blueprint_id}: {reason}" for (blueprint_id, reason), count in counted.most_common()]
 
 
 BoxOf: TypeAlias = Callable[[int], BoundingBox]

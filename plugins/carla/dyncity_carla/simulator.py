@@ -18,7 +18,7 @@ from dyncity_carla.furniture import Furniture
 from dyncity_carla.maps import open_map
 from dyncity_carla.options import DriveOptions
 from dyncity_carla.plan import STEP_US, Planner, pose_of_car
-from dyncity_carla.player import Casting, Figure, Player, Unspawned
+from dyncity_carla.player import Casting, Figure, Player, Unspawned, told_of
 from dyncity_carla.ports import Snapshot
 from dyncity_carla.route import Route
 from dyncity_carla.sensing import Observer, RoadSurface, draw_rig
@@ -184,8 +184,7 @@ class CarlaSimulator:
         """Give everything back to the server; harmless when done before."""
         refused = [figure for figure in self._player.unspawned if not figure.shown_later]
         if refused:
-            listed = ", ".join(f"{figure.blueprint_id} ({figure.reason})" for figure in refused[:5])
-            _log.warning("%d generated things found no room in the world: %s", len(refused), listed)
+            _log.warning("%d generated things found no room: %s", len(refused), "; ".join(told_of(refused)))
         self._resources.close()
 
     def __enter__(self) -> Self:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from dyncity_carla.assets import Library
 from dyncity_carla.frames import CarlaTransform, mirrored_points, pose_from_carla
-from dyncity_carla.player import PERSISTENCE_TICKS, Casting, Figure, Player, origins_of
+from dyncity_carla.player import PERSISTENCE_TICKS, Casting, Figure, Player, Unspawned, origins_of, told_of
 from dyncity_carla.ports import Blueprint, BoundingBox, Destroy, Outcome, Place, Spawn
 from dyncity_carla.sizes import VEHICLE_SIZES_M
 from dyncity_carla.timeline import Timeline, between
@@ -134,6 +134,16 @@ def test_what_finds_no_room_is_listed_and_tried_again(ledger, player):
     player.present([figure(1)])
     assert set(player.shown) == {1}
     assert player.unspawned[0].shown_later
+
+
+def test_what_found_no_room_is_told_by_blueprint_and_reason():
+    lost = [Unspawned(-1, "static.prop.bin", 3, "collision"), Unspawned(-2, "static.prop.kiosk_01", 1, "collision")]
+    lost += [Unspawned(-3, "static.prop.kiosk_01", 1, "collision"), Unspawned(4, "vehicle.audi.a2", 1, "refused")]
+    assert told_of(lost) == [
+        "2 x static.prop.kiosk_01: collision",
+        "1 x static.prop.bin: collision",
+        "1 x vehicle.audi.a2: refused",
+    ]
 
 
 def test_what_never_finds_room_costs_a_batch_now_and_then_only(ledger, player):
