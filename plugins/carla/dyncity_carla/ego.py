@@ -28,6 +28,10 @@ MOST_TURNED_DEG = 45.0
 MOST_PLACES = 200
 """Places that are tried for an ego."""
 
+VIEW_M = (-8.0, 0.0, 3.0)
+VIEW_DOWN_RAD = np.deg2rad(15.0)
+"""Where those who watch stand in the ego frame, and how far they look down."""
+
 
 @dataclass(frozen=True)
 class Ego:
@@ -63,6 +67,15 @@ class Ego:
     def _ground_from_origin(self) -> np.ndarray:
         """Middle of the box's underside seen from the vehicle's origin, right-handed."""
         return mirrored_points(np.array([self.box.centre_m[0], self.box.centre_m[1], self.box.bottom_m]))
+
+
+def view_of(pose_world_from_ego: Pose) -> CarlaTransform:
+    """Where a spectator stands who follows an ego: behind and above it, looking over it."""
+    pose_ego_from_view = np.eye(4)
+    cos, sin = np.cos(VIEW_DOWN_RAD), np.sin(VIEW_DOWN_RAD)
+    pose_ego_from_view[:3, :3] = [[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]]
+    pose_ego_from_view[:3, 3] = VIEW_M
+    return carla_from_pose(pose_world_from_ego @ pose_ego_from_view)
 
 
 def find_or_make_ego(

@@ -56,6 +56,7 @@ class DriveOptions:
         lidars, points_per_sweep: the sensor rig.
         furniture: how generated street furniture is shown.
         shown: file that takes what was shown at each frame, or None.
+        follow: whether the server's spectator keeps behind the ego.
     """
 
     server: ServerOptions
@@ -64,6 +65,7 @@ class DriveOptions:
     points_per_sweep: int = DEFAULT_POINTS
     furniture: FurnitureStyle = "props"
     shown: Path | None = None
+    follow: bool = False
 
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,13 +99,16 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_ego_argument(parser: Options) -> None:
-    """Add the option that names the ego."""
+def add_ego_arguments(parser: Options) -> None:
+    """Add the options that name the ego and follow it."""
     parser.add_argument(
         "--ego",
         default=DEFAULT_EGO,
         metavar="ROLE_NAME",
         help="vehicle to take over by its role name; made where there is none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="keep the server's spectator behind the ego, for those who watch"
     )
 
 

@@ -7,7 +7,7 @@ from dyncity_carla.options import (
     DEFAULT_LIDARS,
     DriveOptions,
     ServerOptions,
-    add_ego_argument,
+    add_ego_arguments,
     add_lidar_arguments,
     add_server_arguments,
 )
@@ -23,7 +23,7 @@ class CarlaSimulators:
         """Add the simulator's own options."""
         add_server_arguments(parser)
         group = parser.add_argument_group("CARLA drive")
-        add_ego_argument(group)
+        add_ego_arguments(group)
         add_lidar_arguments(group, DEFAULT_LIDARS)
         group.add_argument(
             "--furniture",
@@ -39,7 +39,13 @@ class CarlaSimulators:
     def open(self, map_spec: str, seed: int, args: argparse.Namespace) -> CarlaSimulator:
         """A drive that can begin."""
         options = DriveOptions(
-            ServerOptions.of(args), args.ego, args.lidars, args.lidar_points, args.furniture, args.shown
+            ServerOptions.of(args),
+            args.ego,
+            args.lidars,
+            args.lidar_points,
+            args.furniture,
+            args.shown,
+            args.follow,
         )
         return CarlaSimulator(options, map_spec, seed)
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dyncity_carla.options import (
     DriveOptions,
     ServerOptions,
-    add_ego_argument,
+    add_ego_arguments,
     add_lidar_arguments,
     add_server_arguments,
 )
@@ -102,13 +102,14 @@ class CarlaRecorder:
         parser.add_argument(
             "--traffic-port", type=positive_port, default=8000, metavar="PORT", help="of its traffic manager"
         )
-        add_ego_argument(parser)
+        add_ego_arguments(parser)
         add_lidar_arguments(parser, DEFAULT_LIDARS)
         add_server_arguments(parser)
 
     def run(self, args: argparse.Namespace) -> int:
         """Record what was asked for."""
-        drive = DriveOptions(ServerOptions.of(args), args.ego, args.lidars, args.lidar_points, "none")
+        server = ServerOptions.of(args)
+        drive = DriveOptions(server, args.ego, args.lidars, args.lidar_points, "none", follow=args.follow)
         options = RecordOptions(
             drive, args.map, args.minutes, args.seed, args.traffic, args.traffic_port, args.out, args.format
         )

@@ -12,14 +12,14 @@ import numpy as np
 from dyncity_carla.assets import Library
 from dyncity_carla.census import Census
 from dyncity_carla.connection import connect
-from dyncity_carla.ego import find_or_make_ego, lane_under
+from dyncity_carla.ego import find_or_make_ego, lane_under, view_of
 from dyncity_carla.frames import CarlaTransform, carla_from_pose
 from dyncity_carla.furniture import Furniture
 from dyncity_carla.maps import open_map
 from dyncity_carla.options import DriveOptions
 from dyncity_carla.plan import STEP_US, Planner, pose_of_car
 from dyncity_carla.player import Casting, Figure, Player, Unspawned, told_of
-from dyncity_carla.ports import Snapshot
+from dyncity_carla.ports import Place, Snapshot
 from dyncity_carla.route import Route
 from dyncity_carla.sensing import Observer, RoadSurface, draw_rig
 from dyncity_carla.session import Session
@@ -109,6 +109,7 @@ class CarlaSimulator:
         self._live, self._timeline = LiveTracks(), Timeline(())
         self._furniture = None if options.furniture == "none" else Furniture(library)
         self._style = options.furniture
+        self._spectator = self._world.spectator() if options.follow else None
         self._census = Census(self._world)
         self._observer = Observer(CARLASC_GRID, RoadSurface(self._roads))
         rig = draw_rig(np.random.default_rng([seed, 3]), options.lidars, options.points_per_sweep)
@@ -229,8 +230,9 @@ class CarlaSimulator:
             standing = self._furniture.figures
         elif self._furniture is not None:
             self._draw(self._furniture)
+        view = [] if self._spectator is None else [Place(self._spectator, view_of(pose))]
         self._world.forget_ticks()
-        outcome = self._player.present([*figures, *standing], [placed])[0]
+        outcome = self._player.present([*figures, *standing], [placed, *view])[0]
         if outcome.refusal:
             raise SimulatorError(f"The ego cannot be moved any more ({outcome.refusal}): did somebody destroy it?")
         ticks = 1 if self._session.ticks == "own" else MOST_LATE_TICKS

@@ -109,6 +109,11 @@ class CarlaWorld:
         with self._asking("the list of actors"):
             return sorted((info_of(actor) for actor in self._world.get_actors()), key=lambda actor: actor.id)
 
+    def spectator(self) -> int:
+        """The actor from whose eyes the server's window shows the world."""
+        with self._asking("the spectator"):
+            return int(self._world.get_spectator().id)
+
     def spawn_points(self) -> Sequence[CarlaTransform]:
         """Where the map's author would spawn vehicles."""
         with self._asking("the map's spawn points"):

@@ -181,6 +181,27 @@ def test_a_car_generated_ahead_left_of_the_ego_stands_ahead_left_in_carla(loopba
     assert right_m == pytest.approx(-4.0, abs=0.5)
 
 
+def test_a_spectator_that_follows_looks_over_the_ego_from_behind_and_is_left_alone_otherwise(loopback, drive_options):
+    def spectator():
+        (actor,) = (actor for actor in loopback.inspector.world()["actors"] if actor["type"] == "spectator")
+        return actor["transform"]
+
+    before = spectator()
+    with CarlaSimulator(drive_options(), "", 2) as simulator:
+        assert len(list(simulator.follow(simulator.plan(16)))) == 16
+    assert spectator() == before
+    with CarlaSimulator(drive_options(follow=True), "", 2) as simulator:
+        *_, last = simulator.follow(simulator.plan(16))
+    pose = pose_from_carla(CarlaTransform(*spectator()))
+    seen = np.linalg.inv(pose) @ last.pose_world_from_ego
+    # Straight ahead, and below the middle of the picture.
+    assert seen[0, 3] > 5.0
+    assert abs(seen[1, 3]) < 0.01
+    assert -2.0 < seen[2, 3] < 0.0
+    assert pose[2, 3] - last.pose_world_from_ego[2, 3] == pytest.approx(3.0, abs=0.01)
+    assert planar_from_poses(pose)[2] == pytest.approx(planar_from_poses(last.pose_world_from_ego)[2], abs=1e-3)
+
+
 def test_left_turns_left_in_carla_and_right_turns_right(loopback, drive_options):
     seen = set()
     for seed in range(2, 10):
