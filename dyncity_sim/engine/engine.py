@@ -78,7 +78,7 @@ class Engine:
         self._waiting: deque[_Job] = deque()
         self._running: _Job | None = None
         self._arrived = asyncio.Event()
-        self._mean_job_s = 0.0
+        self._mean_job_s: float | None = None
         self._backend: Backend | None = None
         self._draining = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -90,12 +90,9 @@ class Engine:
 
     async def start(self) -> None:
         """Load the backend and warm it up; whatever they raise comes out here."""
-
         loop = asyncio.get_running_loop()
         backend = await loop.run_in_executor(self._executor, self._load)
-        began_s = time.monotonic()
         await loop.run_in_executor(self._executor, backend.warm_up)
-        self._mean_job_s = time.monotonic() - began_s
         self._backend = backend
         self._worker = asyncio.create_task(self._work())
 
@@ -171,7 +168,8 @@ class Engine:
 
     def _check_room(self, timeout_s: float | None) -> None:
         ahead = len(self._waiting) + (self._running is not None)
-        wait_s = ahead * self._mean_job_s
+        # What a job takes shows in the first one: warming up may compile for minutes.
+        wait_s = ahead * (self._mean_job_s or 0.0)
         if ahead > self.max_queue:
             raise BusyError(f"The queue is full ({ahead} requests are ahead).", max(wait_s, SHORTEST_RETRY_S))
         if timeout_s is not None and ahead and wait_s > timeout_s:
@@ -195,7 +193,9 @@ class Engine:
             else:
                 if not job.result.done():
                     job.result.set_result(value)
-                self._mean_job_s = MEMORY * self._mean_job_s + (1 - MEMORY) * (time.monotonic() - began_s)
+                took_s = time.monotonic() - began_s
+                past_s = took_s if self._mean_job_s is None else self._mean_job_s
+                self._mean_job_s = MEMORY * past_s + (1 - MEMORY) * took_s
             self._running = None
 
 

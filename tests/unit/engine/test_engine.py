@@ -1,6 +1,7 @@
 import asyncio
 import dataclasses
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -17,13 +18,15 @@ CHUNK = NullBackend().generate(NOTHING, SamplingOptions(seed=0), lambda _: None)
 class GatedBackend(NullBackend):
     """Notes the seeds of its chunks; each waits until the gate opens."""
 
-    def __init__(self):
+    def __init__(self, warm_up_s):
         self.gate = threading.Event()
         self.seeds = []
         self.threads = set()
+        self.warm_up_s = warm_up_s
 
     def warm_up(self):
         self.threads.add(threading.get_ident())
+        time.sleep(self.warm_up_s)
 
     def generate(self, conditions, options, checkpoint):
         self.threads.add(threading.get_ident())
@@ -34,8 +37,8 @@ class GatedBackend(NullBackend):
 
 
 class Started:
-    def __init__(self, max_queue=4, seed=0, opened=False):
-        self.backend = GatedBackend()
+    def __init__(self, max_queue=4, seed=0, opened=False, warm_up_s=0.0):
+        self.backend = GatedBackend(warm_up_s)
         if opened:
             self.backend.gate.set()
         self.engine = Engine(lambda: self.backend, max_queue, np.random.default_rng(seed))
@@ -98,6 +101,16 @@ async def test_a_wait_longer_than_the_deadline_is_refused_at_once():
         backend.gate.set()
         await running
     assert backend.seeds == [0, 1]
+
+
+async def test_how_long_warming_up_took_says_nothing_of_the_wait():
+    async with Started(warm_up_s=0.2) as (engine, backend):
+        running = submitted(engine, 0)
+        await settle()
+        with pytest.raises(DeadlineError):
+            await engine.generate(NOTHING, SamplingOptions(seed=1), timeout_s=0.05)
+        backend.gate.set()
+        await running
 
 
 async def test_a_request_whose_deadline_passes_in_the_queue_is_never_begun():
