@@ -42,10 +42,6 @@ class Simulator(Protocol):
         """
         ...
 
-    def observe(self) -> RecordedFrame:
-        """What is around the ego now."""
-        ...
-
     def plan(self, frames: int) -> EgoPlan:
         """Where the ego will be over ``frames`` steps, from where the last plan given ends; nothing moves.
 
