@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
-from dyncity_sim.errors import InvalidInputError, MissingExtraError
+from dyncity_sim.errors import DyncityError, InvalidInputError, MissingExtraError
 
 EXTRAS = {"dyncity_models": "models", "dyncity_sumo": "sumo", "dyncity_carla": "carla"}
 """Extra that installs what a package of this distribution imports."""
@@ -57,6 +57,7 @@ def load_named(group: str, name: str, noun: str) -> Any:
     Raises:
         InvalidInputError: nothing, or more than one thing, has that name; ``noun`` says what was looked for.
         MissingExtraError: a package that it is made of is not installed.
+        DyncityError: it cannot be loaded for another reason.
     """
     found: dict[str, list[EntryPoint]] = {}
     for entry_point in entry_points(group=group):
@@ -67,6 +68,14 @@ def load_named(group: str, name: str, noun: str) -> Any:
             repr(name) if name not in found else f"{name!r} registered {len(found[name])} times",
             f"one of {', '.join(sorted(found)) or '(none installed)'}",
         )
-    entry_point = found[name][0]
-    with packages_of(entry_point.module, f"The {noun} {name!r}"):
-        return entry_point.load()
+    return load_entry_point(found[name][0], noun)
+
+
+def load_entry_point(entry_point: EntryPoint, noun: str) -> Any:
+    """What an entry point names; raises as ``load_named``."""
+    what = f"The {noun} {entry_point.name!r}"
+    try:
+        with packages_of(entry_point.module, what):
+            return entry_point.load()
+    except (ImportError, AttributeError) as error:
+        raise DyncityError(f"{what} of {entry_point.value} cannot be loaded: {error}") from error

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, TypeAlias
 
-from dyncity_sim.errors import DyncityError, MissingExtraError
-from dyncity_sim.extras import EXTRAS, packages_of
+from dyncity_sim.errors import DyncityError
+from dyncity_sim.extras import EXTRAS, load_entry_point
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -59,15 +59,10 @@ def register_plugins(subparsers: Subparsers, wanted: str | None) -> None:
 
 
 def _load_and_register(entry_point: EntryPoint, subparsers: Subparsers) -> None:
-    name = entry_point.name
     try:
-        with packages_of(entry_point.module, f"The command {name!r}"):
-            register = entry_point.load()
-    except MissingExtraError as error:
-        failure: DyncityError = error
-    except (ImportError, AttributeError) as error:
-        failure = DyncityError(f"The command {name!r} of {entry_point.value} cannot be loaded: {error}")
-        failure.__cause__ = error
+        register = load_entry_point(entry_point, "command")
+    except DyncityError as error:
+        failure = error
     else:
         register(subparsers)
         return
@@ -75,6 +70,6 @@ def _load_and_register(entry_point: EntryPoint, subparsers: Subparsers) -> None:
     def fail(_: argparse.Namespace) -> int:
         raise failure
 
-    parser = subparsers.add_parser(name, description=str(failure), prefix_chars="\0", add_help=False)
+    parser = subparsers.add_parser(entry_point.name, description=str(failure), prefix_chars="\0", add_help=False)
     parser.add_argument("ignored", nargs="*")
     parser.set_defaults(run=fail)

@@ -63,6 +63,9 @@ class Simulator(Protocol):
             plan: the earliest plan given that has not been followed.
             generated: what was generated for this plan, one frame for each pose; a simulator that can show things
                 shows frame ``i`` in the step that takes the ego to pose ``i``. None while the drive observes.
+
+        Raises:
+            SimulatorError: it cannot go on; the chunks that were driven before are kept.
         """
         ...
 
