@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
@@ -91,8 +91,8 @@ class Engine:
     async def start(self) -> None:
         """Load the backend and warm it up; whatever they raise comes out here."""
         loop = asyncio.get_running_loop()
-        backend = await loop.run_in_executor(self._executor, self._load)
-        await loop.run_in_executor(self._executor, backend.warm_up)
+        backend = await loop.run_in_executor(self._executor, _carried, self._load)
+        await loop.run_in_executor(self._executor, _carried, backend.warm_up)
         self._backend = backend
         self._worker = asyncio.create_task(self._work())
 
@@ -160,9 +160,13 @@ class Engine:
         self._waiting.append(job)
         self._arrived.set()
         try:
-            return await _until(cast(Awaitable[Result], job.result), timeout_s)
+            await asyncio.wait((job.result,), timeout=timeout_s)
+            if not job.result.done():
+                raise DeadlineError(f"The deadline passed after {timeout_s:.1f} s; the work is dropped.")
+            return cast(Result, job.result.result())
         finally:
             job.dropped.set()
+            job.result.cancel()
             if job in self._waiting:
                 self._waiting.remove(job)
 
@@ -186,7 +190,7 @@ class Engine:
             job = self._running = self._waiting.popleft()
             began_s = time.monotonic()
             try:
-                value = await loop.run_in_executor(self._executor, job.run)
+                value = await loop.run_in_executor(self._executor, _carried, job.run)
             except Exception as error:
                 if not job.result.done():
                     job.result.set_exception(error)
@@ -199,8 +203,11 @@ class Engine:
             self._running = None
 
 
-async def _until(result: Awaitable[Result], timeout_s: float | None) -> Result:
+def _carried(call: Callable[[], Result]) -> Result:
+    """What a call returns or raises; as an error what no future can carry, for which the worker would wait for ever."""
     try:
-        return await asyncio.wait_for(result, timeout_s)
-    except TimeoutError as error:
-        raise DeadlineError(f"The deadline passed after {timeout_s:.1f} s; the work is dropped.") from error
+        return call()
+    except BaseException as error:
+        if isinstance(error, StopIteration) or not isinstance(error, Exception):
+            raise RuntimeError(f"The backend raised {type(error).__name__}.") from error
+        raise

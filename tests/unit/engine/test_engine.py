@@ -146,6 +146,40 @@ async def test_a_failing_request_leaves_the_engine_at_work():
         await engine.generate(NOTHING, SamplingOptions(seed=1))
 
 
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration, SystemExit, GeneratorExit, asyncio.CancelledError])
+async def test_whatever_a_backend_raises_leaves_the_engine_at_work(kind):
+    async with Started(opened=True) as (engine, backend):
+
+        def broken(*_):
+            raise kind
+
+        works, backend.generate = backend.generate, broken
+        with pytest.raises((RuntimeError, StopAsyncIteration)):
+            await engine.generate(NOTHING, SamplingOptions(seed=0), timeout_s=2.0)
+        backend.generate = works
+        await engine.generate(NOTHING, SamplingOptions(seed=1), timeout_s=20.0)
+    assert backend.seeds == [1]
+
+
+@pytest.mark.parametrize("timeout_s", [None, 20.0])
+async def test_a_backend_that_waited_in_vain_is_not_taken_for_a_caller_s_deadline(timeout_s):
+    async with Started(opened=True) as (engine, backend):
+
+        def waited(*_):
+            raise TimeoutError("of a disk")
+
+        backend.generate = waited
+        with pytest.raises(TimeoutError, match="of a disk"):
+            await engine.generate(NOTHING, SamplingOptions(seed=0), timeout_s)
+
+
+async def test_a_backend_that_gives_up_while_it_loads_does_not_load_for_ever():
+    engine = Engine(lambda: next(iter(())), 1, np.random.default_rng(0))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wait_for(engine.start(), 20.0)
+    await engine.close()
+
+
 async def test_seeds_left_open_are_drawn_from_the_engine_s_generator():
     async def seeds(seed):
         async with Started(seed=seed, opened=True) as (engine, _):
