@@ -8,7 +8,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 from jaxtyping import Float64
-from numpy.polynomial import Polynomial
 from scipy.interpolate import CubicSpline
 
 from dyncity_sim.domain.frames import Poses
@@ -163,12 +162,22 @@ def _elevation(height_m: Float64[np.ndarray, " N"], knots_s: list[float]) -> Flo
 
 def _pieces(knots_s: list[float], coefficients: Float64[np.ndarray, "M K"]) -> Iterator[tuple[float, list[float]]]:
     """Where pieces of a polynomial begin, and their coefficients, without those that go on as the one before does."""
-    before, start_s = Polynomial([np.inf]), 0.0
-    for s, found in zip(knots_s, np.round(coefficients, DECIMALS) + 0.0, strict=False):
-        here = Polynomial(found)
-        if np.abs((before(Polynomial([s - start_s, 1.0])) - here).coef).max() > SAME:
+    before: list[float] | None = None
+    start_s = 0.0
+    for s, here in zip(knots_s, (np.round(coefficients, DECIMALS) + 0.0).tolist(), strict=False):
+        expected = _from(before, s - start_s) if before else None
+        if expected is None or max(abs(a - b) for a, b in zip(expected, here, strict=True)) > SAME:
             before, start_s = here, s
-            yield s, found.tolist()
+            yield s, here
+
+
+def _from(coefficients: list[float], s: float) -> list[float]:
+    """The polynomial as one of the distance from ``s`` on (Taylor shift by Horner's scheme)."""
+    shifted = list(coefficients)
+    for first in range(len(shifted) - 1):
+        for n in reversed(range(first, len(shifted) - 1)):
+            shifted[n] += s * shifted[n + 1]
+    return shifted
 
 
 def _text(root: ElementTree.Element, network: RoadNetwork) -> str:
