@@ -130,7 +130,7 @@ class OwnEgo:
         self._size_m = state.type.size_m
         self._waited_s = 0.0
         self._passed: set[float] = set()
-        self.route = Route(town.lanes, town.traffic, state.lane_id, rng)
+        self.route = Route(town.lanes, town.traffic.junctions, state.lane_id, rng)
         x_m, y_m, self._z_m = state.xyz_m
         near_m = self.route.line.project(np.array([x_m, y_m]), 0.0, reach_m=np.inf)
         self._arrived = not self.route.grow(near_m + ROUTE_AHEAD_M)
@@ -237,18 +237,18 @@ class OwnEgo:
         return self._arrived and self.route.line.length_m - motion.s_m < 25.0
 
     def _must_stop(self, stop: Stop, gap_m: float, speed: float) -> bool:
-        state = self._town.traffic.signal_state(stop.link)
+        state = self._town.traffic.junctions.signal_state(stop.link)
         if state:
             if state in "yY":
                 return speed**2 / (2 * max(gap_m, 0.1)) < YELLOW_BRAKING_MPS2
             if state in "ru":
                 # Who is already over the line, or cannot stop before it any more, clears the junction.
                 return gap_m > 0 and speed**2 / (2 * max(gap_m, 0.1)) < 1.8 * YELLOW_BRAKING_MPS2
-        if stop.at_m in self._passed or not self._town.traffic.must_give_way(stop.link):
+        if stop.at_m in self._passed or not self._town.traffic.junctions.must_give_way(stop.link):
             return False
         if gap_m > YIELD_SIGHT_M or (not state and self._waited_s > PATIENCE_S):
             return False
-        if self._town.traffic.way_is_free(stop.lane_id, stop.link):
+        if self._town.traffic.junctions.way_is_free(stop.lane_id, stop.link):
             if gap_m < 3.0:
                 self._passed.add(stop.at_m)
             return False

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.ndimage import gaussian_filter1d
 
+from dyncity_sumo.junctions import Link
 from dyncity_sumo.roads import Lane, LaneKind, RoadNetwork
-from dyncity_sumo.traffic import Link
 
 SPACING_M = 0.5
 """Distance between points of a guide line."""

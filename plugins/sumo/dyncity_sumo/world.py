@@ -258,7 +258,7 @@ def _turn_ahead(town: Town, state: VehicleState, rng: np.random.Generator) -> fl
     """How far the way of a car turns between TURN_WITHIN_M from it, at most a right angle; -1 where it ends."""
     if state.lane_id not in town.lanes or state.lane_id.startswith(":"):
         return -1.0
-    route = Route(town.lanes, town.traffic, state.lane_id, rng)
+    route = Route(town.lanes, town.traffic.junctions, state.lane_id, rng)
     here_m = route.line.project(np.array(state.xyz_m[:2]), 0.0, reach_m=np.inf)
     if not route.grow(here_m + ROUTE_FREE_M):
         return -1.0

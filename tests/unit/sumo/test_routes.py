@@ -4,9 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from dyncity_sumo.junctions import Link
 from dyncity_sumo.roads import Lane, LaneKind
 from dyncity_sumo.routes import SPACING_M, Route, guide_line
-from dyncity_sumo.traffic import Link
 
 
 class Fork:

@@ -97,21 +97,23 @@ def test_a_car_that_was_taken_over_is_exactly_where_it_is_placed_even_off_the_ro
 
 
 def test_links_lead_over_inner_lanes_and_know_their_signal(traffic: Traffic, network: RoadNetwork) -> None:
-    links = [link for lane in network.lanes_of(LaneKind.DRIVING) for link in traffic.links(lane.id)]
+    links = [link for lane in network.lanes_of(LaneKind.DRIVING) for link in traffic.junctions.links(lane.id)]
     assert {link.turn for link in links} >= {"s", "l", "r"}
     governed = [link for link in links if link.signal]
     assert governed
     for link in governed[:10]:
-        assert traffic.signal_state(link) in set("rRyYgGuo")
-        assert all(inner.startswith(":") for inner in traffic.inner_lanes(link))
-        assert traffic.inner_lanes(link)
+        assert traffic.junctions.signal_state(link) in set("rRyYgGuo")
+        assert all(inner.startswith(":") for inner in traffic.junctions.inner_lanes(link))
+        assert traffic.junctions.inner_lanes(link)
 
 
 def test_who_must_give_way_at_a_light_is_told_by_its_state_now(traffic: Traffic, network: RoadNetwork) -> None:
-    ways = [way for lane in network.lanes_of(LaneKind.DRIVING) for way in traffic.links(lane.id) if way.signal]
+    ways = [
+        way for lane in network.lanes_of(LaneKind.DRIVING) for way in traffic.junctions.links(lane.id) if way.signal
+    ]
     told: set[tuple[str, bool]] = set()
     for _ in range(600):
-        told |= {(traffic.signal_state(way), traffic.must_give_way(way)) for way in ways}
+        told |= {(traffic.junctions.signal_state(way), traffic.junctions.must_give_way(way)) for way in ways}
         traffic.step()
     assert {("G", False), ("g", True)} <= told
     assert not {("G", True), ("g", False)} & told
@@ -123,12 +125,14 @@ def test_left_turns_at_a_permissive_green_are_free_at_times_and_at_others_not(
     lefts = [
         (lane.id, way)
         for lane in network.lanes_of(LaneKind.DRIVING)
-        for way in traffic.links(lane.id)
-        if way.turn == "l" and len(traffic.inner_lanes(way)) > 1
+        for way in traffic.junctions.links(lane.id)
+        if way.turn == "l" and len(traffic.junctions.inner_lanes(way)) > 1
     ]
     free = []
     for _ in range(300):
-        free += [traffic.way_is_free(*left) for left in lefts if traffic.signal_state(left[1]) == "g"]
+        free += [
+            traffic.junctions.way_is_free(*left) for left in lefts if traffic.junctions.signal_state(left[1]) == "g"
+        ]
         traffic.step()
     assert 0.02 < 1 - np.mean(free) < 0.9
 
