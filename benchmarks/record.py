@@ -1,6 +1,6 @@
 """Frames per second of recording, by stage, on one core.
 
-Run: ``python benchmarks/record.py [--map generated:grid] [--frames 200]``
+Run: ``python benchmarks/record.py [--map generated:grid] [--frames 400]``
 """
 
 import argparse
@@ -86,6 +86,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=400)
     parser.add_argument("--egos", type=int, default=16)
     args = parser.parse_args()
+    if args.frames < 2 * BURST:
+        parser.error(f"--frames: {args.frames}, where at least {2 * BURST} make two drives")
     with tempfile.TemporaryDirectory() as workdir:
         clock, once = measure(args.map, args.frames, args.egos, Path(workdir))
     frames = args.frames // BURST * BURST

@@ -125,7 +125,7 @@ def _visits(options: RecordOptions, workdir: Path, tally: Tally, tell: Callable[
             raise SimulatorError(
                 f"No ego could be recorded in town {number} on {options.map}: try another seed or fewer egos."
             )
-    tell(f"{number} towns")
+    tell(f"{number} town{'s' if number > 1 else ''}")
 
 
 def _captures(options: RecordOptions, town: Town, until_us: int, wanted: int) -> Iterator[Capture]:
