@@ -5,6 +5,7 @@ things: plan, follow a plan exactly, and show labelled cells with what its senso
 
     dyncity serve
     python examples/own_simulator.py drive --server localhost:50051 --out out/ring
+    dyncity view out/ring
     python examples/own_simulator.py record --drives 12 --out data/ring
 """
 
