@@ -168,7 +168,7 @@ def test_help_names_no_default_that_tells_nothing_and_each_default_once(command,
         (["serve", "--prot", "5"], "dyncity serve: error: unrecognized arguments: --prot 5; did you mean --port?\n"),
         (["serve", "--prot=5"], "; did you mean --port?\n"),
         (["serve", "--max", "5"], "; did you mean --max-queue?\n"),
-        (["scene", "valdate", "out"], "; did you mean validate?\n"),
+        (["scene", "validat", "out"], "; did you mean validate?\n"),
         (["scene", "show", "out", "--jsn"], "dyncity scene show: error: unrecognized arguments: --jsn\n"),
         (
             ["train", "vae", "--confg"],
