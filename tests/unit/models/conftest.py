@@ -1,7 +1,5 @@
 """Real classes of the family at tiny widths, with random weights, and recordings of the synthetic street."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -48,8 +46,24 @@ STATISTICS = {f"{p}_{m}": [v] * 8 for p in ("xy", "tx", "ty") for m, v in (("mea
 
 PATIENCE_S = 120.0
 
+SAID_OF_BRIEF_RUNS = (
+    "`isinstance.treespec, LeafSpec.` is deprecated",
+    "The '.*_dataloader' does not have many workers",
+    "Checkpoint directory .* exists and is not empty",
+    "The number of training batches .* is smaller than the logging interval",
+    "The dirpath has changed from",
+    "You're resuming from a checkpoint that ended before the epoch ended",
+)
+"""What Lightning warns of in runs of a few steps; every other warning is an error."""
+
 WITH_LAYOUT = ("continuation", "plan", "layout", "command")
 """Conditions of weights that take a layout of vehicles."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Leave out what Lightning says of brief runs."""
+    for message in SAID_OF_BRIEF_RUNS:
+        item.add_marker(pytest.mark.filterwarnings(f"ignore:{message}"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -286,7 +300,7 @@ def train_until_killed(tmp_path: Path) -> Callable[..., int]:
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline_s, log.read_text()
                 time.sleep(0.1)
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
         return resumed_step(config.run)
 
     return run

@@ -119,7 +119,6 @@ def test_a_missing_or_damaged_file_is_refused(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.filterwarnings("ignore")
 def test_training_writes_an_encoder_whose_features_are_standardised(kind, recording, tmp_path):
     config = FeatureTrainingConfig(
         kind=kind,

@@ -33,15 +33,6 @@ from dyncity_sim.errors import ConfigError, InvalidInputError
 
 PATIENCE_S = 120.0
 
-quiet_lightning = [
-    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
-    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
-    pytest.mark.filterwarnings("ignore:The dirpath has changed from"),
-    pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended"),
-]
-
 TINY = {
     "size": "small",
     "grid": [16, 16, 8],
@@ -91,8 +82,6 @@ def exported(folder):
 
 @pytest.mark.slow
 class TestStages:
-    pytestmark = quiet_lightning
-
     def test_lead_from_a_recording_to_weights_of_both_halves(
         self, autoencoder_run, build_transformer_run, recording, tmp_path
     ):

@@ -39,12 +39,6 @@ from torch.utils._pytree import tree_leaves
 from dyncity_sim.config import save_config
 from dyncity_sim.domain.taxonomy import CARLASC
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval"),
-]
-
 CPU = torch.device("cpu")
 PATIENCE_S = 900.0
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -246,8 +240,6 @@ for stage, name in (word.split(":") for word in sys.argv[2:]):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * PATIENCE_S)
-@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
 @pytest.mark.parametrize("stage", GOLDEN)
 def test_two_processes_that_share_out_the_weights_go_on_to_the_bit_and_have_the_losses_of_one(
     stage, request, tmp_path, of_two_processes
