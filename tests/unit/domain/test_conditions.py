@@ -69,6 +69,12 @@ def test_times_are_accepted_where_each_is_later_than_the_one_before(times_us: li
             check_times(times_us, "times", len(times_us))
 
 
+def test_a_plan_that_is_not_a_number_is_refused() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        plan_along(np.where(np.arange(FRAMES) == 3, np.nan, 0.0), 0.0)
+    assert caught.value.field == "plan.poses_world_from_ego"
+
+
 def test_a_spinning_car_is_a_plan_and_a_heading_may_cross_west() -> None:
     plan_along(np.arange(FRAMES) * 0.5, np.pi - 1.0 + 0.4 * np.arange(FRAMES))
 

@@ -1,4 +1,5 @@
 from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,10 @@ from dyncity_models.diffusion.flow import noise_like
 from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.execution import Execution
 from dyncity_models.hexplane import Planes
+
+from dyncity_sim.domain.taxonomy import CARLASC
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -90,7 +95,7 @@ def test_one_step_of_guidance_is_the_chain_of_pushes(pipeline, build_conditions)
 
 
 def one_step(folder, conditions):
-    pipeline = AnchoredPipeline(load_model(folder), torch.device("cpu"), Execution())
+    pipeline = AnchoredPipeline(load_model(folder), CPU, Execution())
     found = generated(pipeline, conditions, make_sampler("euler", "flow", 1), {})
     return pipeline, pipeline._shapes(1).shaped(found)
 
@@ -116,6 +121,39 @@ def test_autoguidance_of_one_asks_no_guide(weights, build_guided_weights, build_
     guided.model.guide.forward = None
     assert torch.equal(found.flat(), plain.flat())
     generated(guided, conditions, make_sampler("euler", "flow", 1), {})
+
+
+def test_of_several_candidates_the_one_with_most_road_under_the_path_is_kept(weights, build_conditions, monkeypatch):
+    model = load_model(weights)
+    config = replace(model.config, sampling=replace(model.config.sampling, candidates=3))
+    pipeline = AnchoredPipeline(replace(model, config=config), CPU)
+    scored = []
+
+    def shares(planes, canvas_from_ego):
+        scored.append(planes)
+        return torch.tensor([0.1, 0.2, 0.9])
+
+    monkeypatch.setattr(pipeline, "_road_under_path", shares)
+    kept = pipeline.generate(
+        build_conditions(1), torch.Generator().manual_seed(0), make_sampler("euler", "flow", 2), {}
+    )
+    (candidates,) = scored
+    assert len(candidates) == 3
+    assert torch.equal(kept.xy[0], candidates.xy[2])
+    assert not torch.equal(kept.xy[0], candidates.xy[0])
+
+
+def test_the_road_under_a_path_is_that_of_the_columns_around_its_poses(weights, build_planes, monkeypatch):
+    """The left half of the one world is road, the front half of the other, and the path turns from one to the other."""
+    pipeline = AnchoredPipeline(load_model(weights), CPU)
+    logits = torch.zeros(2, 1, 128, 128, 8, 11)
+    logits[0, :, :, 64:, 0, CARLASC.index("road")] = 1.0
+    logits[1, :, 64:, :, 3, CARLASC.index("road")] = 1.0
+    monkeypatch.setattr(pipeline.autoencoder, "decode", lambda *_: logits)
+    path = torch.zeros(2, 16, 3)
+    path[:, :4, :2] = torch.tensor([-10.0, 10.0])
+    path[:, 4:, :2] = torch.tensor([10.0, -10.0])
+    assert pipeline._road_under_path(build_planes(2), path).tolist() == [4 / 16, 12 / 16]
 
 
 def test_planes_of_a_sample_have_the_shapes_of_the_family(pipeline, build_conditions, build_planes):
