@@ -46,9 +46,18 @@ def anchors(page: Path) -> set[str]:
 
 
 def lines_of_shell(page: Path) -> list[list[str]]:
-    """The words of each line in the page's shell blocks, with 1 for each variable."""
+    """The words of each line in the page's shell blocks, with 1 for each variable; what is quoted may go over lines."""
     text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
-    return [shlex.split(re.sub(r"\$\w+", "1", line), comments=True) for line in text.splitlines()]
+    lines, begun = [], ""
+    for line in re.sub(r"\$\w+", "1", text).splitlines():
+        begun += line + "\n"
+        try:
+            lines.append(shlex.split(begun, comments=True))
+        except ValueError:
+            continue
+        begun = ""
+    assert not begun, f"a quote is open in: {begun}"
+    return lines
 
 
 def mentions(page: Path) -> list[list[str]]:

@@ -67,8 +67,8 @@ def prepare_network(map_spec: str, seed: int, workdir: Path) -> RoadNetwork:
         "map",
         repr(map_spec),
         "berlin, braunschweig, " + ", ".join(f"generated:{layout}" for layout in LAYOUTS) + ", or a file",
-        "Files end in .xodr (OpenDRIVE) or .net.xml (SUMO): netconvert --osm-files MAP.osm -o osm.net.xml makes a net of "
-        "OpenStreetMap's.",
+        "Files end in .xodr (OpenDRIVE) or .net.xml (SUMO): netconvert --osm-files MAP.osm -o osm.net.xml makes a net "
+        "of OpenStreetMap's.",
     )
 
 
