@@ -93,11 +93,11 @@ class Tab:
                 raise RuntimeError(f"{page} has not opened: {state or 'still loading'}, {list(self.complaints)}")
             sleep(0.02)
 
-    def press(self, key: str) -> None:
+    def press(self, key: str, shift: bool = False) -> None:
         """Press and let go of a key, named as in ``KeyboardEvent.key``."""
-        text = {"text": key} if len(key) == 1 else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+        more = {"text": key} if len(key) == 1 else {}
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, modifiers=8 * shift, **more)
 
     def touch(self, *paths: list[tuple[float, float]]) -> None:
         """Move one finger along each path of points, all at once, and lift them."""

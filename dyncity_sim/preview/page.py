@@ -174,7 +174,7 @@ def _filled(drive: dict[str, Any], text: PageText, taxonomy: Taxonomy, rate_hz: 
     modules = {
         "three": f"{THREE}.module.min.js",
         "orbit-controls": f"{THREE}.OrbitControls.js",
-        **{name: f"{name}.js" for name in ("voxels", "things", "pace", "drive", "panel")},
+        **{name: f"{name}.js" for name in ("voxels", "things", "pace", "drive", "panel", "view")},
     }
     parts = {
         "style": _asset("page.css"),

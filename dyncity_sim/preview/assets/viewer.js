@@ -2,11 +2,11 @@
 // in the ego frame, that of a scene in the world.
 import * as THREE from 'three';
 import { OrbitControls } from 'orbit-controls';
-import { VoxelMesh, voxelMaterial } from 'voxels';
-import { egoCar, plate, Points, Ribbons, Tracks } from 'things';
+import { Points, Ribbons, Tracks } from 'things';
 import { fullRatio, Pace } from 'pace';
 import { element, furnish } from 'panel';
-import { cells, drive, frames, lanes, moved, names, origin, path, poses, unpacked } from 'drive';
+import { cells, drive, frames, lanes, moved, names, path, poses, unpacked } from 'drive';
+import { View } from 'view';
 
 const root = document.documentElement;
 root.dataset.state = 'opening';
@@ -35,34 +35,6 @@ const lift = drive.surface_m + .04;
 const visible = drive.classes.map(() => 1);
 (asked.get('hide') ?? '').split(',').forEach(name => { const k = drive.classes.findIndex(c => c.name === name); if (k > 0) visible[k] = 0; });
 let choice = 0;
-
-// One pane: its voxels, and in the first one everything else.
-class View {
-  constructor(name, labels, observed) {
-    Object.assign(this, { name, labels, observed, scene: new THREE.Scene(), placed: new THREE.Group(), car: egoCar(drive.ego_height_m) });
-    this.placed.matrixAutoUpdate = false;
-    this.voxels = new VoxelMesh(drive.grid, voxelMaterial(drive.classes, drive.grid.shape[2]));
-    this.placed.add(this.voxels);
-    if (drive.fixed) this.placed.matrix.setPosition(origin.clone().negate());
-    else this.placed.add(plate(drive.grid));
-    this.ground = new Ribbons();
-    this.scene.add(this.placed, this.car, this.ground);
-  }
-
-  show(frame) {
-    const from = drive.fixed ? 0 : frame, wanted = `${from} ${choice}`;
-    if (this.shown !== wanted) {
-      this.shown = wanted;
-      this.built = this.voxels.build(this.labels, from * cells, visible, on.seen && this.observed);
-    }
-    this.voxels.visible = on.voxels;
-    for (const object of drive.fixed ? [this.car] : [this.car, this.placed]) {
-      object.matrix.copy(poses[frame]);
-      object.matrixWorldNeedsUpdate = true;
-    }
-    return this.built;
-  }
-}
 
 let renderer;
 try {
@@ -96,13 +68,31 @@ function panes() {
   return w > h ? [[0, bottom, w / 2, h], [w / 2, bottom, w / 2, h]] : [[0, bottom + h / 2, w, h / 2], [0, bottom, w, h / 2]];
 }
 
+// From how far away a pane shows as much as a wide one does: narrow ones from farther.
+function distance() {
+  const [[, , w, h]] = panes();
+  return 1.15 * Math.max(1, 1.6 * h / w);
+}
+
 function look(x, y, z) {
-  const [[, , w, h]] = panes(), far = 1.15 * Math.max(1, 1.6 * h / w);
+  state.far = distance();
   controls.target.set(2, 0, -2).applyMatrix4(poses[state.frame]);
-  camera.position.set(x * far, y * far, z * far).applyMatrix4(poses[state.frame]);
+  camera.position.set(x, y, z).multiplyScalar(state.far).applyMatrix4(poses[state.frame]);
   controls.update();
   state.stale = true;
 }
+
+function retreat(by) {
+  camera.position.sub(controls.target).multiplyScalar(by).add(controls.target);
+  controls.update();
+}
+
+function swing(left, up) {
+  controls._rotateLeft(left);
+  controls._rotateUp(up);
+  controls.update();
+}
+
 const home = () => look(-44, -29, 50), above = () => look(.5, 0, 76);
 
 function ribbons(frame, first) {
@@ -122,7 +112,7 @@ function show(frame) {
     camera.lookAt(controls.target);
   }
   state.frame = frame;
-  const built = views.map((view, i) => i && !on.recorded ? null : view.show(frame)).filter(Boolean);
+  const built = views.map((view, i) => i && !on.recorded ? null : view.show(frame, visible, choice, on)).filter(Boolean);
   views.forEach((view, i) => view.ground.draw(ribbons(frame, i === 0)));
   marks.visible = on.lanes;
   tracks.place(frame, on.boxes);
@@ -178,6 +168,8 @@ function resize() {
     element(id).textContent = names[i];
     Object.assign(element(id).style, { left: `${x + w / 2}px`, bottom: `${Math.max(y, bottom) + 10}px` });
   });
+  retreat(distance() / state.far);
+  state.far = distance();
   state.stale = true;
 }
 
@@ -220,7 +212,7 @@ function set(name, value) {
   on[name] = value;
   element(name).checked = value;
   if (name === 'seen') choice++;
-  if (name === 'recorded') { resize(); home(); }
+  if (name === 'recorded') resize();
   show(state.frame);
 }
 
@@ -237,6 +229,8 @@ function listen() {
   const keys = {
     ' ': () => play(!state.playing), arrowright: () => step(1), arrowleft: () => step(-1), home: () => step(-state.frame),
     end: () => step(frames - 1 - state.frame), '+': () => turn(1), '-': () => turn(-1), h: home, u: above, m: menu, '?': ask,
+    'shift arrowleft': () => swing(.1, 0), 'shift arrowright': () => swing(-.1, 0), 'shift arrowup': () => swing(0, .1),
+    'shift arrowdown': () => swing(0, -.1), pageup: () => retreat(.9), pagedown: () => retreat(1 / .9),
     ...Object.fromEntries(SWITCHES.map(([name, key]) => [key, () => set(name, !on[name])])),
     ...Object.fromEntries([...document.querySelectorAll('#classes input')].slice(0, 10).map((box, i) => [`${(i + 1) % 10}`, () => box.click()])),
   };
@@ -255,10 +249,10 @@ function listen() {
   // Phones take the graphics card away from a page in the background, and with it what three.js had set.
   renderer.domElement.addEventListener('webglcontextrestored', () => { renderer.setClearColor(SKY); state.stale = true; });
   addEventListener('keydown', event => {
-    const key = event.key.toLowerCase();
+    const word = event.key.toLowerCase(), key = event.shiftKey && word.startsWith('arrow') ? `shift ${word}` : word;
     if (event.ctrlKey || event.metaKey || event.altKey || !keys[key] || (help.open && key !== '?')) return;
     // Space presses the button and ticks the box that has the focus; a choice of speed takes the arrows.
-    if (key === ' ' && event.target.matches('button, input[type=checkbox], select') || event.target.matches('select') && key.startsWith('arrow')) return;
+    if (key === ' ' && event.target.matches('button, input[type=checkbox], select') || event.target.matches('select') && key.includes('arrow')) return;
     keys[key]();
     if (event.repeat) state.touched = performance.now();
     event.preventDefault();
@@ -266,7 +260,7 @@ function listen() {
 }
 
 const opened = await Promise.all(drive.sequences.map(s => Promise.all([unpacked(s.labels), s.observed && unpacked(s.observed)])));
-opened.forEach(([labels, observed], i) => views.push(new View(names[i], labels, observed)));
+opened.forEach(([labels, observed]) => views.push(new View(labels, observed)));
 tracks = new Tracks(drive.tracks, moved, drive.fixed ? .6 : .15);
 // Below trails and ways.
 const marks = new Ribbons();
@@ -285,8 +279,8 @@ if (asked.has('speed')) element('speed').value = asked.get('speed');
 if (element('speed').selectedIndex < 0) element('speed').value = 1;
 state.speed = +element('speed').value;
 show(state.frame);
-resize();
 (asked.get('camera') === 'above' ? above : home)();
+resize();
 draw(false);
 play(asked.has('play') ? asked.get('play') !== '0' : !matchMedia('(prefers-reduced-motion: reduce)').matches);
 root.dataset.state = 'ready';

@@ -106,10 +106,10 @@ def test_the_page_needs_no_network(street: OccupancySequence) -> None:
     scripts = Scripts(build_page(street, TEXT))
     assert not scripts.links
     modules = json.loads(scripts.found["importmap"])["imports"]
-    assert set(modules) == {"three", "orbit-controls", "voxels", "things", "pace", "drive", "panel"}
+    assert set(modules) == {"three", "orbit-controls", "voxels", "things", "pace", "drive", "panel", "view"}
     assert all(url.startswith("data:text/javascript;base64,") for url in modules.values())
-    imported = set(re.findall(r"from '([^']+)'", scripts.found["module"]))
-    assert imported == set(modules)
+    sources = [scripts.found["module"], *(base64.b64decode(url.split(",")[1]).decode() for url in modules.values())]
+    assert {name for source in sources for name in re.findall(r"from '([^']+)'", source)} == set(modules)
 
 
 def test_the_page_carries_the_licence_of_what_it_contains(street: OccupancySequence) -> None:

@@ -403,3 +403,29 @@ def test_a_class_of_next_to_nothing_has_a_share_and_the_tenth_has_a_key(
     tab.press("0")
     boxes = "[...document.querySelectorAll('#classes input')].map(box => box.checked)"
     assert [n for n, ticked in enumerate(tab.evaluate(boxes)) if not ticked] == [9]
+
+
+def test_the_view_stays_when_the_other_pane_goes(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0&frame=2&points=0&camera=above&recorded=0")
+    above = picture(tab)
+    tab.open(page, "play=0&frame=2&points=0&camera=above")
+    tab.press("r")
+    assert (np.abs(picture(tab) - above).sum(axis=2) > 60).mean() < 0.02
+
+
+def test_keys_turn_the_view_and_bring_it_nearer(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0&frame=2&recorded=0&boxes=0&points=0&way=0")
+    before, orange = picture(tab), (247, 147, 30)
+    for key, back in (("ArrowLeft", "ArrowRight"), ("ArrowUp", "ArrowDown")):
+        for _ in range(3):
+            tab.press(key, shift=True)
+        assert (np.abs(picture(tab) - before).sum(axis=2) > 60).mean() > 0.05, key
+        for _ in range(3):
+            tab.press(back, shift=True)
+        assert (np.abs(picture(tab) - before).sum(axis=2) > 60).mean() < 0.02, back
+    assert data(tab, "frame") == "2"
+    for _ in range(4):
+        tab.press("PageUp")
+    # What is orange but the ego lies at the window's edges.
+    nearer, farther = (near(shown[60:400, :-200], orange, 30).sum() for shown in (picture(tab), before))
+    assert nearer > 1.5 * farther > 100
