@@ -1,5 +1,6 @@
 """A drive as a film: oblique pictures, generated beside recorded, with captions; PNG, GIF, WebP and MP4 files."""
 
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +24,23 @@ from dyncity_sim.preview.oblique import Image, render_oblique
 PLAN_FRAMES = 16
 """How far ahead the ego's way is drawn."""
 TEXT_COLOUR = (52, 58, 66)
+PLAIN = str.maketrans(
+    {
+        "ß": "ss",
+        "ı": "i",
+        "æ": "ae",
+        "Æ": "Ae",
+        "ø": "o",
+        "Ø": "O",
+        "ł": "l",
+        "Ł": "L",
+        "–": "-",
+        "—": "-",
+        "’": "'",
+        "×": "x",
+    }
+)
+"""What is drawn for characters that are more than a letter with marks."""
 
 
 def render_frame(
@@ -93,10 +111,16 @@ def with_text(picture: Image, caption: str, credit: str) -> Image:
     canvas = PillowImage.fromarray(picture)
     pen = ImageDraw.Draw(canvas)
     size = max(11, picture.shape[1] // 45)
-    pen.text((size, size * 0.7), caption, fill=TEXT_COLOUR, font=ImageFont.load_default(size))
+    pen.text((size, size * 0.7), _plain(caption), fill=TEXT_COLOUR, font=ImageFont.load_default(size))
     small = max(9, size * 2 // 3)
-    pen.text((size, canvas.height - 1.7 * small), credit, fill=TEXT_COLOUR, font=ImageFont.load_default(small))
+    pen.text((size, canvas.height - 1.7 * small), _plain(credit), fill=TEXT_COLOUR, font=ImageFont.load_default(small))
     return np.asarray(canvas)
+
+
+def _plain(text: str) -> str:
+    """The text without marks on its letters: Pillow's own font, which is the same everywhere, has boxes for them."""
+    parts = unicodedata.normalize("NFKD", text.translate(PLAIN))
+    return "".join(part for part in parts if not unicodedata.combining(part))
 
 
 def write_png(picture: Image, file: Path) -> None:

@@ -17,6 +17,7 @@ from dyncity_sim.preview.film import (
     Reel,
     film_frames,
     render_frame,
+    with_text,
     write_animation,
     write_png,
     write_video,
@@ -53,6 +54,15 @@ def test_a_caption_and_a_credit_are_drawn(street: OccupancySequence) -> None:
     rows = np.unique(np.argwhere((plain != captioned).any(axis=2))[:, 0])
     assert rows.min() < 30
     assert rows.max() > plain.shape[0] - 30
+
+
+def test_letters_with_marks_are_drawn_without_them_not_as_boxes() -> None:
+    paper = np.full((60, 700, 3), 255, np.uint8)
+    drawn, plain = (
+        with_text(paper, *texts)
+        for texts in (("Çankırı – Łódź", "© Straßenamt Köln"), ("Cankiri - Lodz", "© Strassenamt Koln"))
+    )
+    np.testing.assert_array_equal(drawn, plain)
 
 
 def test_every_other_frame_makes_half_a_film(street: OccupancySequence) -> None:
