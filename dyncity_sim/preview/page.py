@@ -111,9 +111,12 @@ def build_scene_page(scene: Scene, text: PageText) -> str:
     """
     whole = scene.static_map
     lower, upper = _occupied(whole.labels)
-    labels = np.ascontiguousarray(whole.labels[tuple(map(slice, lower, upper))])
-    if labels.size > LARGEST_MAP_CELLS:
-        raise InvalidInputError("scene", f"a map of {labels.size:.1e} cells", f"at most {LARGEST_MAP_CELLS:.0e}")
+    part = whole.labels[tuple(map(slice, lower, upper))]
+    if part.size > LARGEST_MAP_CELLS:
+        raise InvalidInputError(
+            "scene", f"a map of {part.size:.1e} cells", f"at most {LARGEST_MAP_CELLS:.0e}", "Make one of fewer frames."
+        )
+    labels = np.ascontiguousarray(part)
     size_m = whole.voxel_size_m
     origin_m = np.asarray(whole.origin_world_m) + lower * np.asarray(size_m)
     lower_m = whole.origin_world_m[2] - float(scene.ego_poses_world_from_ego[0, 2, 3])

@@ -200,6 +200,12 @@ def test_a_scene_of_nothing_is_refused(scene: Scene) -> None:
         build_scene_page(scene, PageText("s"))
 
 
+def test_a_map_that_is_too_large_for_a_page_is_refused_with_a_way_out(scene: Scene) -> None:
+    endless = np.broadcast_to(np.uint8(6), (500, 500, 500))
+    with pytest.raises(InvalidInputError, match=r"1\.2e\+08 cells.*fewer frames"):
+        build_scene_page(replace(scene, static_map=replace(scene.static_map, labels=endless)), PageText("s"))
+
+
 def test_a_recording_that_does_not_match_is_refused(street: OccupancySequence) -> None:
     with pytest.raises(InvalidInputError, match="recorded"):
         build_page(street, TEXT, street[:2])
