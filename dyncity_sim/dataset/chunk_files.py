@@ -35,6 +35,15 @@ def arrays_of(occupancy: OccupancySequence) -> dict[str, np.ndarray]:
     }
 
 
+def chunk_length(file: Path) -> int:
+    """How many frames a chunk's file holds, from its times alone; raises as ``read_chunk``."""
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        frames = len(arrays["times_us"])
+    if not frames:
+        raise ValueError("0 frames, not at least 1")
+    return frames
+
+
 def read_chunk(file: Path, grid: Grid, taxonomy: Taxonomy) -> tuple[OccupancySequence, OccupancySequence | None]:
     """(Generated frames, the simulator's or None) of a chunk's file.
 

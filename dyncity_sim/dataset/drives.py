@@ -14,6 +14,7 @@ import numpy as np
 from dyncity_sim.dataset.chunk_files import (
     DESCRIPTIONS,
     FORMAT_VERSION,
+    chunk_length,
     chunk_name,
     frame_caption,
     grid_of,
@@ -108,13 +109,15 @@ def _description(file: Path, form: str) -> dict[str, Any]:
 
 def _generated(folder: Path, name: str, form: str, start: int, frames: int | None) -> LoadedDrive:
     described = _description(folder / name, form)
-    chunks = _chunks(folder, described)
-    lengths = [len(generated) for generated, _ in chunks]
+    files = _chunk_files(folder, described)
+    lengths = [_laid_to(file, partial(chunk_length, file)) for file in files]
     chosen = _range(start, frames, sum(lengths), str(folder))
-    part = slice(chosen.start, chosen.stop)
     # The chunk of each frame.
-    numbers = np.repeat(np.arange(len(chunks)), lengths)[part].tolist()
-    told = [described["chunks"][number] for number in range(numbers[0], numbers[-1] + 1)]
+    numbers = np.repeat(np.arange(len(files)), lengths)[chosen.start : chosen.stop].tolist()
+    used = slice(numbers[0], numbers[-1] + 1)
+    told, chunks = described["chunks"][used], _chunks(folder, described, files[used])
+    before = sum(lengths[: used.start])
+    part = slice(chosen.start - before, chosen.stop - before)
     recorded = [recorded for _, recorded in chunks if recorded is not None]
     provenance, captions = _laid_to(
         folder / name, lambda: (_provenance(described, told), _captions(described["chunks"], numbers))
@@ -131,16 +134,26 @@ def _generated(folder: Path, name: str, form: str, start: int, frames: int | Non
     )
 
 
-def _chunks(folder: Path, described: dict[str, Any]) -> list[tuple[OccupancySequence, OccupancySequence | None]]:
-    """Generated frames of each chunk, and the simulator's where the folder holds them."""
+def _chunk_files(folder: Path, described: dict[str, Any]) -> list[Path]:
+    """The file of each chunk."""
+
+    def listed() -> list[Path]:
+        return [folder / chunk.get("file", chunk_name(n)) for n, chunk in enumerate(described["chunks"])]
+
+    return _laid_to(folder, listed)
+
+
+def _chunks(
+    folder: Path, described: dict[str, Any], files: Sequence[Path]
+) -> list[tuple[OccupancySequence, OccupancySequence | None]]:
+    """Generated frames of chunks, and the simulator's where the folder holds them."""
 
     def read() -> list[tuple[OccupancySequence, OccupancySequence | None]]:
         grid = grid_of(described["grid"])
         taxonomy = TAXONOMIES[described["taxonomy"]["id"]]
-        files = [folder / chunk.get("file", chunk_name(n)) for n, chunk in enumerate(described["chunks"])]
         chunks = [_laid_to(file, partial(read_chunk, file, grid, taxonomy)) for file in files]
         recorded = [recorded for _, recorded in chunks if recorded is not None]
-        if not chunks or 0 < len(recorded) < len(chunks):
+        if 0 < len(recorded) < len(chunks):
             raise ValueError(f"{len(recorded)} of {len(chunks)} chunks hold what was recorded")
         return chunks
 

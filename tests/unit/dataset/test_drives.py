@@ -93,11 +93,11 @@ def test_frames_and_sequences_that_are_not_there_are_refused(recording):
         open_drive(recording, sequence=1)
 
 
-def generation(folder: Path) -> Path:
+def generation(folder: Path, length: int = 2) -> Path:
     folder.mkdir()
     grid = CARLASC_GRID
     chunks = []
-    for number in range(2):
+    for number in range(length):
         poses = poses_from_planar(np.stack([np.arange(4.0) + 4 * number, np.zeros(4), np.zeros(4)], -1), 1.8)
         labels = np.full((4, *grid.shape), number, np.uint8)
         times_us = 100_000 * (np.arange(4) + 4 * number)
@@ -130,6 +130,17 @@ def test_a_generation_keeps_seeds_model_and_captions(tmp_path):
     assert drive.occupancy.labels[:, 0, 0, 0].tolist() == [0, 1]
     assert drive.tracks is None
     assert drive.recorded is None
+
+
+def test_a_part_of_a_long_generation_takes_the_memory_of_its_chunks(tmp_path):
+    folder = generation(tmp_path / "dream", length=12)
+    parts = []
+    assert peak_bytes(lambda: parts.append(open_drive(folder, start=42, frames=3))) < 12 * 4 * CARLASC_GRID.cells
+    (part,) = parts
+    assert part.occupancy.labels[:, 0, 0, 0].tolist() == [10, 10, 11]
+    assert part.occupancy.times_us.tolist() == [4_200_000, 4_300_000, 4_400_000]
+    assert part.captions == ("chunk 11, left", "chunk 11, left", "chunk 12, left")
+    assert (part.provenance.seeds, part.frames_per_chunk) == ((10, 11), 4)
 
 
 def test_a_damaged_chunk_and_another_version_are_laid_to_their_file(tmp_path):
