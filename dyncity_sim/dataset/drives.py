@@ -119,11 +119,12 @@ def _generated(folder: Path, name: str, form: str, start: int, frames: int | Non
     before = sum(lengths[: used.start])
     part = slice(chosen.start - before, chosen.stop - before)
     recorded = [recorded for _, recorded in chunks if recorded is not None]
+    there = folder.resolve()
     provenance, captions = _laid_to(
         folder / name, lambda: (_provenance(described, told), _captions(described["chunks"], numbers))
     )
     return LoadedDrive(
-        name=(folder.parent if folder.name == "occupancy" else folder).resolve().name,
+        name=(there.parent if there.name == "occupancy" else there).name,
         occupancy=concatenate([generated for generated, _ in chunks])[part],
         recorded=concatenate(recorded)[part] if recorded else None,
         tracks=None,

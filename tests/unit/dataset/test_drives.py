@@ -132,6 +132,12 @@ def test_a_generation_keeps_seeds_model_and_captions(tmp_path):
     assert drive.recorded is None
 
 
+def test_a_drive_has_the_name_of_its_folder_from_within_it_too(tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(generation(tmp_path / "demo" / "occupancy"))
+    assert [open_drive(Path(path)).name for path in (".", "..", "../occupancy")] == ["demo"] * 3
+
+
 def test_a_part_of_a_long_generation_takes_the_memory_of_its_chunks(tmp_path):
     folder = generation(tmp_path / "dream", length=12)
     parts = []
