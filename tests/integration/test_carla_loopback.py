@@ -91,6 +91,23 @@ def _nothing_was_malformed(request: pytest.FixtureRequest) -> Iterator[None]:
     assert inspector.world()["settings"]["synchronous_mode"] is False
 
 
+SEE_TICKS = """
+import sys
+import carla
+client = carla.Client(sys.argv[1], int(sys.argv[2]))
+client.set_timeout(20.0)
+print(client.get_world().wait_for_tick(20.0).frame)
+"""
+
+
+def test_a_server_at_another_address_streams_to_clients_that_reach_it_there(tmp_path: Path):
+    with LoopbackProcess(RING_ROAD, tmp_path / "server.log", ["--host", "127.0.0.2"]) as server:
+        command = [sys.executable, "-c", SEE_TICKS, "127.0.0.2", str(server.port)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CLIENT_LIMIT_S, check=True)
+        assert server.host == "127.0.0.2"
+        assert 0 < int(done.stdout) <= server.inspector.world()["frame"]
+
+
 def test_a_client_finds_its_way_around(loopback: LoopbackProcess):
     seen = as_client("look_around", loopback.port)
     assert seen["versions"] == ["0.9.16", "0.9.16"]

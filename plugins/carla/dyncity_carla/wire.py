@@ -55,7 +55,7 @@ def reach_streams(server: Endpoint, limit_s: float) -> None:
     (token,) = ask(server, "get_sensor_token", WORLD_STREAM, limit_s=limit_s)
     number, port, _, kind, address = _TOKEN.unpack(token)
     # A server that listens on all of its addresses names none.
-    named = socket.inet_ntoa(address[:4]) if kind == _IPV4 and any(address[:4]) else server[0]
+    named = socket.inet_ntoa(address[:4]) if kind == _IPV4 else server[0]
     try:
         with socket.create_connection((named, port), timeout=limit_s) as connection:
             connection.sendall(_STREAM_ID.pack(number))

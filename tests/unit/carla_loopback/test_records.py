@@ -68,5 +68,5 @@ def test_a_walker_shows_its_control():
 
 def test_a_token_names_its_stream_and_a_tcp_port_and_leaves_the_address_open():
     token = records.stream_token(77, 40123)
-    assert struct.unpack_from("<IHBB", token) == (77, 40123, 1, 1)
+    assert struct.unpack_from("<IHBB", token) == (77, 40123, 1, 0)
     assert token[8:] == bytes(16)

@@ -11,7 +11,7 @@ from dyncity_carla.loopback.inspector import Inspector
 from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.errors import SimulatorError
 
-INSPECT_LINE = re.compile(r"^INSPECT \S+:(\d+)$", re.MULTILINE)
+INSPECT_LINE = re.compile(r"^INSPECT (\S+):(\d+)$", re.MULTILINE)
 
 
 class LoopbackProcess(ServerProcess):
@@ -29,7 +29,7 @@ class LoopbackProcess(ServerProcess):
         start_limit_s: how long it may take until it serves.
 
     Attributes:
-        port: for ``carla.Client("127.0.0.1", port)``.
+        host, port: for ``carla.Client(host, port)``.
         inspector: the truth.
     """
 
@@ -47,7 +47,8 @@ class LoopbackProcess(ServerProcess):
         self.port = int(self.target.rsplit(":", 1)[1])
         found = INSPECT_LINE.search(self._log.read_text(encoding="utf-8"))
         assert found is not None, "the inspection port is printed before the line that says it serves"
-        self.inspector = Inspector(int(found[1]))
+        self.host = found[1]
+        self.inspector = Inspector(int(found[2]), self.host)
         return self
 
     @property

@@ -34,7 +34,7 @@ _EPISODE_HEADER = struct.Struct("<Qdf3iI")
 _VEHICLE = struct.Struct("<fff???ifB?IB")
 _WALKER = struct.Struct("<3ff?")
 _TOKEN = struct.Struct("<IHBB16s")
-_TCP, _IPV4 = 1, 1
+_TCP, _NO_ADDRESS = 1, 0
 
 
 @dataclass(frozen=True)
@@ -85,5 +85,8 @@ NO_DETAILS = bytes(DETAILS_SIZE)
 
 
 def stream_token(stream_id: int, port: int) -> bytes:
-    """24 bytes that name a stream; the address is left open, which means the host of the RPC connection."""
-    return _TOKEN.pack(stream_id, port, _TCP, _IPV4, bytes(16))
+    """24 bytes that name a stream; the address is left open, which means the host of the RPC connection.
+
+    An address of zeros that is said to be one is taken at its word: the client looks for the stream on its own machine.
+    """
+    return _TOKEN.pack(stream_id, port, _TCP, _NO_ADDRESS, bytes(16))
