@@ -1,7 +1,8 @@
 """``dyncity play SCENE --sim carla``: a generated scene as a world to drive in."""
 
 import argparse
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,7 @@ class PlayOptions:
         props: props that stand for static things, at most.
         ego: role name of the vehicle that drives in it.
         ego_within_s: simulated seconds to wait for that vehicle before time starts; 0 does not wait.
+        realtime: whether a simulated second takes a real one at least.
     """
 
     server: ServerOptions
@@ -46,6 +48,7 @@ class PlayOptions:
     props: int = DEFAULT_PROPS
     ego: str = DEFAULT_EGO
     ego_within_s: float = 0.0
+    realtime: bool = False
 
 
 class CarlaScenePlayer:
@@ -66,13 +69,20 @@ class CarlaScenePlayer:
             metavar="SECONDS",
             help="let simulated time pass until that vehicle is there, at most so long; 0 starts at once",
         )
+        parser.add_argument(
+            "--realtime",
+            action="store_true",
+            help="no faster than the clock, for those who watch and for driving stacks that do not wait for ticks",
+        )
         add_server_arguments(parser)
 
     def run(self, args: argparse.Namespace) -> int:
         """Show the scene."""
         console = Console()
         scene = read_scene(args.scene)
-        options = PlayOptions(ServerOptions.of(args), args.loops, args.props, args.ego, args.wait_for_ego)
+        options = PlayOptions(
+            ServerOptions.of(args), args.loops, args.props, args.ego, args.wait_for_ego, args.realtime
+        )
         with ScenePlayback(scene, options) as playback:
             spawn = playback.ego_spawn
             console.print(
@@ -114,14 +124,22 @@ class ScenePlayback:
     Args:
         scene: read back or fresh.
         options: server and the like.
+        sleep, clock: seconds; for what is shown no faster than the clock.
 
     Raises:
         MapError: the scene's road cannot be loaded.
         SimulatorError: the server does not play along.
     """
 
-    def __init__(self, scene: Scene, options: PlayOptions) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        options: PlayOptions,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._scene, self._options = scene, options
+        self._sleep, self._clock = sleep, clock
         server = options.server
         self._world = connect(server.host, server.port, server.timeout_s, server.allow_version_mismatch)
         try:
@@ -153,12 +171,14 @@ class ScenePlayback:
         step_us = round(self._session.step_s * 1e6)
         timeline, casting = Timeline(self._scene.tracks), Casting(library)
         first_us, last_us = int(self._scene.times_us[0]), int(self._scene.times_us[-1])
+        due_s = self._clock()
         for _ in range(self._options.loops):
             for time_us in range(first_us, last_us + 1, step_us):
                 figures = casting.figures(timeline, time_us)
                 frame = self._step([*static, *figures])
                 shown = self._player.shown
                 yield PlayedFrame(frame, time_us, {f.id: shown[f.id] for f in figures if f.id in shown})
+                due_s = self._pace(due_s + self._session.step_s)
 
     def __enter__(self) -> "ScenePlayback":
         self._session.__enter__()
@@ -173,6 +193,13 @@ class ScenePlayback:
         snapshot = self._session.tick()
         self._player.look(snapshot.ids)
         return snapshot.frame
+
+    def _pace(self, due_s: float) -> float:
+        """Wait until a time, where that is asked for; returns it, or now where it is past: nothing is caught up."""
+        now_s = self._clock()
+        if self._options.realtime and now_s < due_s:
+            self._sleep(due_s - now_s)
+        return max(due_s, now_s)
 
     def _static(self, library: Library) -> list[Figure]:
         scene = self._scene

@@ -96,6 +96,17 @@ def test_a_drive_is_played_as_it_was_shown_wherever_it_was_driven(loopback, driv
         np.testing.assert_allclose(transform[3:], then[0][1][3:], atol=0.1)
 
 
+@pytest.mark.parametrize(("realtime", "slept_s"), [(True, 3.2), (False, 0.0)])
+def test_a_scene_is_shown_no_faster_than_the_clock_where_that_is_asked_for(loopback, scene, realtime, slept_s):
+    slept = []
+    options = PlayOptions(ServerOptions("127.0.0.1", loopback.port, 60.0), props=0, realtime=realtime)
+    # A clock that only sleeping moves.
+    with ScenePlayback(scene, options, slept.append, lambda: sum(slept)) as playback:
+        assert len(list(playback.play())) == 32
+    assert sum(slept) == pytest.approx(slept_s)
+    assert not slept or max(slept) == pytest.approx(0.1)
+
+
 def test_the_player_says_where_the_ego_is_to_be_spawned(loopback, dyncity, finished, scene, scene_folder):
     code, said, complained = finished(dyncity("play", str(scene_folder), "--props", "0", "--timeout", "60"))
     assert code == 0, complained
