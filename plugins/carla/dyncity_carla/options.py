@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from dyncity_carla.session import TickOwner
-from dyncity_sim.cli.numbers import not_negative, positive_port, positive_seconds
+from dyncity_sim.cli.numbers import not_negative, positive, positive_port, positive_seconds
 
 DEFAULT_PORT = 2000
 DEFAULT_TIMEOUT_S = 20.0
@@ -123,7 +123,7 @@ def add_lidar_arguments(parser: Options, lidars: int) -> None:
     )
     parser.add_argument(
         "--lidar-points",
-        type=not_negative,
+        type=positive,
         default=DEFAULT_POINTS,
         metavar="N",
         help="rays of each in one turn (default: %(default)s)",

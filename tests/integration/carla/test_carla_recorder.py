@@ -150,10 +150,11 @@ def assert_ground_is_true(loopback, labels, far, centres):
     return compared
 
 
-def test_a_recording_of_nothing_is_refused(dyncity, finished, tmp_path):
-    code, _, complained = finished(dyncity("record", "--lidars", "0", "--out", str(tmp_path / "none")))
+@pytest.mark.parametrize("option", ["--lidars", "--lidar-points"])
+def test_a_recording_of_nothing_is_refused(dyncity, finished, tmp_path, option):
+    code, _, complained = finished(dyncity("record", option, "0", "--out", str(tmp_path / "none")))
     assert code == 2
-    assert "--lidars" in complained
+    assert option in complained.splitlines()[-1]
 
 
 DEAD_END = """<OpenDRIVE><header revMajor="1" revMinor="4"/><road name="r" length="60" id="7" junction="-1">
