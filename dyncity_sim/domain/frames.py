@@ -16,6 +16,9 @@ Pose = Float[np.ndarray, "4 4"]
 Poses = Float[np.ndarray, "T 4 4"]
 PlanarPoses = Float[np.ndarray, "T 3"]
 
+MAX_DISTANCE_M = 1e9
+"""Translations lie within this of zero: float64 then tells a tenth of a micrometre apart, and the Earth fits in."""
+
 MAX_TIME_US = 2**62 - 1
 """Times lie within this of zero, 146,000 years, so that those of chunks to come and their differences are int64."""
 
@@ -81,7 +84,7 @@ def check_poses(poses: object, field: str, frames: int | None = None) -> Poses:
     """Return ``poses`` as a fresh read-only float64 array of rigid transforms.
 
     Raises:
-        InvalidInputError: wrong shape or count, NaN or infinity, or not rigid.
+        InvalidInputError: wrong shape or count, NaN or infinity, not rigid, or beyond MAX_DISTANCE_M.
     """
     array = np.array(poses, dtype=np.float64)
     count = "T" if frames is None else str(frames)
@@ -102,6 +105,11 @@ def check_poses(poses: object, field: str, frames: int | None = None) -> Poses:
             f"frame {int(np.argmin(rigid))} that is not a rigid transform",
             "a proper rotation and a translation in metres",
             "Left-handed matrices (CARLA) go through S M S with S = diag(1, -1, 1, 1) first.",
+        )
+    farthest_m = float(np.abs(array[:, :3, 3]).max())
+    if farthest_m > MAX_DISTANCE_M:
+        raise InvalidInputError(
+            field, f"a translation of {farthest_m:.3g} m", f"at most {MAX_DISTANCE_M:g} m along each axis"
         )
     array.flags.writeable = False
     return array

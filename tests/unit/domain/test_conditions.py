@@ -164,3 +164,10 @@ def test_an_option_out_of_range_is_refused_by_name(options: dict[str, object], f
     with pytest.raises(InvalidInputError) as caught:
         SamplingOptions(**options)  # type: ignore[arg-type]
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("far_m", [1.1e9, 1e20, 1e300])
+def test_poses_beyond_what_numbers_can_tell_apart_are_refused(far_m: float) -> None:
+    plan_along(np.full(FRAMES, 1e9))
+    with pytest.raises(InvalidInputError, match=r"a translation of .* m, expected at most 1e\+09 m"):
+        plan_along(np.full(FRAMES, -far_m))
