@@ -26,6 +26,9 @@ MAX_YAW_RATE_RADPS = 2 * np.pi
 LAYOUT_COLUMNS = 4
 """Columns of the grid along each side of a cell of a vehicle layout."""
 
+MOST_STEPS = 1000
+"""Most network evaluations along a trajectory that a request may ask for; a model may offer fewer."""
+
 MOST_RESAMPLES = 50
 """Most walks of each interval that a request may ask for."""
 
@@ -254,8 +257,8 @@ class SamplingOptions:
     def __post_init__(self) -> None:
         if self.seed is not None and not 0 <= self.seed < 2**63:
             raise InvalidInputError("options.seed", self.seed, "an integer in [0, 2^63)")
-        if self.steps is not None and not 1 <= self.steps <= 1000:
-            raise InvalidInputError("options.steps", self.steps, "an integer in [1, 1000]")
+        if self.steps is not None and not 1 <= self.steps <= MOST_STEPS:
+            raise InvalidInputError("options.steps", self.steps, f"an integer in [1, {MOST_STEPS}]")
         if self.guidance_scale is not None:
             _check_scale("options.guidance_scale", self.guidance_scale)
         for name, scale in self.guidance_scales.items():

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dyncity_sim.domain.conditions import Continuation
+from dyncity_sim.domain.conditions import MOST_STEPS, Continuation
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import Taxonomy
@@ -35,7 +35,7 @@ class ModelInfo:
     conditions: tuple[str, ...]
     samplers: tuple[str, ...]
     default_steps: int
-    max_steps: int = 1000
+    max_steps: int = MOST_STEPS
 
 
 @dataclass(frozen=True)
