@@ -101,7 +101,10 @@ def replay_drive(
     _check_fit(dataset, replay, model)
     frames, first = model.frames_per_chunk, replay.start
     needed = range(first - frames * replay.past, first + replay.chunks * frames)
-    if needed.start < 0 or needed.stop > len(source):
+    if needed.start < 0:
+        past = f"at least {frames}, so that there is a chunk of the past" if replay.past else "at least 0"
+        raise InvalidInputError("start", first, past)
+    if needed.stop > len(source):
         past = f", {frames} of them before frame {first}" if replay.past else ""
         raise InvalidInputError(
             "frames",

@@ -140,9 +140,23 @@ def test_the_page_calls_what_stands_beside_recorded_not_a_simulators(dataset: Oc
     assert [sequence["name"] for sequence in json.loads(found[1])["sequences"]] == ["generated", "recorded"]
 
 
-@pytest.mark.parametrize("replay", [Replay(chunks=3), Replay(start=8, past=True), Replay(start=-1)])
+@pytest.mark.parametrize("replay", [Replay(chunks=3), Replay(start=25), Replay(start=25, past=True)])
 def test_a_drive_that_is_too_short_is_refused(dataset: OccupancyDataset, replay: Replay) -> None:
     with pytest.raises(InvalidInputError, match=r"40 in drive_00000.*--continuous"):
+        replayed(dataset, replay)
+
+
+@pytest.mark.parametrize(
+    ("replay", "message"),
+    [
+        (Replay(start=3, past=True), "start: got 3, expected at least 16, so that there is a chunk of the past"),
+        (Replay(start=-1), "start: got -1, expected at least 0"),
+    ],
+)
+def test_a_start_that_leaves_no_room_before_it_is_refused_by_name(
+    dataset: OccupancyDataset, replay: Replay, message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=message):
         replayed(dataset, replay)
 
 
