@@ -1,10 +1,8 @@
 """Real classes of the family at tiny widths, with random weights, and recordings of the synthetic street."""
 
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +25,8 @@ from dyncity_models.config import (
 from dyncity_models.data.clips import Clip
 from dyncity_models.hexplane import Planes
 from dyncity_models.normalisation import Normalisation
-from dyncity_models.training.run import resumed_step
 from torch import nn
 
-from dyncity_sim.config import save_config
 from dyncity_sim.dataset.store import RecordingMeta, RecordingWriter
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import planar_from_poses, poses_from_planar
@@ -44,26 +40,8 @@ RAW_FROM_MERGED = np.array([np.argmax(label == MERGED_FROM_RAW) for label in ran
 
 STATISTICS = {f"{p}_{m}": [v] * 8 for p in ("xy", "tx", "ty") for m, v in (("mean", 0.1), ("std", 0.7))}
 
-PATIENCE_S = 120.0
-
-SAID_OF_BRIEF_RUNS = (
-    "`isinstance.treespec, LeafSpec.` is deprecated",
-    "The '.*_dataloader' does not have many workers",
-    "Checkpoint directory .* exists and is not empty",
-    "The number of training batches .* is smaller than the logging interval",
-    "The dirpath has changed from",
-    "You're resuming from a checkpoint that ended before the epoch ended",
-)
-"""What Lightning warns of in runs of a few steps; every other warning is an error."""
-
 WITH_LAYOUT = ("continuation", "plan", "layout", "command")
 """Conditions of weights that take a layout of vehicles."""
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Leave out what Lightning says of brief runs."""
-    for message in SAID_OF_BRIEF_RUNS:
-        item.add_marker(pytest.mark.filterwarnings(f"ignore:{message}"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -172,35 +150,37 @@ def build_planes(tiny) -> Callable[..., Planes]:
 
 
 @pytest.fixture(scope="session")
-def weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Path:
-    """A folder of random weights of the whole family."""
-    folder = tmp_path_factory.mktemp("weights") / "tiny"
-    save_model(folder, tiny, build_autoencoder(), build_transformer(), Normalisation(8, STATISTICS))
-    return folder
+def write_weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Callable[..., Path]:
+    """A function that writes a folder of random weights of the family, with a guide that differs or without."""
 
-
-@pytest.fixture(scope="session")
-def layout_weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Path:
-    """The same of a family that takes a layout of vehicles."""
-    folder = tmp_path_factory.mktemp("weights") / "layout"
-    config = replace(tiny, transformer=replace(tiny.transformer, conditions=WITH_LAYOUT))
-    save_model(folder, config, build_autoencoder(), build_transformer(layout=True), Normalisation(8, STATISTICS))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def build_guided_weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Callable[..., Path]:
-    """A function that writes random weights with a guide, which has other weights than the transformer."""
-
-    def build(known_world: str = FORESEEN, **sampling: float) -> Path:
-        sampled = replace(tiny.sampling, **sampling)
-        config = replace(tiny, guide=tiny.transformer, sampling=sampled, known_world=known_world)
-        folder = tmp_path_factory.mktemp("weights") / "guided"
-        networks = build_transformer(), Normalisation(8, STATISTICS), build_transformer(seed=1)
-        save_model(folder, config, build_autoencoder(), *networks)
+    def write(layout: bool = False, guided: bool = False, known_world: str = FORESEEN, **sampling: float) -> Path:
+        transformer = replace(tiny.transformer, conditions=WITH_LAYOUT) if layout else tiny.transformer
+        sampled, guide = replace(tiny.sampling, **sampling), transformer if guided else None
+        config = replace(tiny, transformer=transformer, guide=guide, sampling=sampled, known_world=known_world)
+        folder = tmp_path_factory.mktemp("weights") / "tiny"
+        networks = build_autoencoder(), build_transformer(layout=layout), Normalisation(8, STATISTICS)
+        save_model(folder, config, *networks, build_transformer(seed=1) if guided else None)
         return folder
 
-    return build
+    return write
+
+
+@pytest.fixture(scope="session")
+def weights(write_weights) -> Path:
+    """A folder of random weights."""
+    return write_weights()
+
+
+@pytest.fixture(scope="session")
+def layout_weights(write_weights) -> Path:
+    """The same of a family that takes a layout of vehicles."""
+    return write_weights(layout=True)
+
+
+@pytest.fixture(scope="session")
+def build_guided_weights(write_weights) -> Callable[..., Path]:
+    """A function that writes random weights with a guide."""
+    return partial(write_weights, guided=True)
 
 
 @pytest.fixture(scope="session")
@@ -280,27 +260,3 @@ def occupancy_of() -> Callable[[Clip], OccupancySequence]:
         )
 
     return build
-
-
-@pytest.fixture
-def train_until_killed(tmp_path: Path) -> Callable[..., int]:
-    """A function that runs a stage of many steps as a process and kills it once it has a checkpoint.
-
-    It returns the steps that the checkpoint has behind it.
-    """
-
-    def run(config, stage: str = "vae") -> int:
-        endless = replace(config, optimiser=replace(config.optimiser, steps=100_000))
-        file, log = tmp_path / "run.yaml", tmp_path / "log.txt"
-        save_config(endless, file)
-        command = [sys.executable, "-m", "dyncity_sim.cli.main", "train", stage, "--config", str(file)]
-        with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-            deadline_s = time.monotonic() + PATIENCE_S
-            while resumed_step(config.run) < 4:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline_s, log.read_text()
-                time.sleep(0.1)
-            process.kill()
-        return resumed_step(config.run)
-
-    return run

@@ -143,17 +143,15 @@ def test_of_several_candidates_the_one_with_most_road_under_the_path_is_kept(wei
     assert not torch.equal(kept.xy[0], candidates.xy[0])
 
 
-def test_the_road_under_a_path_is_that_of_the_columns_around_its_poses(weights, build_planes, monkeypatch):
-    """The left half of the one world is road, the front half of the other, and the path turns from one to the other."""
+def test_the_road_under_a_path_is_that_of_the_columns_within_a_metre_of_its_poses(weights, build_planes, monkeypatch):
+    """The left half of one world is road and the front half of another; the ego stands a bit back and to the left."""
     pipeline = AnchoredPipeline(load_model(weights), CPU)
     logits = torch.zeros(2, 1, 128, 128, 8, 11)
     logits[0, :, :, 64:, 0, CARLASC.index("road")] = 1.0
     logits[1, :, 64:, :, 3, CARLASC.index("road")] = 1.0
     monkeypatch.setattr(pipeline.autoencoder, "decode", lambda *_: logits)
-    path = torch.zeros(2, 16, 3)
-    path[:, :4, :2] = torch.tensor([-10.0, 10.0])
-    path[:, 4:, :2] = torch.tensor([10.0, -10.0])
-    assert pipeline._road_under_path(build_planes(2), path).tolist() == [4 / 16, 12 / 16]
+    path = torch.tensor([-0.5, 0.5, 0.0]).expand(2, 16, 3)
+    assert pipeline._road_under_path(build_planes(2), path).tolist() == [3 / 4, 1 / 4]
 
 
 def test_planes_of_a_sample_have_the_shapes_of_the_family(pipeline, build_conditions, build_planes):

@@ -1,15 +1,42 @@
-"""A run of a few steps of the smallest task there is, which any test can stop."""
+"""Runs of a few steps: of the smallest task there is, which any test can stop, and of an autoencoder, to be killed."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import lightning
+import numpy as np
 import pytest
 import torch
+from dyncity_models.conditioning import CanvasConditions
+from dyncity_models.data.shards import EncodedSet, shard_folder, write_index, write_shard
+from dyncity_models.hexplane import Planes
 from dyncity_models.training.config import AutoencoderTrainingConfig, DataConfig, OptimiserConfig, RunConfig
-from dyncity_models.training.run import batch_numbers, fit
+from dyncity_models.training.run import batch_numbers, fit, resumed_step
 from torch import Tensor, nn
+
+from dyncity_sim.config import save_config
+
+PATIENCE_S = 120.0
+
+SAID_OF_BRIEF_RUNS = (
+    "`isinstance.treespec, LeafSpec.` is deprecated",
+    "The '.*_dataloader' does not have many workers",
+    "Checkpoint directory .* exists and is not empty",
+    "The number of training batches .* is smaller than the logging interval",
+    "The dirpath has changed from",
+    "You're resuming from a checkpoint that ended before the epoch ended",
+)
+"""What Lightning warns of in runs of a few steps; every other warning is an error."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Leave out what Lightning says of brief runs."""
+    for message in SAID_OF_BRIEF_RUNS:
+        item.add_marker(pytest.mark.filterwarnings(f"ignore:{message}"))
 
 
 @dataclass
@@ -92,3 +119,56 @@ def build_autoencoder_run(tiny, recording) -> Callable[[Path], AutoencoderTraini
         )
 
     return build
+
+
+@pytest.fixture
+def brief_run(tmp_path: Path) -> RunConfig:
+    """A run on the CPU that logs every step."""
+    run = RunConfig(str(tmp_path / "run"), precision="32-true", accelerator="cpu", threads=1, validation_clips=2)
+    return replace(run, log_every=1)
+
+
+@pytest.fixture(scope="session")
+def write_latents() -> Callable[[Path, Planes, CanvasConditions], Path]:
+    """A function that writes an encoded set of chunks without layouts."""
+
+    def write(folder: Path, planes: Planes, conditions: CanvasConditions) -> Path:
+        rows = {name: getattr(planes, name).numpy().astype(np.float16) for name in ("xy", "tx", "ty")}
+        rows |= {name: getattr(conditions, name).numpy() for name in ("known_xy", "known_mask", "movers")}
+        rows |= {"canvas_from_ego": conditions.canvas_from_ego.numpy(), "command": conditions.command.numpy()}
+        write_shard(folder, 0, rows)
+        statistics = {f"{p}_{m}": [v] * 8 for p in ("xy", "tx", "ty") for m, v in (("mean", 0.0), ("std", 1.0))}
+        write_index(EncodedSet(folder, (shard_folder(folder, 0),), statistics))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def latents(write_latents, build_planes, build_conditions, tmp_path: Path) -> Path:
+    """An encoded set of six chunks."""
+    return write_latents(tmp_path / "latents", build_planes(6), build_conditions(6))
+
+
+@pytest.fixture
+def train_until_killed(tmp_path: Path) -> Callable[..., int]:
+    """A function that runs a stage of many steps as a process and kills it once it has a checkpoint.
+
+    It returns the steps that the checkpoint has behind it.
+    """
+
+    def run(config, stage: str = "vae") -> int:
+        endless = replace(config, optimiser=replace(config.optimiser, steps=100_000))
+        file, log = tmp_path / "run.yaml", tmp_path / "log.txt"
+        save_config(endless, file)
+        command = [sys.executable, "-m", "dyncity_sim.cli.main", "train", stage, "--config", str(file)]
+        with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+            deadline_s = time.monotonic() + PATIENCE_S
+            while resumed_step(config.run) < 4:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline_s, log.read_text()
+                time.sleep(0.1)
+            process.kill()
+        return resumed_step(config.run)
+
+    return run

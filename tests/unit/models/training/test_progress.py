@@ -2,10 +2,11 @@
 
 from types import SimpleNamespace
 
+import lightning
 import pytest
 import torch
 from dyncity_models.training.callbacks import TrainedSeconds
-from dyncity_models.training.progress import Pace, peak_memory_gib
+from dyncity_models.training.progress import Pace, Progress, peak_memory_gib
 
 
 def test_the_time_left_is_that_to_the_last_batch_or_to_the_deadline_whichever_comes_first():
@@ -22,6 +23,17 @@ def test_the_time_left_is_that_to_the_last_batch_or_to_the_deadline_whichever_co
 
 def test_nothing_is_said_of_the_time_left_before_anything_is_known():
     assert Pace(batches=10).remaining_s is None
+
+
+def test_the_bar_shows_chunks_a_second_and_the_time_left():
+    clock = iter([10.0, 14.0, 15.0])
+    pace = Pace(batches=103, now=lambda: next(clock))
+    progress, trainer = Progress(batch=8, pace=pace), lightning.Trainer(accelerator="cpu", logger=False)
+    pace.count(1)
+    pace.count(3)
+    shown = progress.get_metrics(trainer, lightning.LightningModule())
+    assert (shown["chunks/s"], shown["left"]) == ("4.0", "0:03:20")
+    assert shown["memory"].endswith(" GiB")
 
 
 def test_memory_is_more_than_what_was_ever_held():

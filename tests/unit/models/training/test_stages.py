@@ -86,9 +86,8 @@ def generate(plan_along):
     return lambda weights: load(weights).generate(Conditions(plan_along()), SamplingOptions(seed=0), lambda step: None)
 
 
-def equal(network, other):
+def assert_same(network, other):
     torch.testing.assert_close(network.state_dict(), other.state_dict(), rtol=0, atol=0)
-    return True
 
 
 def test_recordings_are_encoded_once_and_counted_by_command(encoded, autoencoder, recording):
@@ -112,7 +111,7 @@ def test_stages_lead_from_a_recording_to_weights_that_generate(autoencoder, enco
 def test_weights_that_training_begins_with_stay_as_they_are_at_a_rate_of_zero(build_run, transformer, tmp_path):
     still = OptimiserConfig(steps=3, batch=2, lr=0.0, weight_decay=0.0)
     trained = train_transformer(build_run(tmp_path, initial=str(transformer), optimiser=still))
-    assert equal(load_model(trained).transformer, load_model(transformer).transformer)
+    assert_same(load_model(trained).transformer, load_model(transformer).transformer)
 
 
 @pytest.mark.parametrize("change", [{"depth": 4}, {"rollout": True}], ids=str)
@@ -156,7 +155,7 @@ def test_a_guide_is_trained_beside_the_transformer_that_it_guides(tiny, build_ru
     guided = load_model(weights)
     assert (guided.config.guide, guided.config.transformer) == (small, tiny.transformer)
     assert guided.guide is not None
-    assert equal(guided.transformer, load_model(transformer).transformer)
+    assert_same(guided.transformer, load_model(transformer).transformer)
     generate(weights)
 
 
@@ -172,7 +171,7 @@ def test_a_guide_needs_the_conditions_and_the_autoencoder_of_what_it_guides(
 
 def test_whole_weights_stand_for_the_autoencoder_in_them(build_run, transformer, autoencoder, tmp_path):
     weights = train_transformer(build_run(tmp_path, autoencoder=str(transformer)))
-    assert equal(load_model(weights).autoencoder, load_model(autoencoder).autoencoder)
+    assert_same(load_model(weights).autoencoder, load_model(autoencoder).autoencoder)
 
 
 def test_latents_whose_known_world_tells_other_things_are_refused(build_run, encoded, transformer, tmp_path):

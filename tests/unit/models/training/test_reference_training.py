@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.data.shards import EncodedSet
-from dyncity_models.reference.checkpoint import load_reference
-from dyncity_models.reference.config import CONDITIONS, PUBLISHED_CONDITIONS
+from dyncity_models.reference.autoencoder import ReferenceAutoencoder
+from dyncity_models.reference.checkpoint import load_reference, save_reference
+from dyncity_models.reference.config import (
+    CONDITIONS,
+    PUBLISHED_CONDITIONS,
+    ReferenceAutoencoderConfig,
+    ReferenceConfig,
+)
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_models.training.families import encode, train
 from dyncity_models.training.reference_config import (
@@ -250,12 +256,11 @@ def test_data_that_does_not_fit_the_configuration_is_refused_by_field(autoencode
         train_reference_autoencoder(replace(autoencoder_run, **change))
 
 
-def test_latents_of_another_family_are_refused(tmp_path, build_transformer_run, autoencoder_run, build_autoencoder):
-    from dyncity_models.reference.checkpoint import save_reference
-    from dyncity_models.reference.config import ReferenceConfig
-
-    autoencoder = build_autoencoder()
-    save_reference(tmp_path / "vae", ReferenceConfig(autoencoder.config), autoencoder)
+def test_latents_of_another_family_are_refused(tmp_path, build_transformer_run):
+    planes = ReferenceAutoencoderConfig(
+        frames=2, grid=(8, 8, 4), classes=5, plane_channels=8, low_channels=8, high_channels=8
+    )
+    save_reference(tmp_path / "vae", ReferenceConfig(planes), ReferenceAutoencoder(planes))
     (tmp_path / "latents").mkdir()
     config = build_transformer_run(tmp_path / "vae", tmp_path / "latents")
     with pytest.raises(InvalidInputError, match="dyncity encode"):
