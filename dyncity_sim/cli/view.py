@@ -109,10 +109,10 @@ def run(args: argparse.Namespace) -> int:
     with terminated_like_interrupted(), Progress(*columns, console=console, transient=True) as progress:
         tell = Steps(progress)
         shown = _open(args, tell)
-        frame = _frame(args.frame, len(shown))
+        frame, width = _frame(args.frame, len(shown)), _width(args.width, shown)
         clouds = _clouds(shown, _sweeping(args.lidar), tell) if args.lidar and {"out", "rerun"} & set(files) else ()
         with whole_files(list(files.values())) as places:
-            _write(shown, clouds, dict(zip(files, places, strict=True)), frame, args.width or WIDTH, tell)
+            _write(shown, clouds, dict(zip(files, places, strict=True)), frame, width, tell)
     for file in files.values():
         Console().print(f"{file}  {file.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
     return 0
@@ -167,6 +167,14 @@ def _frame(asked: int | None, length: int) -> int:
     return frame
 
 
+def _width(asked: int | None, shown: Shown) -> int:
+    width = WIDTH if asked is None else asked
+    views = 1 if isinstance(shown.drive, Scene) or shown.drive.recorded is None else 2
+    if not LEAST_WIDTH * views <= width <= MOST_WIDTH * views:
+        raise InvalidInputError("--width", width, f"{LEAST_WIDTH * views} to {MOST_WIDTH * views} pixels")
+    return width
+
+
 def _sweeping(rig: str) -> SensorRig:
     """The LiDARs of a rig with fewer firings."""
     lidars = read_rig(rig).lidars
@@ -213,9 +221,6 @@ def _rerun(shown: Shown, clouds: tuple[PointCloud, ...], file: Path) -> Iterator
 
 
 def _pictures(shown: Shown, files: dict[str, Path], frame: int, width: int, tell: Steps) -> None:
-    views = 1 if isinstance(shown.drive, Scene) or shown.drive.recorded is None else 2
-    if not LEAST_WIDTH * views <= width <= MOST_WIDTH * views:
-        raise InvalidInputError("--width", width, f"{LEAST_WIDTH * views} to {MOST_WIDTH * views} pixels")
     animations = [files[option] for option in ("gif", "webp") if option in files]
     filmed = animations or "mp4" in files
     # A picture alone needs but the way that the ego goes from there.

@@ -207,6 +207,15 @@ def test_wrong_input_ends_with_2_and_one_line_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_width_that_is_too_small_is_refused_before_any_point_is_computed(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "far.yaml").write_text("lidars: [{elevations_deg: [-10], azimuth_steps: 0}]")
+    words = ["view", str(recording), "--lidar", "far.yaml", "--out", "x.html", "--png", "x.png"]
+    assert main([*words, "--width", "9"]) == 2
+    assert "--width: got 9" in capsys.readouterr().err
+
+
 def test_an_output_that_cannot_be_written_leaves_none_of_the_others(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
