@@ -4,14 +4,19 @@ The ego frame stands at CarlaSC's LiDAR: LIDAR_BEHIND_M behind the middle of the
 the road, upright. The middle of the car runs along the route.
 """
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float64
 
+from dyncity_carla.leaders import Leader, leaders_on
 from dyncity_carla.route import SPACING_M, Route
 from dyncity_carla.speed import SpeedLimits, allowed_mps, next_speed
 from dyncity_sim.domain.conditions import EgoPlan
 from dyncity_sim.domain.frames import Pose, poses_from_planar
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, LIDAR_BEHIND_M, LIDAR_HEIGHT_M
+from dyncity_sim.domain.recording import ActorState
 from dyncity_sim.errors import InvalidInputError, RoadEndsError
 
 STEP_US = 1_000_000 // FRAME_RATE_HZ
@@ -24,6 +29,10 @@ BEHIND_M = 10.0
 """What is driven is dropped from the route but for so much: tangents and bends need the line around a point."""
 
 STANDING_MPS = 0.2
+PATIENCE_S = 60.0
+PASSED_M = 20.0
+"""Nobody is waited for any longer: they may be waiting for the ego, which then goes on through who is so near."""
+
 END_M = 1.0
 """An ego that stands this close to the end of its road cannot be planned for."""
 
@@ -58,9 +67,15 @@ class Planner:
         self._along_m = 0.0
         self._time_us = time_us
         self._allowed = allowed_mps(route, limits)
+        self._waited_s, self._heeded_from_m = 0.0, -math.inf
 
-    def plan(self, frames: int) -> EgoPlan:
+    def plan(self, frames: int, others: Sequence[ActorState] = ()) -> EgoPlan:
         """The next ``frames`` poses at 10 Hz.
+
+        Args:
+            frames: at least two.
+            others: actors that the ego stops behind, as they are when the plan begins. An ego that has stood for
+                PATIENCE_S goes on, whoever is in its way.
 
         Raises:
             InvalidInputError: fewer than two frames.
@@ -75,7 +90,11 @@ class Planner:
                 f"The ego's road ends {max(left_m, 0.0):.1f} m ahead of it: start again with another --seed, or put "
                 "the ego on a road that goes on."
             )
-        poses = np.stack([self._step() for _ in range(frames)])
+        if self._waited_s > PATIENCE_S:
+            self._heeded_from_m, self._waited_s = self._along_m + PASSED_M, 0.0
+        leaders = leaders_on(self._route, self._along_m, others)
+        leaders = [leader for leader in leaders if leader.rear_m > self._heeded_from_m]
+        poses = np.stack([self._step(leaders, step * STEP_US * 1e-6) for step in range(1, frames + 1)])
         times_us = self._time_us + STEP_US * np.arange(1, frames + 1, dtype=np.int64)
         self._time_us = int(times_us[-1])
         return EgoPlan(poses, times_us)
@@ -87,15 +106,16 @@ class Planner:
             self._route.grow(farthest_m + SIGHT_M)
             self._allowed = allowed_mps(self._route, self._limits)
 
-    def _step(self) -> Pose:
+    def _step(self, leaders: Sequence[Leader], after_s: float) -> Pose:
         step_s = STEP_US * 1e-6
         ahead_m = self._along_m + self._speed_mps * step_s
-        speed, self._acceleration_mps2 = next_speed(
-            self._speed_mps, self._acceleration_mps2, self._allowed_at(ahead_m), step_s
-        )
+        behind_others = (leader.limit_mps(ahead_m, after_s) for leader in leaders)
+        allowed = min(self._allowed_at(ahead_m), *behind_others, math.inf)
+        speed, self._acceleration_mps2 = next_speed(self._speed_mps, self._acceleration_mps2, allowed, step_s)
         travelled_m = (self._speed_mps + speed) / 2 * step_s
         self._along_m = min(self._along_m + travelled_m, self._route.length_m)
         self._speed_mps = speed
+        self._waited_s = self._waited_s + step_s if speed < STANDING_MPS else 0.0
         return ego_pose(*self._route.at(self._along_m))
 
     def _allowed_at(self, distance_m: float) -> float:

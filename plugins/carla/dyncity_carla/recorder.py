@@ -183,7 +183,7 @@ def _write_drives(
 def _frames(simulator: CarlaSimulator, frames: int) -> Iterator[RecordedFrame]:
     """So many frames, plan by plan; fewer, and an error, where the road ends or the server fails."""
     while frames > 0:
-        plan = simulator.plan(max(min(FRAMES_PER_CHUNK, frames), 2))
+        plan = simulator.plan(max(min(FRAMES_PER_CHUNK, frames), 2), heeds_others=True)
         yield from islice(simulator.follow(plan), frames)
         frames -= len(plan)
 

@@ -159,14 +159,19 @@ class CarlaSimulator:
         actors = self._census.states(self._snapshot, self._ego.actor_id)
         return self._observer.frame(sweeps, actors, self._census.numbers, self._ego.actor_id, self._pose, self._time_us)
 
-    def plan(self, frames: int) -> EgoPlan:
+    def plan(self, frames: int, heeds_others: bool = False) -> EgoPlan:
         """Where the ego will be over ``frames`` steps from the end of the last plan on; nothing moves.
+
+        Args:
+            frames: at least two.
+            heeds_others: stop behind who is in the way now; of use where all that was planned is driven.
 
         Raises:
             InvalidInputError: fewer than two frames.
             RoadEndsError: the road ends.
         """
-        return self._planner.plan(frames)
+        others = self._census.states(self._snapshot, self._ego.actor_id) if heeds_others else ()
+        return self._planner.plan(frames, others)
 
     def follow(self, plan: EgoPlan, generated: GeneratedChunk | None = None) -> Iterator[RecordedFrame]:
         """Put the ego on each pose of ``plan`` in turn, show what was generated for it, and yield each frame.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from dyncity_carla.ego import lane_under
 from dyncity_carla.frames import carla_from_pose
-from dyncity_carla.plan import Planner, ego_pose, pose_of_car
+from dyncity_carla.plan import PATIENCE_S, Planner, ego_pose, pose_of_car
 from dyncity_carla.ports import LaneKey
 from dyncity_carla.roads import roads_of_document
 from dyncity_carla.route import MERGE_M, SPACING_M, Route, choose
@@ -13,6 +13,7 @@ from dyncity_carla.speed import BRAKING_MPS2, DEFAULT_LIMIT_MPS, FASTEST_MPS, Sp
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.domain.frames import planar_from_poses, poses_from_planar, wrap_angle
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
+from dyncity_sim.domain.recording import ActorKind, ActorState
 from dyncity_sim.domain.scene import Scene, StaticMap
 from dyncity_sim.errors import InvalidInputError, MapError, SimulatorError
 from dyncity_sim.scene.package.motions import motions_of
@@ -113,6 +114,85 @@ def test_the_ego_stays_on_the_lane_it_follows(real_town):
     assert np.median(away) < 0.3
     assert max(away) < 1.6
     assert np.linalg.norm(np.diff(centres[:, :2], axis=0), axis=1).sum() > 150
+
+
+CAR_M = (4.4, 1.8, 1.5)
+REAR_TO_FRONT_M = (CAR_M[0] + 4.7) / 2
+"""From the middle of the ego to that of a car that it touches."""
+
+
+def car_on(route, along_m, speed_mps=0.0, beside_m=0.0):
+    """A car on a route, or beside it."""
+    point, yaw_rad = route.at(along_m)
+    x_m, y_m = point[:2] + beside_m * np.array([-np.sin(yaw_rad), np.cos(yaw_rad)])
+    pose = poses_from_planar(np.array([x_m, y_m, yaw_rad]), float(point[2]) + CAR_M[2] / 2)
+    return ActorState(1, ActorKind.CAR, pose, CAR_M, speed_mps)
+
+
+def driven_behind(planner, route, place_of, chunks):
+    """Distance along a straight route at each frame of a drive behind a car whose place and speed are told by frame."""
+    start_m, along_m = route.at(0.0)[0], []
+    for chunk in range(chunks):
+        plan = planner.plan(16, [car_on(route, *place_of(16 * chunk))])
+        centres_m = np.array([pose_of_car(pose)[:3, 3] for pose in plan.poses_world_from_ego])
+        along_m.extend(np.linalg.norm(centres_m - start_m, axis=1))
+    return np.array(along_m)
+
+
+@pytest.mark.parametrize("speed_mps", [0.0, 9.0])
+def test_an_ego_stops_behind_who_stands_on_its_way(speed_mps):
+    planner, route = planner_on(straight(), speed_mps=speed_mps)
+    along_m = driven_behind(planner, route, lambda frame: (60.0, 0.0), 12)
+    assert 1.0 < 60.0 - REAR_TO_FRONT_M - along_m[-1] < 6.0
+    assert along_m[-1] == pytest.approx(along_m[-16], abs=0.5)
+
+
+def test_an_ego_follows_who_drives_more_slowly():
+    planner, route = planner_on(straight(600.0), speed_mps=9.0)
+    along_m = driven_behind(planner, route, lambda frame: (40.0 + 0.5 * frame, 5.0), 30)
+    gaps_m = 40.0 + 0.5 * np.arange(1, len(along_m) + 1) - REAR_TO_FRONT_M - along_m
+    assert gaps_m.min() > 2.0
+    assert gaps_m[-1] < 15.0
+    assert (along_m[-1] - along_m[-81]) / 8.0 == pytest.approx(5.0, abs=0.5)
+
+
+def test_who_brakes_once_a_plan_is_made_is_not_run_into():
+    def place_of(frame):
+        braked_s = min(max(frame - 81, 0) * 0.1, 3.0)
+        speed_mps = 9.0 - 3.0 * braked_s
+        return 30.0 + 0.9 * min(frame, 81) + (9.0 + speed_mps) / 2 * braked_s, speed_mps
+
+    planner, route = planner_on(straight(600.0), speed_mps=9.0)
+    along_m = driven_behind(planner, route, place_of, 20)
+    gaps_m = np.array([place_of(frame)[0] for frame in range(1, 321)]) - REAR_TO_FRONT_M - along_m
+    assert gaps_m.min() > 1.0
+
+
+@pytest.mark.parametrize(("along_m", "beside_m"), [(60.0, 3.2), (60.0, -3.2), (-8.0, 0.0), (1.0, 0.0)])
+def test_who_is_beside_or_behind_the_ego_or_in_it_is_not_waited_for(along_m, beside_m):
+    planner, route = planner_on(straight())
+    car = car_on(route, max(along_m, 0.0), beside_m=beside_m)
+    car.pose_world_from_actor[:2, 3] += min(along_m, 0.0) * car.pose_world_from_actor[:2, 0]
+    alone, _ = planner_on(straight())
+    for _ in range(6):
+        np.testing.assert_array_equal(planner.plan(16, [car]).poses_world_from_ego, alone.plan(16).poses_world_from_ego)
+
+
+def test_who_drives_on_a_bridge_over_the_ego_s_road_is_not_waited_for():
+    planner, route = planner_on(straight())
+    car = car_on(route, 40.0)
+    car.pose_world_from_actor[2, 3] += 5.0
+    alone, _ = planner_on(straight())
+    np.testing.assert_array_equal(planner.plan(64, [car]).poses_world_from_ego, alone.plan(64).poses_world_from_ego)
+
+
+def test_who_never_moves_is_waited_for_no_longer_than_a_minute():
+    planner, route = planner_on(straight(800.0))
+    along_m = driven_behind(planner, route, lambda frame: (30.0, 0.0), 70)
+    standing = np.flatnonzero(along_m > 30.0 - REAR_TO_FRONT_M - 6.0)[0]
+    passed = np.flatnonzero(along_m > 30.0)
+    assert len(passed), "it goes on"
+    assert passed[0] - standing > 10 * PATIENCE_S
 
 
 def test_an_ego_beside_its_lane_comes_back_to_it():
