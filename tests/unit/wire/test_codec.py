@@ -1,8 +1,10 @@
 import dataclasses
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from dyncity.v1 import conditions_pb2, occupancy_pb2
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -320,6 +322,27 @@ def test_a_damaged_layout_or_known_region_names_the_field_of_the_request(message
     with pytest.raises(InvalidInputError) as caught:
         codec.conditions_from_proto(message, TAXONOMIES)
     assert caught.value.field == field
+
+
+def whole_request():
+    message = plan_message()
+    message.command = conditions_pb2.COMMAND_LEFT
+    message.continuation.CopyFrom(conditions_pb2.Continuation(model_id="m-1", payload=b"bytes"))
+    message.layout.CopyFrom(conditions_pb2.VehicleLayout(cells=b"\x0f", shape=[2, 2, 2]))
+    return message
+
+
+WHOLE_REQUESTS = [whole_request().SerializeToString(), region_message(observed=b"\x01" * 8).SerializeToString()]
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(WHOLE_REQUESTS), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255))))
+def test_damaged_bytes_are_conditions_or_refused_and_nothing_else(request, damage):
+    data = bytearray(request)
+    for place, value in damage:
+        data[int(place * len(data))] = value
+    with suppress(DecodeError, InvalidInputError):
+        codec.conditions_from_proto(conditions_pb2.Conditions.FromString(bytes(data)), TAXONOMIES)
 
 
 def test_a_plan_whose_times_run_backwards_is_refused():
