@@ -163,7 +163,7 @@ def drive_against(targets: Sequence[str], args: argparse.Namespace, console: Con
     options = SamplingOptions(steps=args.steps, guidance_scale=args.guidance)
 
     def tell_failure(error: DyncityError) -> None:
-        console.print(f"{error} Asking again for up to {Patience.limit_s:.0f} s.", markup=False, soft_wrap=True)
+        console.print(f"{error} (asked again for up to {Patience.limit_s:.0f} s)", markup=False, soft_wrap=True)
 
     patience = Patience(tell=tell_failure)
     with _progress(console) as tell, ExitStack() as stack:
