@@ -16,8 +16,9 @@ class Replicas:
     """Servers of the same weights, used one at a time; fulfils ``dyncity_sim.cosim.stream.Generator``.
 
     A call goes to the server in use. When that one is away, the call raises UnavailableError as it does with a single
-    server, and the next call goes to the next server in turn, the first after the last. All must serve the model that
-    the first one to answer serves: another model's chunks would not continue the drive.
+    server, and the next call goes to the next server in turn, the first after the last. A stream that is opened after
+    another goes to the next server, too: the one in use broke it off or was busy. All must serve the model that the
+    first one to answer serves: another model's chunks would not continue the drive.
 
     Args:
         servers: by their addresses, at least one, in the order in which they are tried.
@@ -28,6 +29,7 @@ class Replicas:
             raise InvalidInputError("servers", "none", "at least one")
         self._servers = tuple(servers)
         self._current = 0
+        self._has_streamed = False
         self._model_id: str | None = None
 
     def model_info(self) -> ModelInfo:
@@ -44,8 +46,13 @@ class Replicas:
         return self._ask(lambda server: server.encode(occupancy))[1]
 
     def stream(self) -> Conversation:
-        """Open a stream of chunks to the server in use. Raises as ``model_info`` does."""
-        return self._ask(lambda server: server.stream())[1]
+        """Open a stream of chunks, a second one to the next server. Raises as ``model_info`` does."""
+        if self._has_streamed:
+            self._turn()
+        self._has_streamed = False
+        stream = self._ask(lambda server: server.stream())[1]
+        self._has_streamed = True
+        return stream
 
     def _ask(self, question: Callable[[Generator], Reply]) -> tuple[ModelInfo, Reply]:
         """Ask the server in use after a look at its model: it may be another process than the last time."""
@@ -55,8 +62,11 @@ class Replicas:
             self._check_model(target, model.model_id)
             return model, question(server)
         except UnavailableError:
-            self._current = (self._current + 1) % len(self._servers)
+            self._turn()
             raise
+
+    def _turn(self) -> None:
+        self._current = (self._current + 1) % len(self._servers)
 
     def _check_model(self, target: str, model_id: str) -> None:
         self._model_id = self._model_id or model_id

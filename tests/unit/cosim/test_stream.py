@@ -221,6 +221,21 @@ def test_the_first_server_is_asked_again_after_the_last(in_process_generator: Bu
     assert HASTY.call(several.model_info) == NullBackend.info
 
 
+def test_a_drive_goes_on_at_the_next_server_where_one_is_busy(in_process_generator: Build) -> None:
+    first, second = Server(in_process_generator), Server(in_process_generator)
+    first.generator.failures = [BusyError("full.", 0.1)] * 100
+    chunks = driven(replicas(first, second), ahead=1)
+    assert [chunk.seed for chunk in chunks] == list(SEEDS)
+    assert len(first.generator.failures) == 99
+
+
+def test_where_the_next_server_is_away_the_busy_one_is_asked_again(in_process_generator: Build) -> None:
+    first, second = Server(in_process_generator), Server(in_process_generator)
+    first.generator.failures = [BusyError("full.", 0.1)] * 3
+    second.up = False
+    assert [chunk.seed for chunk in driven(replicas(first, second), ahead=1)] == list(SEEDS)
+
+
 def test_a_server_of_another_model_is_named_and_refused(in_process_generator: Build) -> None:
     first, second = Server(in_process_generator), Server(in_process_generator, "other-1")
     several = replicas(first, second)
