@@ -28,6 +28,12 @@ BLEND_M = 4.0
 NODE_PULL = 1.6
 """The middle of a road is not followed this near to a node, in radii of the widest disc around the node."""
 
+LEAST_BEND_RAD = np.deg2rad(30)
+"""Beside a node, lines at this angle or more are joined by a bend, others straight."""
+
+TANGENT_CELLS = 12
+"""So many cells of a line say where it leads."""
+
 OUTLOOK_M = (4.0, 8.0, 12.0)
 """Where the way on is compared with the arc that the ego is on."""
 
@@ -180,5 +186,21 @@ def _onwards(
     for number, end in ways:
         line = lines[number] if end == 0 else lines[number][::-1]
         apart = np.linalg.norm(line - centre, axis=1) > drawn_m
-        further = np.concatenate([kept, line[apart] if apart.any() else line[-1:]])
+        onward = line[apart] if apart.any() else line[-1:]
+        further = np.concatenate([kept, _bend(kept, onward), onward])
         yield from _onwards(further, skeleton.edges[number].nodes[1 - end], used | {number}, lines, way, skeleton)
+
+
+def _bend(before: Float64[np.ndarray, "N 2"], after: Float64[np.ndarray, "M 2"]) -> Float64[np.ndarray, "K 2"]:
+    """Points from one line to another at an angle to it, on the parabola that touches both, if there is one."""
+    start, end = before[-1], after[0]
+    tangents = np.stack([start - before[-TANGENT_CELLS:][0], after[:TANGENT_CELLS][-1] - end], axis=1)
+    tangents /= np.maximum(np.linalg.norm(tangents, axis=0), 1e-9)
+    if abs(np.linalg.det(tangents)) < np.sin(LEAST_BEND_RAD):
+        return np.zeros((0, 2))
+    to_corner_m = np.linalg.solve(tangents, end - start)
+    if (to_corner_m < 0).any() or (to_corner_m > 2 * np.linalg.norm(end - start)).any():
+        return np.zeros((0, 2))
+    corner = start + to_corner_m[0] * tangents[:, 0]
+    t = np.linspace(0.0, 1.0, 12)[:, None]
+    return (1 - t) ** 2 * start + 2 * t * (1 - t) * corner + t**2 * end

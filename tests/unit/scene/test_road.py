@@ -257,6 +257,14 @@ def test_the_lane_of_a_road_that_ends_is_in_the_topology_of_carla(length_m):
     assert len(carla.Map("end", opendrive_document(fuse_static(drive), poses)).get_topology()) == 1
 
 
+@pytest.mark.parametrize("x", [-18.0, -22.0])
+def test_the_way_on_of_an_ego_that_stands_before_a_junction_does_not_cut_the_corner(x):
+    drive = drive_over(arms(180, 90, 270, half_m=6.0), straight_on(x, x))
+    static_map = fuse_static(drive)
+    document = opendrive_document(static_map, drive.poses_world_from_ego)
+    assert road_coverage(document, static_map, drive.poses_world_from_ego, near_m=25.0).outside <= 0.03
+
+
 def test_a_road_of_two_knots_rises_from_one_to_the_other():
     points, width = np.array([[0.0, 0.0, 1.0], [4.0, 0.0, 1.6]]), np.full((2, 1), 3.5)
     document = document_of(RoadNetwork((Road(points, np.zeros(2), np.zeros(2), width, width),), ()))
