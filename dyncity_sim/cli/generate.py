@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -169,9 +168,8 @@ def _client(args: argparse.Namespace, console: Console) -> Iterator[DyncityClien
             return
         backend = args.backend or "torch"
         arguments = ["--backend", backend, *([] if args.weights is None else ["--weights", str(args.weights)])]
-        log = Path(stack.enter_context(TemporaryDirectory(prefix="dyncity-"))) / "server.log"
         with console.status(f"starting a server with the {backend} backend"):
-            server = stack.enter_context(ServerProcess(arguments, log))
+            server = stack.enter_context(ServerProcess(arguments, log=None))
         try:
             yield stack.enter_context(DyncityClient(server.target))
         except (UnavailableError, RemoteError) as error:

@@ -15,6 +15,7 @@ WAYPOINT_SPACING_M = 2.0
 def drive_facts(drive: Drive) -> list[tuple[str, str]]:
     """How much was generated, how fast, and how steadily the static world stands."""
     chunks, frames = len(drive.chunks), len(drive.generated)
+    counted = "1 chunk" if chunks == 1 else f"{chunks} chunks"
     timings = [chunk.generated.timings for chunk in drive.chunks]
     generation_s = sum(each.sampling_s + each.decoding_s for each in timings)
     waited_s = sum(chunk.waited_s for chunk in drive.chunks)
@@ -23,7 +24,7 @@ def drive_facts(drive: Drive) -> list[tuple[str, str]]:
     commands = Counter(chunk.command.value for chunk in drive.chunks if chunk.command)
     return [
         ("model", f"{drive.model.model_id} ({drive.model.family})"),
-        ("generated", f"{frames} frames in {chunks} chunks, {frames / drive.model.rate_hz:.1f} s of driving"),
+        ("generated", f"{frames} frames in {counted}, {frames / drive.model.rate_hz:.1f} s of driving"),
         *([("ended early", drive.ended)] if drive.ended else []),
         ("commands", ", ".join(f"{name} {count}" for name, count in commands.items()) or "none sent"),
         ("speed", f"{generation_s / chunks:.2f} s per chunk, {frames / max(generation_s, 1e-9):.1f} frames/s"),

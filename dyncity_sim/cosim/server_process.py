@@ -1,5 +1,6 @@
 """A server of our own as a process: started on a free loopback port, always stopped again."""
 
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,7 @@ class ServerProcess:
 
     Args:
         arguments: of ``dyncity serve``, without host and port.
-        log: file that takes everything the process prints.
+        log: file that takes everything the process prints; with None, only its last lines are kept.
         start_limit_s: how long it may take until it serves (loading and warming up a model included).
         command: what runs ``dyncity serve``; this interpreter's own by default.
     """
@@ -33,7 +34,7 @@ class ServerProcess:
     def __init__(
         self,
         arguments: Sequence[str],
-        log: Path,
+        log: Path | None,
         start_limit_s: float = 180.0,
         command: Sequence[str] = (sys.executable, "-m", "dyncity_sim.cli.main", "serve"),
     ) -> None:
@@ -87,11 +88,15 @@ class ServerProcess:
         self._stop()
 
     def explain(self, what: str) -> str:
-        """``what``, with the log's place and the process's last lines."""
+        """``what``, with the log's place, if there is one, and the process's last lines."""
         lines = "\n".join(f"  {line}" for line in self._last_lines)
+        if self._log is None:
+            return f"{what} It printed" + (f":\n{lines}" if lines else " nothing.")
         return f"{what} Its log is {self._log}" + (f"; it ends with:\n{lines}" if lines else "; it is empty.")
 
     def _opened_log(self) -> IO[str]:
+        if self._log is None:
+            return Path(os.devnull).open("w", encoding="utf-8")
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             return self._log.open("w", encoding="utf-8")

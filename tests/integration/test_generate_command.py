@@ -74,3 +74,14 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(
     assert code in (1, 2)
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_does_not_start_is_told_by_what_it_printed(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["generate", str(recording), "--weights", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert (
+        f"The server stopped with status 2. It printed:\n  dyncity: error: weights: got no model.json in {tmp_path}"
+        in error
+    )

@@ -36,6 +36,7 @@ class LoopbackProcess(ServerProcess):
     def __init__(self, map_file: Path, log: Path, arguments: Sequence[str] = (), start_limit_s: float = 120.0) -> None:
         command = (sys.executable, "-m", "dyncity_sim.cli.main", "carla-loopback")
         super().__init__(["--map", str(map_file), "--until-orphaned", *arguments], log, start_limit_s, command)
+        self._written = log
 
     def __enter__(self) -> Self:
         """Start the process and wait until it serves.
@@ -45,7 +46,7 @@ class LoopbackProcess(ServerProcess):
         """
         super().__enter__()
         self.port = int(self.target.rsplit(":", 1)[1])
-        found = INSPECT_LINE.search(self._log.read_text(encoding="utf-8"))
+        found = INSPECT_LINE.search(self._written.read_text(encoding="utf-8"))
         assert found is not None, "the inspection port is printed before the line that says it serves"
         self.host = found[1]
         self.inspector = Inspector(int(found[2]), self.host)
