@@ -9,6 +9,7 @@ from dyncity_models.config import FORESEEN, REMEMBERED
 from dyncity_models.data.encoding import command_of, encode_excerpts, read_excerpts, statistics
 from dyncity_models.data.latents import COMMANDS, LatentSample
 from dyncity_models.data.shards import EncodedSet, shard_folder, write_shard
+from dyncity_models.data.views import column_points
 from dyncity_models.hexplane import Planes
 from dyncity_models.normalisation import Normalisation
 
@@ -94,6 +95,20 @@ def test_a_known_world_tells_of_who_comes_later_only_if_it_is_to_be_foreseen(exc
         rows_of(one, known_world)["known_xy"] for one in (excerpt, dataclasses.replace(excerpt, raw_labels=crossed))
     )
     assert (not np.array_equal(before, after)) == tells
+
+
+def test_a_known_world_has_a_hole_where_a_vehicle_stood_before_the_chunk_and_was_gone_in_it(excerpt, rows_of):
+    vehicle = excerpt.raw_labels[merged_labels(excerpt.raw_labels) == VEHICLE][0]
+    recent = torch.from_numpy(excerpt.planar[[15, 10]])
+    ahead_m = column_points(recent, 128, 25.6) - recent[0, :2] - torch.tensor([8.0, 5.0])
+    stood = (ahead_m.abs() < torch.tensor([2.2, 0.9])).all(dim=-1).numpy()
+    raw_recent = excerpt.raw_recent.copy()
+    raw_recent[stood, 1:4] = vehicle
+    without_gaps = dataclasses.replace(excerpt, gap_radii_m=0 * excerpt.gap_radii_m)
+    before, after = (
+        rows_of(one)["known_xy"] for one in (without_gaps, dataclasses.replace(without_gaps, raw_recent=raw_recent))
+    )
+    assert not np.array_equal(before, after)
 
 
 def test_the_layout_of_a_chunk_is_that_of_its_vehicles_and_its_mirror_images(excerpt, rows_of):

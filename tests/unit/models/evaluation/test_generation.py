@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.evaluation.generation import generate_from_plans, road_under_path, turns_as_planned
+from dyncity_models.evaluation.generation import generate_from_plans, road_of_turn, road_under_path, turns_as_planned
 
 from dyncity_sim.domain.taxonomy import CARLASC
 
@@ -35,6 +35,13 @@ def test_a_path_along_the_kerb_has_road_under_two_of_its_three_columns(build_str
     assert road_under_path(replace(street, labels=labels)) == pytest.approx(2 / 3)
 
 
+def test_the_road_of_a_turn_is_that_under_its_own_path_and_under_its_mirror_image(build_street):
+    street = build_street(16, 12.0, curvature_per_m=0.06)
+    own, mirrored = road_of_turn(street)
+    assert own == 1.0
+    assert mirrored == road_under_path(street, mirrored=True) < 1.0
+
+
 def test_a_world_that_moves_as_planned_is_told_from_its_mirror_image(build_street, street_actor):
     landmark = street_actor(15.0, 10.0, 0.3, 0.0, (4.0, 4.0, 2.5), label=CARLASC.index("building"))
     turning = build_street(16, 10.0, [landmark], curvature_per_m=0.04)
@@ -50,9 +57,7 @@ def test_generation_is_scored_once_per_plan(backend, plan_along):
     scores = generate_from_plans(backend, iter(plans), seed=3, steps=1, keep=kept.append)
     assert [chunk.seed for chunk in kept] == [3, 4]
     assert len(scores.seconds) == len(scores.rigidity) == 2
-    along, mirrored = ([road_under_path(c.occupancy, turned) for c in kept] for turned in (False, True))
-    assert scores.road_under_path == along
-    assert scores.road_of_turns == [(along[0], mirrored[0])]
-    assert len(scores.turns) == 1
+    assert scores.road_under_path == [road_under_path(chunk.occupancy) for chunk in kept]
+    assert len(scores.turns) == len(scores.road_of_turns) == 1
     assert scores.cells.sum() == 2 * 16 * 128 * 128 * 8
     assert scores.cells[ROAD] == sum(int((chunk.occupancy.labels == ROAD).sum()) for chunk in kept)
