@@ -8,6 +8,7 @@ keeps nothing between calls: each reply's continuation goes into the next reques
 """
 
 import argparse
+import sys
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.domain.grid import LIDAR_HEIGHT_M
 from dyncity_sim.domain.occupancy import OccupancySequence
+from dyncity_sim.errors import DyncityError
 
 SPEED_MPS = 8.0
 YAW_RATE_RADPS = 0.12
@@ -72,4 +74,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DyncityError as error:
+        sys.exit(f"error: {error}")

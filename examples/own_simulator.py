@@ -10,6 +10,7 @@ things: plan, follow a plan exactly, and show labelled cells with what its senso
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,7 @@ from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ, LIDAR_HEIGHT_M, Grid
 from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import DyncityError, InvalidInputError
 from dyncity_sim.files import check_free
 
 RADIUS_M = 60.0
@@ -202,4 +203,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DyncityError as error:
+        sys.exit(f"error: {error}")

@@ -10,6 +10,7 @@ proportions of the scene. Drives need at least 32 frames.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig
@@ -23,6 +24,7 @@ from dyncity_models.training.config import (
 from dyncity_models.training.stages import encode_recordings, train_autoencoder, train_transformer
 
 from dyncity_sim.cli.numbers import not_negative, positive
+from dyncity_sim.errors import DyncityError
 
 AUTOENCODER = AutoencoderConfig(encoder_channels=16, static_channels=32, feature_channels=16, output_channels=8)
 TRANSFORMER = DiffusionTransformerConfig(width=64, depth=2, heads=2, stem_channels=32)
@@ -73,4 +75,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DyncityError as error:
+        sys.exit(f"error: {error}")
