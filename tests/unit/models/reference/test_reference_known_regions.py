@@ -115,10 +115,10 @@ def test_weights_of_single_frames_take_a_known_region_and_an_observed_frame(tmp_
         ReferenceSampling("ddim", 2, 1.0),
     )
     save_reference(tmp_path, config, ReferenceAutoencoder(planes), transformer, EgoConvention())
-    backend = load(tmp_path)
+    of_frames = load(tmp_path)
     observed = np.zeros((1, 8, 8, 4), np.bool_)
     observed[:, :4] = True
-    labels, times_us = np.zeros((1, 8, 8, 4), np.uint8), np.zeros(1, np.int64)
-    frame = OccupancySequence(labels, np.eye(4)[None], times_us, backend.grid, backend.taxonomy, observed)
-    chunk = generate(backend, Conditions(known_region=frame, continuation=backend.encode(frame)))
-    assert (chunk.occupancy.labels[observed] == 0).all()
+    labels, times_us = np.ones((1, 8, 8, 4), np.uint8), np.zeros(1, np.int64)
+    frame = OccupancySequence(labels, np.eye(4)[None], times_us, of_frames.grid, of_frames.taxonomy, observed)
+    chunk = generate(of_frames, Conditions(known_region=frame, continuation=of_frames.encode(frame)))
+    assert (chunk.occupancy.labels[observed] == 1).all()
