@@ -153,7 +153,7 @@ def build_planes(tiny) -> Callable[..., Planes]:
 def write_weights(tiny, build_autoencoder, build_transformer, tmp_path_factory) -> Callable[..., Path]:
     """A function that writes a folder of random weights of the family, with a guide that differs or without."""
 
-    def write(layout: bool = False, guided: bool = False, known_world: str = FORESEEN, **sampling: float) -> Path:
+    def write(*, layout: bool = False, guided: bool = False, known_world: str = FORESEEN, **sampling: float) -> Path:
         transformer = replace(tiny.transformer, conditions=WITH_LAYOUT) if layout else tiny.transformer
         sampled, guide = replace(tiny.sampling, **sampling), transformer if guided else None
         config = replace(tiny, transformer=transformer, guide=guide, sampling=sampled, known_world=known_world)

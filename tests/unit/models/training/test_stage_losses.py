@@ -90,7 +90,7 @@ def anchored_dit(tiny, build_autoencoder, recording, optimiser, run, folder):
 
 @pytest.fixture(scope="module")
 def anchored_distil(anchored_dit, build_guided_weights, optimiser, run):
-    teacher = str(build_guided_weights(REMEMBERED, autoguidance=1.5))
+    teacher = str(build_guided_weights(known_world=REMEMBERED, autoguidance=1.5))
     rows = anchored_dit.latents
     sampling, loss = SamplingConfig(steps=2), DistilLossConfig(at_start=0.5)
     return DistilTrainingConfig(teacher, rows, rows, sampling, 2, 3, optimiser, loss, run)
