@@ -1,19 +1,20 @@
-"""``dyncity export``: labels of a drive in the formats that training code reads."""
+"""``dyncity export``: labels of drives in the formats that training code reads."""
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dyncity_sim.cli.numbers import positive
+from dyncity_sim.cli.numbers import positive, sequences
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
-from dyncity_sim.dataset.drives import open_drive
-from dyncity_sim.export.run import ExportPlan, Report, export_drive
+from dyncity_sim.dataset.drives import list_drives
+from dyncity_sim.export.run import ExportPlan, Report, export_drives
 from dyncity_sim.groundtruth.formats.metadata import METADATA
 from dyncity_sim.groundtruth.formats.table import FORMATS
 from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig, rig_names
@@ -30,11 +31,16 @@ formats:
 examples:
   dyncity export out/demo --to semantickitti --out out/labels              what demo, cosim or generate wrote
   dyncity export data/town --sequence 3 --frames 64 --to occ3d,carlasc --out out/labels
+  dyncity export data/town --sequence all --to nuscenes,kitti --sensors kitti --out out/train   a scene for each drive
   dyncity export data/town --to occ3d --resample nearest --out out/occ3d   in the grid that Occ3D is published with
   dyncity export data/town --to {",".join(FORMATS)} --sensors kitti --out out/all
 
-PATH is a generated drive, or what dyncity inspect reads. Each format takes a subfolder of DIR, whole or not at all.
-{METADATA} (mcap: its metadata; webdataset: dataset.json) says grid, classes, sensors, and where the drive comes from.
+PATH is a generated drive, or what dyncity inspect reads. Each format takes a subfolder of DIR when it is whole: nothing
+of a drive that fails is there. Of several drives, an error, Ctrl-C or SIGTERM keeps those that are whole by then as a
+data set of these alone; the exit code says that it failed. Go on with the others in another --out.
+Several drives are one data set: carlasc, occ3d, nuscenes a scene each, semantickitti sequences/00, 01, ..., kitti 0000,
+0001, ..., webdataset shards numbered in a row, mcap a file each.
+{METADATA} (mcap: its metadata; webdataset: dataset.json) says grid, classes, sensors, and where each drive comes from.
 Actors are the true ones of a recording, or those found in the cells. docs/groundtruth.md describes the files.
 data/town: long drives, from dyncity record --continuous (without it, drives have 40 frames).
 """
@@ -44,17 +50,23 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     """Add the command, whose options are the same whatever ``words``, the command line, says."""
     parser = subparsers.add_parser(
         "export",
-        help="export labels of a drive for training code",
-        description="Label a drive as sensors would see it, and write the labels in the formats that you name.",
+        help="export labels of drives for training code",
+        description="Label drives as sensors would see them, and write the labels in the formats that you name.",
         epilog=EPILOG,
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="folder of the drive")
     parser.add_argument("--to", required=True, metavar="FORMAT[,FORMAT]", help="formats, see below")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for all formats")
     drive = parser.add_argument_group("what is exported")
-    drive.add_argument("--sequence", type=int, default=0, metavar="N", help="sequence of a data set (default: 0)")
-    drive.add_argument("--start", type=int, default=0, metavar="N", help="first frame (default: 0)")
-    drive.add_argument("--frames", type=positive, metavar="N", help="how many (default: all from there on)")
+    drive.add_argument(
+        "--sequence",
+        type=sequences,
+        default=(0,),
+        metavar="N",
+        help="sequences of a data set: 3, a list 0,3,5, a range 0-9, or all (default: 0)",
+    )
+    drive.add_argument("--start", type=int, default=0, metavar="N", help="first frame of each (default: 0)")
+    drive.add_argument("--frames", type=positive, metavar="N", help="how many of each (default: all from there on)")
     labels = parser.add_argument_group("how")
     labels.add_argument(
         "--sensors",
@@ -72,7 +84,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Open, label, write, report."""
+    """List, read, label, write, report."""
     console = Console()
     plan = ExportPlan(
         tuple(name.strip() for name in args.to.split(",") if name.strip()),
@@ -83,24 +95,53 @@ def run(args: argparse.Namespace) -> int:
     with terminated_like_interrupted():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("reading the drive", total=None)
-            loaded = open_drive(args.path, args.sequence, args.start, args.frames)
-            progress.update(task, description="finding actors", total=len(loaded.occupancy))
-            tell = partial(progress.update, task, description="exporting")
-            report = export_drive(loaded, plan, args.out, lambda done: tell(completed=done))
-    console.print(report_table(report, f"{loaded.name}, {len(loaded.occupancy)} frames, sensors {plan.rig.name}"))
+            task = progress.add_task("reading and finding actors", total=None)
+            drives = list_drives(args.path, args.sequence, args.start, args.frames)
+            before = [0, *accumulate(drive.frames for drive in drives)]
+            progress.update(task, total=before[-1])
+
+            def tell(number: int, frames: int) -> None:
+                title = f"exporting {number + 1} of {len(drives)} drives" if len(drives) > 1 else "exporting"
+                progress.update(task, description=title, completed=before[number] + frames)
+
+            report = export_drives(drives, plan, args.out, tell)
+    named = report.drives[0].name if len(drives) == 1 else f"{len(report.drives)} drives"
+    console.print(report_table(report, f"{named}, {report.frames} frames, sensors {plan.rig.name}"))
+    if len(drives) > 1:
+        console.print(drives_table(report))
     console.print(f"{report.points:,} LiDAR points, {report.boxes:,} boxes in {args.out}", soft_wrap=True)
+    if report.failure is not None:
+        kept = f"{len(report.drives)} of {len(drives)} drives are whole and kept; export the others to another --out."
+        console.print(kept, soft_wrap=True)
+        raise report.failure
     return 0
 
 
 def report_table(report: Report, title: str) -> Table:
-    """Files, size and seconds of each format, and the seconds that labelling took."""
+    """Files, size and seconds of each format, the seconds that labelling took, and all together."""
     table = Table("format", title=title, title_justify="left")
     for head in ("files", "MB", "s"):
         table.add_column(head, justify="right")
     for form in report.formats:
         table.add_row(form.name, f"{form.files:,}", f"{form.size_bytes / 1e6:.1f}", f"{form.seconds:.2f}")
     table.add_section()
-    for name, seconds in report.seconds.items():
-        table.add_row(name, "", "", f"{seconds:.2f}")
+    for name, spent in report.seconds.items():
+        table.add_row(name, "", "", f"{spent:.2f}")
+    table.add_section()
+    files = sum(form.files for form in report.formats)
+    size_bytes = sum(form.size_bytes for form in report.formats)
+    seconds = sum(report.seconds.values()) + sum(form.seconds for form in report.formats)
+    table.add_row("in all", f"{files:,}", f"{size_bytes / 1e6:.1f}", f"{seconds:.2f}")
+    return table
+
+
+def drives_table(report: Report) -> Table:
+    """Frames, points and boxes of each drive."""
+    table = Table("drive")
+    for head in ("frames", "LiDAR points", "boxes"):
+        table.add_column(head, justify="right")
+    for drive in report.drives:
+        table.add_row(escape(drive.name), f"{drive.frames:,}", f"{drive.points:,}", f"{drive.boxes:,}")
+    table.add_section()
+    table.add_row("in all", f"{report.frames:,}", f"{report.points:,}", f"{report.boxes:,}")
     return table

@@ -27,7 +27,7 @@ CORE_COMMANDS = {
     "record": "record drives through a simulated town",
     "generate": "generate along recorded drives, under every condition",
     "inspect": "show what is in a data set: recordings, CarlaSC, Occ3D",
-    "export": "export labels of a drive for training code",
+    "export": "export labels of drives for training code",
     "view": "look at a drive or a scene: a page, pictures, a film, Rerun",
     "scene": "make a scene package of a drive, check one, or show what is in it",
     "play": "show a generated scene in a simulator, for a driving stack to drive in",

@@ -1,7 +1,11 @@
 """Numbers of the command line, refused where they make no sense."""
 
 import argparse
+import re
 from math import inf
+
+MOST_SEQUENCES = 100_000
+"""In one range of the command line."""
 
 
 def positive(text: str) -> int:
@@ -42,6 +46,24 @@ def positive_port(text: str) -> int:
     if port(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is not in 1 to 65535")
     return port(text)
+
+
+def sequences(text: str) -> tuple[int, ...] | None:
+    """Numbers of sequences, ``3``, ``0,3,5`` or ``0-9,12``, in their order; None is ``all``."""
+    if text.strip() == "all":
+        return None
+    numbers: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        if found is None:
+            raise argparse.ArgumentTypeError(f"{part!r} is no number, no range as 0-9, and not all")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not 0 <= last - first < MOST_SEQUENCES:
+            raise argparse.ArgumentTypeError(f"{part} is no range of 1 to {MOST_SEQUENCES} sequences")
+        numbers += range(first, last + 1)
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text} names a sequence twice")
+    return tuple(numbers)
 
 
 def _at_least(least: int, text: str) -> int:

@@ -1,4 +1,4 @@
-"""One drive out of any folder this project or others write: what is exported and looked at."""
+"""Drives out of any folder this project or others write: what is exported and looked at."""
 
 import json
 import zipfile
@@ -66,6 +66,21 @@ class LoadedDrive:
     rate_hz: float
 
 
+@dataclass(frozen=True, eq=False)
+class ListedDrive:
+    """A drive that is not read yet.
+
+    Attributes:
+        name: fit for a file name.
+        frames: how many it will have.
+        open: reads it; raises InvalidInputError where ``open_drive`` does.
+    """
+
+    name: str
+    frames: int
+    open: Callable[[], LoadedDrive]
+
+
 def open_drive(path: Path, sequence: int = 0, start: int = 0, frames: int | None = None) -> LoadedDrive:
     """A drive of ``frames`` frames from ``start`` on.
 
@@ -79,14 +94,30 @@ def open_drive(path: Path, sequence: int = 0, start: int = 0, frames: int | None
     Raises:
         InvalidInputError: nothing that is known in the folder, a damaged file, or frames that are not there.
     """
+    (drive,) = list_drives(path, (sequence,), start, frames)
+    return drive.open()
+
+
+def list_drives(
+    path: Path, sequences: Sequence[int] | None = None, start: int = 0, frames: int | None = None
+) -> tuple[ListedDrive, ...]:
+    """Drives of ``frames`` frames each from ``start`` on, in the order of ``sequences``; None takes all there are.
+
+    Raises:
+        InvalidInputError: as ``open_drive``; a drive that is too short is named.
+    """
     for folder in (path, path / "occupancy"):
         for name, form in DESCRIPTIONS.items():
             if (folder / name).is_file():
-                if sequence != 0:
-                    raise InvalidInputError("sequence", sequence, "0", "A generated folder holds one drive.")
-                return _generated(folder, name, form, start, frames)
+                other = [sequence for sequence in sequences or () if sequence != 0]
+                if other:
+                    raise InvalidInputError("sequence", other[0], "0", "A generated folder holds one drive.")
+                return (_listed_generation(folder, name, form, start, frames),)
     dataset = open_dataset(path, f"a drive ({', '.join(DESCRIPTIONS)}), ")
-    return _of_dataset(dataset, path, sequence, start, frames)
+    if not dataset.sequences:
+        raise InvalidInputError(str(path), "a data set without drives", "at least one drive")
+    numbers = range(len(dataset.sequences)) if sequences is None else sequences
+    return tuple(_listed_sequence(dataset, path, number, start, frames) for number in numbers)
 
 
 def longer_drives(dataset: OccupancyDataset) -> str:
@@ -107,31 +138,38 @@ def _description(file: Path, form: str) -> dict[str, Any]:
     return described
 
 
-def _generated(folder: Path, name: str, form: str, start: int, frames: int | None) -> LoadedDrive:
+def _listed_generation(folder: Path, name: str, form: str, start: int, frames: int | None) -> ListedDrive:
     described = _description(folder / name, form)
     files = _chunk_files(folder, described)
     lengths = [_laid_to(file, partial(chunk_length, file)) for file in files]
     chosen = _range(start, frames, sum(lengths), str(folder))
+    there = folder.resolve()
+    title = (there.parent if there.name == "occupancy" else there).name
+    return ListedDrive(title, len(chosen), lambda: _generated(title, folder / name, described, files, lengths, chosen))
+
+
+def _generated(
+    name: str, file: Path, described: dict[str, Any], files: list[Path], lengths: list[int], chosen: range
+) -> LoadedDrive:
     # The chunk of each frame.
     numbers = np.repeat(np.arange(len(files)), lengths)[chosen.start : chosen.stop].tolist()
     used = slice(numbers[0], numbers[-1] + 1)
-    told, chunks = described["chunks"][used], _chunks(folder, described, files[used])
+    told, chunks = described["chunks"][used], _chunks(file.parent, described, files[used])
     before = sum(lengths[: used.start])
     part = slice(chosen.start - before, chosen.stop - before)
     recorded = [recorded for _, recorded in chunks if recorded is not None]
-    there = folder.resolve()
     provenance, captions = _laid_to(
-        folder / name, lambda: (_provenance(described, told), _captions(described["chunks"], numbers))
+        file, lambda: (_provenance(described, told), _captions(described["chunks"], numbers))
     )
     return LoadedDrive(
-        name=(there.parent if there.name == "occupancy" else there).name,
+        name=name,
         occupancy=concatenate([generated for generated, _ in chunks])[part],
         recorded=concatenate(recorded)[part] if recorded else None,
         tracks=None,
         provenance=provenance,
         captions=captions,
         frames_per_chunk=lengths[0],
-        rate_hz=_laid_to(folder / name, lambda: _rate_hz(described)),
+        rate_hz=_laid_to(file, lambda: _rate_hz(described)),
     )
 
 
@@ -204,18 +242,25 @@ def _captions(chunks: Sequence[dict[str, Any]], numbers: Sequence[int]) -> tuple
     return tuple(frame_caption(n, commands[n]) for n in numbers)
 
 
-def _of_dataset(dataset: OccupancyDataset, path: Path, sequence: int, start: int, frames: int | None) -> LoadedDrive:
-    if not dataset.sequences:
-        raise InvalidInputError(str(path), "a data set without drives", "at least one drive")
+def _listed_sequence(
+    dataset: OccupancyDataset, path: Path, sequence: int, start: int, frames: int | None
+) -> ListedDrive:
     if not 0 <= sequence < len(dataset.sequences):
         raise InvalidInputError("sequence", sequence, f"0 to {len(dataset.sequences) - 1} of {path}")
+    source = dataset.sequences[sequence]
+    chosen = _range(start, frames, len(source), f"{path} {source.name}", longer_drives(dataset))
+    return ListedDrive(
+        source.name.replace("/", "_"), len(chosen), partial(_of_dataset, dataset, path, sequence, chosen)
+    )
+
+
+def _of_dataset(dataset: OccupancyDataset, path: Path, sequence: int, chosen: range) -> LoadedDrive:
     source = dataset.sequences[sequence]
     poses, times_us = source.poses_world_from_ego, source.times_us
     if poses is None or times_us is None:
         raise InvalidInputError(
             source.name, "frames without poses or times", "both, since scenes and labels are in one world frame"
         )
-    chosen = _range(start, frames, len(source), f"{path} {source.name}", longer_drives(dataset))
     labels, observed = _merged(dataset, source, chosen)
     part = slice(chosen.start, chosen.stop)
     tracks = None

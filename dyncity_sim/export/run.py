@@ -1,28 +1,24 @@
-"""One pass over the frames of a drive feeds the writers of all formats."""
+"""One pass over the frames of each drive feeds the writers of all formats."""
 
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from dyncity_sim.dataset.drives import LoadedDrive
+from dyncity_sim.dataset.drives import ListedDrive, LoadedDrive
 from dyncity_sim.domain.base_frame import mounted
-from dyncity_sim.domain.ground_truth import LabelledFrame
-from dyncity_sim.domain.scene import Track
 from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.errors import InvalidInputError, StorageError
+from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.export.clock import Clock, TimedWriter
+from dyncity_sim.export.staging import check_free, part_of, staged, take_places
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.formats.table import LabelFormat, formats_named
-from dyncity_sim.groundtruth.formats.writer import FrameWriter
+from dyncity_sim.groundtruth.formats.writer import OpenWriter
 from dyncity_sim.scene.actors.find import find_tracks
 
-LABELLING, TRACKING = "labelling", "tracking"
+READING, TRACKING, LABELLING = "reading", "tracking", "labelling"
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class ExportPlan:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedFormat:
     """What became of one format.
 
     Attributes:
@@ -62,38 +58,84 @@ class Exported:
 
 
 @dataclass(frozen=True)
+class ExportedDrive:
+    """What is in one drive.
+
+    Attributes:
+        name: of the drive.
+        frames: how many.
+        points: LiDAR points of all frames.
+        boxes: boxes of all frames.
+    """
+
+    name: str
+    frames: int
+    points: int
+    boxes: int
+
+
+@dataclass(frozen=True)
 class Report:
     """What became of an export.
 
     Attributes:
         formats: each format, in the order asked for.
-        points: LiDAR points in all.
-        boxes: boxes in all.
-        seconds: spent on tracking and labelling, by name.
+        drives: each drive that is whole, in the order asked for.
+        seconds: spent on reading, tracking and labelling, by name.
+        failure: why there are no further drives; None where all are there.
     """
 
-    formats: tuple[Exported, ...]
-    points: int
-    boxes: int
+    formats: tuple[ExportedFormat, ...]
+    drives: tuple[ExportedDrive, ...]
     seconds: dict[str, float]
+    failure: BaseException | None = None
+
+    @property
+    def frames(self) -> int:
+        """Of all drives."""
+        return sum(drive.frames for drive in self.drives)
+
+    @property
+    def points(self) -> int:
+        """LiDAR points of all drives."""
+        return sum(drive.points for drive in self.drives)
+
+    @property
+    def boxes(self) -> int:
+        """Boxes of all drives."""
+        return sum(drive.boxes for drive in self.drives)
 
 
 def export_drive(
     loaded: LoadedDrive, plan: ExportPlan, out: Path, told: Callable[[int], None] = lambda frames: None
 ) -> Report:
-    """Label each frame of a drive once and write it in every format.
+    """Export one drive that is in memory; see ``export_drives``. ``told`` is called with the frames done."""
+    drive = ListedDrive(loaded.name, len(loaded.occupancy), lambda: loaded)
+    return export_drives([drive], plan, out, lambda _, frames: told(frames))
 
-    Each format takes its place in ``out`` when all of them are whole; after an error or an interruption there is none.
+
+def export_drives(
+    drives: Sequence[ListedDrive],
+    plan: ExportPlan,
+    out: Path,
+    told: Callable[[int, int], None] = lambda drive, frames: None,
+) -> Report:
+    """Label each frame of each drive once and write it in every format; the memory holds one drive at a time.
+
+    Drives are written one after the other into a hidden folder, and joined when all of them are whole: each format
+    takes its place in ``out`` with all drives. An error or an interruption ends the export with the drives that are
+    whole by then, and is the report's ``failure``; it is raised where there is none, and nothing is left.
 
     Args:
-        loaded: the drive. Its actors are the true ones where the source knows them, else those found in its cells.
+        drives: their actors are the true ones where the source knows them, else those found in its cells.
         plan: in which formats, from which sensors.
         out: folder for all; may exist and hold other formats.
-        told: called with the frames done.
+        told: called with the number of a drive, from 0 on, and its frames done.
 
     Raises:
         InvalidInputError: an unknown format, one that cannot hold the drive, its grid or its classes, resampling that
-            no format asks for, a place that is taken, or a sensor that stands in something.
+            no format asks for, no drive or two of one name, a place that is taken, or a sensor that stands in
+            something.
         MissingExtraError: a package that a format needs is not installed.
         StorageError: something could not be written whole.
     """
@@ -102,127 +144,105 @@ def export_drive(
         raise InvalidInputError(
             "--resample", "nearest", "a format with a grid of its own", "Leave it out: these formats take any grid."
         )
-    if loaded.occupancy.taxonomy.id != CARLASC.id:
-        raise InvalidInputError(
-            "occupancy.taxonomy", repr(loaded.occupancy.taxonomy.id), repr(CARLASC.id), "Merge raw classes first."
-        )
-    clocks = {name: _Clock() for name in (TRACKING, LABELLING, *plan.formats)}
+    _check_names(drives)
     openers = [form.open_writer(plan.resample and form.own_grid is not None) for form in formats]
-    places = [form.place(out, loaded.name) for form in formats]
-    _check_free(places)
+    check_free([place for form in formats for place in _places(form, out, drives)])
+    clocks = {name: Clock() for name in (READING, TRACKING, LABELLING, *plan.formats)}
+    parts: dict[str, Path] = {}
+    done: list[ExportedDrive] = []
+    failure: BaseException | None = None
+    with staged(out) as staging:
+        try:
+            for number, drive in enumerate(drives):
+                with part_of(staging, str(number), out) as part, _laid_to(drive, alone=len(drives) == 1):
+                    openings = list(zip(formats, openers, strict=True))
+                    done.append(_export(drive, plan, openings, clocks, part, partial(told, number)))
+                    parts[drive.name] = part
+        except BaseException as error:
+            if not parts:
+                raise
+            failure = error
+        for form in formats:
+            with clocks[form.name].running():
+                form.join(parts, staging / "whole")
+        taken = [_places(form, out, drives[: len(parts)]) for form in formats]
+        take_places(staging / "whole", out, [place for places in taken for place in places])
+    return Report(
+        tuple(_exported(form, out, places, clocks[form.name]) for form, places in zip(formats, taken, strict=True)),
+        tuple(done),
+        {name: clocks[name].seconds for name in (READING, TRACKING, LABELLING)},
+        failure,
+    )
+
+
+def _export(
+    drive: ListedDrive,
+    plan: ExportPlan,
+    openings: Sequence[tuple[LabelFormat, OpenWriter]],
+    clocks: Mapping[str, Clock],
+    out: Path,
+    told: Callable[[int], None],
+) -> ExportedDrive:
+    """Write one drive in every format."""
+    with clocks[READING].running():
+        loaded = drive.open()
+    occupancy = loaded.occupancy
+    if occupancy.taxonomy.id != CARLASC.id:
+        raise InvalidInputError(
+            "occupancy.taxonomy", repr(occupancy.taxonomy.id), repr(CARLASC.id), "Merge raw classes first."
+        )
     with clocks[TRACKING].running():
-        rig = mounted(plan.rig, loaded.occupancy.grid)
-        drive = labelled_drive(loaded.occupancy, _tracks(loaded), loaded.provenance, rig, loaded.name, plan.seed)
+        tracks = find_tracks(occupancy) if loaded.tracks is None else loaded.tracks
+        rig = mounted(plan.rig, occupancy.grid)
+        about = labelled_drive(occupancy, tracks, loaded.provenance, rig, drive.name, plan.seed)
     points = boxes = 0
-    with _staged(out, places) as staging, ExitStack() as stack:
+    with ExitStack() as stack:
         writers = [
-            stack.enter_context(_Timed(opener(form.place(staging, drive.name), drive), clocks[form.name]))
-            for form, opener in zip(formats, openers, strict=True)
+            stack.enter_context(TimedWriter(opener(form.place(out, drive.name), about), clocks[form.name]))
+            for form, opener in openings
         ]
-        frames = labelled_frames(loaded.occupancy, drive)
-        for number, frame in enumerate(clocks[LABELLING].each(frames), start=1):
+        for number, frame in enumerate(clocks[LABELLING].each(labelled_frames(occupancy, about)), start=1):
             for writer in writers:
                 writer.add(frame)
             points += sum(len(sweep) for sweep in frame.sweeps)
             boxes += len(frame.boxes)
             told(number)
-    return Report(
-        tuple(_exported(form, place, clocks[form.name]) for form, place in zip(formats, places, strict=True)),
-        points,
-        boxes,
-        {name: clocks[name].seconds for name in (TRACKING, LABELLING)},
-    )
+    return ExportedDrive(drive.name, len(occupancy), points, boxes)
 
 
-def _tracks(loaded: LoadedDrive) -> tuple[Track, ...]:
-    return find_tracks(loaded.occupancy) if loaded.tracks is None else loaded.tracks
+def _check_names(drives: Sequence[ListedDrive]) -> None:
+    if not drives:
+        raise InvalidInputError("drives", "none", "at least one")
+    # Keys of samples in WebDataset's shards have no dots, and dashes in their place.
+    numbers: dict[str, int] = {}
+    for number, drive in enumerate(drives):
+        same = numbers.setdefault(drive.name.replace(".", "-"), number)
+        if same != number:
+            raise InvalidInputError(
+                "drives",
+                f"{drives[same].name!r} and {drive.name!r}",
+                "names that files can be told apart by",
+                "Rename the folder of one, or export them to an --out each.",
+            )
 
 
-def _check_free(places: Sequence[Path]) -> None:
-    for place in places:
-        if place.exists():
-            raise InvalidInputError("--out", f"{place}, which exists", "a place that is free", "Name another --out.")
+def _places(form: LabelFormat, out: Path, drives: Sequence[ListedDrive]) -> list[Path]:
+    """Where a format lies: its folder, or the files of all drives."""
+    return list(dict.fromkeys(form.place(out, drive.name) for drive in drives))
 
 
 @contextmanager
-def _staged(out: Path, places: Sequence[Path]) -> Iterator[Path]:
-    """A hidden folder in ``out``; what it holds under the names of ``places`` moves there when the block succeeds.
-
-    All of it moves or nothing.
-
-    Raises:
-        StorageError: the folder cannot be made, or something cannot be moved.
-    """
-    there, staging = out.exists(), out / f".export.{os.getpid()}.part"
+def _laid_to(drive: ListedDrive, alone: bool) -> Iterator[None]:
+    """Wrong input is told with the drive that it is of, where there are others."""
     try:
-        # A process that was killed may have had the number of this one, as all have that are alone in a container.
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        yield staging
-        with ExitStack() as back:
-            for place in places:
-                staged = staging / place.relative_to(out)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staged, place)
-                back.callback(os.replace, place, staged)
-            back.pop_all()
-    except StorageError as error:
-        # Writers know the hidden folder alone, which is gone by the time that somebody looks for it.
-        raise StorageError(str(error).replace(str(staging), str(out))) from error
-    except OSError as error:
-        raise StorageError(f"{out} could not be written to: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not there and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
+        yield
+    except InvalidInputError as error:
+        if alone:
+            raise
+        raise InvalidInputError(f"{drive.name}: {error.field}", error.got, error.expected, error.mend) from error
 
 
-class _Clock:
-    """Wall-clock seconds of one thing among others."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - start
-
-    def each(self, frames: Iterator[LabelledFrame]) -> Iterator[LabelledFrame]:
-        """The frames, each timed until it comes."""
-        while True:
-            with self.running():
-                frame = next(frames, None)
-            if frame is None:
-                return
-            yield frame
-
-
-class _Timed:
-    """A writer whose time is taken, from its opening to its end."""
-
-    def __init__(self, opened: AbstractContextManager[FrameWriter], clock: _Clock) -> None:
-        self._opened, self._clock = opened, clock
-
-    def __enter__(self) -> Self:
-        with self._clock.running():
-            self._writer = self._opened.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        with self._clock.running():
-            return self._opened.__exit__(kind, error, trace)
-
-    def add(self, frame: LabelledFrame) -> None:
-        with self._clock.running():
-            self._writer.add(frame)
-
-
-def _exported(form: LabelFormat, place: Path, clock: _Clock) -> Exported:
-    files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
-    return Exported(form.name, place, len(files), sum(file.stat().st_size for file in files), clock.seconds)
+def _exported(form: LabelFormat, out: Path, places: Sequence[Path], clock: Clock) -> ExportedFormat:
+    files = [file for place in places for file in (place, *place.rglob("*")) if file.is_file()]
+    place = places[0] if len(places) == 1 else out / form.name
+    return ExportedFormat(form.name, place, len(files), sum(file.stat().st_size for file in files), clock.seconds)

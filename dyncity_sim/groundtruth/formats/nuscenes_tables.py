@@ -1,5 +1,6 @@
 """Records of nuScenes' tables (nuscenes-devkit, ``docs/schema_nuscenes.md``)."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -186,6 +187,13 @@ class Tables:
 
     def _time(self, number: int) -> int:
         return int(self._drive.times_us[number])
+
+
+def joined_table(tables: Sequence[Any]) -> Any:
+    """The same table of several drives as one: records in their order, each token once; splits with all scenes."""
+    if isinstance(tables[0], dict):
+        return {split: [scene for table in tables for scene in table[split]] for split in tables[0]}
+    return list({record["token"]: record for table in tables for record in table}.values())
 
 
 def date_captured(time_us: int) -> str:

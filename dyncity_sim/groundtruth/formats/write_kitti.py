@@ -17,7 +17,7 @@ formula give the poses back, in metres from there (``oxts_origin_world_m``): it 
 What nobody knows (accelerations, turn rates, accuracies) is nan.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
@@ -32,6 +32,7 @@ from dyncity_sim.domain.sensors import CameraSensor, SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import whole_folder
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole
+from dyncity_sim.groundtruth.formats.join import join_metadata, move
 from dyncity_sim.groundtruth.formats.kitti_boxes import (
     OCCLUSION_LEVELS,
     TRUNCATION_LEVELS,
@@ -52,6 +53,8 @@ EARTH_RADIUS_M = 6378137.0
 
 SEQUENCE = "0000"
 
+SEQMAP = "evaluate_tracking.seqmap.training"
+
 
 @contextmanager
 def open_kitti(folder: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
@@ -67,6 +70,19 @@ def open_kitti(folder: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
         writer = _KittiWriter(temporary, drive, camera)
         yield writer
         writer.finish()
+
+
+def join_kitti(parts: Sequence[Path], folder: Path) -> None:
+    """Number sequences of single drives from 0000 on. A Join."""
+    names = [f"{number:04d}" for number in range(len(parts))]
+    for part, name in zip(parts, names, strict=True):
+        move(part / "velodyne" / SEQUENCE, folder / "velodyne" / name)
+        for kind in ("label_02", "calib", "oxts"):
+            move(part / kind / f"{SEQUENCE}.txt", folder / kind / f"{name}.txt")
+    lengths = [(part / SEQMAP).read_text(encoding="ascii").removeprefix(SEQUENCE) for part in parts]
+    seqmap = "".join(name + length for name, length in zip(names, lengths, strict=True))
+    (folder / SEQMAP).write_text(seqmap, encoding="ascii")
+    join_metadata(parts, folder, ("oxts_origin_world_m", "times_us"), names)
 
 
 def level_camera(rig: SensorRig) -> CameraSensor:
@@ -117,7 +133,7 @@ class _KittiWriter:
         packets = oxts_packets(drive.poses_world_from_ego, drive.times_us * 1e-6)
         self._write("oxts", "".join(" ".join(f"{v + 0.0:.16g}" for v in packet) + " 0 0 0 0 0\n" for packet in packets))
         seqmap = f"{SEQUENCE} empty 000000 {len(drive):06d}\n"
-        (self._folder / "evaluate_tracking.seqmap.training").write_text(seqmap, encoding="ascii")
+        (self._folder / SEQMAP).write_text(seqmap, encoding="ascii")
         notes = {
             "format": "kitti-tracking",
             "actor_table": {kind.value: name for kind, name in TYPE_OF_KIND.items()},

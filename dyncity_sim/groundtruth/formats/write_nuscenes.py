@@ -19,7 +19,7 @@ next sample, as in nuScenes, and after the last to the last. ``num_lidar_pts`` c
 actor's id, over all LiDARs. What no ray meets has the lowest visibility.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,10 +31,11 @@ from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole
-from dyncity_sim.groundtruth.formats.metadata import write_metadata
+from dyncity_sim.groundtruth.formats.join import join_metadata, move_files, read_json
+from dyncity_sim.groundtruth.formats.metadata import METADATA, write_metadata
 from dyncity_sim.groundtruth.formats.nuscenes_classes import MAPPED_CLASSES, PALETTE, category_indices, category_table
 from dyncity_sim.groundtruth.formats.nuscenes_layout import DriveMap, pose_ego_from_channel, sample_frames
-from dyncity_sim.groundtruth.formats.nuscenes_tables import LIDARSEG, VERSION, Annotations, Tables
+from dyncity_sim.groundtruth.formats.nuscenes_tables import LIDARSEG, VERSION, Annotations, Tables, joined_table
 from dyncity_sim.groundtruth.formats.pictures import check_depth, depth_png, id_png, label_png
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
 from dyncity_sim.groundtruth.resample import own_cells
@@ -61,6 +62,18 @@ def open_nuscenes(folder: Path, drive: LabelledDrive) -> Iterator[FrameWriter]:
         writer = _NuscenesWriter(temporary, drive, channels, table, drive_map)
         yield writer
         writer.finish()
+
+
+def join_nuscenes(parts: Sequence[Path], folder: Path) -> None:
+    """A scene for each drive, with a log and a map of its own. A Join."""
+    for part in parts:
+        move_files(part, folder, (VERSION, METADATA))
+    (folder / VERSION).mkdir()
+    for file in sorted((parts[0] / VERSION).iterdir()):
+        name = f"{VERSION}/{file.name}"
+        table = joined_table([read_json(part, name) for part in parts])
+        (folder / name).write_bytes(json_bytes(table))
+    join_metadata(parts, folder, ("global_from_world_m",))
 
 
 def sensor_channels(rig: SensorRig) -> dict[str, str]:

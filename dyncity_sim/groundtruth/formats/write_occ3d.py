@@ -18,7 +18,7 @@ have the sample's token. A cell that the source does not know is 17 and 0 in bot
 sweeps over a scene before it says what a LiDAR saw; here it is the frame's own turn of all LiDARs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,14 @@ from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.groundtruth.bev import bev_map
 from dyncity_sim.groundtruth.flow import occupancy_flow
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, quaternion_wxyz
-from dyncity_sim.groundtruth.formats.metadata import check_merged, stored_grid, write_metadata
+from dyncity_sim.groundtruth.formats.join import join_metadata, move_files, read_json
+from dyncity_sim.groundtruth.formats.metadata import METADATA, check_merged, stored_grid, write_metadata
 from dyncity_sim.groundtruth.formats.nuscenes_layout import Tokens, sample_frames
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
 from dyncity_sim.groundtruth.free_space import free_space
 from dyncity_sim.groundtruth.resample import Resampling, own_cells
+
+ANNOTATIONS = "annotations.json"
 
 FREE = 17
 
@@ -97,6 +100,17 @@ def open_occ3d(folder: Path, drive: LabelledDrive, resample: bool = False) -> It
         writer = _Occ3dWriter(temporary, drive, resampling)
         yield writer
         writer.finish()
+
+
+def join_occ3d(parts: Sequence[Path], folder: Path) -> None:
+    """A scene for each drive. A Join."""
+    lists = [read_json(part, ANNOTATIONS) for part in parts]
+    for part in parts:
+        move_files(part, folder, (ANNOTATIONS, METADATA))
+    annotations = {name: [scene for listed in lists for scene in listed[name]] for name in ("train_split", "val_split")}
+    infos = {scene: frames for listed in lists for scene, frames in listed["scene_infos"].items()}
+    (folder / ANNOTATIONS).write_bytes(json_bytes(annotations | {"scene_infos": infos}))
+    join_metadata(parts, folder)
 
 
 def occ3d_numbers(
@@ -166,7 +180,7 @@ class _Occ3dWriter:
             poses = poses @ resampling.pose_source_from_target
         infos = {token: self._info(number, poses[number]) for number, token in enumerate(self._tokens)}
         annotations = {"train_split": [drive.name], "val_split": [], "scene_infos": {drive.name: infos}}
-        (self._folder / "annotations.json").write_bytes(json_bytes(annotations))
+        (self._folder / ANNOTATIONS).write_bytes(json_bytes(annotations))
         notes = {
             "format": "occ3d-nuscenes",
             "class_table": NUMBER_OF_CLASS,

@@ -25,7 +25,7 @@ is a frame and no sensor: it sits in the LiDAR with z forward, x right, y down. 
 ``inv(Tr) @ pose @ Tr``, as with the original.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,13 @@ from dyncity_sim.domain.grid import SEMANTICKITTI_GRID
 from dyncity_sim.domain.ground_truth import Box3D, LabelledDrive, LabelledFrame, LidarSweep
 from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, quaternion_wxyz, rows
+from dyncity_sim.groundtruth.formats.join import join_metadata, move
 from dyncity_sim.groundtruth.formats.metadata import check_merged, stored_grid, write_metadata
 from dyncity_sim.groundtruth.formats.semantickitti_classes import ACTOR_IDS, NAMES, STATIC_IDS, semantickitti_ids
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
 from dyncity_sim.groundtruth.resample import Resampling, own_cells
+
+SEQUENCE = "00"
 
 CAMERA_FROM_LIDAR = np.array([[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -69,12 +72,20 @@ def open_semantickitti(folder: Path, drive: LabelledDrive, resample: bool = Fals
         writer.finish()
 
 
+def join_semantickitti(parts: Sequence[Path], folder: Path) -> None:
+    """Number sequences of single drives from 00 on. A Join."""
+    names = [f"{number:02d}" for number in range(len(parts))]
+    for part, name in zip(parts, names, strict=True):
+        move(part / "sequences" / SEQUENCE, folder / "sequences" / name)
+    join_metadata(parts, folder, ("first_pose_world_from_lidar", "first_time_us"), names)
+
+
 class _SemanticKittiWriter:
     def __init__(self, folder: Path, drive: LabelledDrive, resampling: Resampling | None) -> None:
         self._folder, self._drive, self._resampling = folder, drive, resampling
         self._pose_ego_from_lidar = drive.rig.lidars[0].pose_ego_from_sensor
         self._pose_lidar_from_ego = inverse(self._pose_ego_from_lidar)
-        self._sequence = folder / "sequences" / "00"
+        self._sequence = folder / "sequences" / SEQUENCE
         for name in ("velodyne", "labels", "voxels", "boxes"):
             (self._sequence / name).mkdir(parents=True)
         self._count = 0

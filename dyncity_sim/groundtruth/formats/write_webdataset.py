@@ -18,7 +18,7 @@
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from dyncity_sim.extras import import_extra
 from dyncity_sim.files import json_bytes, whole_folder
 from dyncity_sim.groundtruth.flow import occupancy_flow
 from dyncity_sim.groundtruth.formats.describe import check_next, check_whole, described, described_box, rows
+from dyncity_sim.groundtruth.formats.join import joined, move, read_json
 from dyncity_sim.groundtruth.formats.pictures import id_png, label_png
 from dyncity_sim.groundtruth.formats.writer import FrameWriter
 
@@ -39,6 +40,8 @@ SHARD_BYTES = 256 * 2**20
 """A shard closes with the sample that reaches this size."""
 
 FORMAT, FORMAT_VERSION = "dyncity-webdataset", 1
+
+DATASET, SHARD = "dataset.json", "%06d.tar"
 
 
 @contextmanager
@@ -57,7 +60,7 @@ def open_webdataset(folder: Path, drive: LabelledDrive, shard_bytes: int = SHARD
         writer = _WebdatasetWriter(drive)
         # A percent sign in the path is none of the pattern's, and USTAR cannot hold long names. Owner, mode and time
         # are fixed, so that the same frames give the same bytes.
-        pattern = str(temporary.resolve()).replace("%", "%%") + "/%06d.tar"
+        pattern = str(temporary.resolve()).replace("%", "%%") + f"/{SHARD}"
         options = {"user": "dyncity", "group": "dyncity", "mode": 0o644, "mtime": 0, "format": "PAX_FORMAT"}
         with webdataset.ShardWriter(
             pattern, maxsize=shard_bytes, post=writer.close_shard, verbose=0, encoder=False, **options
@@ -66,7 +69,19 @@ def open_webdataset(folder: Path, drive: LabelledDrive, shard_bytes: int = SHARD
             yield writer
         check_whole(drive, writer.frames)
         about = {"format": FORMAT, "version": FORMAT_VERSION, **described(drive), "shards": writer.shards}
-        (temporary / "dataset.json").write_bytes(json_bytes(about))
+        (temporary / DATASET).write_bytes(json_bytes(about))
+
+
+def join_webdataset(parts: Sequence[Path], folder: Path) -> None:
+    """Number the shards of all drives in a row; each is of one drive. A Join."""
+    abouts = [read_json(part, DATASET) for part in parts]
+    shards: list[dict[str, Any]] = []
+    for part, about in zip(parts, abouts, strict=True):
+        for shard in about.pop("shards"):
+            name = SHARD % len(shards)
+            move(part / shard["file"], folder / name)
+            shards.append(shard | {"file": name, "drive": about["name"]})
+    (folder / DATASET).write_bytes(json_bytes(joined(abouts) | {"shards": shards}))
 
 
 class _WebdatasetWriter:

@@ -1,6 +1,6 @@
 """What a label format is: a writer that takes the frames of a drive one by one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -21,3 +21,8 @@ OpenWriter: TypeAlias = Callable[[Path, LabelledDrive], AbstractContextManager[F
 an error, and nothing is left of it otherwise. The same drive and frames give the same bytes.
 
 Raises InvalidInputError before anything is written where the format cannot hold the drive."""
+
+Join: TypeAlias = Callable[[Sequence[Path], Path], None]
+"""Moves what an OpenWriter wrote of several drives, a folder for each, into one folder, which it makes.
+
+Drives of formats that number them are numbered in the order of the folders. Their names differ."""

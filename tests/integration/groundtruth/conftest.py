@@ -1,5 +1,9 @@
 """A short drive with every kind of ground truth in it: two LiDARs, a camera, boxes of all sorts, masks."""
 
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +19,8 @@ from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.scene.actors.find import find_tracks
 
 FRAMES = 12
+
+DEVKIT = "nuscenes-devkit==1.2.0"
 
 
 @dataclass(frozen=True)
@@ -86,3 +92,21 @@ def bare(build_street) -> Labelled:
     rig = SensorRig("bare", RIG.lidars[:1])
     drive = labelled_drive(occupancy, (), Provenance(None, (), "", CARLASC.id), rig, "bare")
     return Labelled(drive, tuple(labelled_frames(occupancy, drive)))
+
+
+@pytest.fixture(scope="session")
+def devkit(request) -> Path:
+    """An interpreter that has nuscenes-devkit: it asks for an older NumPy than ours. Kept in pytest's cache."""
+    name = f"{DEVKIT.replace('==', '-')}-{sys.version_info.major}.{sys.version_info.minor}"
+    folder = Path(request.config.cache.mkdir("environments")) / name
+    python = folder / "bin" / "python"
+    if not python.exists():
+        made = folder.with_name(f"{name}.{os.getpid()}")
+        pip = [made / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile", "--retries", "1", DEVKIT]
+        for command in ([sys.executable, "-m", "venv", made], pip):
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+            if done.returncode:
+                shutil.rmtree(made, ignore_errors=True)
+                pytest.skip(f"{DEVKIT} cannot be installed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        made.rename(folder)
+    return python

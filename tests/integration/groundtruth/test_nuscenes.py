@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,26 +30,7 @@ from dyncity_sim.groundtruth.formats.nuscenes_classes import (
 from dyncity_sim.groundtruth.formats.nuscenes_layout import sample_frames
 from dyncity_sim.groundtruth.formats.write_nuscenes import open_nuscenes
 
-DEVKIT = "nuscenes-devkit==1.2.0"
 SAMPLES = (0, 5, 10)
-
-
-@pytest.fixture(scope="session")
-def devkit(request) -> Path:
-    """An interpreter that has nuscenes-devkit: it asks for an older NumPy than ours. Kept in pytest's cache."""
-    name = f"{DEVKIT.replace('==', '-')}-{sys.version_info.major}.{sys.version_info.minor}"
-    folder = Path(request.config.cache.mkdir("environments")) / name
-    python = folder / "bin" / "python"
-    if not python.exists():
-        made = folder.with_name(f"{name}.{os.getpid()}")
-        pip = [made / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile", "--retries", "1", DEVKIT]
-        for command in ([sys.executable, "-m", "venv", made], pip):
-            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
-            if done.returncode:
-                shutil.rmtree(made, ignore_errors=True)
-                pytest.skip(f"{DEVKIT} cannot be installed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
-        made.rename(folder)
-    return python
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dyncity_sim.dataset.carlasc import export_carlasc
-from dyncity_sim.dataset.drives import open_drive
+from dyncity_sim.dataset.drives import list_drives, open_drive
 from dyncity_sim.dataset.recorded_tracks import recorded_tracks
 from dyncity_sim.dataset.store import Recording, RecordingMeta, RecordingWriter
 from dyncity_sim.domain.conditions import Command
@@ -232,3 +232,26 @@ def test_the_true_tracks_are_those_of_the_recorded_actors(recording):
     np.testing.assert_allclose(
         track.poses_world_from_actor, [frame.actors[0].pose_world_from_actor for frame in frames], atol=1e-9
     )
+
+
+def test_all_drives_are_listed_with_their_lengths_and_read_when_they_are_opened(tmp_path):
+    folder = tmp_path / "recording"
+    with RecordingWriter(folder, RecordingMeta("m", 0, CARLASC_GRID, "(c) makers", "s")) as writer:
+        for length in (3, 2):
+            writer.write_drive([recorded_frame(n) for n in range(length)])
+    (folder / "drive_00001.npz").write_bytes(b"no drive")
+    drives = list_drives(folder, start=1)
+    assert [(drive.name, drive.frames) for drive in drives] == [("drive_00000", 2), ("drive_00001", 1)]
+    assert drives[0].open().occupancy.times_us.tolist() == [100_000, 200_000]
+    with pytest.raises(InvalidInputError, match="drive_00001"):
+        drives[1].open()
+    assert [drive.name for drive in list_drives(folder, (1, 0))] == ["drive_00001", "drive_00000"]
+
+
+def test_a_generated_folder_is_listed_as_its_one_drive(tmp_path):
+    folder = generation(tmp_path / "dream")
+    (drive,) = list_drives(folder)
+    loaded = drive.open()
+    assert (drive.name, drive.frames) == (loaded.name, len(loaded.occupancy))
+    with pytest.raises(InvalidInputError, match="got 2, expected 0"):
+        list_drives(folder, (0, 2))
