@@ -1,6 +1,6 @@
 """One pass over the frames of each drive feeds the writers of all formats."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.export.clock import Clock, TimedWriter
-from dyncity_sim.export.staging import check_free, part_of, staged, take_places
+from dyncity_sim.export.staging import check_free, staged, take_places, told_of
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.formats.table import LabelFormat, formats_named
 from dyncity_sim.groundtruth.formats.writer import OpenWriter
@@ -145,31 +145,30 @@ def export_drives(
             "--resample", "nearest", "a format with a grid of its own", "Leave it out: these formats take any grid."
         )
     _check_names(drives)
-    openers = [form.open_writer(plan.resample and form.own_grid is not None) for form in formats]
-    check_free([place for form in formats for place in _places(form, out, drives)])
+    openings = [(form, form.open_writer(plan.resample and form.own_grid is not None)) for form in formats]
+    check_free([place for form in formats for place in _places(form, out, [drive.name for drive in drives])])
     clocks = {name: Clock() for name in (READING, TRACKING, LABELLING, *plan.formats)}
-    parts: dict[str, Path] = {}
-    done: list[ExportedDrive] = []
+    whole: list[ExportedDrive] = []
     failure: BaseException | None = None
     with staged(out) as staging:
         try:
             for number, drive in enumerate(drives):
-                with part_of(staging, str(number), out) as part, _laid_to(drive, alone=len(drives) == 1):
-                    openings = list(zip(formats, openers, strict=True))
-                    done.append(_export(drive, plan, openings, clocks, part, partial(told, number)))
-                    parts[drive.name] = part
+                part = staging / str(number)
+                with told_of(out, part), _laid_to(drive, alone=len(drives) == 1):
+                    whole.append(_export(drive, plan, openings, clocks, part, partial(told, number)))
         except BaseException as error:
-            if not parts:
+            if not whole:
                 raise
             failure = error
+        parts = {drive.name: staging / str(number) for number, drive in enumerate(whole)}
         for form in formats:
             with clocks[form.name].running():
-                form.join(parts, staging / "whole")
-        taken = [_places(form, out, drives[: len(parts)]) for form in formats]
-        take_places(staging / "whole", out, [place for places in taken for place in places])
+                form.join(parts, staging / "joined")
+        taken = [_places(form, out, parts) for form in formats]
+        take_places(staging / "joined", out, [place for places in taken for place in places])
     return Report(
         tuple(_exported(form, out, places, clocks[form.name]) for form, places in zip(formats, taken, strict=True)),
-        tuple(done),
+        tuple(whole),
         {name: clocks[name].seconds for name in (READING, TRACKING, LABELLING)},
         failure,
     )
@@ -226,9 +225,9 @@ def _check_names(drives: Sequence[ListedDrive]) -> None:
             )
 
 
-def _places(form: LabelFormat, out: Path, drives: Sequence[ListedDrive]) -> list[Path]:
+def _places(form: LabelFormat, out: Path, names: Iterable[str]) -> list[Path]:
     """Where a format lies: its folder, or the files of all drives."""
-    return list(dict.fromkeys(form.place(out, drive.name) for drive in drives))
+    return list(dict.fromkeys(form.place(out, name) for name in names))
 
 
 @contextmanager

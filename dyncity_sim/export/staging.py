@@ -38,31 +38,23 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def part_of(staging: Path, name: str, out: Path) -> Iterator[Path]:
-    """A folder in ``staging``, of which nothing stays when the block fails.
-
-    Raises:
-        StorageError: as the block does, with ``out`` named instead, where users will look.
-    """
-    part = staging / name
+def told_of(out: Path, part: Path) -> Iterator[None]:
+    """StorageErrors of the block name ``out``, where users look, in the place of ``part``, which is gone by then."""
     try:
-        yield part
-    except BaseException as error:
-        shutil.rmtree(part, ignore_errors=True)
-        if isinstance(error, StorageError):
-            raise StorageError(str(error).replace(str(part), str(out))) from error
-        raise
+        yield
+    except StorageError as error:
+        raise StorageError(str(error).replace(str(part), str(out))) from error
 
 
-def take_places(whole: Path, out: Path, places: Sequence[Path]) -> None:
-    """Move what lies in ``whole`` under the names of ``places`` to ``out``: all of it or nothing.
+def take_places(made: Path, out: Path, places: Sequence[Path]) -> None:
+    """Move what lies in ``made`` under the names of ``places`` to ``out``: all of it or nothing.
 
     Raises:
         OSError: something cannot be moved.
     """
     with ExitStack() as back:
         for place in places:
-            from_there = whole / place.relative_to(out)
+            from_there = made / place.relative_to(out)
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(from_there, place)
             back.callback(os.replace, place, from_there)

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
+import resource
 import shutil
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -19,7 +22,7 @@ from dyncity_sim.dataset.drives import ListedDrive, LoadedDrive
 from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, StorageError
 from dyncity_sim.export.run import ExportPlan, Report, export_drive, export_drives
 from dyncity_sim.groundtruth.formats.table import FORMATS
 
@@ -288,6 +291,24 @@ def test_a_drive_that_fails_is_named_and_those_before_it_are_kept(on_demand, man
     assert third.opened == 0
     assert [d.name for d in open_dataset(tmp_path / "out" / "carlasc").sequences] == ["town-1"]
     assert [f.name for f in (tmp_path / "out" / "occ3d" / "gts").iterdir()] == ["town-1"]
+
+
+@pytest.fixture
+def fill_disk() -> Iterator[Callable[[], None]]:
+    """A function after which the kernel refuses to write more than 100 kB to a file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_in_a_later_drive_is_told_by_the_place_asked_for(on_demand, many_rig, tmp_path, fill_disk):
+    drives, out = [d.listed for d in on_demand], tmp_path / "out"
+    plan = ExportPlan(("semantickitti", "carlasc"), many_rig)
+    report = export_drives(drives, plan, out, lambda *done: fill_disk() if done == (2, 1) else None)
+    assert isinstance(report.failure, StorageError)
+    assert re.match(rf"{out}/carlasc could not be written: File too large", str(report.failure))
+    assert [d["name"] for d in read(out / "semantickitti", "dyncity.json")["drives"]] == ["town-1", "bend"]
+    assert [entry.name for entry in out.iterdir() if entry.name.startswith(".")] == []
 
 
 @pytest.fixture
