@@ -17,6 +17,7 @@ from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.data.views import mover_columns
 from dyncity_models.diffusion.sampling import SAMPLERS, Sampler, make_sampler
+from dyncity_models.drive.classes import FREE
 from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.ground import Ground
 from dyncity_models.drive.known_world import made_rigid, with_known, without_ego
@@ -228,8 +229,10 @@ class AnchoredBackend:
         evidence = binary_dilation(observed.any(axis=-1), reach)
         memory = DriveMemory.empty(planar[0], float(heights_m[0]), self.grid)
         memory = memory.centred_on(planar[-1, :2], float(heights_m[-1]), self.grid)
-        # A decoder blurs how pedestrians walk, and what was seen of movers needs none.
-        completed = replace(occupancy, labels=np.where(observed, occupancy.labels, labels), observed=None)
+        # A decoder blurs how pedestrians walk, and what was seen of movers needs none; those that it imagines where
+        # nothing was seen are none.
+        known = np.where(evidence[..., None], labels, FREE)
+        completed = replace(occupancy, labels=np.where(observed, occupancy.labels, known), observed=None)
         return self._continuation(memory.learn(labels, planar, heights_m, self.grid, evidence), completed)
 
     def _memory(self, continuation: Continuation | None, plan: EgoPlan) -> DriveMemory:

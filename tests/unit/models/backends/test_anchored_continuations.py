@@ -111,6 +111,24 @@ def test_movers_that_were_seen_are_handed_on_as_they_were_seen(backend, build_st
     assert np.array_equal(memory.motion, motion)
 
 
+def test_movers_that_are_imagined_where_nothing_was_seen_are_not_remembered(
+    backend, build_street, street_actor, monkeypatch
+):
+    street = build_street(16, 4.0, [street_actor(14.0, -1.0, 0.0, 6.0), street_actor(-18.0, 2.0, 0.0, 0.0)])
+    observed = np.ones_like(street.labels, dtype=np.bool_)
+    observed[:, :62] = False
+    imagined = torch.from_numpy(street.labels)[None]
+    monkeypatch.setattr(AnchoredPipeline, "decode", lambda *_: imagined)
+    memory = unpack(backend.encode(replace(street, observed=observed)).payload, GRID)
+    ahead = np.arange(GRID.shape[0]) >= 62 - EVIDENCE_RADIUS_CELLS
+    users, motion = road_users_of(replace(street, labels=np.where(ahead[:, None, None], street.labels, 0)))
+    assert len(motion) == 1
+    assert np.array_equal(memory.road_users, users)
+    assert np.array_equal(memory.motion, motion)
+    assert memory.movers[..., ahead, :].any()
+    assert not memory.movers[..., ~ahead, :].any()
+
+
 def test_encoding_nothing_leaves_a_drive_that_begins_anew(backend, generate, street_clip, occupancy_of, plan_along):
     unseen = Clip(street_clip.labels[:16], np.zeros((16, *GRID.shape), dtype=bool), street_clip.planar[[0] * 16])
     continuation = backend.encode(occupancy_of(unseen))
