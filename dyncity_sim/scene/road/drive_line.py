@@ -64,8 +64,8 @@ def driven_once(
 ) -> Int64[np.ndarray, " M"]:
     """Frames that lead from the rearmost place of a drive to the foremost, each ahead of all before it.
 
-    What is driven to and fro counts once, in the direction in which the ego heads; of a drive in reverse the last frame
-    is the first.
+    What is driven back and forth counts once, in the direction in which the ego heads; of a drive in reverse the last
+    frame is the first.
     """
     steps = np.diff(path_world_m[:, :2], axis=0)
     steps_m = np.linalg.norm(steps, axis=1)
