@@ -4,6 +4,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,6 +67,31 @@ def test_time_stands_from_a_maps_loading_until_its_client_listens_again(
             anew, leaves = await subscribed(server.streams.port)
             await anew.readexactly(1)
             assert server.world.moment.frame > frame
+            leaves.close()
+
+    asyncio.run(scenario())
+
+
+def test_ticks_of_another_client_wait_until_the_client_that_loads_a_map_listens_again(
+    build_world: Callable[..., "World"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "SUBSCRIBES_WITHIN_S", 600.0)
+
+    async def scenario() -> None:
+        world = build_world()
+        world.settings = replace(world.settings, synchronous_mode=True)
+        async with serving(world) as server:
+            loading = asyncio.create_task(called(server.rpc.port, "load_new_episode", "", False, 0))
+            while world.episode_id == 1:
+                await asyncio.sleep(0)
+            frame = world.moment.frame
+            ticking = asyncio.create_task(called(server.rpc.port, "tick_cue"))
+            await loading
+            await asyncio.sleep(SOME_FRAMES_S)
+            assert (ticking.done(), world.moment.frame) == (False, frame)
+            _, leaves = await subscribed(server.streams.port)
+            await ticking
+            assert world.moment.frame == frame + 1
             leaves.close()
 
     asyncio.run(scenario())

@@ -19,12 +19,11 @@ REQUEST, RESPONSE = 0, 1
 LARGEST_MESSAGE_BYTES = 256 * 2**20
 READ_BYTES = 2**18
 
-MAP_OPENS_S = 1.0
+MAP_OPENS_S = 0.25
 """Time from a map's loading to the answer.
 
 The library drops its subscription to the world at that answer, and crashes when it holds a frame at that moment. A real
-server takes seconds to open a map and sends no frame meanwhile, so that none is left to hold. A quarter of a second is
-not enough for a client whose threads wait for a busy machine's cores.
+server takes seconds to open a map and sends no frame meanwhile, so that none is left to hold.
 """
 
 
@@ -103,6 +102,7 @@ class RpcServer:
         await self._faults.hold_up(name)
         if name == "tick_cue":
             await self._streams.until_subscribed(client)
+            await self._streams.until_world_subscribed()
         refused = violation = None
         result: object = None
         method = self._methods.get(name)

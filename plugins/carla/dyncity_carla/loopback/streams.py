@@ -27,6 +27,7 @@ class StreamServer:
     A client of the library subscribes in a thread of its own and goes on meanwhile. A real server takes a frame's time
     to answer its first tick, by which the subscription is there; here a tick is over at once, and waits for those that
     its client announced. Without that, a busy machine's client would wait for a frame that was sent before it listened.
+    For subscriptions to the world it waits whoever announced them: a real server does not tick while it opens a map.
 
     A client announces a subscription by asking for the stream's token, as the library does each time, and by loading a
     map: it drops its subscription to the world as soon as that is answered, and takes a new one.
