@@ -130,7 +130,7 @@ def write_png(picture: Image, file: Path) -> None:
 
 
 class Reel:
-    """Pictures of one size in an eighth of their memory: each is unpacked when it is asked for."""
+    """Pictures of one size, packed in memory: each is unpacked when it is asked for."""
 
     def __init__(self, pictures: Iterable[Image]) -> None:
         self._shape: tuple[int, ...] = ()

@@ -119,4 +119,5 @@ def main(root: str, out: str) -> None:
     np.savez(f"{out}.npz", **arrays)
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -11,14 +11,7 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.data_classes import LidarPointCloud
 from nuscenes.utils.data_io import load_bin_file
 from nuscenes.utils.splits import get_scenes_of_split
-
-
-def chain(data: NuScenes, table: str, token: str) -> list[dict]:
-    records = []
-    while token:
-        records.append(data.get(table, token))
-        token = records[-1]["next"]
-    return records
+from nuscenes_reader import chain
 
 
 def read_scene(data: NuScenes, scene: dict) -> dict:

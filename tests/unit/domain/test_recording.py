@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,9 +36,9 @@ NAN, INFINITE = float("nan"), float("inf")
         ({"pose_world_from_actor": np.eye(3)}, "actor 7 pose_world_from_actor"),
     ],
 )
-def test_an_actor_that_is_nowhere_or_has_no_size_is_refused(change: dict[str, object], field: str) -> None:
+def test_an_actor_that_is_nowhere_or_has_no_size_is_refused(change: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidInputError, match=field):
-        replace(ACTOR, **change)  # type: ignore[arg-type]
+        replace(ACTOR, **change)
 
 
 @pytest.mark.parametrize("size_m", [(NAN, 1.8, 1.5), (4.0, INFINITE, 1.5), (4.0, 1.8, -1.5)])
