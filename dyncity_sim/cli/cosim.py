@@ -1,14 +1,16 @@
 """``dyncity cosim``: a simulator drives, a server generates, everything is written."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dyncity_sim.cli.kept import telling_what_is_kept
 from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers, names_in, value_in
 from dyncity_sim.cli.signals import terminated_like_interrupted
@@ -25,7 +27,8 @@ from dyncity_sim.cosim.outputs import (
     SCENE,
     Output,
     Tell,
-    write_data,
+    write_credit,
+    write_derived,
     write_previews,
 )
 from dyncity_sim.cosim.progress import Step
@@ -33,7 +36,7 @@ from dyncity_sim.cosim.replicas import Replicas
 from dyncity_sim.cosim.report import derived_facts, drive_facts
 from dyncity_sim.cosim.simulator import SIMULATOR_GROUP, find_simulator
 from dyncity_sim.cosim.stream import Patience
-from dyncity_sim.cosim.write import clear_folder, prepare_folder
+from dyncity_sim.cosim.write import DriveFolder, clear_folder, prepare_folder
 from dyncity_sim.domain.conditions import SamplingOptions
 from dyncity_sim.errors import DyncityError
 
@@ -51,9 +54,10 @@ examples:
 
 The ego drives in the simulator; for each chunk its plan and command go to the server, which
 continues from the chunk before. When a server dies, the next one of the same weights goes on from
-the last chunk. The folder takes occupancy/, scene/, ground_truth/, drive.png,
-drive.webp and index.html; earlier outputs of the same names are replaced. What --outputs
-leaves out, `dyncity scene`, `export` and `view` make of occupancy/ later.
+the last chunk. The folder takes occupancy/, chunk by chunk, then scene/, ground_truth/, drive.png,
+drive.webp and index.html; earlier outputs of the same names go when the first chunk comes. What
+--outputs leaves out, `dyncity scene`, `export` and `view` make of occupancy/ later, also of a
+drive that was stopped.
 """
 
 
@@ -152,14 +156,18 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     prepare_folder(args.out, OUTPUT_NAMES)
     with terminated_like_interrupted():
-        drive = drive_against(args.server, args, console)
-    clear_folder(args.out, OUTPUT_NAMES)
-    write_and_report(drive, args, console)
+        drive = drive_against(args.server, args, console, OUTPUT_NAMES)
+        write_and_report(drive, args, console)
     return 0
 
 
-def drive_against(targets: Sequence[str], args: argparse.Namespace, console: Console) -> Drive:
-    """Drive the simulator that the arguments name against servers of one model."""
+def drive_against(
+    targets: Sequence[str], args: argparse.Namespace, console: Console, replaced: Collection[str]
+) -> Drive:
+    """Drive the simulator that the arguments name against servers of one model, and write each chunk when it is driven.
+
+    Earlier outputs of the names in ``replaced`` go when there is a first chunk to take their place.
+    """
     options = SamplingOptions(steps=args.steps, guidance_scale=args.guidance)
 
     def tell_failure(error: DyncityError) -> None:
@@ -180,17 +188,35 @@ def drive_against(targets: Sequence[str], args: argparse.Namespace, console: Con
             tell(step.doing, step.done, step.total)
 
         start = Start(args.start)
-        return run_drive(simulator, servers, args.chunks, args.seed, start, options, patience, on_step, args.lookahead)
+        folder = DriveFolder(args.out / OCCUPANCY, partial(clear_folder, args.out, replaced))
+        with telling_what_is_kept(folder, console):
+            drive = run_drive(
+                simulator,
+                servers,
+                args.chunks,
+                args.seed,
+                start,
+                options,
+                patience,
+                on_step,
+                args.lookahead,
+                folder.keep,
+            )
+            return folder.keep(drive)
 
 
 def write_and_report(drive: Drive, args: argparse.Namespace, console: Console) -> None:
     """Write all that is made of a drive and print what it amounts to; what broke it off is raised after that."""
-    with _progress(console) as tell:
-        derived = write_data(drive, args.out, tell, args.outputs)
-        if Output.PICTURES in args.outputs:
-            write_previews(drive, derived.scene, _world_of(args), args.map or args.sim, args.out, tell)
+    write_credit(drive, args.out)
+    facts = drive_facts(drive)
+    if args.outputs:
+        with _progress(console) as tell:
+            derived = write_derived(drive, args.out, tell, args.outputs)
+            if Output.PICTURES in args.outputs:
+                write_previews(drive, derived.scene, _world_of(args), args.map or args.sim, args.out, tell)
+        facts += derived_facts(derived)
     table = Table(title=f"dyncity drive: {_world_of(args)}, seed {args.seed}", title_justify="left", show_header=False)
-    for name, value in [*drive_facts(drive), *derived_facts(derived)]:
+    for name, value in facts:
         table.add_row(name, value)
     table.add_section()
     if Output.PICTURES in args.outputs:

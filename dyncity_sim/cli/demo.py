@@ -12,7 +12,7 @@ from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.cosim.outputs import OUTPUT_NAMES, SERVER_LOG
 from dyncity_sim.cosim.server_process import ServerProcess
-from dyncity_sim.cosim.write import clear_folder, prepare_folder
+from dyncity_sim.cosim.write import prepare_folder
 from dyncity_sim.errors import RemoteError, UnavailableError
 
 EPILOG = """\
@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
         with console.status(f"starting a server with the {args.backend} backend"):
             server = stack.enter_context(ServerProcess(arguments, args.out / SERVER_LOG))
         try:
-            drive = drive_against([server.target], args, console)
+            drive = drive_against([server.target], args, console, [n for n in OUTPUT_NAMES if n != SERVER_LOG])
+            stack.close()
+            write_and_report(drive, args, console)
         except (UnavailableError, RemoteError) as error:
             raise type(error)(server.explain(str(error))) from error
-    clear_folder(args.out, (name for name in OUTPUT_NAMES if name != SERVER_LOG))
-    write_and_report(drive, args, console)
     return 0

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dyncity_sim.cli.kept import telling_what_is_kept
 from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
@@ -22,7 +23,7 @@ from dyncity_sim.errors import InvalidInputError, RemoteError, UnavailableError
 from dyncity_sim.files import check_free
 from dyncity_sim.replay.drive import Replay, ReplayedChunk, border_agreement, replay_drive
 from dyncity_sim.replay.regions import Region
-from dyncity_sim.replay.write import write_replay
+from dyncity_sim.replay.write import ReplayFolder
 
 EPILOG = f"""\
 examples:
@@ -34,8 +35,9 @@ examples:
   dyncity generate CarlaSC/Val --sequence 2 --start 320 --server gpu:50051 --out out/sc
 
 PATH is what dyncity inspect reads: a recording, CarlaSC, or Occ3D, on the model's grid. Parts of a chunk that --known
-can give: {", ".join(region.value for region in Region)}. The folder takes chunk_NNNN.npz, generation.json,
-chunks.png (generated over recorded), and index.html to watch.
+can give: {", ".join(region.value for region in Region)}. The folder takes chunk_NNNN.npz and generation.json, as the
+chunks come, then chunks.png (generated over recorded), and index.html to watch. Chunks that came before a failure,
+Ctrl-C or a kill are whole and stay.
 data/town: long drives, from dyncity record --continuous (without it, drives have 40 frames).
 """
 
@@ -95,33 +97,42 @@ def run(args: argparse.Namespace) -> int:
     source = dataset.sequences[args.sequence]
     with terminated_like_interrupted(), _client(args, console) as client:
         model = client.model_info()
-        replay = Replay(
-            start=model.frames_per_chunk * args.past if args.start is None else args.start,
-            chunks=args.chunks,
-            past=args.past,
-            known=None if args.known is None else Region(args.known),
-            layout=args.layout,
-            command=None if args.command is None else Command(args.command),
-        )
+        replay = _replay(args, model)
+        described = {
+            "data set": f"{dataset.name} {args.path.name}",
+            "sequence": source.name,
+            "start": replay.start,
+            "known": args.known or ("the past" if args.past else "nothing"),
+            "attribution": dataset.attribution,
+        }
+        folder = ReplayFolder(args.out, model, described)
         columns = TextColumn("generating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("chunks", total=args.chunks)
-            chunks = list(
-                replay_drive(
+        with telling_what_is_kept(folder, console):
+            with Progress(*columns, console=console, transient=True) as progress:
+                task = progress.add_task("chunks", total=args.chunks)
+                chunks = replay_drive(
                     client, dataset, source, replay, options, lambda done: progress.update(task, completed=done)
                 )
-            )
-    described = {
-        "data set": f"{dataset.name} {args.path.name}",
-        "sequence": source.name,
-        "start": replay.start,
-        "known": args.known or ("the past" if args.past else "nothing"),
-        "attribution": dataset.attribution,
-    }
-    write_replay(chunks, model, described, f"{source.name}, frame {replay.start}", args.out)
-    console.print(report(chunks, model, source))
-    console.print(f"watch {args.out / 'index.html'}\nlook at {args.out / 'chunks.png'}", soft_wrap=True)
+                failure = folder.fill(chunks)
+            folder.finish(f"{source.name}, frame {replay.start}", "" if failure is None else str(failure))
+        console.print(report(folder.replayed, model, source))
+        if failure is not None:
+            console.print(f"ended early: {failure}", markup=False, soft_wrap=True)
+        console.print(f"watch {args.out / 'index.html'}\nlook at {args.out / 'chunks.png'}", soft_wrap=True)
+        if failure is not None:
+            raise failure
     return 0
+
+
+def _replay(args: argparse.Namespace, model: ModelInfo) -> Replay:
+    return Replay(
+        start=model.frames_per_chunk * args.past if args.start is None else args.start,
+        chunks=args.chunks,
+        past=args.past,
+        known=None if args.known is None else Region(args.known),
+        layout=args.layout,
+        command=None if args.command is None else Command(args.command),
+    )
 
 
 def sampling_options(args: argparse.Namespace) -> SamplingOptions:

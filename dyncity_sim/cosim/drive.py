@@ -3,13 +3,14 @@
 import enum
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
+from dyncity_sim.dataset.chunk_files import read_chunk
 from dyncity_sim.domain.agreement import agreement_between_frames
 from dyncity_sim.domain.conditions import Command, EgoPlan, SamplingOptions
-from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
+from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
 from dyncity_sim.domain.recording import ActorState
 from dyncity_sim.domain.scene import Track
@@ -47,6 +48,45 @@ class DriveChunk:
     waited_s: float
     simulation_s: float
 
+    @property
+    def seed(self) -> int:
+        """Seed that it was sampled with."""
+        return self.generated.seed
+
+    @property
+    def timings(self) -> Timings:
+        """Where the server's time went."""
+        return self.generated.timings
+
+    def frames(self) -> tuple[OccupancySequence, OccupancySequence]:
+        """(Generated frames, the simulator's)."""
+        return self.generated.occupancy, self.recorded
+
+
+@dataclass(frozen=True, eq=False)
+class StoredChunk:
+    """One chunk of a drive whose frames are in a file and not in memory; all else is that of its DriveChunk.
+
+    Attributes:
+        file: holds the frames.
+        model: what generated them.
+    """
+
+    file: Path
+    model: ModelInfo
+    plan: EgoPlan
+    command: Command | None
+    seed: int
+    timings: Timings
+    waited_s: float
+    simulation_s: float
+
+    def frames(self) -> tuple[OccupancySequence, OccupancySequence]:
+        """(Generated frames, the simulator's), read from the file; raises as ``read_chunk`` does."""
+        generated, recorded = read_chunk(self.file, self.model.grid, self.model.taxonomy)
+        assert recorded is not None
+        return generated, recorded
+
 
 @dataclass(frozen=True, eq=False)
 class Drive:
@@ -66,7 +106,7 @@ class Drive:
         failure: what broke the drive off, or None when it was driven to its end or that of the road.
     """
 
-    chunks: tuple[DriveChunk, ...]
+    chunks: tuple[DriveChunk | StoredChunk, ...]
     history: OccupancySequence | None
     model: ModelInfo
     seed: int
@@ -78,15 +118,20 @@ class Drive:
     ended: str = ""
     failure: DyncityError | None = None
 
+    @property
+    def frames(self) -> int:
+        """How many it has."""
+        return sum(len(chunk.plan) for chunk in self.chunks)
+
     @cached_property
     def generated(self) -> OccupancySequence:
         """All generated frames."""
-        return concatenate([chunk.generated.occupancy for chunk in self.chunks])
+        return concatenate([chunk.frames()[0] for chunk in self.chunks])
 
     @cached_property
     def recorded(self) -> OccupancySequence:
         """The simulator's frames at the same poses and times."""
-        return concatenate([chunk.recorded for chunk in self.chunks])
+        return concatenate([chunk.frames()[1] for chunk in self.chunks])
 
 
 @dataclass(frozen=True)
@@ -108,13 +153,23 @@ class DriveAgreement:
 
 def drive_agreement(drive: Drive) -> DriveAgreement:
     """How steadily the static world stands still in a drive."""
-    parts = [chunk.generated.occupancy for chunk in drive.chunks]
-    observed = [] if drive.history is None else [_border_agreement(drive.history, parts[0])]
+    within: list[float] = []
+    borders: list[float] = []
+    recorded_within: list[float] = []
+    before = drive.history
+    for chunk in drive.chunks:
+        generated, recorded = chunk.frames()
+        within.append(agreement_between_frames(generated, 0, -1))
+        recorded_within.append(agreement_between_frames(recorded, 0, -1))
+        if before is not None:
+            borders.append(_border_agreement(before, generated))
+        before = generated
+    observed = 0 if drive.history is None else 1
     return DriveAgreement(
-        within_chunks=_mean([agreement_between_frames(part, 0, -1) for part in parts]),
-        across_borders=_mean([_border_agreement(before, after) for before, after in pairwise(parts)]),
-        from_observed=_mean(observed),
-        recorded_within_chunks=_mean([agreement_between_frames(c.recorded, 0, -1) for c in drive.chunks]),
+        within_chunks=_mean(within),
+        across_borders=_mean(borders[observed:]),
+        from_observed=_mean(borders[:observed]),
+        recorded_within_chunks=_mean(recorded_within),
     )
 
 

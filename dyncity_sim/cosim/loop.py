@@ -11,6 +11,7 @@ from dyncity_sim.cosim.planning import Planner, PlansAhead
 from dyncity_sim.cosim.progress import Progress, Step
 from dyncity_sim.cosim.simulator import Simulator
 from dyncity_sim.cosim.stream import Generator, Patience, ResumedStream
+from dyncity_sim.dataset.chunk_files import UNDER_WAY
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses, wrap_angle
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
@@ -18,7 +19,7 @@ from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorState, RecordedFrame
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, Taxonomy, merged_labels
-from dyncity_sim.errors import DyncityError, InvalidInputError, SimulatorError, UnsupportedConditionError
+from dyncity_sim.errors import DyncityError, InvalidInputError, SimulatorError, StorageError, UnsupportedConditionError
 
 MAX_SEED = 2**63 - 1
 PLAN_TOLERANCE_M = 0.05
@@ -42,6 +43,7 @@ def run_drive(
     patience: Patience | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     lookahead: int = LOOKAHEAD,
+    keep: Callable[[Drive], Drive] = lambda drive: drive,
 ) -> Drive:
     """Drive ``chunks`` chunks: plan ahead, generate each from the chunk before, follow the plans in turn.
 
@@ -61,6 +63,9 @@ def run_drive(
         on_step: called before each piece of work and once at the end.
         lookahead: chunks that are planned beyond the one driven next, 0 to MAX_LOOKAHEAD; with 0 each plan is made
             when all before it are driven, and simulator and server take turns.
+        keep: given the drive up to each chunk that is driven, gives it back as it is held from then on, as
+            ``dyncity_sim.cosim.write.DriveFolder.keep`` does; the drive's memory is that of all chunks otherwise. What
+            it raises breaks the drive off before that chunk.
 
     Raises:
         InvalidInputError: the simulator's grid or rate is not the model's, or a plan does not go on from the last.
@@ -84,22 +89,13 @@ def run_drive(
         continuation = _encoded(history, generator, patience, progress)
     with ResumedStream(generator, continuation, patience) as stream:
         plans = PlansAhead(planner, stream, model, replace(options, seed=seed), chunks, lookahead, progress)
-        driven, failure = _up_to_failure(_driven(simulator, stream, *asked, model, progress) for asked in plans)
+        chunks_driven = (_driven(simulator, stream, *asked, model, progress) for asked in plans)
+        begun = Drive((), history, model, seed, start, attribution, opendrive, options=options, ended=UNDER_WAY)
+        drive, failure = _up_to_failure(begun, chunks_driven, keep)
     progress.tell("driven")
-    return Drive(
-        driven,
-        history,
-        model,
-        seed,
-        start,
-        attribution,
-        opendrive,
-        # A simulator that failed within a chunk has shown more than was driven.
-        None if isinstance(failure, SimulatorError) else simulator.shown_tracks,
-        options,
-        str(failure or plans.ended),
-        failure,
-    )
+    # A simulator has shown more than the chunks there are if it failed within one, or one could not be written.
+    shown_tracks = None if isinstance(failure, SimulatorError | StorageError) else simulator.shown_tracks
+    return replace(drive, shown_tracks=shown_tracks, ended=str(failure or plans.ended), failure=failure)
 
 
 def occupancy_from_frames(frames: Iterable[RecordedFrame], taxonomy: Taxonomy) -> OccupancySequence:
@@ -157,16 +153,21 @@ def _encoded(observed: OccupancySequence, generator: Generator, patience: Patien
     return continuation
 
 
-def _up_to_failure(chunks: Iterable[DriveChunk]) -> tuple[tuple[DriveChunk, ...], DyncityError | None]:
-    """The chunks up to the first that fails, and what failed; with no chunk before it, that is raised."""
-    driven: list[DriveChunk] = []
+def _up_to_failure(
+    drive: Drive, chunks: Iterable[DriveChunk], keep: Callable[[Drive], Drive]
+) -> tuple[Drive, DyncityError | None]:
+    """The drive with the chunks up to the first that fails, and what failed; with no chunk before it, that is raised.
+
+    A chunk fails, too, that cannot be kept.
+    """
     try:
-        driven.extend(chunks)
+        for chunk in chunks:
+            drive = keep(replace(drive, chunks=(*drive.chunks, chunk)))
     except DyncityError as error:
-        if not driven:
+        if not drive.chunks:
             raise
-        return tuple(driven), error
-    return tuple(driven), None
+        return drive, error
+    return drive, None
 
 
 def _driven(

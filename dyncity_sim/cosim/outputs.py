@@ -56,18 +56,28 @@ class Derived:
 
 
 def write_data(drive: Drive, folder: Path, tell: Tell, outputs: Set[Output] = frozenset(Output)) -> Derived:
-    """Write ``occupancy/``, the map's credit and, if they are among the outputs, ``scene/`` and ``ground_truth/``.
+    """Write ``occupancy/``, the map's credit and what ``write_derived`` writes, which says what is raised."""
+    tell("occupancy", 0, 1)
+    write_occupancy(drive, folder / OCCUPANCY)
+    write_credit(drive, folder)
+    tell("occupancy", 1, 1)
+    return write_derived(drive, folder, tell, outputs)
+
+
+def write_credit(drive: Drive, folder: Path) -> None:
+    """Write the map's credit where one is due; raises StorageError when it cannot be written whole."""
+    if drive.attribution:
+        write_text(drive.attribution + "\n", folder / ATTRIBUTION)
+
+
+def write_derived(drive: Drive, folder: Path, tell: Tell, outputs: Set[Output] = frozenset(Output)) -> Derived:
+    """Make the scene of a drive and write, if they are among the outputs, ``scene/`` and ``ground_truth/``.
 
     Raises:
         InvalidInputError: one of the folders holds something already.
         MissingExtraError: a package of the extra ``scene`` is not installed.
         StorageError: something could not be written whole.
     """
-    tell("occupancy", 0, 1)
-    write_occupancy(drive, folder / OCCUPANCY)
-    if drive.attribution:
-        write_text(drive.attribution + "\n", folder / ATTRIBUTION)
-    tell("occupancy", 1, 1)
     tell("scene", 0, 1)
     scene = build_scene(drive.generated, tracks=drive.shown_tracks)
     if Output.SCENE in outputs:
@@ -93,7 +103,7 @@ def write_previews(drive: Drive, scene: Scene, title: str, map_name: str, folder
     facts = (
         ("model", drive.model.model_id),
         ("map", map_name),
-        ("drive", f"{len(drive.chunks)} chunks, {len(drive.generated)} frames, seed {drive.seed}"),
+        ("drive", f"{len(drive.chunks)} chunks, {drive.frames} frames, seed {drive.seed}"),
         ("start", drive.start.value),
     )
     tell("page", 0, 1)
@@ -126,7 +136,7 @@ def frame_captions(drive: Drive) -> tuple[str, ...]:
     return tuple(
         frame_caption(number, chunk.command.value if chunk.command else None)
         for number, chunk in enumerate(drive.chunks)
-        for _ in range(len(chunk.generated.occupancy))
+        for _ in range(len(chunk.plan))
     )
 
 

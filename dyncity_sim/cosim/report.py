@@ -14,9 +14,9 @@ WAYPOINT_SPACING_M = 2.0
 
 def drive_facts(drive: Drive) -> list[tuple[str, str]]:
     """How much was generated, how fast, and how steadily the static world stands."""
-    chunks, frames = len(drive.chunks), len(drive.generated)
+    chunks, frames = len(drive.chunks), drive.frames
     counted = "1 chunk" if chunks == 1 else f"{chunks} chunks"
-    timings = [chunk.generated.timings for chunk in drive.chunks]
+    timings = [chunk.timings for chunk in drive.chunks]
     generation_s = sum(each.sampling_s + each.decoding_s for each in timings)
     waited_s = sum(chunk.waited_s for chunk in drive.chunks)
     simulation_s = sum(chunk.simulation_s for chunk in drive.chunks)

@@ -2,19 +2,20 @@
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dyncity_sim.cosim.drive import Drive, DriveChunk, Start
-from dyncity_sim.dataset.chunk_files import DRIVE, FORMAT_VERSION, arrays_of, chunk_name
+from dyncity_sim.cosim.drive import Drive, DriveChunk, Start, StoredChunk
+from dyncity_sim.dataset.chunk_files import DRIVE, FORMAT_VERSION, arrays_of, chunk_name, write_chunk
 from dyncity_sim.domain.conditions import CONDITIONS
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.errors import InvalidInputError, StorageError
-from dyncity_sim.files import json_bytes, make_folder, whole_folder
+from dyncity_sim.files import json_bytes, make_folder, whole_folder, write_bytes
 from dyncity_sim.groundtruth.formats.describe import grid_json
 
 DESCRIPTION = "drive.json"
@@ -37,9 +38,62 @@ def write_occupancy(drive: Drive, folder: Path) -> None:
         if drive.history is not None:
             np.savez_compressed(temporary / "history.npz", allow_pickle=False, **_history_arrays(drive.history))
         for number, chunk in enumerate(drive.chunks):
-            np.savez_compressed(temporary / chunk_name(number), allow_pickle=False, **_chunk_arrays(chunk))
+            write_chunk(_chunk_arrays(chunk), temporary / chunk_name(number))
         (temporary / "road.xodr").write_text(drive.opendrive, encoding="utf-8")
         (temporary / DESCRIPTION).write_bytes(json_bytes(drive_description(drive)))
+
+
+class DriveFolder:
+    """Takes a drive's occupancy, as ``write_occupancy`` writes it, while the drive grows.
+
+    The folder appears with the first chunk. From then on each chunk's file is whole before ``drive.json`` tells of it,
+    so that what a process leaves that is killed is a drive of the chunks up to there.
+
+    Args:
+        folder: takes ``chunk_NNNN.npz`` and all that is beside them.
+        make_room: called once, before anything is written.
+
+    Attributes:
+        chunks: how many are whole.
+    """
+
+    def __init__(self, folder: Path, make_room: Callable[[], None] = lambda: None) -> None:
+        self.folder, self._make_room = folder, make_room
+        self.chunks = 0
+
+    def keep(self, drive: Drive) -> Drive:
+        """Write what of a drive is new, and give it back with all of its chunks in their files and not in memory.
+
+        Raises:
+            InvalidInputError: the folder holds something already.
+            StorageError: the disk is full, or the place may not be written to.
+        """
+        if self.chunks:
+            for number, chunk in enumerate(drive.chunks):
+                if isinstance(chunk, DriveChunk):
+                    write_chunk(_chunk_arrays(chunk), self.folder / chunk_name(number))
+            write_bytes(json_bytes(drive_description(drive)), self.folder / DESCRIPTION)
+        else:
+            self._make_room()
+            write_occupancy(drive, self.folder)
+        self.chunks = len(drive.chunks)
+        stored = (self._stored(drive, number) for number in range(len(drive.chunks)))
+        return replace(drive, chunks=tuple(stored))
+
+    def _stored(self, drive: Drive, number: int) -> StoredChunk:
+        chunk = drive.chunks[number]
+        if isinstance(chunk, StoredChunk):
+            return chunk
+        return StoredChunk(
+            self.folder / chunk_name(number),
+            drive.model,
+            chunk.plan,
+            chunk.command,
+            chunk.seed,
+            chunk.timings,
+            chunk.waited_s,
+            chunk.simulation_s,
+        )
 
 
 def drive_description(drive: Drive) -> dict[str, Any]:
@@ -63,16 +117,16 @@ def drive_description(drive: Drive) -> dict[str, Any]:
         "chunks": [
             {
                 "file": chunk_name(number),
-                "seed": chunk.generated.seed,
+                "seed": chunk.seed,
                 "conditions": list(_conditions(drive, number)),
                 "command": None if chunk.command is None else chunk.command.value,
-                "frames": len(chunk.generated.occupancy),
-                "first_time_us": int(chunk.generated.occupancy.times_us[0]),
+                "frames": len(chunk.plan),
+                "first_time_us": int(chunk.plan.times_us[0]),
                 "seconds": {
                     "waited": round(chunk.waited_s, 4),
-                    "queue": round(chunk.generated.timings.queue_s, 4),
-                    "sampling": round(chunk.generated.timings.sampling_s, 4),
-                    "decoding": round(chunk.generated.timings.decoding_s, 4),
+                    "queue": round(chunk.timings.queue_s, 4),
+                    "sampling": round(chunk.timings.sampling_s, 4),
+                    "decoding": round(chunk.timings.decoding_s, 4),
                     "simulation": round(chunk.simulation_s, 4),
                 },
             }
@@ -85,7 +139,7 @@ def provenance(drive: Drive) -> Provenance:
     """Where a drive's scene and labels come from."""
     return Provenance(
         model_id=drive.model.model_id,
-        seeds=tuple(chunk.generated.seed for chunk in drive.chunks),
+        seeds=tuple(chunk.seed for chunk in drive.chunks),
         attribution=drive.attribution,
         taxonomy_id=drive.model.taxonomy.id,
         conditions=tuple(_conditions(drive, number) for number in range(len(drive.chunks))),
@@ -146,9 +200,10 @@ def _history_arrays(history: OccupancySequence) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _chunk_arrays(chunk: DriveChunk) -> dict[str, np.ndarray]:
-    assert chunk.recorded.observed is not None
-    return arrays_of(chunk.generated.occupancy) | {
-        "recorded_labels": chunk.recorded.labels,
-        "recorded_observed": np.packbits(chunk.recorded.observed),
+def _chunk_arrays(chunk: DriveChunk | StoredChunk) -> dict[str, np.ndarray]:
+    generated, recorded = chunk.frames()
+    assert recorded.observed is not None
+    return arrays_of(generated) | {
+        "recorded_labels": recorded.labels,
+        "recorded_observed": np.packbits(recorded.observed),
     }

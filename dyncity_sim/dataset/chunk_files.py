@@ -5,6 +5,7 @@ co-simulated one has ``recorded_labels``, the simulator's, beside them, and ``re
 as bits (``numpy.packbits`` in C order).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ import numpy as np
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import Taxonomy
+from dyncity_sim.files import whole_file
 
 DRIVE, GENERATION = "dyncity-drive", "dyncity-generation"
 DESCRIPTIONS = {"drive.json": DRIVE, "generation.json": GENERATION}
 """File that describes a generated drive, and the format it names: of ``cosim`` and ``demo``, and of ``generate``."""
 
 FORMAT_VERSION = 1
+
+UNDER_WAY = "under way, or stopped from outside"
+"""What a description says of why there are no further chunks, until it is known."""
 
 
 def chunk_name(number: int) -> str:
@@ -33,6 +38,17 @@ def arrays_of(occupancy: OccupancySequence) -> dict[str, np.ndarray]:
         "poses_world_from_ego": occupancy.poses_world_from_ego,
         "times_us": occupancy.times_us,
     }
+
+
+def write_chunk(arrays: Mapping[str, np.ndarray], file: Path) -> None:
+    """Write a chunk's file; the same arrays give the same bytes.
+
+    Raises:
+        StorageError: the disk is full, or the place may not be written to.
+    """
+    # NumPy puts .npz behind the name of a file that it opens itself.
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
 def chunk_length(file: Path) -> int:

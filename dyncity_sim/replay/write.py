@@ -1,15 +1,17 @@
 """A replayed drive as files: occupancy, a description, a picture and a page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dyncity_sim.dataset.chunk_files import FORMAT_VERSION, GENERATION, arrays_of, chunk_name
+from dyncity_sim.dataset.chunk_files import FORMAT_VERSION, GENERATION, UNDER_WAY, arrays_of, chunk_name, write_chunk
 from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence, concatenate
-from dyncity_sim.files import json_bytes, whole_folder
+from dyncity_sim.errors import DyncityError
+from dyncity_sim.files import json_bytes, whole_folder, write_bytes
 from dyncity_sim.groundtruth.formats.describe import grid_json
 from dyncity_sim.preview.bev import render_bev
 from dyncity_sim.preview.film import with_text, write_png
@@ -23,61 +25,105 @@ _HEAD = 60
 _PAPER = 247
 
 
-def write_replay(
-    chunks: Sequence[ReplayedChunk], model: ModelInfo, described: dict[str, Any], title: str, folder: Path
-) -> None:
-    """Write ``chunk_NNNN.npz``, ``generation.json``, ``chunks.png`` and ``index.html``; whole or not at all.
+class ReplayFolder:
+    """Takes a drive chunk by chunk: ``chunk_NNNN.npz`` and ``generation.json``, then ``chunks.png`` and ``index.html``.
 
-    A chunk holds ``labels`` (T X Y Z uint8), ``poses_world_from_ego`` (T 4 4 float64), ``times_us`` (T int64) and,
-    where a region was known, ``known`` (its cells as bits, ``numpy.packbits`` in C order). The same chunks give the
-    same arrays.
+    The folder appears with the first chunk. From then on each chunk's file is whole before ``generation.json`` tells of
+    it, so that what a process leaves that is killed is a drive of the chunks up to there. A chunk holds ``labels``
+    (T X Y Z uint8), ``poses_world_from_ego`` (T 4 4 float64), ``times_us`` (T int64) and, where a region was known,
+    ``known`` (its cells as bits, ``numpy.packbits`` in C order). The same chunks give the same arrays.
 
     Args:
-        chunks: at least one.
-        model: what generated them.
-        described: what else ``generation.json`` is to say, plain JSON values, ``attribution`` among them.
-        title: heading of the page.
         folder: must not exist, or be empty.
+        model: what generates the chunks.
+        described: what else ``generation.json`` is to say, plain JSON values, ``attribution`` among them.
 
-    Raises:
-        InvalidInputError: the folder holds something already.
-        StorageError: something could not be written whole.
+    Attributes:
+        replayed: the chunks that are whole.
     """
-    with whole_folder(folder) as temporary:
-        for number, chunk in enumerate(chunks):
-            np.savez_compressed(temporary / chunk_name(number), allow_pickle=False, **_arrays(chunk))
-        description = {"format": GENERATION, "version": FORMAT_VERSION, **described, **facts(chunks, model)}
-        (temporary / "generation.json").write_bytes(json_bytes(description))
-        credit = str(described["attribution"])
-        write_png(picture(chunks, title, credit), temporary / "chunks.png")
+
+    def __init__(self, folder: Path, model: ModelInfo, described: dict[str, Any]) -> None:
+        self.folder, self._model, self._described = folder, model, described
+        self.replayed: list[ReplayedChunk] = []
+        self._facts: list[dict[str, Any]] = []
+
+    @property
+    def chunks(self) -> int:
+        """How many are whole."""
+        return len(self.replayed)
+
+    def keep(self, chunk: ReplayedChunk) -> None:
+        """Write the next chunk.
+
+        Raises:
+            InvalidInputError: the folder holds something already.
+            StorageError: the disk is full, or the place may not be written to.
+        """
+        before = self.replayed[-1] if self.replayed else None
+        facts = [*self._facts, chunk_facts(chunk, before)]
+        with whole_folder(self.folder) if before is None else nullcontext(self.folder) as place:
+            write_chunk(_arrays(chunk), place / chunk_name(self.chunks))
+            self._describe(place, facts, UNDER_WAY)
+        self.replayed.append(chunk)
+        self._facts = facts
+
+    def fill(self, chunks: Iterable[ReplayedChunk]) -> DyncityError | None:
+        """Write each chunk when it comes, up to the first that fails; what failed, which is raised without a chunk."""
+        try:
+            for chunk in chunks:
+                self.keep(chunk)
+        except DyncityError as error:
+            if not self.replayed:
+                raise
+            return error
+        return None
+
+    def finish(self, title: str, ended: str = "") -> None:
+        """Write the picture, the page and why there are no further chunks, of at least one.
+
+        Args:
+            title: heading of picture and page.
+            ended: why there are fewer chunks than were asked for; empty when there are not.
+
+        Raises:
+            StorageError: something could not be written whole.
+        """
+        self._describe(self.folder, self._facts, ended)
+        chunks, model, credit = self.replayed, self._model, str(self._described["attribution"])
+        write_png(picture(chunks, title, credit), self.folder / "chunks.png")
         generated = concatenate([chunk.generated.occupancy for chunk in chunks])
         recorded = concatenate([chunk.recorded for chunk in chunks]).known()
-        shown = tuple((name, str(value)) for name, value in described.items() if name != "attribution")
+        shown = tuple((name, str(value)) for name, value in self._described.items() if name != "attribution")
         page = PageText(title, (("model", model.model_id), *shown), credit)
         frames, names = model.frames_per_chunk, ("generated", "recorded")
         write_page(
-            build_page(generated, page, recorded, None, frames, model.rate_hz, names=names), temporary / "index.html"
+            build_page(generated, page, recorded, None, frames, model.rate_hz, names=names), self.folder / "index.html"
         )
 
+    def _describe(self, place: Path, facts: list[dict[str, Any]], ended: str) -> None:
+        model = self._model
+        description = {
+            "format": GENERATION,
+            "version": FORMAT_VERSION,
+            **self._described,
+            "ended": ended,
+            "model": {"id": model.model_id, "family": model.family},
+            "grid": grid_json(model.grid),
+            "taxonomy": {"id": model.taxonomy.id, "names": model.taxonomy.names},
+            "chunks": facts,
+        }
+        write_bytes(json_bytes(description), place / "generation.json")
 
-def facts(chunks: Sequence[ReplayedChunk], model: ModelInfo) -> dict[str, Any]:
-    """What was generated, from what, and how steadily the static world stands."""
+
+def chunk_facts(chunk: ReplayedChunk, before: ReplayedChunk | None) -> dict[str, Any]:
+    """From what a chunk was generated, and how steadily the static world stands in it and since the chunk before."""
+    command = chunk.conditions.command
     return {
-        "model": {"id": model.model_id, "family": model.family},
-        "grid": grid_json(model.grid),
-        "taxonomy": {"id": model.taxonomy.id, "names": model.taxonomy.names},
-        "chunks": [
-            {
-                "seed": chunk.generated.seed,
-                "conditions": chunk.conditions.given(),
-                "command": None if chunk.conditions.command is None else chunk.conditions.command.value,
-                "static_agreement_within": _number(chunk.rigidity),
-                "static_agreement_with_chunk_before": _number(border_agreement(chunks[number - 1], chunk))
-                if number
-                else None,
-            }
-            for number, chunk in enumerate(chunks)
-        ],
+        "seed": chunk.generated.seed,
+        "conditions": chunk.conditions.given(),
+        "command": None if command is None else command.value,
+        "static_agreement_within": _number(chunk.rigidity),
+        "static_agreement_with_chunk_before": None if before is None else _number(border_agreement(before, chunk)),
     }
 
 

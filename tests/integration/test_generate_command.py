@@ -10,8 +10,15 @@ import pytest
 from PIL import Image as PillowImage
 
 from dyncity_sim.cli.main import main
+from dyncity_sim.client import DyncityClient
+from dyncity_sim.dataset.drives import open_drive
+from dyncity_sim.domain.conditions import Conditions, SamplingOptions
+from dyncity_sim.domain.generation import GeneratedChunk
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
+from dyncity_sim.engine.backend import Checkpoint
+from dyncity_sim.engine.null import NullBackend
+from dyncity_sim.server.background import serving
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +81,48 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(
     assert code in (1, 2)
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+class Breaking(NullBackend):
+    """Fails at the chunk of seed 4."""
+
+    def generate(self, conditions: Conditions, options: SamplingOptions, checkpoint: Checkpoint) -> GeneratedChunk:
+        if options.seed == 4:
+            raise ZeroDivisionError
+        return super().generate(conditions, options, checkpoint)
+
+
+def test_chunks_that_came_before_a_failure_are_written_and_the_failure_told(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    with serving(Breaking) as there:
+        words = ["--server", there, "--chunks", "2", "--seed", "3", "--out", str(out)]
+        assert main(["generate", str(recording), *words]) == 1
+    printed = capsys.readouterr()
+    assert "ended early" in printed.out
+    assert "incident" in printed.err
+    assert len(open_drive(out).occupancy) == 16
+    assert {"chunks.png", "index.html"} < {file.name for file in out.iterdir()}
+
+
+def test_chunks_that_came_before_ctrl_c_are_whole_and_told_of(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate = DyncityClient.generate
+
+    def interrupted(client: DyncityClient, conditions: Conditions, options: SamplingOptions) -> GeneratedChunk:
+        if options.seed == 4:
+            raise KeyboardInterrupt
+        return generate(client, conditions, options)
+
+    monkeypatch.setattr(DyncityClient, "generate", interrupted)
+    out = tmp_path / "out"
+    with serving(NullBackend) as there:
+        words = ["--server", there, "--chunks", "2", "--seed", "3", "--out", str(out)]
+        assert main(["generate", str(recording), *words]) == 130
+    assert f"1 chunk is whole and kept in {out}" in capsys.readouterr().out
+    assert len(open_drive(out).occupancy) == 16
 
 
 def test_a_server_that_does_not_start_is_told_by_what_it_printed(

@@ -10,6 +10,8 @@ from PIL import Image
 
 from dyncity_sim.cli.main import main
 from dyncity_sim.cosim import server_process
+from dyncity_sim.cosim.drive import Drive
+from dyncity_sim.cosim.write import DriveFolder
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.domain.conditions import Conditions, SamplingOptions
 from dyncity_sim.domain.generation import GeneratedChunk
@@ -138,6 +140,25 @@ def test_what_was_driven_before_a_failure_is_written_and_the_failure_told(
     printed = capsys.readouterr()
     assert "ended early" in printed.out
     assert "incident" in printed.err
+
+
+@pytest.mark.usefixtures("on_the_scripted_street")
+def test_chunks_that_were_driven_before_ctrl_c_are_whole_and_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = DriveFolder.keep
+
+    def interrupted(folder: DriveFolder, drive: Drive) -> Drive:
+        if len(drive.chunks) == 3:
+            raise KeyboardInterrupt
+        return keep(folder, drive)
+
+    monkeypatch.setattr(DriveFolder, "keep", interrupted)
+    with serving(NullBackend) as there:
+        assert main(["cosim", "--server", there, "--start", "plan", "--out", str(tmp_path)]) == 130
+    assert f"2 chunks are whole and kept in {tmp_path / 'occupancy'}" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["occupancy"]
+    assert len(open_drive(tmp_path).occupancy) == 32
 
 
 @pytest.mark.usefixtures("on_the_scripted_street")

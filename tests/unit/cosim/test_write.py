@@ -1,16 +1,22 @@
 import json
-from collections.abc import Callable
+import resource
+import tracemalloc
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dyncity_sim.cosim.drive import Drive, Start
+from dyncity_sim.cosim.drive import Drive, Start, drive_agreement
 from dyncity_sim.cosim.loop import run_drive
-from dyncity_sim.cosim.write import clear_folder, prepare_folder, provenance, write_occupancy
+from dyncity_sim.cosim.progress import Step
+from dyncity_sim.cosim.report import drive_facts
+from dyncity_sim.cosim.write import DriveFolder, clear_folder, prepare_folder, provenance, write_occupancy
 from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.domain.conditions import Command, SamplingOptions
+from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.errors import InvalidInputError, StorageError
 
 Build = Callable[..., Any]
@@ -40,6 +46,100 @@ def test_the_same_drive_gives_the_same_bytes(drive: Drive, tmp_path: Path) -> No
         written.append({f.name: f.read_bytes() for f in (tmp_path / name).iterdir()})
     assert written[0] == written[1]
     assert set(written[0]) == {"history.npz", "chunk_0000.npz", "chunk_0001.npz", "road.xodr", "drive.json"}
+
+
+def without_seconds(folder: Path) -> dict[str, Any]:
+    described = json.loads((folder / "drive.json").read_text())
+    for chunk in described["chunks"]:
+        del chunk["seconds"]
+    return described
+
+
+def test_a_drive_that_is_kept_while_it_grows_has_the_files_of_one_that_is_written_at_its_end(
+    drive: Drive, scripted_street: Build, in_process_generator: Build, tmp_path: Path
+) -> None:
+    write_occupancy(drive, tmp_path / "whole")
+    folder = DriveFolder(tmp_path / "grown")
+    kept = folder.keep(run_drive(scripted_street(), in_process_generator(), chunks=2, seed=3, keep=folder.keep))
+    files = {f.name for f in (tmp_path / "whole").iterdir()}
+    assert {f.name for f in (tmp_path / "grown").iterdir()} == files
+    for file in files - {"drive.json"}:
+        assert (tmp_path / "grown" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    assert without_seconds(tmp_path / "grown") == without_seconds(tmp_path / "whole")
+    np.testing.assert_array_equal(kept.generated.labels, drive.generated.labels)
+    np.testing.assert_array_equal(kept.recorded.observed, drive.recorded.observed)
+    assert provenance(kept) == provenance(drive)
+    assert drive_agreement(kept) == drive_agreement(drive)
+
+
+def test_what_is_left_of_a_drive_that_is_stopped_from_outside_is_its_whole_chunks(
+    scripted_street: Build, in_process_generator: Build, tmp_path: Path
+) -> None:
+    street = scripted_street()
+
+    def stop(step: Step) -> None:
+        if street.steps == 52:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_drive(street, in_process_generator(), 9, seed=3, on_step=stop, keep=DriveFolder(tmp_path).keep)
+    left = open_drive(tmp_path)
+    whole = run_drive(scripted_street(), in_process_generator(), 2, seed=3)
+    np.testing.assert_array_equal(left.occupancy.labels, whole.generated.labels)
+    assert json.loads((tmp_path / "drive.json").read_text())["ended"] == "under way, or stopped from outside"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_earlier_drive_makes_room_when_there_is_a_first_chunk(
+    scripted_street: Build, in_process_generator: Build, tmp_path: Path
+) -> None:
+    old = tmp_path / "occupancy" / "old"
+    old.mkdir(parents=True)
+    street, folder = scripted_street(), DriveFolder(old.parent, partial(clear_folder, tmp_path, ["occupancy"]))
+
+    def look(step: Step) -> None:
+        assert old.exists() is (street.steps < 32 or step.doing == "driving")
+
+    run_drive(street, in_process_generator(), 1, seed=3, on_step=look, keep=folder.keep)
+
+
+def test_a_long_drive_takes_the_memory_of_few_chunks(
+    scripted_street: Build, in_process_generator: Build, tmp_path: Path
+) -> None:
+    chunks = 12
+    tracemalloc.start()
+    folder = DriveFolder(tmp_path)
+    drive = run_drive(scripted_street(), in_process_generator(), chunks, seed=3, keep=folder.keep)
+    drive_facts(drive)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(drive.chunks) == chunks
+    # Labels, the simulator's labels, and where they were observed.
+    assert peak < chunks * 16 * 3 * CARLASC_GRID.cells / 2
+
+
+@pytest.fixture
+def fill_disk() -> Iterator[Callable[[], None]]:
+    """A function after which the kernel refuses to write more than 1 kB to a file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_up_breaks_the_drive_off_with_the_chunks_before(
+    scripted_street: Build, in_process_generator: Build, tmp_path: Path, fill_disk: Callable[[], None]
+) -> None:
+    street = scripted_street()
+    street.shown_tracks = ()
+
+    def fill(step: Step) -> None:
+        if street.steps == 48:
+            fill_disk()
+
+    drive = run_drive(street, in_process_generator(), 5, seed=3, on_step=fill, keep=DriveFolder(tmp_path).keep)
+    assert isinstance(drive.failure, StorageError)
+    assert (len(drive.chunks), drive.shown_tracks) == (1, None)
+    assert len(open_drive(tmp_path).occupancy) == 16
 
 
 def test_the_description_says_what_was_asked_and_of_whom(drive: Drive, tmp_path: Path) -> None:

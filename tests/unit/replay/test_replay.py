@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dyncity_sim.dataset.drives import open_drive
 from dyncity_sim.dataset.labelled import OccupancyDataset
 from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.conditions import Command, Conditions, Continuation, SamplingOptions, VehicleLayout
@@ -17,10 +18,10 @@ from dyncity_sim.domain.grid import CARLASC_GRID, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.null import NullBackend
-from dyncity_sim.errors import InvalidInputError, UnsupportedConditionError
+from dyncity_sim.errors import DyncityError, InvalidInputError, RemoteError, UnsupportedConditionError
 from dyncity_sim.replay.drive import Replay, ReplayedChunk, replay_drive
 from dyncity_sim.replay.regions import Region, region_mask
-from dyncity_sim.replay.write import write_replay
+from dyncity_sim.replay.write import ReplayFolder
 
 FRAMES = 40
 RAW_ROAD, RAW_VEHICLE = 7, 10
@@ -64,6 +65,13 @@ def replayed(
 ) -> list[ReplayedChunk]:
     model = generator or InProcess()
     return list(replay_drive(model, dataset, dataset.sequences[0], replay, SamplingOptions(seed=seed)))
+
+
+def written(chunks: Iterable[ReplayedChunk], folder: Path) -> DyncityError | None:
+    filling = ReplayFolder(folder, NullBackend.info, {"attribution": ""})
+    failure = filling.fill(chunks)
+    filling.finish("drive", "" if failure is None else str(failure))
+    return failure
 
 
 @pytest.mark.parametrize(
@@ -132,12 +140,41 @@ def test_a_command_can_be_given_instead_of_the_plans(dataset: OccupancyDataset) 
 
 
 def test_the_page_calls_what_stands_beside_recorded_not_a_simulators(dataset: OccupancyDataset, tmp_path: Path) -> None:
-    write_replay(replayed(dataset, Replay()), NullBackend.info, {"attribution": ""}, "drive", tmp_path / "out")
+    written(replayed(dataset, Replay()), tmp_path / "out")
     found = re.search(
         r'<script type="application/json" id="drive">(.*?)</script>', (tmp_path / "out/index.html").read_text()
     )
     assert found is not None
     assert [sequence["name"] for sequence in json.loads(found[1])["sequences"]] == ["generated", "recorded"]
+
+
+def broken_off(dataset: OccupancyDataset, chunks: int, error: BaseException) -> Iterator[ReplayedChunk]:
+    yield from replayed(dataset, Replay(chunks=chunks))
+    raise error
+
+
+def test_chunks_that_came_before_a_failure_are_written_with_it(dataset: OccupancyDataset, tmp_path: Path) -> None:
+    failure = RemoteError("incident 7")
+    assert written(broken_off(dataset, 2, failure), tmp_path / "out") is failure
+    described = json.loads((tmp_path / "out/generation.json").read_text())
+    assert (len(described["chunks"]), described["ended"]) == (2, "incident 7")
+    written(replayed(dataset, Replay(chunks=2)), tmp_path / "whole")
+    for file in ("chunk_0000.npz", "chunk_0001.npz", "chunks.png", "index.html"):
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_failure_of_the_first_chunk_is_raised_and_leaves_nothing(dataset: OccupancyDataset, tmp_path: Path) -> None:
+    with pytest.raises(RemoteError, match="incident 7"):
+        written(broken_off(dataset, 0, RemoteError("incident 7")), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_chunks_are_on_disk_before_the_next_is_asked_for(dataset: OccupancyDataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        written(broken_off(dataset, 2, KeyboardInterrupt()), tmp_path / "out")
+    assert len(open_drive(tmp_path / "out").occupancy) == 32
+    described = json.loads((tmp_path / "out/generation.json").read_text())
+    assert described["ended"] == "under way, or stopped from outside"
 
 
 @pytest.mark.parametrize("replay", [Replay(chunks=3), Replay(start=25), Replay(start=25, past=True)])
