@@ -1,11 +1,11 @@
-// Says why a page does not open. It runs before the viewer, which may be what is missing, and keeps to what old browsers
-// know.
+// Says why a page does not open, or does not go on. It runs before the viewer, which may be what is missing, and keeps to
+// what old browsers know.
 (function () {
   var root = document.documentElement;
 
   window.fail = function (words) {
     var place = document.createElement('p');
-    if (root.dataset.state === 'ready' || root.dataset.state === 'failed') return;
+    if (root.dataset.state === 'failed') return;
     root.dataset.state = 'failed';
     place.id = 'failure';
     place.setAttribute('role', 'alert');
@@ -14,8 +14,9 @@
   };
 
   function failed(event) {
-    fail('This page could not be opened (' + (event.message || event.reason) + '). Its file may be damaged: get it again, or open '
-      + 'it in a current browser.');
+    var ready = root.dataset.state === 'ready', what = '(' + (event.message || event.reason) + ')';
+    fail(ready ? 'This page went wrong ' + what + '. Load it again.'
+      : 'This page could not be opened ' + what + '. Its file may be damaged: get it again, or open it in a current browser.');
   }
 
   addEventListener('error', failed);

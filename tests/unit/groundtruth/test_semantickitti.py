@@ -96,6 +96,17 @@ def test_camera_poses_carry_static_points_from_scan_to_scan(sequence, drive):
     assert poses[-1, 2, 3] > 4
 
 
+def test_the_calibration_has_what_readers_of_kitti_odometry_ask_for(sequence):
+    rows = (line.split(":", 1) for line in (sequence / "calib.txt").read_text().splitlines())
+    calibration = {name: np.array(values.split(), dtype=float).reshape(3, 4) for name, values in rows}
+    assert list(calibration) == ["P0", "P1", "P2", "P3", "Tr"]
+    camera_from_lidar = np.vstack([calibration["Tr"], [0, 0, 0, 1]])
+    for name in ("P0", "P1", "P2", "P3"):
+        # 10 m ahead, 2 m to the right, 1 m up.
+        right, down, depth_m = calibration[name] @ camera_from_lidar @ [10.0, -2.0, 1.0, 1.0]
+        assert (right / depth_m, down / depth_m, depth_m) == pytest.approx((0.2, -0.1, 10.0))
+
+
 def test_times_are_seconds_since_the_first_scan(sequence):
     np.testing.assert_allclose(np.loadtxt(sequence / "times.txt"), np.arange(8) * 0.1)
 

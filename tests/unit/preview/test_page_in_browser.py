@@ -319,6 +319,15 @@ def test_a_page_that_does_not_open_says_why(
     assert words in tab.evaluate("document.getElementById('failure').textContent")
 
 
+def test_a_page_that_goes_wrong_after_it_has_opened_says_so(tab: Any, page: Path) -> None:
+    tab.open(page, "play=0")
+    tab.evaluate("document.getElementById('scrub').remove()")
+    tab.press("ArrowRight")
+    until(tab, "document.getElementById('failure') !== null")
+    assert tab.evaluate("document.getElementById('failure').getBoundingClientRect().height") > 20
+    assert "This page went wrong (" in tab.evaluate("document.getElementById('failure').textContent")
+
+
 @pytest.mark.parametrize(
     ("fragment", "frame", "speed"),
     [
