@@ -153,7 +153,7 @@ def output_set(text: str) -> frozenset[Output]:
 
 def run(args: argparse.Namespace) -> int:
     """Drive, write, report."""
-    console = Console()
+    console = Console(markup=False)
     prepare_folder(args.out, OUTPUT_NAMES)
     with terminated_like_interrupted():
         drive = drive_against(args.server, args, console, OUTPUT_NAMES)
@@ -171,7 +171,7 @@ def drive_against(
     options = SamplingOptions(steps=args.steps, guidance_scale=args.guidance)
 
     def tell_failure(error: DyncityError) -> None:
-        console.print(f"{error} (asked again for up to {Patience.limit_s:.0f} s)", markup=False, soft_wrap=True)
+        console.print(f"{error} (asked again for up to {Patience.limit_s:.0f} s)", soft_wrap=True)
 
     patience = Patience(tell=tell_failure)
     with _progress(console) as tell, ExitStack() as stack:

@@ -49,7 +49,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve, drive, write, report."""
-    console = Console()
+    console = Console(markup=False)
     prepare_folder(args.out, OUTPUT_NAMES)
     arguments = ["--backend", args.backend, *([] if args.weights is None else ["--weights", str(args.weights)])]
     with terminated_like_interrupted(), ExitStack() as stack:

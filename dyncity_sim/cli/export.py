@@ -6,11 +6,10 @@ from itertools import accumulate
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dyncity_sim.cli.numbers import positive, sequences
+from dyncity_sim.cli.numbers import positive, sequence_words, sequences
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.dataset.drives import list_drives
@@ -37,7 +36,7 @@ examples:
 
 PATH is a generated drive, or what dyncity inspect reads. Each format takes a subfolder of DIR when it is whole: nothing
 of a drive that fails is there. Of several drives, an error, Ctrl-C or SIGTERM keeps those that are whole by then as a
-data set of these alone; the exit code says that it failed. Go on with the others in another --out.
+data set of these alone; the exit code says that it failed, and the command which --sequence are left for another --out.
 Several drives are one data set: carlasc, occ3d, nuscenes a scene each, semantickitti sequences/00, 01, ..., kitti 0000,
 0001, ..., webdataset shards numbered in a row, mcap a file each.
 {METADATA} (mcap: its metadata; webdataset: dataset.json) says grid, classes, sensors, and where each drive comes from.
@@ -85,7 +84,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, read, label, write, report."""
-    console = Console()
+    console = Console(markup=False)
     plan = ExportPlan(
         tuple(name.strip() for name in args.to.split(",") if name.strip()),
         read_rig(args.sensors),
@@ -111,8 +110,9 @@ def run(args: argparse.Namespace) -> int:
         console.print(drives_table(report))
     console.print(f"{report.points:,} LiDAR points, {report.boxes:,} boxes in {args.out}", soft_wrap=True)
     if report.failure is not None:
-        kept = f"{len(report.drives)} of {len(drives)} drives are whole and kept; export the others to another --out."
-        console.print(kept, soft_wrap=True)
+        whole, numbers = len(report.drives), range(len(drives)) if args.sequence is None else args.sequence
+        left = f"export the others to another --out with --sequence {sequence_words(numbers[whole:])}"
+        console.print(f"{whole} of {len(drives)} drives are whole and kept; {left}", soft_wrap=True)
         raise report.failure
     return 0
 
@@ -141,7 +141,7 @@ def drives_table(report: Report) -> Table:
     for head in ("frames", "LiDAR points", "boxes"):
         table.add_column(head, justify="right")
     for drive in report.drives:
-        table.add_row(escape(drive.name), f"{drive.frames:,}", f"{drive.points:,}", f"{drive.boxes:,}")
+        table.add_row(drive.name, f"{drive.frames:,}", f"{drive.points:,}", f"{drive.boxes:,}")
     table.add_section()
     table.add_row("in all", f"{report.frames:,}", f"{report.points:,}", f"{report.boxes:,}")
     return table

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInputError(
             "--server", args.server, "neither --backend nor --weights with it", "They are for a server that is started."
         )
-    console = Console()
+    console = Console(markup=False)
     check_free(args.out)
     options = sampling_options(args)
     dataset = open_dataset(args.path)
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
             folder.finish(f"{source.name}, frame {replay.start}", "" if failure is None else str(failure))
         console.print(report(folder.replayed, model, source))
         if failure is not None:
-            console.print(f"ended early: {failure}", markup=False, soft_wrap=True)
+            console.print(f"ended early: {failure}", soft_wrap=True)
         console.print(f"watch {args.out / 'index.html'}\nlook at {args.out / 'chunks.png'}", soft_wrap=True)
         if failure is not None:
             raise failure

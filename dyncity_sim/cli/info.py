@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     table = Table("", f"{args.server}", title_justify="left")
     for name, value in facts(info):
         table.add_row(name, value)
-    Console().print(table)
+    Console(markup=False).print(table)
     return 0
 
 

@@ -30,5 +30,5 @@ def telling_what_is_kept(filling: FillingFolder, console: Console) -> Iterator[N
     except (KeyboardInterrupt, SystemExit):
         if filling.chunks:
             counted = "1 chunk is" if filling.chunks == 1 else f"{filling.chunks} chunks are"
-            console.print(f"{counted} whole and kept in {filling.folder}", markup=False, soft_wrap=True)
+            console.print(f"{counted} whole and kept in {filling.folder}", soft_wrap=True)
         raise

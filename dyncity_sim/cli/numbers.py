@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from math import inf
 
 MOST_SEQUENCES = 100_000
@@ -64,6 +65,17 @@ def sequences(text: str) -> tuple[int, ...] | None:
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"{text} names a sequence twice")
     return tuple(numbers)
+
+
+def sequence_words(numbers: Sequence[int]) -> str:
+    """The words that ``sequences`` reads as these numbers, with ranges where they go on by one."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] + 1 == number:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ",".join(f"{first}-{last}" if first < last else f"{first}" for first, last in ranges)
 
 
 def _at_least(least: int, text: str) -> int:

@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         with whole_files(list(files.values())) as places:
             _write(shown, clouds, dict(zip(files, places, strict=True)), frame, width, tell)
     for file in files.values():
-        Console().print(f"{file}  {file.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
+        Console(markup=False).print(f"{file}  {file.stat().st_size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -107,6 +107,7 @@ class ReplayFolder:
             "version": FORMAT_VERSION,
             **self._described,
             "ended": ended,
+            "rate_hz": model.rate_hz,
             "model": {"id": model.model_id, "family": model.family},
             "grid": grid_json(model.grid),
             "taxonomy": {"id": model.taxonomy.id, "names": model.taxonomy.names},

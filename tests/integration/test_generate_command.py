@@ -95,12 +95,13 @@ class Breaking(NullBackend):
 def test_chunks_that_came_before_a_failure_are_written_and_the_failure_told(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
+    out = tmp_path / "[old] out"
     with serving(Breaking) as there:
         words = ["--server", there, "--chunks", "2", "--seed", "3", "--out", str(out)]
         assert main(["generate", str(recording), *words]) == 1
     printed = capsys.readouterr()
     assert "ended early" in printed.out
+    assert f"watch {out}" in printed.out
     assert "incident" in printed.err
     assert len(open_drive(out).occupancy) == 16
     assert {"chunks.png", "index.html"} < {file.name for file in out.iterdir()}

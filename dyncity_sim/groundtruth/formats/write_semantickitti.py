@@ -22,8 +22,8 @@ stand in the drive's own grid and the ego frame, or, resampled, in SemanticKITTI
 
 The rig's first LiDAR is the one that scans; occluded is what none of its LiDARs reaches. The camera of ``calib.txt``
 is a frame and no sensor: it sits in the LiDAR with z forward, x right, y down. Readers get the LiDAR's poses as
-``inv(Tr) @ pose @ Tr``, as with the original. There are no pictures: P0 to P3, which readers of KITTI's odometry ask for,
-have a focal length of 1, so that what they project to is x / z and y / z.
+``inv(Tr) @ pose @ Tr``, as with the original. There are no pictures: P0 to P3, which readers of KITTI's odometry ask
+for, have a focal length of 1, so that what they project to is x / z and y / z.
 """
 
 from collections.abc import Iterator, Sequence
@@ -106,7 +106,7 @@ class _SemanticKittiWriter:
         poses = drive.poses_world_from_ego @ self._pose_ego_from_lidar
         seconds = (drive.times_us - drive.times_us[0]) * 1e-6
         (self._sequence / "poses.txt").write_text("".join(pose_row(camera_pose(p, poses[0])) for p in poses))
-        calibration = {**dict.fromkeys(("P0", "P1", "P2", "P3"), np.eye(4)), "Tr": CAMERA_FROM_LIDAR}
+        calibration = dict.fromkeys(("P0", "P1", "P2", "P3"), np.eye(4)) | {"Tr": CAMERA_FROM_LIDAR}
         lines = [f"{name}: {pose_row(matrix)}" for name, matrix in calibration.items()]
         (self._sequence / "calib.txt").write_text("".join(lines))
         (self._sequence / "times.txt").write_text("".join(f"{s:.6f}\n" for s in seconds))

@@ -143,6 +143,17 @@ def test_what_was_driven_before_a_failure_is_written_and_the_failure_told(
 
 
 @pytest.mark.usefixtures("on_the_scripted_street")
+def test_words_in_brackets_are_told_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, scripted_street: Build
+) -> None:
+    monkeypatch.setattr(scripted_street, "attribution", "(c) map [makers]")
+    with serving(NullBackend) as there:
+        options = ["--chunks", "1", "--start", "plan", "--outputs", "none", "--out", str(tmp_path)]
+        assert main(["cosim", "--server", there, *options]) == 0
+    assert "(c) map [makers]" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("on_the_scripted_street")
 def test_chunks_that_were_driven_before_ctrl_c_are_whole_and_told_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

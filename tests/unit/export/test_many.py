@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyncity_sim.cli.main import main
+from dyncity_sim.cli.numbers import sequence_words, sequences
 from dyncity_sim.dataset.drives import ListedDrive, LoadedDrive
 from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.grid import CARLASC_GRID
@@ -140,10 +141,10 @@ def test_whichever_drives_are_joined_in_whichever_order_each_is_what_it_is_alone
 
 def test_sequences_are_numbered_in_their_order_and_the_descriptions_tell_which_is_which(exported):
     out, _, _ = exported
-    for form, sequences in (("semantickitti", ["00", "01", "02"]), ("kitti", ["0000", "0001", "0002"])):
+    for form, numbers in (("semantickitti", ["00", "01", "02"]), ("kitti", ["0000", "0001", "0002"])):
         drives = read(out / form, "dyncity.json")["drives"]
         assert [(d["name"], d["frames"], d["sequence"]) for d in drives] == list(
-            zip(NAMES, (7, 2, 6), sequences, strict=True)
+            zip(NAMES, (7, 2, 6), numbers, strict=True)
         )
     assert sorted(f.name for f in (out / "semantickitti" / "sequences").iterdir()) == ["00", "01", "02"]
     assert sorted(f.name for f in (out / "mcap").iterdir()) == ["bend.mcap", "town-1.mcap", "town-2.mcap"]
@@ -359,6 +360,11 @@ def test_sequences_that_are_not_there_or_too_short_are_refused_up_front(recordin
     assert not out.exists()
 
 
+@given(numbers=st.lists(st.integers(0, 30), unique=True, min_size=1))
+def test_the_sequences_that_are_left_are_told_in_words_that_the_command_takes(numbers):
+    assert sequences(sequence_words(numbers)) == tuple(numbers)
+
+
 def test_start_and_frames_are_of_each_drive(recording, tmp_path):
     words = ["--sequence", "all", "--start", "1", "--frames", "1", "--to", "carlasc", "--out", str(tmp_path / "out")]
     assert main(["export", str(recording), *words]) == 0
@@ -373,6 +379,6 @@ def test_the_command_says_which_drives_are_kept_and_fails(recording, tmp_path, c
     words = ["export", str(recording), "--sequence", "all", "--to", "carlasc", "--out", str(tmp_path / "out")]
     assert main(words) == 2
     captured = capsys.readouterr()
-    assert "1 of 3 drives are whole and kept" in captured.out
+    assert "1 of 3 drives are whole and kept; export the others to another --out with --sequence 1-2" in captured.out
     assert "drive_00001" in captured.err
     assert [s.name for s in open_dataset(tmp_path / "out" / "carlasc").sequences] == ["drive_00000"]

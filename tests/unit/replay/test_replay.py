@@ -169,6 +169,12 @@ def test_a_failure_of_the_first_chunk_is_raised_and_leaves_nothing(dataset: Occu
     assert not list(tmp_path.iterdir())
 
 
+def test_a_drive_of_another_rate_is_read_back_with_it(dataset: OccupancyDataset, tmp_path: Path) -> None:
+    filling = ReplayFolder(tmp_path, replace(NullBackend.info, rate_hz=2.0), {"attribution": ""})
+    filling.fill(replayed(dataset, Replay()))
+    assert open_drive(tmp_path).rate_hz == 2.0
+
+
 def test_chunks_are_on_disk_before_the_next_is_asked_for(dataset: OccupancyDataset, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         written(broken_off(dataset, 2, KeyboardInterrupt()), tmp_path / "out")
