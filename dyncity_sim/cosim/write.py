@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,12 +165,11 @@ def prepare_folder(folder: Path, ours: Iterable[str]) -> None:
         InvalidInputError: the folder holds something that this project did not write, or is a file.
         StorageError: it cannot be made.
     """
-    names = set(ours)
     if folder.exists() and not folder.is_dir():
         raise InvalidInputError("out", str(folder), "a folder")
     # A symbolic link may lead to what is not there yet.
     make_folder(Path(os.path.realpath(folder)))
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in names)
+    foreign = sorted(entry.name for entry in set(folder.iterdir()) - set(_entries(folder, ours)))
     if foreign:
         raise InvalidInputError(
             "out", f"{folder}, which holds {', '.join(foreign[:5])}", "a new, empty or earlier drive's folder"
@@ -184,13 +183,20 @@ def clear_folder(folder: Path, ours: Iterable[str]) -> None:
         StorageError: something cannot be removed.
     """
     try:
-        for entry in (folder / name for name in ours):
+        for entry in _entries(folder, ours):
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"{folder} could not be cleared: {error.strerror or error}.") from error
+
+
+def _entries(folder: Path, ours: Iterable[str]) -> Iterator[Path]:
+    """Places of outputs of these names in a folder, and what a process that was killed left of such."""
+    for name in ours:
+        yield folder / name
+        yield from folder.glob(f".{name}.*.part")
 
 
 def _history_arrays(history: OccupancySequence) -> dict[str, np.ndarray]:

@@ -197,6 +197,18 @@ def test_an_earlier_drive_makes_room(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["shown.jsonl"]
 
 
+def test_what_a_killed_process_left_half_written_bars_no_drive_and_makes_room(tmp_path: Path) -> None:
+    (tmp_path / ".occupancy.17.part").mkdir()
+    (tmp_path / ".occupancy.17.part" / "chunk_0000.npz").touch()
+    (tmp_path / ".index.html.17.part").touch()
+    prepare_folder(tmp_path, ["occupancy", "index.html"])
+    clear_folder(tmp_path, ["occupancy", "index.html"])
+    assert not list(tmp_path.iterdir())
+    (tmp_path / ".thesis.tex.17.part").touch()
+    with pytest.raises(InvalidInputError, match=r"thesis\.tex"):
+        prepare_folder(tmp_path, ["occupancy"])
+
+
 def test_a_drive_goes_where_a_link_leads_and_not_under_a_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("there")
     prepare_folder(tmp_path / "link", [])
