@@ -14,6 +14,7 @@ from dyncity_sim.cli.kept import telling_what_is_kept
 from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers, names_in, value_in
 from dyncity_sim.cli.signals import terminated_like_interrupted
+from dyncity_sim.cli.waiting import told_patience
 from dyncity_sim.client import DyncityClient
 from dyncity_sim.cosim.drive import Drive, Start
 from dyncity_sim.cosim.loop import LOOKAHEAD, MAX_LOOKAHEAD, run_drive
@@ -35,10 +36,8 @@ from dyncity_sim.cosim.progress import Step
 from dyncity_sim.cosim.replicas import Replicas
 from dyncity_sim.cosim.report import derived_facts, drive_facts
 from dyncity_sim.cosim.simulator import SIMULATOR_GROUP, find_simulator
-from dyncity_sim.cosim.stream import Patience
 from dyncity_sim.cosim.write import DriveFolder, clear_folder, prepare_folder
 from dyncity_sim.domain.conditions import SamplingOptions
-from dyncity_sim.errors import DyncityError
 
 DEFAULT_SIMULATOR = "sumo"
 NO_OUTPUTS = "none"
@@ -169,11 +168,7 @@ def drive_against(
     Earlier outputs of the names in ``replaced`` go when there is a first chunk to take their place.
     """
     options = SamplingOptions(steps=args.steps, guidance_scale=args.guidance)
-
-    def tell_failure(error: DyncityError) -> None:
-        console.print(f"{error} (asked again for up to {Patience.limit_s:.0f} s)", soft_wrap=True)
-
-    patience = Patience(tell=tell_failure)
+    patience = told_patience(console)
     with _progress(console) as tell, ExitStack() as stack:
         servers = Replicas([(target, stack.enter_context(DyncityClient(target))) for target in targets])
         tell("server", 0, 1)

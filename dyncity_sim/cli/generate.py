@@ -13,6 +13,7 @@ from dyncity_sim.cli.kept import telling_what_is_kept
 from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
+from dyncity_sim.cli.waiting import PatientClient, told_patience
 from dyncity_sim.client import DyncityClient
 from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.dataset.labelled import OccupancySource
@@ -21,7 +22,7 @@ from dyncity_sim.domain.conditions import CONDITIONS, Command, SamplingOptions
 from dyncity_sim.domain.generation import ModelInfo
 from dyncity_sim.errors import InvalidInputError, RemoteError, UnavailableError
 from dyncity_sim.files import check_free
-from dyncity_sim.replay.drive import Replay, ReplayedChunk, border_agreement, replay_drive
+from dyncity_sim.replay.drive import Generator, Replay, ReplayedChunk, border_agreement, replay_drive
 from dyncity_sim.replay.regions import Region
 from dyncity_sim.replay.write import ReplayFolder
 
@@ -171,11 +172,11 @@ def report(chunks: Sequence[ReplayedChunk], model: ModelInfo, source: OccupancyS
 
 
 @contextmanager
-def _client(args: argparse.Namespace, console: Console) -> Iterator[DyncityClient]:
-    """A client of the server that was named, or of one that lives as long as the command."""
+def _client(args: argparse.Namespace, console: Console) -> Iterator[Generator]:
+    """A client of the server that was named, which may come back, or of one that lives as long as the command."""
     with ExitStack() as stack:
         if args.server is not None:
-            yield stack.enter_context(DyncityClient(args.server))
+            yield PatientClient(stack.enter_context(DyncityClient(args.server)), told_patience(console))
             return
         backend = args.backend or "torch"
         arguments = ["--backend", backend, *([] if args.weights is None else ["--weights", str(args.weights)])]

@@ -18,6 +18,7 @@ from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.backend import Checkpoint
 from dyncity_sim.engine.null import NullBackend
+from dyncity_sim.errors import BusyError
 from dyncity_sim.server.background import serving
 
 
@@ -105,6 +106,27 @@ def test_chunks_that_came_before_a_failure_are_written_and_the_failure_told(
     assert "incident" in printed.err
     assert len(open_drive(out).occupancy) == 16
     assert {"chunks.png", "index.html"} < {file.name for file in out.iterdir()}
+
+
+class BusyOnce(NullBackend):
+    """Has no time for the first call with seed 3."""
+
+    def __init__(self) -> None:
+        self._failures = [BusyError("full.", retry_after_s=0.1)]
+
+    def generate(self, conditions: Conditions, options: SamplingOptions, checkpoint: Checkpoint) -> GeneratedChunk:
+        if options.seed == 3 and self._failures:
+            raise self._failures.pop()
+        return super().generate(conditions, options, checkpoint)
+
+
+def test_a_server_that_is_busy_is_asked_again_and_told_of(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(BusyOnce) as there:
+        words = ["--server", there, "--seed", "3", "--out", str(tmp_path / "out")]
+        assert main(["generate", str(recording), *words]) == 0
+    assert "full. Try again in 0.1 s. (asked again for up to 60 s)" in capsys.readouterr().out
 
 
 def test_chunks_that_came_before_ctrl_c_are_whole_and_told_of(
