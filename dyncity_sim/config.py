@@ -93,7 +93,8 @@ def _merge(config: Any, load: Any, source: str) -> Any:
         return OmegaConf.merge(config, load())
     except ValidationError as error:
         got = f"{str(error.msg or error).splitlines()[0]} (in {source})"
-        raise ConfigError(error.full_key or source, got, "a value of the key's type") from error
+        mend = "Lists are written [A,B]." if "ListConfig" in got else ""
+        raise ConfigError(error.full_key or source, got, "a value of the key's type", mend) from error
     except OmegaConfBaseException as error:
         known = ", ".join(sorted(str(k) for k in config)) if config is not None else ""
         raise ConfigError(

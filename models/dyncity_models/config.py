@@ -27,6 +27,11 @@ def _check_multiple(name: str, value: int, of: int) -> None:
         raise ConfigError(name, value, f"a multiple of {of}" if of > 1 else "at least 1")
 
 
+def _check_above_zero(name: str, value: float) -> None:
+    if not (value > 0 and isfinite(value)):
+        raise ConfigError(name, value, "a number above 0")
+
+
 @dataclass(frozen=True)
 class CanvasConfig:
     """The common frame that planes are stored in: the ego frame of ``anchor_frame``, flattened.
@@ -87,7 +92,11 @@ class AutoencoderConfig:
         if not 0 <= self.canvas.anchor_frame < self.frames:
             raise ConfigError("model.canvas.anchor_frame", self.canvas.anchor_frame, f"0 to {self.frames - 1}, a frame")
         _check_multiple("model.canvas.cells", self.canvas.cells, 2)
-        _check_multiple("model.latent_channels", self.latent_channels, 1)
+        for name in ("latent_channels", "embedding_channels", "height_cells", "classes"):
+            _check_multiple(f"model.{name}", getattr(self, name), 1)
+        _check_multiple("model.grid_cells", self.grid_cells, 2)
+        _check_above_zero("model.grid_half_extent_m", self.grid_half_extent_m)
+        _check_above_zero("model.canvas.half_extent_m", self.canvas.half_extent_m)
         if self.height_planes and self.feature_channels % self.height_cells:
             raise ConfigError(
                 "model.feature_channels",
@@ -137,6 +146,8 @@ class DiffusionTransformerConfig:
         _check_multiple("model.width", self.width, lcm(4, self.heads))
         _check_multiple("model.stem_channels", self.stem_channels, GROUPS)
         _check_multiple("model.depth", self.depth, 2)
+        for name in ("patch", "time_patch"):
+            _check_multiple(f"model.{name}", getattr(self, name), 1)
         unknown = sorted(set(self.conditions) - set(TRAINED_CONDITIONS))
         if unknown:
             raise ConfigError("model.conditions", ", ".join(unknown), f"names among {', '.join(TRAINED_CONDITIONS)}")
@@ -176,8 +187,7 @@ class SamplingConfig:
     autoguidance_time: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.shift > 0 and isfinite(self.shift)):
-            raise ConfigError("sampling.shift", self.shift, "a number above 0")
+        _check_above_zero("sampling.shift", self.shift)
         check_between("sampling.candidates", self.candidates, 1)
         for name in ("autoguidance", "autoguidance_time"):
             check_between(f"sampling.{name}", getattr(self, name), 0, MOST_GUIDANCE)

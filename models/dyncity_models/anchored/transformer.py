@@ -1,5 +1,7 @@
 """The diffusion transformer over the planes of the family ``anchored``."""
 
+import math
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -16,6 +18,7 @@ from dyncity_models.conditioning import (
 from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig
 from dyncity_models.hexplane import Planes
 from dyncity_models.layers import Attention, Mlp, ResidualBlock, position_embedding_2d, sinusoidal_embedding
+from dyncity_sim.errors import ConfigError
 
 
 class Block(nn.Module):
@@ -54,10 +57,14 @@ class DiffusionTransformer(nn.Module):
 
     With ``config.rollout`` all planes lie in one padded image (``rollout``), and stem, patches, positions and head are
     those of the image, whose padding gives tokens, too.
+
+    Raises:
+        ConfigError: planes that cannot be cut into such patches.
     """
 
     def __init__(self, config: DiffusionTransformerConfig, planes: AutoencoderConfig) -> None:
         super().__init__()
+        _check_patches(config, planes)
         self.config, self.planes = config, planes
         width, patch, stem, latent = config.width, config.patch, config.stem_channels, planes.latent_channels
         map_channels = 2 * latent + 1 + PATH_CHANNELS + 4 * MOVER_CHANNELS
@@ -175,3 +182,13 @@ class DiffusionTransformer(nn.Module):
             spread(self.unpatch_tx(tx), time, time_patch).float(),
             spread(self.unpatch_ty(ty), time, time_patch).float(),
         )
+
+
+def _check_patches(config: DiffusionTransformerConfig, planes: AutoencoderConfig) -> None:
+    space, time = planes.latent_cells, planes.pairs
+    cut = {"patch": (space, config.patch), "time_patch": (math.gcd(space, time), config.time_patch)}
+    if config.rollout:
+        cut = {"patch": (space + time, config.patch)}
+    for name, (cells, patch) in cut.items():
+        if cells % patch:
+            raise ConfigError(f"model.{name}", patch, f"a divisor of {cells}, as the planes of this autoencoder ask")

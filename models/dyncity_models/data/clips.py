@@ -59,21 +59,31 @@ class Clip:
 class ClipSource:
     """Every drive of some recordings that is long enough, addressed by number.
 
+    Args:
+        folders: of recordings.
+        least_frames: that a drive must have.
+        field: what names the folders, for errors.
+
     Attributes:
         drives: the drives.
         names: of the drives, each with its recording, that one's digest, and how many frames it has.
+        grid: of all of them.
         too_short: how many drives were left out.
 
     Raises:
-        InvalidInputError: no recording, or none with a drive of ``least_frames``.
+        InvalidInputError: no recording, none with a drive of ``least_frames``, or recordings on other grids.
     """
 
-    def __init__(self, folders: Sequence[Path], least_frames: int = FRAMES_PER_CHUNK) -> None:
+    def __init__(
+        self, folders: Sequence[Path], least_frames: int = FRAMES_PER_CHUNK, field: str = "recordings"
+    ) -> None:
         if not folders:
-            raise InvalidInputError(
-                "recordings", "no folder", "at least one recording", "Of dyncity train, data.train."
-            )
+            raise InvalidInputError(field, "no folder", "at least one recording")
         recordings = [Recording.open(Path(folder)) for folder in folders]
+        self.grid = recordings[0].meta.grid
+        for recording in recordings:
+            if recording.meta.grid != self.grid:
+                raise InvalidInputError(field, f"{recording.meta.grid} in {recording.folder}", f"{self.grid} in all")
         everything = [(recording, drive) for recording in recordings for drive in recording.drives]
         long_enough = [(recording, drive) for recording, drive in everything if len(drive) >= least_frames]
         self.drives = [drive for _, drive in long_enough]
@@ -81,7 +91,7 @@ class ClipSource:
         self.too_short = len(everything) - len(self.drives)
         if not self.drives:
             raise InvalidInputError(
-                "recordings",
+                field,
                 f"{len(everything)} drives in {len(folders)} folders, none long enough",
                 f"drives of at least {least_frames} frames",
             )
@@ -137,8 +147,7 @@ class FrameStore:
         """Read all drives of ``source``, several at a time."""
         lengths = [source.length(drive) for drive in range(len(source))]
         starts = np.cumsum([0, *lengths])
-        shape = source.drives[0].grid.shape
-        cells = torch.empty((int(starts[-1]), *shape), dtype=torch.uint8, device=device)
+        cells = torch.empty((int(starts[-1]), *source.grid.shape), dtype=torch.uint8, device=device)
 
         def read(drive: int) -> Float64[np.ndarray, "T 3"]:
             raw, counts = source.drives[drive].arrays()

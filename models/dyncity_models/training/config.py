@@ -31,6 +31,9 @@ class DataConfig:
     validation: list[str] = field(default_factory=list)
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        check_between("data.workers", self.workers, 0)
+
 
 @dataclass
 class OptimiserConfig:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from dyncity_models.data.autoencoder_batches import class_shares
-from dyncity_models.data.clips import SEEN, ClipSource, FrameStore
+from dyncity_models.data.clips import SEEN, FrameStore
 from dyncity_models.data.numbered import NumberedBatches
 from dyncity_models.evaluation.features import KINDS, SCENE_FEATURES, WIDTHS, FeatureEncoder, Kind, seen_by
 from dyncity_models.processes import own_share
@@ -25,6 +25,7 @@ from dyncity_models.training.config import DataConfig, OptimiserConfig, RunConfi
 from dyncity_models.training.launch import is_first_process, launch_of, training_device
 from dyncity_models.training.run import batch_numbers, fit
 from dyncity_models.training.schedule import scheduled
+from dyncity_models.training.stages import sources_of
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import ConfigError
@@ -65,7 +66,7 @@ def train_features(config: FeatureTrainingConfig) -> Path:
     launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
     kind = kind_named(config.kind)
-    source, held_out = (ClipSource([Path(p) for p in f]) for f in (config.data.train, config.data.validation))
+    source, held_out = sources_of(config.data)
     device, options = training_device(config.run), config.optimiser
     store, judged = (FrameStore.load(s, device, config.data.workers or os.cpu_count() or 1) for s in (source, held_out))
     batches = FrameBatches(store.cells, kind, options.batch, config.run.seed, *batch_numbers(config.run, options))

@@ -18,6 +18,7 @@ from dyncity_models.data.chunks import (
 from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part, encode_shards
 from dyncity_models.data.latents import LatentBatches, SpreadLatents
 from dyncity_models.data.reference_latents import ReferenceLatents, reference_encoding_of
+from dyncity_models.diffusion.sampling import check_defaults
 from dyncity_models.reference.checkpoint import FAMILY, ReferenceModel, load_reference, save_reference
 from dyncity_models.reference.classes import taxonomy_of
 from dyncity_models.reference.config import (
@@ -164,10 +165,13 @@ def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> P
         The folder of exported weights.
 
     Raises:
-        ConfigError: the configuration does not fit itself or the autoencoder.
+        ConfigError: the configuration does not fit itself or the autoencoder, or weights are not exported with such
+            sampling.
         InvalidInputError: latents are missing, or another autoencoder's.
     """
     launch_of(config.run, config.optimiser)
+    sampling = config.sampling
+    check_defaults("gaussian", sampling.sampler, sampling.steps, sampling.guidance_scale, sampling.resamples)
     torch.manual_seed(config.run.seed)
     base, model = load_reference(Path(config.autoencoder)), transformer_of(config.model)
     options, device = config.optimiser, training_device(config.run)
@@ -184,7 +188,6 @@ def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> P
         task.transformer.load_state_dict(initial.transformer.state_dict())
     fit(task, train, validation, config, config.run, options, {"autoencoder": base.model_id})
     export = Path(config.run.out) / "export"
-    sampling = config.sampling
     if config.limit_latents and sampling.latent_limit is None:
         sampling = replace(sampling, latent_limit=latents.limit())
     complete = replace(base.config, transformer=model, sampling=sampling)

@@ -10,17 +10,18 @@ from torch.utils.data import DataLoader
 from dyncity_models.anchored.checkpoint import AnchoredModel, digest_of, load_model, save_model
 from dyncity_models.config import REMEMBERED, AnchoredConfig, AutoencoderConfig
 from dyncity_models.data.autoencoder_batches import AutoencoderBatches, ValidationChunks, class_shares
-from dyncity_models.data.clips import ClipSource, FrameStore
+from dyncity_models.data.clips import UNOBSERVED, ClipSource, FrameStore
 from dyncity_models.data.encode_shards import SAMPLES_PER_SHARD, WHOLE, Part, encode_shards
 from dyncity_models.data.encoding import encoding_of, statistics
 from dyncity_models.data.latents import KNOWN_WORLD, LatentBatches, Latents, SpreadLatents
+from dyncity_models.diffusion.sampling import check_defaults
 from dyncity_models.training.autoencoder_task import AutoencoderTask
-from dyncity_models.training.config import AutoencoderTrainingConfig, TransformerTrainingConfig
+from dyncity_models.training.config import AutoencoderTrainingConfig, DataConfig, TransformerTrainingConfig
 from dyncity_models.training.launch import is_first_process, launch_of, training_device
 from dyncity_models.training.run import batch_numbers, fit
 from dyncity_models.training.transformer_task import TransformerTask
 from dyncity_sim.domain.grid import FRAMES_PER_CHUNK
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import ConfigError, InvalidInputError
 
 EXCERPTS_AT_ONCE = {"cpu": 1, "cuda": 16}
 """Chunks encoded together on each kind of device."""
@@ -31,11 +32,16 @@ def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
 
     Returns:
         The folder of exported weights.
+
+    Raises:
+        ConfigError: a model of other shapes than the recordings have.
+        InvalidInputError: recordings that are none.
     """
     launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
-    source = ClipSource([Path(p) for p in config.data.train])
-    held_out = ClipSource([Path(p) for p in config.data.validation])
+    source, held_out = sources_of(config.data)
+    for recordings in (source, held_out):
+        _check_fits(config.model, recordings)
     options = config.optimiser
     store = FrameStore.load(source, training_device(config.run), config.data.workers or os.cpu_count() or 1)
     stop, first = batch_numbers(config.run, options)
@@ -47,6 +53,29 @@ def train_autoencoder(config: AutoencoderTrainingConfig) -> Path:
     if is_first_process():
         save_model(export, AnchoredConfig(autoencoder=config.model), task.autoencoder)
     return export
+
+
+def sources_of(data: DataConfig) -> tuple[ClipSource, ClipSource]:
+    """The drives to learn from and those to be judged on; InvalidInputError where there are none."""
+    train, validation = (
+        ClipSource([Path(folder) for folder in folders], field=f"data.{name}")
+        for name, folders in (("train", data.train), ("validation", data.validation))
+    )
+    return train, validation
+
+
+def _check_fits(model: AutoencoderConfig, source: ClipSource) -> None:
+    """Raise ConfigError, naming the value, unless an autoencoder is shaped as recordings are."""
+    grid = source.grid
+    for name, got, expected in (
+        ("frames", model.frames, FRAMES_PER_CHUNK),
+        ("classes", model.classes, UNOBSERVED),
+        ("grid_cells", model.grid_cells, grid.shape[0]),
+        ("height_cells", model.height_cells, grid.shape[2]),
+        ("grid_half_extent_m", model.grid_half_extent_m, -grid.lower_m[0]),
+    ):
+        if got != expected:
+            raise ConfigError(f"model.{name}", got, f"{expected}, as in recordings")
 
 
 def encode_recordings(
@@ -69,6 +98,7 @@ def encode_recordings(
         Chunks by command, ``left out`` for drives that are too short, and ``shards to come`` from other parts.
 
     Raises:
+        ConfigError: recordings have other shapes than the autoencoder.
         InvalidInputError: the autoencoder is one that cannot be generated with.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,6 +106,7 @@ def encode_recordings(
     _refuse_ablations(model.config.autoencoder)
     autoencoder = model.autoencoder.to(device)
     source = ClipSource(recordings, least_frames=2 * FRAMES_PER_CHUNK)
+    _check_fits(model.config.autoencoder, source)
     at_once = EXCERPTS_AT_ONCE[device.type]
     known_world = known_world or (model.config.known_world if model.transformer else REMEMBERED)
     encoding = encoding_of(autoencoder, source, model.model_id, seed, chunks_per_drive, device, at_once, known_world)
@@ -98,10 +129,13 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
         The folder of exported weights.
 
     Raises:
+        ConfigError: sampling that weights are not exported with, or a model that the planes do not fit.
         InvalidInputError: the autoencoder is one that cannot be generated with, latents are another's, or weights to
             start from do not fit.
     """
     launch_of(config.run, config.optimiser)
+    sampling = config.sampling
+    check_defaults("flow", sampling.sampler, sampling.steps, sampling.guidance_scale, sampling.resamples)
     torch.manual_seed(config.run.seed)
     base = load_model(Path(config.autoencoder))
     _refuse_ablations(base.config.autoencoder)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from dyncity_models.anchored.rollout import rolled_out, unrolled
+from dyncity_models.anchored.transformer import DiffusionTransformer
 from dyncity_models.conditioning import COMMAND_NONE, layout_on_canvas, path_maps
 from dyncity_models.config import AutoencoderConfig, DiffusionTransformerConfig
 from dyncity_models.hexplane import Planes, cell_centres
@@ -283,3 +284,17 @@ class TestRollout:
     def test_needs_one_size_of_patch(self):
         with pytest.raises(ConfigError, match="time_patch"):
             DiffusionTransformerConfig(patch=2, time_patch=4, rollout=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"patch": 3}, "patch"),
+        ({"time_patch": 3}, "time_patch"),
+        ({"rollout": True, "patch": 5, "time_patch": 5}, "patch"),
+    ],
+    ids=str,
+)
+def test_patches_that_planes_cannot_be_cut_into_are_refused(tiny, change, field):
+    with pytest.raises(ConfigError, match=rf"^model\.{field}: got \d, expected a divisor of"):
+        DiffusionTransformer(replace(tiny.transformer, **change), tiny.autoencoder)

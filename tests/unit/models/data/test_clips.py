@@ -1,5 +1,6 @@
 """Clips of recordings, and the frames of all of them in memory."""
 
+import json
 import shutil
 
 import numpy as np
@@ -32,6 +33,16 @@ def test_a_source_without_a_drive_is_refused(tmp_path):
         ClipSource([])
     with pytest.raises(InvalidInputError, match=rf"{tmp_path}.*recording\.json"):
         ClipSource([tmp_path])
+
+
+def test_recordings_on_different_grids_are_refused(write_recording, recording, tmp_path):
+    raw = np.zeros(CARLASC_GRID.shape, np.uint8)
+    other = write_recording(tmp_path / "other", raw, np.ones(raw.shape, np.float32), 16)
+    meta = json.loads((other / "recording.json").read_text())
+    meta["grid"]["lower_m"][2] -= 0.5
+    (other / "recording.json").write_text(json.dumps(meta))
+    with pytest.raises(InvalidInputError, match=r"^data\.train: got Grid.*other, expected Grid.*in all"):
+        ClipSource([recording, other], field="data.train")
 
 
 def test_drives_that_are_too_short_are_left_out_and_counted(write_recording, tmp_path):

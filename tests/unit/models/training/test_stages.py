@@ -120,6 +120,35 @@ def test_weights_of_another_architecture_are_nothing_to_begin_with(tiny, build_r
         train_transformer(build_run(tmp_path, initial=str(transformer), model=replace(tiny.transformer, **change)))
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [({"frames": 18}, 16), ({"classes": 12}, 11), ({"height_cells": 4}, 8), ({"grid_half_extent_m": 20.0}, 25.6)],
+    ids=str,
+)
+def test_an_autoencoder_of_other_shapes_than_the_recordings_have_is_refused(
+    tiny, build_autoencoder_run, tmp_path, value, expected
+):
+    config = build_autoencoder_run(tmp_path / "vae")
+    with pytest.raises(ConfigError, match=rf"^model\.{next(iter(value))}: got .*, expected {expected}, as in"):
+        train_autoencoder(replace(config, model=replace(tiny.autoencoder, **value)))
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ({"sampling": SamplingConfig(sampler="ddim")}, "sampler"),
+        ({"sampling": SamplingConfig(steps=0)}, "sampling.steps"),
+        ({"sampling": SamplingConfig(guidance_scale=float("nan"))}, "sampling.guidance_scale"),
+    ],
+    ids=str,
+)
+def test_weights_that_could_not_be_sampled_with_as_they_say_are_not_trained(build_run, tmp_path, value, field):
+    with pytest.raises(ConfigError) as refused:
+        train_transformer(build_run(tmp_path / "dit", **value))
+    assert refused.value.field.endswith(field)
+    assert not (tmp_path / "dit").exists()
+
+
 def test_latents_of_another_autoencoder_are_refused(build_run, retrained, latents_of_retrained, tmp_path):
     with pytest.raises(InvalidInputError, match=r"^latents: .* of the autoencoder"):
         train_transformer(build_run(tmp_path, autoencoder=str(retrained)))

@@ -5,6 +5,7 @@ from dyncity_models.config import AutoencoderConfig, CanvasConfig, DiffusionTran
 from dyncity_models.training.config import (
     AutoencoderLossConfig,
     AutoencoderTrainingConfig,
+    DataConfig,
     DistilLossConfig,
     OptimiserConfig,
     RunConfig,
@@ -50,8 +51,13 @@ from dyncity_sim.errors import ConfigError
         (AutoencoderConfig, {"encoder_channels": 10}, "model.encoder_channels"),
         (AutoencoderConfig, {"canvas": CanvasConfig(cells=33)}, "model.canvas.cells"),
         (AutoencoderConfig, {"frames": 8}, "model.canvas.anchor_frame"),
+        (AutoencoderConfig, {"embedding_channels": 0}, "model.embedding_channels"),
+        (AutoencoderConfig, {"grid_half_extent_m": float("nan")}, "model.grid_half_extent_m"),
+        (AutoencoderConfig, {"canvas": CanvasConfig(half_extent_m=0.0)}, "model.canvas.half_extent_m"),
+        (DataConfig, {"workers": -1}, "data.workers"),
         (DiffusionTransformerConfig, {"heads": 3}, "model.width"),
         (DiffusionTransformerConfig, {"depth": 3}, "model.depth"),
+        (DiffusionTransformerConfig, {"time_patch": 0}, "model.time_patch"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused_by_field(section, values, field):
@@ -71,6 +77,11 @@ def test_a_value_of_the_wrong_type_is_named():
         load_config(AutoencoderTrainingConfig, None, ["optimiser.steps=many"])
     assert caught.value.field == "optimiser.steps"
     assert caught.value.expected == "a value of the key's type"
+
+
+def test_who_gives_one_folder_for_a_list_of_them_is_told_how_lists_are_written():
+    with pytest.raises(ConfigError, match=r"^data\.train: .* Lists are written \[A,B\]"):
+        load_config(AutoencoderTrainingConfig, None, ["data.train=out/rec"])
 
 
 @pytest.mark.parametrize(("stage", "schema"), [("vae", AutoencoderTrainingConfig), ("dit", TransformerTrainingConfig)])
