@@ -1,6 +1,7 @@
 """Chunks as the diffusion transformer sees them: encoded once, kept in shards on disk, trained on in memory."""
 
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Generic, NotRequired, Protocol, TypedDict, TypeVar, cast
 
@@ -9,9 +10,9 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from dyncity_models.config import FORESEEN
+from dyncity_models.config import FORESEEN, AutoencoderConfig
 from dyncity_models.data.numbered import NumberedBatches
-from dyncity_models.data.shards import EncodedSet
+from dyncity_models.data.shards import INDEX, EncodedSet
 from dyncity_models.processes import own_share
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.errors import InvalidInputError
@@ -60,11 +61,13 @@ class Latents:
         autoencoder_digest: as ``anchored.checkpoint.digest_of``; None where the chunks do not say it.
 
     Raises:
-        InvalidInputError: ``folder`` was not written by ``dyncity encode``, or by one that wrote no layouts yet.
+        InvalidInputError: ``folder`` was not written by ``dyncity encode``, or by one that wrote no layouts yet; or it
+            is damaged.
     """
 
     def __init__(self, folder: Path, device: torch.device, layout: bool = False) -> None:
         encoded = EncodedSet.open(folder)
+        self.folder = folder
         self.statistics: dict[str, list[float]] = encoded.described
         self.known_world: str = encoded.made_with.get(KNOWN_WORLD, FORESEEN)
         self.autoencoder_digest: str | None = encoded.made_with.get(AUTOENCODER_DIGEST)
@@ -78,6 +81,28 @@ class Latents:
         names = LatentSample.__required_keys__ | ({"layout"} if layout else set())
         self._arrays = {name: encoded.tensor(name, device) for name in names}
         self.commands: np.ndarray = self._arrays["command"].cpu().numpy()
+        if not np.isin(self.commands, np.arange(len(COMMANDS))).all():
+            got = f"{folder} with commands {np.unique(self.commands)}"
+            raise InvalidInputError("latents", got, f"0 to {len(COMMANDS) - 1}", "Run dyncity encode.")
+
+    def check_planes(self, config: AutoencoderConfig, field: str) -> None:
+        """Raise InvalidInputError, naming a field, unless planes and statistics are as an autoencoder has them."""
+        channels, cells, pairs = config.latent_channels, config.latent_cells, config.pairs
+        expected = {"xy": (channels, cells, cells), "tx": (channels, pairs, cells), "ty": (channels, pairs, cells)}
+        found = {name: tuple(self._arrays[name].shape[1:]) for name in expected}
+        if found != expected:
+            raise InvalidInputError(
+                field,
+                f"{self.folder} with planes of {found}",
+                f"{expected}, as the autoencoder has them",
+                "Run dyncity encode with it.",
+            )
+        for name in expected:
+            for moment, least in (("mean", -inf), ("std", 0.0)):
+                values = self.statistics.get(f"{name}_{moment}")
+                if not _are_numbers(values, channels, least):
+                    got = f"{self.folder / INDEX} with {name}_{moment} {values}"
+                    raise InvalidInputError(field, got, f"{channels} numbers above {least}", "Run dyncity encode.")
 
     def check_known_world(self, expected: str, field: str) -> None:
         """Raise InvalidInputError, naming a field, where the known world tells other things of movers."""
@@ -115,6 +140,12 @@ def _unpacked(packed: UInt8[Tensor, "*S N8"]) -> Bool[Tensor, "*S N"]:
     """What ``numpy.packbits`` packed along the last axis."""
     bits = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
     return ((packed[..., None] >> bits) & 1).flatten(-2).bool()
+
+
+def _are_numbers(values: object, count: int, above: float) -> bool:
+    if not isinstance(values, list) or len(values) != count:
+        return False
+    return all(isinstance(value, float | int) and above < value < inf for value in values)
 
 
 Sample = TypeVar("Sample", covariant=True)

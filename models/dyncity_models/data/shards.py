@@ -90,12 +90,15 @@ class EncodedSet:
         """That array of each shard, mapped into memory.
 
         Raises:
-            InvalidInputError: a shard has none, not the whole, or another number of rows.
+            InvalidInputError: a shard has none, not the whole, another number of rows, or rows of another shape.
         """
         arrays = [_mapped(shard / f"{name}.npy") for shard in self.shards]
         if name != _COUNTED and [len(array) for array in arrays] != self.rows:
             got = f"{self.folder} with {[len(array) for array in arrays]} rows of {name}"
             raise InvalidInputError("latents", got, f"{self.rows}, as of {_COUNTED}", "Run dyncity encode.")
+        if len(rows := {(array.shape[1:], str(array.dtype)) for array in arrays}) > 1:
+            got = f"{self.folder} with rows of {name} of {sorted(rows)}"
+            raise InvalidInputError("latents", got, "rows of one shape and type", "Run dyncity encode.")
         return arrays
 
     def tensor(self, name: str, device: torch.device) -> Tensor:
@@ -152,7 +155,7 @@ def check_free(folder: Path) -> None:
 def _mapped(file: Path) -> np.ndarray:
     try:
         # Copy on write, because PyTorch warns of arrays that cannot be written to.
-        array: np.ndarray = np.load(file, mmap_mode="c")
+        array: np.ndarray = np.lib.format.open_memmap(file, mode="c")
     except (OSError, ValueError) as error:
         raise InvalidInputError("latents", f"{file}: {error}", "a whole array", "Run dyncity encode.") from error
     return array

@@ -1,4 +1,4 @@
-"""Checkpoints of runs: written whole or not at all, and refused when damaged."""
+"""Checkpoints of runs: written whole or not at all, of finite weights alone, and refused when damaged."""
 
 import io
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from dyncity_models.family import check_finite
 from dyncity_models.plain_checkpoints import load_plain
 from dyncity_sim.errors import CheckpointError
 from dyncity_sim.files import write_bytes
@@ -23,8 +24,11 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
+            CheckpointError: weights are not finite; what was there before stays, to go on from.
             StorageError: the disk is full, or the folder may not be written to; what was there before stays.
         """
+        for key in ("state_dict", "current_model_state"):
+            check_finite(Path(path).name, checkpoint.get(key, {}))
         content = io.BytesIO()
         torch.save(checkpoint, content)
         write_bytes(content.getvalue(), Path(path))
@@ -46,7 +50,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise CheckpointError(
             "run.out",
             f"{file}: {error.got}",
-            f"a whole checkpoint: {error.expected}",
+            "a whole checkpoint of tensors and plain values",
             "Nothing in it was run. Remove it to begin anew, or put an older one in its place.",
         ) from error
     if not isinstance(found, dict) or "global_step" not in found:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from dyncity_models.anchored.checkpoint import AnchoredModel, digest_of, load_model, save_model
-from dyncity_models.config import AnchoredConfig, AutoencoderConfig
+from dyncity_models.config import AnchoredConfig
 from dyncity_models.data.latents import KNOWN_WORLD, LatentBatches, Latents, SpreadLatents
 from dyncity_models.diffusion.gaussian import STEPS
 from dyncity_models.training.config import DistilTrainingConfig
@@ -59,22 +58,8 @@ def latents_of(folder: Path, device: torch.device, base: AnchoredModel) -> Laten
     latents = Latents(folder, device, base.config.transformer.takes_layout)
     latents.check_known_world(base.config.known_world, "latents")
     latents.check_autoencoder(digest_of(base.autoencoder), "latents")
-    first = latents.rows(np.arange(1))
-    found = {name: tuple(first[name].shape[1:]) for name in ("xy", "tx", "ty")}
-    expected = _plane_shapes(base.config.autoencoder)
-    if found != expected:
-        raise InvalidInputError(
-            "latents",
-            f"{folder} with planes of {found}",
-            f"{expected}, as the teacher has them",
-            "Run dyncity encode with the teacher's weights.",
-        )
+    latents.check_planes(base.config.autoencoder, "latents")
     return latents
-
-
-def _plane_shapes(config: AutoencoderConfig) -> dict[str, tuple[int, ...]]:
-    channels, cells, pairs = config.latent_channels, config.latent_cells, config.pairs
-    return {"xy": (channels, cells, cells), "tx": (channels, pairs, cells), "ty": (channels, pairs, cells)}
 
 
 def _teaching(folder: Path) -> AnchoredModel:

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from dyncity_models.training.averaging import Averaging
 from dyncity_models.training.callbacks import Deadline, StepCheckpoint, TrainedSeconds
@@ -57,7 +59,7 @@ def _check_resumable(config: object, run: RunConfig, learns_from: Mapping[str, s
     if not file.is_file() or not resumed_step(run):
         return
     # Both as they are written, where what a configuration made tuples of are lists.
-    began, goes_on = OmegaConf.load(file), OmegaConf.create(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    began, goes_on = _read_begun(file), OmegaConf.create(OmegaConf.to_yaml(OmegaConf.structured(config)))
     # Later versions may have keys that earlier ones had not.
     if {*began} - {*goes_on}:
         raise ConfigError("run.out", run.out, "a folder of its own for each stage", "It holds a run of another one.")
@@ -67,13 +69,37 @@ def _check_resumable(config: object, run: RunConfig, learns_from: Mapping[str, s
             raise ConfigError(
                 name, now.get(name), f"{kept}, with which {run.out} was begun", "Give it another run.out."
             )
-    learnt_from = Path(run.out) / LEARNT_FROM
-    held: dict[str, str] = json.loads(learnt_from.read_text()) if learnt_from.is_file() else {}
+    held = _read_learnt_from(Path(run.out) / LEARNT_FROM)
     for name, holds in learns_from.items():
         if held.get(name, holds) != holds:
             raise ConfigError(
                 name, holds, f"{held[name]}, which {run.out} has learnt from so far", "Give it another run.out."
             )
+
+
+def _read_begun(file: Path) -> DictConfig:
+    try:
+        begun = OmegaConf.load(file)
+        if OmegaConf.is_dict(begun) and begun:
+            return cast(DictConfig, begun)
+        said = "no keys"
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
+        said = f"{type(error).__name__} while reading"
+    copy = file.parent / CHECKPOINTS / file.name
+    raise ConfigError("run.out", f"{file}: {said}", "the configuration of the run", f"{copy} is a copy of it.")
+
+
+def _read_learnt_from(file: Path) -> dict[str, str]:
+    """Nothing where there is none, as of runs of earlier versions."""
+    try:
+        held = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if isinstance(held, dict):
+            return held
+        said = type(held).__name__
+    except (OSError, ValueError) as error:
+        said = str(error)
+    mend = "Without it, the run goes on and takes your word for what it has learnt from."
+    raise ConfigError("run.out", f"{file}: {said}", "a JSON object", mend)
 
 
 def _values(config: Any, name: str) -> dict[str, object]:
@@ -108,7 +134,7 @@ def fit(
 
     Raises:
         ConfigError: ``run.accumulate`` is less than 1; the run that goes on is of another stage, began with other
-            values of what it keeps (``KEPT``), or has learnt from something else; and as ``launch_of``.
+            values of what it keeps (``KEPT``), has learnt from something else, or cannot be read; and as ``launch_of``.
         CheckpointError: the newest checkpoint is damaged.
         StorageError: ``run.out`` cannot be written to, or the disk is full.
         KeyboardInterrupt: when interrupted.

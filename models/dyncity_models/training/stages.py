@@ -146,6 +146,7 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     )
     for encoded, field in ((latents, "latents"), (held_out, "validation_latents")):
         encoded.check_autoencoder(digest_of(base.autoencoder), field)
+        encoded.check_planes(base.config.autoencoder, field)
     held_out.check_known_world(latents.known_world, "validation_latents")
     train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)

@@ -1,6 +1,7 @@
 """Encoded chunks in memory, and batches of them."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from dyncity_models.data.encoding import statistics
 from dyncity_models.data.latents import COMMANDS, LatentBatches, Latents, SpreadLatents
-from dyncity_models.data.shards import EncodedSet, shard_folder, write_index, write_shard
+from dyncity_models.data.shards import INDEX, EncodedSet, shard_folder, write_index, write_shard
 
 from dyncity_sim.domain.conditions import Command
 from dyncity_sim.errors import InvalidInputError
@@ -84,3 +85,31 @@ def test_validation_takes_every_encoded_chunk_once_or_some_evenly_spread(encoded
 def test_a_folder_that_was_not_encoded_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="dyncity encode"):
         Latents(tmp_path, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("xy_mean", "x"),
+        ("xy_mean", [0.0] * 3),
+        ("ty_std", None),
+        ("ty_std", [0.0] * 8),
+        ("tx_mean", [float("nan")] * 8),
+    ],
+    ids=str,
+)
+def test_statistics_that_planes_cannot_be_normalised_with_are_refused(latents, tiny, tmp_path, name, value):
+    damaged = shutil.copytree(latents, tmp_path / "damaged")
+    index = json.loads((damaged / INDEX).read_text())
+    (damaged / INDEX).write_text(json.dumps(index | {name: value}))
+    Latents(latents, torch.device("cpu")).check_planes(tiny.autoencoder, "latents")
+    with pytest.raises(InvalidInputError, match=rf"^validation_latents: got .*latents\.json with {name} "):
+        Latents(damaged, torch.device("cpu")).check_planes(tiny.autoencoder, "validation_latents")
+
+
+@pytest.mark.parametrize("commands", [np.full(4, 9), np.full(4, -1), np.full(4, 0.5)], ids=str)
+def test_commands_that_are_none_are_refused(latents, tmp_path, commands):
+    damaged = shutil.copytree(latents, tmp_path / "damaged")
+    np.save(shard_folder(damaged, 0) / "command.npy", commands)
+    with pytest.raises(InvalidInputError, match=r"^latents: got .*command"):
+        Latents(damaged, torch.device("cpu"))

@@ -197,6 +197,21 @@ def test_an_array_of_fewer_rows_than_others_is_refused(whole):
         EncodedSet.open(whole).tensor("xy", torch.device("cpu"))
 
 
+@pytest.mark.parametrize("content", [b"", b"{{{", b"\x93NUMPY\x01\x00"])
+def test_an_array_that_is_none_is_named_and_not_unpickled(whole, content):
+    file = next(whole.glob("shard-*")) / "command.npy"
+    file.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"command\.npy: (?!.*pickle).* expected a whole array"):
+        EncodedSet.open(whole)
+
+
+def test_shards_whose_rows_have_different_shapes_are_refused(whole):
+    file = next(whole.glob("shard-*")) / "xy.npy"
+    np.save(file, np.load(file)[..., None])
+    with pytest.raises(InvalidInputError, match="rows of one shape and type"):
+        EncodedSet.open(whole).tensor("xy", torch.device("cpu"))
+
+
 @pytest.mark.parametrize("name", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", ""])
 def test_parts_that_cannot_be_are_refused(name):
     with pytest.raises(InvalidInputError, match="part"):

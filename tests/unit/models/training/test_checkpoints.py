@@ -73,3 +73,11 @@ def test_a_checkpoint_that_asks_for_more_than_tensors_is_refused_and_nothing_in_
     with pytest.raises(CheckpointError, match=r"last\.ckpt: a file that asks for \S+, .*Nothing in it was run"):
         trained(replace(config, optimiser=replace(config.optimiser, steps=4)))
     assert not touched.exists()
+
+
+def test_a_run_that_runs_away_ends_and_leaves_the_last_checkpoint_of_finite_weights(config, trained, tmp_path):
+    with pytest.raises(CheckpointError, match=r"^last\.ckpt: line\.\w+: got infinity or NaN, .*Training ran away"):
+        trained(replace(config, optimiser=replace(config.optimiser, steps=100, gradient_clip=0.0)))
+    assert 0 < resumed_step(config.run) < 100
+    left = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in left["current_model_state"].values())

@@ -119,7 +119,7 @@ def test_latents_of_other_planes_than_the_teachers_are_refused(
     smaller = replace(planes, xy=planes.xy[:, :4])
     other = str(write_latents(tmp_path / "other", smaller, build_conditions(2)))
     for name in ("latents", "validation_latents"):
-        with pytest.raises(InvalidInputError, match="as the teacher has them"):
+        with pytest.raises(InvalidInputError, match="as the autoencoder has them"):
             train_distil(replace(config, **{name: other}))
 
 

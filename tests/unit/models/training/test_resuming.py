@@ -117,3 +117,13 @@ def test_a_run_that_does_not_say_what_it_learnt_from_goes_on(config, trained, tm
     (tmp_path / "run" / "learnt_from.json").unlink()
     longer = replace(config, optimiser=replace(config.optimiser, steps=4))
     assert trained(longer, learns_from={"autoencoder": "a1"}).seen == [6, 7]
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[1]", b"a: [", b"\x80"])
+@pytest.mark.parametrize("name", ["config.yaml", "learnt_from.json"])
+def test_a_run_whose_records_are_damaged_is_not_gone_on_with_unchecked(config, trained, tmp_path, name, content):
+    trained(config, learns_from={"autoencoder": "a1"})
+    (tmp_path / "run" / name).write_bytes(content)
+    longer = replace(config, optimiser=replace(config.optimiser, steps=4))
+    with pytest.raises(ConfigError, match=rf"^run\.out: got .*{name}: "):
+        trained(longer, learns_from={"autoencoder": "b2"})
