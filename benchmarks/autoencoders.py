@@ -150,7 +150,7 @@ def scores_of(run: Path, curve: Curve, recording: Path, clips: int) -> Scores:
 
 
 def curve_of(run: Path) -> Curve:
-    (log,) = run.glob("log/*/metrics.csv")
+    log = run / "log" / "metrics.csv"
     batch = int(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["optimiser"]["batch"])
     with log.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["miou"]]

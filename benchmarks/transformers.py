@@ -40,7 +40,7 @@ class Row:
 
 def row_of(run: Path) -> Row:
     """What a run's log and its evaluation say."""
-    (log,) = run.glob("log/*/metrics.csv")
+    log = run / "log" / "metrics.csv"
     batch = int(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["optimiser"]["batch"])
     with log.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["val_xy_start"]]

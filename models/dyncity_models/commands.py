@@ -152,6 +152,7 @@ def register_evaluate(subparsers: "Subparsers") -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     with packages_of(__name__, "Training"):
+        from dyncity_models.training.ending import told_at_the_end
         from dyncity_models.training.families import train
         from dyncity_models.training.launch import is_first_process
     from dyncity_sim.cli.signals import terminated_like_interrupted
@@ -159,7 +160,7 @@ def _train(arguments: argparse.Namespace) -> int:
     with terminated_like_interrupted():
         weights = train(arguments.stage, arguments.config, arguments.overrides)
     if is_first_process():
-        print(f"weights: {weights}")
+        print("\n".join(told_at_the_end(arguments.stage, weights)))
     return 0
 
 

@@ -9,6 +9,8 @@ from dyncity_sim.errors import ConfigError
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "bf16", "16", "32", "64")
 """Of lightning, as far as they need no other package."""
+LOGGERS = ("csv", "tensorboard", "wandb")
+"""The package of each but the first is an extra of the same name."""
 
 
 def check_shares(section: str, config: object, *names: str) -> None:
@@ -147,6 +149,10 @@ class RunConfig:
         ):
             if got not in known:
                 raise ConfigError(f"run.{name}", got, f"one of {', '.join(known)}")
+        if not self.out:
+            raise ConfigError("run.out", "no name", "a folder")
+        if not set(self.loggers) <= set(LOGGERS) or len(set(self.loggers)) < len(self.loggers):
+            raise ConfigError("run.loggers", ", ".join(self.loggers), f"each at most once of {', '.join(LOGGERS)}")
         for name, least in (("seed", 0), ("threads", 0), ("most_minutes", 0), ("log_every", 0)):
             check_between(f"run.{name}", getattr(self, name), least)
         for name in ("checkpoint_every", "validate_every", "validation_clips"):

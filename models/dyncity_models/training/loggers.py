@@ -6,33 +6,30 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from dyncity_models.training.config import RunConfig
-from dyncity_sim.errors import ConfigError, MissingExtraError
+from dyncity_models.training.loss_log import LossLog
+from dyncity_sim.errors import MissingExtraError
 
-LOGGERS = ("csv", "tensorboard", "wandb")
-"""Names that ``run.loggers`` takes; the package of each but the first is an extra of the same name."""
+LOG = Path("log") / "metrics.csv"
+"""In a run's folder: the figures of its steps."""
 
 
-def loggers_of(run: RunConfig) -> list[Logger]:
-    """The loggers that ``run.loggers`` names, each in a folder of ``run.out``.
+def loggers_of(run: RunConfig, done: int) -> list[Logger]:
+    """The loggers that ``run.loggers`` names, each in a folder of ``run.out``; the run has ``done`` steps behind it.
 
     Raises:
-        ConfigError: an unknown name, or one twice.
+        InvalidInputError: the log of the run is damaged.
         MissingExtraError: the package of a logger is not installed.
     """
-    unknown = [name for name in run.loggers if name not in LOGGERS]
-    if unknown or len(set(run.loggers)) < len(run.loggers):
-        raise ConfigError("run.loggers", ", ".join(run.loggers), f"each at most once of {', '.join(LOGGERS)}")
-    return [_logger(name, Path(run.out)) for name in run.loggers]
+    return [_logger(name, Path(run.out), done) for name in run.loggers]
 
 
 def log_config(loggers: Iterable[Logger], config: Any) -> None:
-    """Show a run's configuration where runs are compared; a CSV logger's folder has it as ``config.yaml``."""
+    """Show a run's configuration where runs are compared."""
     for logger in loggers:
-        if not isinstance(logger, CSVLogger):
-            logger.log_hyperparams(asdict(config))
+        logger.log_hyperparams(asdict(config))
 
 
 def end_log(loggers: Iterable[Logger]) -> None:
@@ -42,9 +39,9 @@ def end_log(loggers: Iterable[Logger]) -> None:
             logger.experiment.finish()
 
 
-def _logger(name: str, out: Path) -> Logger:
+def _logger(name: str, out: Path, done: int) -> Logger:
     if name == "csv":
-        return CSVLogger(out, name="log")
+        return LossLog(out / LOG, done)
     if find_spec(name) is None:
         raise MissingExtraError(name, name, f"The logger {name!r} (run.loggers)")
     if name == "tensorboard":

@@ -19,6 +19,7 @@ from dyncity_models.training.launch import Launch, is_first_process, launch_of, 
 from dyncity_models.training.loggers import end_log, log_config, loggers_of
 from dyncity_models.training.progress import Pace, Progress
 from dyncity_models.training.provenance import BesideCheckpoints, provenance_of
+from dyncity_models.training.quiet import without_chatter
 from dyncity_models.training.sharding import Shardable, ShardedStrategy
 from dyncity_sim.config import save_config
 from dyncity_sim.errors import ConfigError
@@ -154,21 +155,24 @@ def fit(
     if _step_of(final) >= optimiser.steps:
         # The trainer would stop before its first step, and with that before it swaps in the averaged weights.
         task.load_state_dict(read_checkpoint(final)["state_dict"])
+        if is_first_process():
+            print(f"{run.out} has {_step_of(final)} steps behind it; a higher optimiser.steps lets it go on")
         return final
-    trainer = _trainer(launch, config, run, optimiser)
-    log_config(trainer.loggers, config)
-    try:
-        trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=True)
-    except SystemExit as end:
-        # Lightning ends an interrupted process as if it had failed.
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise end.__context__ from None
-        raise
-    trainer.save_checkpoint(final)
-    # Shards of weights are gone when training ends.
-    if trainer.global_step % run.validate_every and not launch.sharded:
-        trainer.validate(task, validation, verbose=False)
-    end_log(trainer.loggers)
+    with without_chatter():
+        trainer = _trainer(launch, config, run, optimiser)
+        log_config(trainer.loggers, config)
+        try:
+            trainer.fit(task, train, validation, ckpt_path=resume if resume.is_file() else None, weights_only=True)
+        except SystemExit as end:
+            # Lightning ends an interrupted process as if it had failed.
+            if isinstance(end.__context__, KeyboardInterrupt):
+                raise end.__context__ from None
+            raise
+        trainer.save_checkpoint(final)
+        # Shards of weights are gone when training ends.
+        if trainer.global_step % run.validate_every and not launch.sharded:
+            trainer.validate(task, validation, verbose=False)
+        end_log(trainer.loggers)
     return final
 
 
@@ -186,15 +190,17 @@ def _trainer(launch: Launch, config: object, run: RunConfig, optimiser: Optimise
         max_steps=optimiser.steps,
         max_epochs=-1,
         gradient_clip_val=optimiser.gradient_clip or None,
-        logger=loggers_of(run),
+        logger=loggers_of(run, resumed_step(run)),
         plugins=[WholeCheckpoints()],
-        log_every_n_steps=run.log_every,
+        # A run that is too short for that logs its last step.
+        log_every_n_steps=min(run.log_every, optimiser.steps),
         val_check_interval=run.accumulate * run.validate_every,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         # What is gathered in inference mode could not be used in training.
         inference_mode=not launch.sharded,
         enable_model_summary=False,
+        enable_progress_bar=False,
         callbacks=[
             Averaging(optimiser.ema_decay),
             StepCheckpoint(

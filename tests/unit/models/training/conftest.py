@@ -22,22 +22,6 @@ from dyncity_sim.config import save_config
 
 PATIENCE_S = 120.0
 
-SAID_OF_BRIEF_RUNS = (
-    "`isinstance.treespec, LeafSpec.` is deprecated",
-    "The '.*_dataloader' does not have many workers",
-    "Checkpoint directory .* exists and is not empty",
-    "The number of training batches .* is smaller than the logging interval",
-    "The dirpath has changed from",
-    "You're resuming from a checkpoint that ended before the epoch ended",
-)
-"""What Lightning warns of in runs of a few steps; every other warning is an error."""
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Leave out what Lightning says of brief runs."""
-    for message in SAID_OF_BRIEF_RUNS:
-        item.add_marker(pytest.mark.filterwarnings(f"ignore:{message}"))
-
 
 @dataclass
 class LineConfig:
@@ -59,7 +43,7 @@ class Line(lightning.LightningModule):
         self.before_batch(number)
         self.seen.append(number)
         loss = (self.line(batch) - 3.0).square().mean()
-        self.log("loss", loss)
+        self.log("loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Tensor, index: int) -> None:

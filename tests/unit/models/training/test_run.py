@@ -76,10 +76,13 @@ def signals():
 @pytest.mark.parametrize(
     ("number", "end", "code"), [("SIGINT", KeyboardInterrupt, ()), ("SIGTERM", SystemExit, (143,))]
 )
-def test_a_run_that_is_told_to_end_does_not_end_as_if_it_were_done_or_had_failed(config, trained, number, end, code):
+def test_a_run_that_is_told_to_end_does_not_end_as_if_it_were_done_or_had_failed(
+    config, trained, number, end, code, capsys
+):
     with pytest.raises(end) as ended, terminated_like_interrupted():
         trained(config, lambda _: signal.raise_signal(getattr(signal, number)))
     assert ended.value.args == code
+    assert "stopped in step 1; the same command goes on" in capsys.readouterr().out
 
 
 def test_a_place_that_cannot_be_a_run_is_a_storage_error(config, trained, tmp_path):

@@ -206,7 +206,7 @@ def test_the_command_starts_two_processes_by_itself(anchored_vae, tmp_path):
 def same_run(stage, one, two):
     # A loss that is a small difference of velocities rounds as these do.
     assert losses_of(two) == pytest.approx(losses_of(one), rel=1e-5, abs=1e-6)
-    assert [file.name for file in (two / "log").iterdir()] == ["version_0"]
+    assert {file.name for file in (two / "log").iterdir()} <= {"metrics.csv", "curves.png"}
     # The optimiser brings gradients to one size, and those of a student that begins as its teacher are small.
     assert distance(one, two) < (1e-4 if stage == "anchored_distil" else 1e-5)
     assert {file.name for file in (two / "export").iterdir()} == {file.name for file in (one / "export").iterdir()}
