@@ -1,5 +1,6 @@
 """How a model's conditions are made from poses, and which way y grows in its grids."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -60,36 +61,47 @@ class EgoConvention:
         return tuple(Command).index(command)
 
 
+@dataclass(frozen=True)
 class OfficialConvention:
-    """What the published code makes of CarlaSC, whose frames are left-handed: y grows to the right.
+    """What the published code makes of a data set, in the handedness that its files have.
 
-    Trajectories are in the axes of the world, mirrored, with absolute yaw; see ``reference.labels``. A turn to the
-    left on the road lowers a left-handed yaw, which that code calls RIGHT.
+    Trajectories are in the axes of the world, with absolute yaw; see ``reference.labels``. CarlaSC is left-handed, y
+    grows to the right: a turn to the left on the road lowers a left-handed yaw, which that code calls RIGHT. Occ3D is
+    right-handed.
+
+    Attributes:
+        mirrored: whether the data set is left-handed.
     """
 
-    name = "official"
+    mirrored: bool = True
+
+    @property
+    def name(self) -> str:
+        """``official`` of CarlaSC, ``official-right-handed`` of Occ3D."""
+        return "official" if self.mirrored else "official-right-handed"
 
     def turned(self, cells: np.ndarray, axis: int) -> np.ndarray:
-        """The mirror image."""
-        return np.flip(cells, axis)
+        """The mirror image for a left-handed data set."""
+        return np.flip(cells, axis) if self.mirrored else cells
 
     def trajectory(self, poses_world_from_ego: Poses) -> Float64[np.ndarray, "T 3"]:
-        """x and y in world axes relative to frame 0, absolute yaw, all left-handed."""
-        return labels.trajectory_of(mirrored_poses(poses_world_from_ego))
+        """x and y in world axes relative to frame 0, absolute yaw."""
+        return labels.trajectory_of(mirrored_poses(poses_world_from_ego) if self.mirrored else poses_world_from_ego)
 
     def command_of(self, poses_world_from_ego: Poses, times_us: Int64[np.ndarray, " T"]) -> int:
         """By the published thresholds."""
         return labels.command_of(self.trajectory(poses_world_from_ego))
 
     def number(self, command: Command) -> int:
-        """The published code's number for what is seen in the mirror."""
-        mirrored = {
+        """The published code's number, of what is seen in the mirror for a left-handed data set."""
+        left, right = (labels.RIGHT, labels.LEFT) if self.mirrored else (labels.LEFT, labels.RIGHT)
+        numbers = {
             Command.STATIC: labels.STATIC,
             Command.FORWARD: labels.FORWARD,
-            Command.LEFT: labels.RIGHT,
-            Command.RIGHT: labels.LEFT,
+            Command.LEFT: left,
+            Command.RIGHT: right,
         }
-        return mirrored[command]
+        return numbers[command]
 
 
 def convention_named(name: str) -> Convention:
@@ -98,7 +110,8 @@ def convention_named(name: str) -> Convention:
     Raises:
         ConfigError: there is none.
     """
-    conventions: dict[str, Convention] = {"ego": EgoConvention(), "official": OfficialConvention()}
+    known: tuple[Convention, ...] = (EgoConvention(), OfficialConvention(), OfficialConvention(mirrored=False))
+    conventions = {convention.name: convention for convention in known}
     if name not in conventions:
         raise ConfigError("convention", repr(name), f"one of {', '.join(conventions)}")
     return conventions[name]

@@ -12,7 +12,13 @@ from dyncity_models.reference.config import ReferenceConfig
 from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference.names import autoencoder_modules, tensor_names, transformer_modules
 from dyncity_models.reference.official import OfficialRun, read_run, renamed
-from dyncity_models.reference.official_conf import autoencoder_config, class_table, space_of, transformer_config
+from dyncity_models.reference.official_conf import (
+    autoencoder_config,
+    class_table,
+    convention_of,
+    space_of,
+    transformer_config,
+)
 from dyncity_sim.errors import CheckpointError, ConfigError
 
 
@@ -46,7 +52,7 @@ def import_run(
                 "run", f"the run of an autoencoder, {run}", "a transformer's for --vae, --vae-checkpoint and --heads"
             )
         autoencoder, config = _autoencoder(main)
-        save_reference(out, config, autoencoder)
+        save_reference(out, config, autoencoder, convention=convention_of(main.conf))
         return load_reference(out)
 
     if autoencoder_run is None:
@@ -64,7 +70,7 @@ def import_run(
     autoencoder, config = _autoencoder(beside)
     built = transformer_config(main.conf, main.tensors, heads)
     config = replace(config, transformer=built)
-    save_reference(out, config, autoencoder, _transformer(main, config))
+    save_reference(out, config, autoencoder, _transformer(main, config), convention_of(beside.conf))
     return load_reference(out)
 
 

@@ -15,12 +15,15 @@ from dyncity_models.reference.config import (
     ReferenceSpace,
     ReferenceTransformerConfig,
 )
+from dyncity_models.reference.conventions import Convention, OfficialConvention
 from dyncity_models.reference.official import resolved
 from dyncity_sim.domain.grid import OCC3D_GRID
 from dyncity_sim.errors import CheckpointError
 
 MOST_CLASSES = 256
 """As many as labels of one byte tell apart."""
+
+CARLASC = "carlasc"
 
 OCC3D_RATES_HZ = {"waymo": 10.0, "nuscenes": 2.0}
 """Labelled frames per second, by what the names of the data sets hold."""
@@ -112,9 +115,8 @@ def space_of(conf: Mapping[str, Any]) -> ReferenceSpace:
     Raises:
         CheckpointError: the run is on another data set.
     """
-    section = _Section(conf, "dataset")
-    name, grid = str(section.values.get("dataset", "carlasc")), tuple(section.take("spatial_size", list))
-    if name.lower() == "carlasc":
+    name, grid = _data_set(conf), tuple(_Section(conf, "dataset").take("spatial_size", list))
+    if name.lower() == CARLASC:
         return ReferenceSpace.carlasc((grid[0], grid[1], grid[2]))
     rate_hz = next((rate for part, rate in OCC3D_RATES_HZ.items() if part in name.lower()), None)
     if rate_hz is None or grid != OCC3D_GRID.shape:
@@ -125,6 +127,15 @@ def space_of(conf: Mapping[str, Any]) -> ReferenceSpace:
             "Where the cells of another data set lie is not known.",
         )
     return ReferenceSpace(OCC3D_GRID.lower_m, OCC3D_GRID.voxel_size_m, rate_hz)
+
+
+def convention_of(conf: Mapping[str, Any]) -> Convention:
+    """How the published code saw the data set that an autoencoder's ``conf.yaml`` names: as its files have it."""
+    return OfficialConvention(mirrored=_data_set(conf).lower() == CARLASC)
+
+
+def _data_set(conf: Mapping[str, Any]) -> str:
+    return str(_Section(conf, "dataset").values.get("dataset", CARLASC))
 
 
 def class_table(conf: Mapping[str, Any]) -> ReferenceClasses:

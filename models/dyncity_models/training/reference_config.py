@@ -38,8 +38,8 @@ class ReferenceAutoencoderTrainingConfig:
         model: ``size``, a name of ``reference.config.AUTOENCODERS``, and values of ``ReferenceAutoencoderConfig`` that
             differ from it. ``grid`` and ``classes`` are those of the data unless they stand here: a smaller grid is
             cut out of the middle, anything else that the data has not is an error.
-        convention: ``ego``, or ``official`` for conditions as published weights expect them; see
-            ``reference.conventions``.
+        convention: ``ego``, or ``official`` for conditions as published weights of CarlaSC expect them,
+            ``official-right-handed`` as those of Occ3D; see ``reference.conventions``.
         kl: weight of the KL term.
         initial: folder of weights whose autoencoder is trained on, imported or our own; empty to start from nothing.
     """

@@ -3,16 +3,21 @@
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.checkpoint import load_reference
 from dyncity_models.reference.config import AUTOENCODERS, ReferenceTransformerConfig
+from dyncity_models.reference.dit import position_embedding
 from dyncity_models.reference.import_run import import_run
+from dyncity_models.reference.labels import LEFT
 from dyncity_models.reference.names import autoencoder_modules, tensor_names, transformer_modules
 
 from dyncity_sim.cli.main import main
+from dyncity_sim.domain.conditions import Command
 from dyncity_sim.errors import CheckpointError, StorageError
 
 
@@ -35,6 +40,25 @@ def test_a_transformer_arrives_with_its_averaged_weights_and_its_autoencoder(run
     torch.testing.assert_close(model.autoencoder.state_dict(), autoencoder.state_dict(), rtol=0, atol=0)
     assert model.config.transformer == transformer.config
     assert re.fullmatch("reference-[0-9a-f]{16}", model.model_id)
+
+
+def test_weights_of_a_right_handed_data_set_are_not_mirrored(runs, tmp_path, even_planes, rewrite):
+    vae, dit = runs[:2]
+    config = replace(even_planes, grid=(200, 200, 16))
+    with torch.device("meta"):
+        expected = ReferenceAutoencoder(config).state_dict()
+    pairs = tensor_names(autoencoder_modules(config), expected)
+    tensors = {theirs: torch.zeros(expected[ours].shape) for theirs, ours in pairs}
+    rewrite(vae / "last.ckpt", lambda state: state.update(model_state_dict=tensors))
+    conf = yaml.safe_load((vae / "conf.yaml").read_text())
+    conf["dataset"] |= {"dataset": "occ3d_waymo", "spatial_size": list(config.grid)}
+    (vae / "conf.yaml").write_text(yaml.safe_dump(conf))
+    convention = import_run(vae, tmp_path / "out").convention
+    assert convention.name == "official-right-handed"
+    assert convention.number(Command.LEFT) == LEFT
+    positions = position_embedding(110 // 2, 110 // 2, 32)[None]
+    rewrite(dit / "last.ckpt", lambda state: state["ema"].update(pos_embed=positions))
+    assert import_run(dit, tmp_path / "both", heads=4).convention == convention
 
 
 def test_every_tensor_of_the_official_autoencoder_has_one_published_name():

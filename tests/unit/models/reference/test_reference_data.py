@@ -15,7 +15,7 @@ from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.checkpoint import load_reference, save_reference
 from dyncity_models.reference.classes import taxonomy_of
 from dyncity_models.reference.config import AUTOENCODERS, ReferenceClasses, ReferenceConfig, ReferenceSpace, with_values
-from dyncity_models.reference.conventions import EgoConvention, OfficialConvention
+from dyncity_models.reference.conventions import EgoConvention, OfficialConvention, convention_named
 from dyncity_models.reference.planes import pack
 from dyncity_models.training.reference_stages import source_for
 
@@ -28,7 +28,7 @@ from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW, MERGED_FROM_RAW
 from dyncity_sim.errors import CheckpointError, InvalidInputError
 
-EGO, OFFICIAL = EgoConvention(), OfficialConvention()
+EGO, OFFICIAL, RIGHT_HANDED = EgoConvention(), OfficialConvention(), OfficialConvention(mirrored=False)
 VEHICLE = CARLASC.index("vehicle")
 
 
@@ -55,13 +55,23 @@ def test_a_trajectory_in_the_official_convention_is_that_of_the_mirrored_world()
 
 
 @pytest.mark.parametrize(
-    ("turn_rad", "command", "official"), [(0.05, Command.LEFT, 3), (-0.05, Command.RIGHT, 2), (0.0, Command.FORWARD, 1)]
+    ("turn_rad", "command", "official", "right_handed"),
+    [(0.05, Command.LEFT, 3, 2), (-0.05, Command.RIGHT, 2, 3), (0.0, Command.FORWARD, 1, 1)],
 )
-def test_recorded_commands_are_those_that_are_asked_for(turn_rad, command, official):
+def test_recorded_commands_are_those_that_are_asked_for(turn_rad, command, official, right_handed):
     poses, times_us = bend(turn_rad=turn_rad), np.arange(16) * 100_000
     assert EgoPlan(poses, times_us).command == command
     assert EGO.command_of(poses, times_us) == EGO.number(command) == list(Command).index(command)
     assert OFFICIAL.command_of(poses, times_us) == OFFICIAL.number(command) == official
+    assert RIGHT_HANDED.command_of(poses, times_us) == RIGHT_HANDED.number(command) == right_handed
+
+
+def test_the_official_convention_of_a_right_handed_data_set_mirrors_nothing():
+    poses, cells = bend(yaw_rad=0.3), np.arange(6).reshape(1, 2, 3)
+    assert np.array_equal(RIGHT_HANDED.trajectory(poses)[:, :2], poses[:, :2, 3] - poses[0, :2, 3])
+    assert np.allclose(RIGHT_HANDED.trajectory(poses)[:, 2], 0.3 + 0.05 * np.arange(16))
+    assert np.array_equal(RIGHT_HANDED.turned(cells, axis=2), cells)
+    assert convention_named(RIGHT_HANDED.name) == RIGHT_HANDED
 
 
 def test_the_middle_of_a_grid_is_cut_out_and_stays_where_it_is():
