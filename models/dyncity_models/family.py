@@ -84,6 +84,6 @@ def _read(weights: Path) -> dict[str, Any]:
             "a folder that dyncity train or import-checkpoint wrote",
             "Train one; dyncity serve, generate and evaluate take the bundled ones without --weights.",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError("weights", f"{file}: {error}", "valid JSON") from error
     return described if isinstance(described, dict) else {}

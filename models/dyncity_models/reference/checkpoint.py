@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -30,6 +32,8 @@ from dyncity_sim.files import write_bytes, write_text
 
 FORMAT = 1
 FAMILY = "reference"
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,15 +112,12 @@ def load_reference(folder: Path, sampling: Sequence[str] = ()) -> ReferenceModel
     config = dataclasses.replace(config, sampling=sampled_with(config.sampling, sampling, digest))
     defaults = config.sampling
     check_defaults("gaussian", defaults.sampler, defaults.steps, defaults.guidance_scale, defaults.resamples)
-    autoencoder = ReferenceAutoencoder(config.autoencoder)
-    _read(folder / "autoencoder.safetensors", autoencoder, digest)
+    autoencoder = _loaded(folder / "autoencoder.safetensors", partial(ReferenceAutoencoder, config.autoencoder), digest)
     transformer = None
     if "transformer" in found["parts"]:
-        transformer = ReferenceTransformer(config.transformer, config.autoencoder)
-        _read(folder / "transformer.safetensors", transformer, digest)
-        transformer = transformer.eval()
-    model_id = f"{FAMILY}-{digest.hexdigest()[:16]}"
-    return ReferenceModel(model_id, config, convention, autoencoder.eval(), transformer)
+        build = partial(ReferenceTransformer, config.transformer, config.autoencoder)
+        transformer = _loaded(folder / "transformer.safetensors", build, digest)
+    return ReferenceModel(f"{FAMILY}-{digest.hexdigest()[:16]}", config, convention, autoencoder, transformer)
 
 
 def check_tensors(file: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -149,14 +150,7 @@ def _config(values: Any, source: Path) -> ReferenceConfig:
         )
     except ConfigError as error:
         got = f"{source}: {error.field}: {error.got}"
-        raise CheckpointError("weights", got, "a configuration of this version") from error
-    # Unlike sizes, heads leave no trace in the shapes of tensors.
-    for name, width, heads in (
-        ("autoencoder", autoencoder.latent_channels, autoencoder.heads),
-        ("transformer", config.transformer.width, config.transformer.heads),
-    ):
-        if heads < 1 or width < 1 or width % heads:
-            raise CheckpointError("weights", f"{source}: {name}.heads: {heads}", f"a divisor of {width} channels")
+        raise CheckpointError("weights", got, f"{error.expected}, a configuration of this version") from error
     return config
 
 
@@ -164,7 +158,8 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().float().contiguous() for name, value in module.state_dict().items()}
 
 
-def _read(file: Path, module: nn.Module, digest: "hashlib._Hash") -> None:
+def _loaded(file: Path, build: Callable[[], Network], digest: "hashlib._Hash") -> Network:
+    """The network that ``build`` makes, with the weights of a file."""
     if not file.is_file():
         raise CheckpointError("weights", f"no {file.name} in {file.parent}", "every file that model.json goes with")
     content = file.read_bytes()
@@ -175,6 +170,14 @@ def _read(file: Path, module: nn.Module, digest: "hashlib._Hash") -> None:
         raise CheckpointError(
             "weights", f"{file}: {error}", "a whole safetensors file", "It is truncated or damaged: import it again."
         ) from error
-    check_tensors(file.name, tensors, module.state_dict())
+    try:
+        # Shapes are compared before memory is taken for what model.json asks for.
+        with torch.device("meta"):
+            expected = build().state_dict()
+    except ConfigError as error:
+        raise CheckpointError("weights", f"{file}: {error.field}: {error.got}", error.expected) from error
+    check_tensors(file.name, tensors, expected)
     check_finite(str(file), tensors)
-    module.load_state_dict(tensors)
+    network = build()
+    network.load_state_dict(tensors)
+    return network.eval()

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dyncity_models.config import check_between
+from dyncity_sim.dataset.drives import RATES_HZ
 from dyncity_sim.errors import ConfigError
 
 Part = TypeVar("Part")
@@ -20,6 +22,21 @@ PUBLISHED_CONDITIONS = ("trajectory", "command", "layout", "hexplane")
 
 CONDITIONS = (*PUBLISHED_CONDITIONS, "region")
 """Everything a transformer of this family can be conditioned on; ``region``, latents that are known, is ours."""
+
+MOST_CLASSES = 256
+"""As many as labels of one byte tell apart."""
+
+MOST_CELLS = 4096
+"""Along any axis of a chunk, frames among them."""
+
+MOST_HALVINGS = 8
+"""Of an axis in the voxel encoder, and once more in the planes."""
+
+MOST_LAYERS = 128
+
+MOST_CHANNELS = 65536
+
+MOST_OCTAVES = 16
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,25 @@ class ReferenceAutoencoderConfig:
     hadamard: bool = True
     frequencies: int = 3
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError, naming the value, where no network has such sizes."""
+        for name in ("latent_channels", "plane_channels", "low_channels", "high_channels", "mlp_width", "heads"):
+            check_between(name, getattr(self, name), 1, MOST_CHANNELS)
+        check_between("classes", self.classes, 2, MOST_CLASSES)
+        check_between("depth", self.depth, 1, MOST_LAYERS)
+        check_between("frequencies", self.frequencies, 0, MOST_OCTAVES)
+        for name in ("dropout", "attention_dropout"):
+            check_between(name, getattr(self, name), 0, 1)
+        if self.latent_channels % self.heads:
+            raise ConfigError("heads", self.heads, f"a divisor of {self.latent_channels} channels")
+        cells, down = (self.frames, *self.grid), (0, *self.down)
+        for axis, count, in_volume, in_planes in zip("txyz", cells, down, self.plane_down, strict=True):
+            for halvings in (in_volume, in_planes):
+                check_between(f"halvings along {axis}", halvings, 0, MOST_HALVINGS)
+            check_between(f"cells along {axis}", count, 1, MOST_CELLS)
+            if count % 2 ** (in_volume + in_planes):
+                raise ConfigError(f"cells along {axis}", count, f"a multiple of {2 ** (in_volume + in_planes)}")
+
     @property
     def volume(self) -> dict[str, int]:
         """Cells along t, x, y and z of the features that planes are projected from."""
@@ -111,6 +147,17 @@ class ReferenceTransformerConfig:
     conditions: tuple[str, ...] = PUBLISHED_CONDITIONS
     cross_attention: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError, naming the value, where no network has such sizes or conditions."""
+        check_between("depth", self.depth, 1, MOST_LAYERS)
+        check_between("width", self.width, 1, MOST_CHANNELS)
+        check_between("patch", self.patch, 1, MOST_CELLS)
+        if self.heads < 1 or self.width % self.heads or self.width % 4:
+            raise ConfigError("heads", self.heads, f"a divisor of the width {self.width}, a multiple of 4")
+        unknown = set(self.conditions) - set(CONDITIONS)
+        if unknown:
+            raise ConfigError("conditions", ", ".join(sorted(unknown)), f"some of {', '.join(CONDITIONS)}")
+
 
 @dataclass(frozen=True)
 class ReferenceClasses:
@@ -140,6 +187,9 @@ class ReferenceSpace:
     lower_m: tuple[float, float, float] = (-25.6, -25.6, -2.0)
     voxel_size_m: tuple[float, float, float] = (0.4, 0.4, 0.375)
     rate_hz: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_between("rate_hz", self.rate_hz, *RATES_HZ)
 
     @classmethod
     def carlasc(cls, grid: tuple[int, int, int]) -> "ReferenceSpace":
@@ -202,10 +252,13 @@ def with_values(base: Part, values: Mapping[str, Any], field_name: str) -> Part:
     """A configuration with some of its values replaced.
 
     Raises:
-        ConfigError: naming the value under ``field_name`` that is unknown or of the wrong type.
+        ConfigError: naming the value under ``field_name`` that is unknown, of the wrong type, or out of range.
     """
     try:
         built: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(base), dict(values)))
+    except ConfigError as error:
+        field = f"{field_name}.{error.field.removeprefix(f'{field_name}.')}"
+        raise ConfigError(field, error.got, error.expected, error.mend) from error
     except OmegaConfBaseException as error:
         got = str(error.msg or error).splitlines()[0]
         raise ConfigError(f"{field_name}.{error.full_key}", got, f"keys among {', '.join(vars(base))}") from error

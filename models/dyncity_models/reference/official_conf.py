@@ -3,12 +3,17 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from dyncity_models.reference.config import (
+    MOST_CELLS,
+    MOST_CHANNELS,
+    MOST_CLASSES,
+    MOST_HALVINGS,
+    MOST_LAYERS,
+    MOST_OCTAVES,
     TRANSFORMERS,
     ReferenceAutoencoderConfig,
     ReferenceClasses,
@@ -18,10 +23,7 @@ from dyncity_models.reference.config import (
 from dyncity_models.reference.conventions import Convention, OfficialConvention
 from dyncity_models.reference.official import resolved
 from dyncity_sim.domain.grid import OCC3D_GRID
-from dyncity_sim.errors import CheckpointError
-
-MOST_CLASSES = 256
-"""As many as labels of one byte tell apart."""
+from dyncity_sim.errors import CheckpointError, ConfigError
 
 CARLASC = "carlasc"
 
@@ -38,7 +40,7 @@ class _Section:
             raise CheckpointError(f"conf.yaml: {name}", repr(values), "a section with names and values")
         self.name, self.values = name, values
 
-    def take(self, key: str, kind: type, lowest: float = 0, highest: float = 65536) -> Any:
+    def take(self, key: str, kind: type, lowest: float = 0, highest: float = MOST_CHANNELS) -> Any:
         value: Any = resolved(self.values.get(key))
         fits = isinstance(value, kind | int if kind is float else kind)
         if not fits or (isinstance(value, bool) and kind is not bool):
@@ -66,46 +68,35 @@ def autoencoder_config(conf: Mapping[str, Any]) -> ReferenceAutoencoderConfig:
     model.demand("encoder_type", "tr", "the attention encoder is the only one supported")
     model.demand("decoder_type", "conv", "the convolutional decoder is the only one supported")
     grid = data.take("spatial_size", list)
-    if len(grid) != 3 or not all(isinstance(cells, int) and 0 < cells <= 4096 for cells in grid):
+    if len(grid) != 3 or not all(type(cells) is int and 0 < cells <= MOST_CELLS for cells in grid):
         raise CheckpointError("conf.yaml: dataset.spatial_size", repr(grid), "three numbers of cells, X, Y and Z")
-    config = ReferenceAutoencoderConfig(
-        frames=data.take("sequence_length", int, 1),
-        grid=(grid[0], grid[1], grid[2]),
-        classes=data.take("num_classes", int, 2, MOST_CLASSES),
-        latent_channels=model.take("latent_channels", int, 1),
-        plane_channels=model.take("query_channels", int, 1),
-        low_channels=model.take("conv_hidden_low_res", int, 1),
-        high_channels=model.take("conv_hidden_high_res", int, 1),
-        down=(model.take("down_x", int, 0, 16), model.take("down_y", int, 0, 16), model.take("down_z", int, 0, 16)),
-        plane_down=(
-            model.take("hex_down_t", int, 0, 16),
-            model.take("hex_down_x", int, 0, 16),
-            model.take("hex_down_y", int, 0, 16),
-            model.take("hex_down_z", int, 0, 16),
-        ),
-        time_encoder=model.take("separate_t_encoder", bool),
-        one_hot_time=model.take("one_hot_time", bool),
-        time_reducer=model.take("separate_t_reducer", bool),
-        depth=model.take("transformer_depth", int, 1, 128),
-        heads=model.take("transformer_heads", int, 1),
-        mlp_width=model.take("transformer_dim_mlp", int, 1),
-        dropout=model.take("dropout", float, 0, 1),
-        hadamard=model.take("hadamard", bool),
-        frequencies=model.take("pe_freq", int, 0, 16),
-    )
-    if config.latent_channels % config.heads:
-        raise CheckpointError(
-            "conf.yaml: model.transformer_heads", config.heads, f"a divisor of {config.latent_channels} channels"
+
+    def halvings(axes: str, prefix: str = "") -> Any:
+        return tuple(model.take(f"{prefix}down_{axis}", int, 0, MOST_HALVINGS) for axis in axes)
+
+    try:
+        return ReferenceAutoencoderConfig(
+            frames=data.take("sequence_length", int, 1, MOST_CELLS),
+            grid=(grid[0], grid[1], grid[2]),
+            classes=data.take("num_classes", int, 2, MOST_CLASSES),
+            latent_channels=model.take("latent_channels", int, 1),
+            plane_channels=model.take("query_channels", int, 1),
+            low_channels=model.take("conv_hidden_low_res", int, 1),
+            high_channels=model.take("conv_hidden_high_res", int, 1),
+            down=halvings("xyz"),
+            plane_down=halvings("txyz", "hex_"),
+            time_encoder=model.take("separate_t_encoder", bool),
+            one_hot_time=model.take("one_hot_time", bool),
+            time_reducer=model.take("separate_t_reducer", bool),
+            depth=model.take("transformer_depth", int, 1, MOST_LAYERS),
+            heads=model.take("transformer_heads", int, 1),
+            mlp_width=model.take("transformer_dim_mlp", int, 1),
+            dropout=model.take("dropout", float, 0, 1),
+            hadamard=model.take("hadamard", bool),
+            frequencies=model.take("pe_freq", int, 0, MOST_OCTAVES),
         )
-    for axis, cells, total in zip("txyz", (config.frames, *config.grid), _ratios(config), strict=True):
-        if cells % total:
-            raise CheckpointError(f"conf.yaml: cells along {axis}", cells, f"a multiple of {total}, the downsampling")
-    return config
-
-
-def _ratios(config: ReferenceAutoencoderConfig) -> list[int]:
-    in_volume = (0, *config.down)
-    return [2 ** min(a + b, 16) for a, b in zip(in_volume, config.plane_down, strict=True)]
+    except ConfigError as error:
+        raise CheckpointError(f"conf.yaml: {error.field}", error.got, error.expected) from error
 
 
 def space_of(conf: Mapping[str, Any]) -> ReferenceSpace:
@@ -192,26 +183,24 @@ def transformer_config(
     blocks = {int(found[1]) for key in tensors if (found := re.match(r"blocks\.(\d{1,9})\.", key))}
     if not blocks or blocks != set(range(len(blocks))):
         raise CheckpointError("blocks", f"numbers {sorted(blocks)[:20]}", "blocks with the numbers 0, 1, 2, ...")
+    if known is not None and (len(blocks), width, patch) != (known.depth, known.width, known.patch):
+        raise CheckpointError(
+            "conf.yaml: model.model",
+            f"{name} with {len(blocks)} blocks of width {width} and patch {patch}",
+            f"{known.depth} blocks of width {known.width} and patch {known.patch}",
+        )
     switches = {"trajectory": "traj_cond", "command": "cmd_cond", "layout": "layout_cond", "hexplane": "hex_cond"}
-    built = ReferenceTransformerConfig(
-        depth=len(blocks),
-        width=width,
-        heads=heads,
-        patch=patch,
-        conditions=tuple(condition for condition, switch in switches.items() if model.switch(switch)),
-        cross_attention=model.switch("x_attn"),
-    )
-    if known is not None:
-        expected = replace(known, heads=heads, conditions=built.conditions, cross_attention=built.cross_attention)
-        if built != expected:
-            raise CheckpointError(
-                "conf.yaml: model.model",
-                f"{name} with {built.depth} blocks of width {width} and patch {patch}",
-                f"{known.depth} blocks of width {known.width} and patch {known.patch}",
-            )
-    if heads < 1 or width % heads:
-        raise CheckpointError("heads", heads, f"a divisor of the width {width}")
-    return built
+    try:
+        return ReferenceTransformerConfig(
+            depth=len(blocks),
+            width=width,
+            heads=heads,
+            patch=patch,
+            conditions=tuple(condition for condition, switch in switches.items() if model.switch(switch)),
+            cross_attention=model.switch("x_attn"),
+        )
+    except ConfigError as error:
+        raise CheckpointError(error.field, error.got, error.expected) from error
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str, axes: int) -> tuple[int, ...]:

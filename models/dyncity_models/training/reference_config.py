@@ -104,12 +104,6 @@ def autoencoder_of(model: dict[str, Any], grid: tuple[int, int, int], classes: i
     config = _sized(AUTOENCODERS, model, grid=list(grid), classes=classes)
     if config.classes != classes:
         raise ConfigError("model.classes", config.classes, f"{classes}, those of the data", "Or set data.labels.")
-    if config.heads < 1 or config.latent_channels % config.heads:
-        raise ConfigError("model.heads", config.heads, f"a divisor of {config.latent_channels} channels")
-    halvings = (0, *config.down)
-    for axis, cells, down, more in zip("txyz", (config.frames, *config.grid), halvings, config.plane_down, strict=True):
-        if cells < 1 or cells % 2 ** (down + more):
-            raise ConfigError(f"model: cells along {axis}", cells, f"a multiple of {2 ** (down + more)}")
     return config
 
 
@@ -120,11 +114,6 @@ def transformer_of(model: dict[str, Any]) -> ReferenceTransformerConfig:
         ConfigError: an unknown size, condition or key, a value of the wrong type, or heads that do not divide.
     """
     config = _sized(TRANSFORMERS, model)
-    unknown = set(config.conditions) - set(CONDITIONS)
-    if unknown:
-        raise ConfigError("model.conditions", ", ".join(sorted(unknown)), f"some of {', '.join(CONDITIONS)}")
-    if config.heads < 1 or config.width % config.heads or config.width % 4:
-        raise ConfigError("model.heads", config.heads, f"a divisor of the width {config.width}, a multiple of 4")
     return replace(config, conditions=tuple(name for name in CONDITIONS if name in config.conditions))
 
 

@@ -191,7 +191,10 @@ def respelled(out, said, instead):
             r"autoencoder\.safetensors: .*got shape .*expected shape",
         ),
         (lambda out: respelled(out, '"heads": 2', '"heads": 3'), r"autoencoder\.heads: 3, expected a divisor of 16"),
-        (lambda out: respelled(out, '"heads": 6', '"heads": 0'), r"transformer\.heads: 0, expected a divisor of 384"),
+        (
+            lambda out: respelled(out, '"heads": 6', '"heads": 0'),
+            r"transformer\.heads: 0, expected a divisor of the width 384",
+        ),
         (lambda out: respelled(out, '"classes": {', '"classes": 3, "": {'), "names and values"),
         (lambda out: respelled(out, '"parts": [', '"parts": null, "": ['), "parts None, expected a list"),
     ],

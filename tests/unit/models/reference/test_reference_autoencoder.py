@@ -167,7 +167,9 @@ def test_a_norm_that_keeps_its_output_alone_has_the_gradients_of_its_formula(slo
 def test_frames_encoded_by_twos_equal_plain_convolutions_of_all_embedded_labels(
     build_autoencoder, tiny_autoencoder, down, one_hot_time
 ):
-    config = dataclasses.replace(tiny_autoencoder, frames=3, down=down, one_hot_time=one_hot_time)
+    config = dataclasses.replace(
+        tiny_autoencoder, frames=3, plane_down=(0, 0, 0, 0), down=down, one_hot_time=one_hot_time
+    )
     built, labels = build_autoencoder(config).double(), random_labels(config)
     embedded = F.embedding(labels.long(), built.encoder.embedding.weight)
     if one_hot_time:

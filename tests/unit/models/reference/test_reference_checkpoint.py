@@ -33,6 +33,42 @@ def test_weights_of_another_shape_are_refused(saved, change, message):
         load(saved)
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        # Half a terabyte, and a third of one.
+        ("autoencoder", "plane_channels", 65536, r"decoder\.planes.*got shape .*, expected shape .*196608"),
+        ("transformer", "width", 65536, r"blocks\.0.*got shape .*, expected shape .*65536"),
+        ("autoencoder", "mlp_width", 10**9, r"autoencoder\.mlp_width: 1000000000, expected from 1 to 65536"),
+        ("autoencoder", "depth", 10**9, r"autoencoder\.depth: 1000000000, expected from 1 to 128"),
+        ("autoencoder", "classes", -3, r"autoencoder\.classes: -3, expected from 2 to 256"),
+        ("autoencoder", "grid", [-16, 16, 8], r"autoencoder\.cells along x: -16, expected from 1 to 4096"),
+        ("autoencoder", "grid", [17, 16, 8], r"autoencoder\.cells along x: 17, expected a multiple of 2"),
+        ("autoencoder", "down", [-1, 1, 1], r"autoencoder\.halvings along x: -1, expected from 0 to 8"),
+        ("autoencoder", "plane_down", [30, 0, 0, 0], r"autoencoder\.halvings along t: 30, expected from 0 to 8"),
+        ("autoencoder", "frequencies", -2, r"autoencoder\.frequencies: -2, expected from 0 to 16"),
+        ("autoencoder", "dropout", 5.0, r"autoencoder\.dropout: 5\.0, expected from 0 to 1"),
+        ("transformer", "depth", 10**8, r"transformer\.depth: 100000000, expected from 1 to 128"),
+        ("transformer", "patch", 3, r"plane_cells: .*multiples of the patch 3"),
+        ("transformer", "conditions", ["sounds"], r"transformer\.conditions: sounds, expected some of trajectory"),
+        ("space", "rate_hz", 0.0, r"space\.rate_hz: 0\.0, expected from 0\.01 to 1000"),
+        ("sampling", "latent_limit", -1.0, r"sampling\.latent_limit: -1\.0, expected above 0"),
+    ],
+)
+def test_sizes_that_the_weights_do_not_have_are_refused_before_memory_is_taken_for_them(
+    saved, part, key, value, message
+):
+    edit(saved, lambda described: described["config"].setdefault(part, {}).update({key: value}))
+    with pytest.raises(CheckpointError, match=message):
+        load_reference(saved)
+
+
+def test_a_description_that_is_nested_without_end_is_refused(saved):
+    (saved / "model.json").write_text(10**5 * "[")
+    with pytest.raises(CheckpointError, match="valid JSON"):
+        load(saved)
+
+
 def test_weights_of_another_taxonomy_or_convention_are_refused(saved):
     edit(saved, lambda described: described["config"]["classes"].update(names=["free", "road"]))
     with pytest.raises(CheckpointError, match=r"classes\.names"):
