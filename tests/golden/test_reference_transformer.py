@@ -21,7 +21,7 @@ def test_conditions_made_of_poses_are_those_of_the_reference(dit, deviation):
     ):
         made = trajectory_of(poses)
         deviation("trajectory", torch.from_numpy(made).float(), trajectory, 1e-6)
-        assert command_of(made) == command
+        assert command_of(made, dit.model.convention.thresholds) == command
 
 
 def test_predictions_equal_those_of_the_reference(dit, deviation):

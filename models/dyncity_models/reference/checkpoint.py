@@ -27,6 +27,7 @@ from dyncity_models.reference.config import (
 )
 from dyncity_models.reference.conventions import Convention, OfficialConvention, convention_named
 from dyncity_models.reference.dit import ReferenceTransformer
+from dyncity_models.reference.labels import CommandThresholds
 from dyncity_sim.errors import CheckpointError, ConfigError, StorageError
 from dyncity_sim.files import write_bytes, write_text
 
@@ -79,13 +80,16 @@ def save_reference(
         raise StorageError(f"{folder} could not be written: {error.strerror}.") from error
     for name, tensors in parts.items():
         write_bytes(save(tensors), folder / f"{name}.safetensors")
+    convention = convention or OfficialConvention()
     described = {
         "format": FORMAT,
         "family": FAMILY,
-        "convention": (convention or OfficialConvention()).name,
+        "convention": convention.name,
         "parts": list(parts),
         "config": dataclasses.asdict(config),
     }
+    if isinstance(convention, OfficialConvention):
+        described["thresholds"] = dataclasses.asdict(convention.thresholds)
     write_text(json.dumps(described, indent=2) + "\n", folder / "model.json")
 
 
@@ -104,10 +108,14 @@ def load_reference(folder: Path, sampling: Sequence[str] = ()) -> ReferenceModel
     if not isinstance(found.get("parts"), list):
         raise CheckpointError("weights", f"{file}: parts {found.get('parts')!r}", "a list of names")
     config = _config(found.get("config"), file)
+    said = found.get("thresholds", {})
+    if not isinstance(said, dict):
+        raise CheckpointError("weights", f"{file}: thresholds {said!r}", "names and values")
     try:
-        convention = convention_named(str(found.get("convention")))
+        thresholds = with_values(CommandThresholds(), said, "thresholds")
+        convention = convention_named(str(found.get("convention")), thresholds)
     except ConfigError as error:
-        raise CheckpointError("weights", f"{file}: convention {error.got}", error.expected) from error
+        raise CheckpointError("weights", f"{file}: {error.field}: {error.got}", error.expected) from error
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
     config = dataclasses.replace(config, sampling=sampled_with(config.sampling, sampling, digest))
     defaults = config.sampling

@@ -71,9 +71,11 @@ class OfficialConvention:
 
     Attributes:
         mirrored: whether the data set is left-handed.
+        thresholds: of commands.
     """
 
     mirrored: bool = True
+    thresholds: labels.CommandThresholds = labels.OFFICIAL_THRESHOLDS
 
     @property
     def name(self) -> str:
@@ -89,8 +91,8 @@ class OfficialConvention:
         return labels.trajectory_of(mirrored_poses(poses_world_from_ego) if self.mirrored else poses_world_from_ego)
 
     def command_of(self, poses_world_from_ego: Poses, times_us: Int64[np.ndarray, " T"]) -> int:
-        """By the published thresholds."""
-        return labels.command_of(self.trajectory(poses_world_from_ego))
+        """By the thresholds."""
+        return labels.command_of(self.trajectory(poses_world_from_ego), self.thresholds)
 
     def number(self, command: Command) -> int:
         """The published code's number, of what is seen in the mirror for a left-handed data set."""
@@ -104,14 +106,14 @@ class OfficialConvention:
         return numbers[command]
 
 
-def convention_named(name: str) -> Convention:
-    """The convention of that name.
+def convention_named(name: str, thresholds: labels.CommandThresholds = labels.OFFICIAL_THRESHOLDS) -> Convention:
+    """The convention of that name; commands of the official ones have these thresholds.
 
     Raises:
         ConfigError: there is none.
     """
-    known: tuple[Convention, ...] = (EgoConvention(), OfficialConvention(), OfficialConvention(mirrored=False))
-    conventions = {convention.name: convention for convention in known}
+    official = OfficialConvention(True, thresholds), OfficialConvention(False, thresholds)
+    conventions: dict[str, Convention] = {known.name: known for known in (EgoConvention(), *official)}
     if name not in conventions:
         raise ConfigError("convention", repr(name), f"one of {', '.join(conventions)}")
     return conventions[name]

@@ -70,7 +70,7 @@ def import_run(
     autoencoder, config = _autoencoder(beside)
     built = transformer_config(main.conf, main.tensors, heads)
     config = replace(config, transformer=built)
-    save_reference(out, config, autoencoder, _transformer(main, config), convention_of(beside.conf))
+    save_reference(out, config, autoencoder, _transformer(main, config), convention_of(beside.conf, main.conf))
     return load_reference(out)
 
 

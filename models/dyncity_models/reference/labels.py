@@ -4,10 +4,12 @@ Its oddities are part of the convention: the trajectory stands in the axes of th
 absolute yaw; the command's thresholds are so small that a drift of 0.15 degrees is a turn.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
+
+from dyncity_models.config import check_between
 
 STATIC, FORWARD, LEFT, RIGHT = range(4)
 
@@ -15,11 +17,16 @@ VEHICLE = 10
 """The label of vehicles among the twelve merged classes, the only one in a layout."""
 
 
-class CommandThresholds(NamedTuple):
-    """From where on a chunk is a turn, or moves."""
+@dataclass(frozen=True)
+class CommandThresholds:
+    """From where on a chunk is a turn, or moves; those of the published configuration."""
 
     angle_rad: float = 0.0025
     distance_m: float = 0.03
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            check_between(name, value, 0)
 
     def over(self, frames: int) -> "CommandThresholds":
         """Thresholds that grow with the length of a chunk."""

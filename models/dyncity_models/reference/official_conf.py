@@ -21,6 +21,7 @@ from dyncity_models.reference.config import (
     ReferenceTransformerConfig,
 )
 from dyncity_models.reference.conventions import Convention, OfficialConvention
+from dyncity_models.reference.labels import CommandThresholds
 from dyncity_models.reference.official import resolved
 from dyncity_sim.domain.grid import OCC3D_GRID
 from dyncity_sim.errors import CheckpointError, ConfigError
@@ -120,9 +121,17 @@ def space_of(conf: Mapping[str, Any]) -> ReferenceSpace:
     return ReferenceSpace(OCC3D_GRID.lower_m, OCC3D_GRID.voxel_size_m, rate_hz)
 
 
-def convention_of(conf: Mapping[str, Any]) -> Convention:
-    """How the published code saw the data set that an autoencoder's ``conf.yaml`` names: as its files have it."""
-    return OfficialConvention(mirrored=_data_set(conf).lower() == CARLASC)
+def convention_of(conf: Mapping[str, Any], transformer_conf: Mapping[str, Any] | None = None) -> Convention:
+    """How the published code saw the data set that an autoencoder's ``conf.yaml`` names: as its files have it, with
+    commands by the thresholds of the transformer's ``conf.yaml``.
+
+    Raises:
+        CheckpointError: a threshold that is none.
+    """
+    section = _Section({"dataset": {}} | dict(transformer_conf or {}), "dataset")
+    keys = {"angle_rad": "angle_thr_mul", "distance_m": "forward_thr_mul"}
+    said = {name: float(section.take(key, float)) for name, key in keys.items() if key in section.values}
+    return OfficialConvention(_data_set(conf).lower() == CARLASC, CommandThresholds(**said))
 
 
 def _data_set(conf: Mapping[str, Any]) -> str:
@@ -132,25 +141,28 @@ def _data_set(conf: Mapping[str, Any]) -> str:
 def class_table(conf: Mapping[str, Any]) -> ReferenceClasses:
     """Names, label map and frequencies of an autoencoder's ``conf.yaml``, as far as it has them.
 
+    Raw labels that a map leaves out, as one of Occ3D-Waymo's 0 to 14 and 23 does, are free space that never occurs.
+
     Raises:
         CheckpointError: a table is not one, or maps to a class that there is not.
     """
     section = _Section(conf, "dataset")
     classes = section.take("num_classes", int, 2, MOST_CLASSES)
 
-    def column(key: str, *kinds: type) -> list[Any]:
+    def column(key: str, *kinds: type, left_out: Any = None) -> list[Any]:
         table = resolved(section.values.get(key, {}))
-        whole = isinstance(table, dict) and set(table) == set(range(len(table)))
-        if not whole or any(isinstance(v, bool) or not isinstance(v, kinds) for v in table.values()):
+        numbered = isinstance(table, dict) and all(type(n) is int and 0 <= n < MOST_CLASSES for n in table)
+        values = [table.get(n, left_out) for n in range(max(table, default=-1) + 1)] if numbered else [None]
+        if any(isinstance(value, bool) or not isinstance(value, kinds) for value in values):
             raise CheckpointError(f"conf.yaml: dataset.{key}", repr(table)[:80], "values for 0, 1, 2, ...")
-        return [table[number] for number in range(len(table))]
+        return values
 
-    merged = column("semantic_map", int)
+    merged = column("semantic_map", int, left_out=0)
     if not all(0 <= label < classes for label in merged):
         raise CheckpointError(
             "conf.yaml: dataset.semantic_map", f"classes {sorted(set(merged))}", f"0 to {classes - 1}"
         )
-    frequency = [float(count) for count in column("semantic_frequency", int, float)]
+    frequency = [float(count) for count in column("semantic_frequency", int, float, left_out=0)]
     if frequency and not (min(frequency) >= 0 < sum(frequency) < math.inf):
         got = f"frequencies from {min(frequency):g} to {max(frequency):g}"
         raise CheckpointError("conf.yaml: dataset.semantic_frequency", got, "0 or more of each, and not 0 of all")

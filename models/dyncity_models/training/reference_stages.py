@@ -84,7 +84,8 @@ def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> P
     export = Path(config.run.out) / "export"
     space = ReferenceSpace(source.grid.lower_m, source.grid.voxel_size_m, source.rate_hz)
     if is_first_process():
-        save_reference(export, ReferenceConfig(model, classes=classes, space=space), task.autoencoder, None, convention)
+        kept = convention if initial is None else initial.convention
+        save_reference(export, ReferenceConfig(model, classes=classes, space=space), task.autoencoder, None, kept)
     return export
 
 

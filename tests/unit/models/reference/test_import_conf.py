@@ -1,9 +1,12 @@
 """The configuration that a published run was trained with: what it says of the weights, and what it cannot say."""
 
 import pytest
+import torch
 import yaml
+from dyncity_models.reference.config import ReferenceClasses
 from dyncity_models.reference.import_run import import_run
 from dyncity_models.reference.official_conf import space_of
+from dyncity_models.training.reference_losses import class_weights
 
 from dyncity_sim.errors import CheckpointError
 
@@ -26,7 +29,10 @@ from dyncity_sim.errors import CheckpointError
         ("dataset", "spatial_size", [16, 16], "spatial_size"),
         ("dataset", "sequence_length", 5, "multiple of 2"),
         ("dataset", "num_classes", 9, "shape"),
-        ("dataset", "semantic_map", {1: 2}, "semantic_map"),
+        ("dataset", "semantic_map", {-1: 2}, "semantic_map"),
+        ("dataset", "semantic_map", {0: 0, 256: 1}, "semantic_map"),
+        ("dataset", "semantic_map", {0: 0, 1: None}, "semantic_map"),
+        ("dataset", "semantic_names", {1: "car"}, "semantic_names"),
         ("dataset", "semantic_map", {0: 0, "a": 1}, "semantic_map"),
         ("dataset", "semantic_map", {0: 0, 1: 5}, "0 to 4"),
         ("dataset", "semantic_map", {0: False, 1: True}, "semantic_map"),
@@ -56,6 +62,20 @@ def test_names_of_classes_that_the_weights_do_not_have_are_left_out(runs, tmp_pa
     conf["dataset"]["semantic_names"] |= {5: "class 5", 6: "class 6"}
     file.write_text(yaml.safe_dump(conf))
     assert import_run(runs[0], tmp_path / "out").config.classes.names == tuple(f"class {n}" for n in range(5))
+
+
+def test_raw_labels_that_the_files_of_a_data_set_leave_out_are_no_cells(runs, tmp_path):
+    file = runs[0] / "conf.yaml"
+    conf = yaml.safe_load(file.read_text())
+    conf["dataset"] |= {
+        "semantic_map": {0: 1, 1: 2, 2: 3, 3: 4, 23: 0},
+        "semantic_frequency": {0: 1, 1: 2, 2: 3, 3: 4, 23: 90},
+    }
+    file.write_text(yaml.safe_dump(conf))
+    classes = import_run(runs[0], tmp_path / "out").config.classes
+    assert classes.merged_from_raw == (1, 2, 3, 4, *[0] * 20)
+    whole = ReferenceClasses((), (0, 1, 2, 3, 4), (90.0, 1.0, 2.0, 3.0, 4.0))
+    assert torch.equal(class_weights(classes, 5), class_weights(whole, 5))
 
 
 @pytest.mark.parametrize(

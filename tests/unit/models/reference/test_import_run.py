@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,11 +14,12 @@ from dyncity_models.reference.checkpoint import load_reference
 from dyncity_models.reference.config import AUTOENCODERS, ReferenceTransformerConfig
 from dyncity_models.reference.dit import position_embedding
 from dyncity_models.reference.import_run import import_run
-from dyncity_models.reference.labels import LEFT
+from dyncity_models.reference.labels import LEFT, RIGHT, STATIC
 from dyncity_models.reference.names import autoencoder_modules, tensor_names, transformer_modules
 
 from dyncity_sim.cli.main import main
 from dyncity_sim.domain.conditions import Command
+from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.errors import CheckpointError, StorageError
 
 
@@ -59,6 +61,24 @@ def test_weights_of_a_right_handed_data_set_are_not_mirrored(runs, tmp_path, eve
     positions = position_embedding(110 // 2, 110 // 2, 32)[None]
     rewrite(dit / "last.ckpt", lambda state: state["ema"].update(pos_embed=positions))
     assert import_run(dit, tmp_path / "both", heads=4).convention == convention
+
+
+def test_commands_keep_the_thresholds_of_the_run(runs, tmp_path):
+    dit = runs[1]
+    drift = poses_from_planar(np.column_stack([np.arange(4), np.zeros(4), 0.01 * np.arange(4)]))
+    convention = import_run(dit, tmp_path / "as_published", heads=4).convention
+    assert convention.command_of(drift, np.arange(4)) == RIGHT
+    conf = yaml.safe_load((dit / "conf.yaml").read_text())
+    conf["dataset"] = {"batch_size": 16, "angle_thr_mul": 0.04, "forward_thr_mul": 5}
+    (dit / "conf.yaml").write_text(yaml.safe_dump(conf))
+    convention = import_run(dit, tmp_path / "own", heads=4).convention
+    assert convention.command_of(drift, np.arange(4)) == STATIC
+    assert load_reference(tmp_path / "own").convention == convention
+    for value in (-1, "much", float("nan")):
+        conf["dataset"]["angle_thr_mul"] = value
+        (dit / "conf.yaml").write_text(yaml.safe_dump(conf))
+        with pytest.raises(CheckpointError, match=r"conf\.yaml: dataset\.angle_thr_mul"):
+            import_run(dit, tmp_path / "out", heads=4)
 
 
 def test_every_tensor_of_the_official_autoencoder_has_one_published_name():

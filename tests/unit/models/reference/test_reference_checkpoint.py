@@ -76,6 +76,12 @@ def test_weights_of_another_taxonomy_or_convention_are_refused(saved):
     edit(saved, lambda described: described.update(convention="sideways"))
     with pytest.raises(CheckpointError, match="convention"):
         load(saved)
+    edit(saved, lambda described: described.update(convention="official", thresholds={"angle_rad": -1.0}))
+    with pytest.raises(CheckpointError, match=r"thresholds\.angle_rad: -1\.0"):
+        load(saved)
+    edit(saved, lambda described: described.update(thresholds=3))
+    with pytest.raises(CheckpointError, match="thresholds 3"):
+        load(saved)
     edit(saved, lambda described: described.update(family="unheard of"))
     with pytest.raises(CheckpointError, match="one of anchored, reference"):
         load(saved)
