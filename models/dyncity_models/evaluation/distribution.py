@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from scipy.linalg import eigvals
 from scipy.spatial.distance import cdist
 
 from dyncity_sim.errors import InvalidInputError
 
 Features = Float64[np.ndarray, "N F"]
+Drives = Int64[np.ndarray, " N"]
 
 NEIGHBOURS = 5
 """k of the neighbourhoods that stand for a set's manifold, as Naeem et al. recommend."""
@@ -21,11 +22,14 @@ class SetDistance:
 
     Attributes:
         fid: Fréchet distance of normal distributions; depends on how many samples there are.
-        kid: unbiased squared maximum mean discrepancy; near 0, and as often below, for equal distributions.
+        kid: unbiased squared maximum mean discrepancy; near 0, and as often below, for equal distributions. NaN when a
+            set is of one drive.
         precision: share of generated samples within the recorded manifold: they look real.
         recall: share of recorded samples within the generated manifold: everything occurs.
-        density: how deep in the recorded manifold generated samples lie; 1 for equal distributions.
-        coverage: share of recorded samples that have a generated one in their neighbourhood.
+        density: how deep in the recorded manifold generated samples lie; for equal distributions 1 if samples are
+            independent, less if several are of one drive.
+        coverage: share of recorded samples that have a generated one in their neighbourhood; for equal distributions
+            0.97 if samples are independent, less if several are of one drive.
         samples: of the smaller set.
     """
 
@@ -38,8 +42,16 @@ class SetDistance:
     samples: int
 
 
-def set_distance(generated: Features, recorded: Features) -> SetDistance:
+def set_distance(
+    generated: Features, recorded: Features, generated_of: Drives | None = None, recorded_of: Drives | None = None
+) -> SetDistance:
     """All measures at once.
+
+    Args:
+        generated: samples.
+        recorded: samples that they are compared with.
+        generated_of: number of the drive that each is of; each is of its own by default.
+        recorded_of: the same of recorded samples.
 
     Raises:
         InvalidInputError: fewer samples than the neighbourhoods need.
@@ -49,14 +61,14 @@ def set_distance(generated: Features, recorded: Features) -> SetDistance:
         raise InvalidInputError("samples", least, f"more than {NEIGHBOURS}", "Ask for more plans.")
     across = cdist(recorded, generated)
     radius_recorded, radius_generated = manifold_radii(recorded), manifold_radii(generated)
-    within_recorded = across < radius_recorded[:, None]
+    within_recorded = across <= radius_recorded[:, None]
     return SetDistance(
         fid=frechet_distance(generated, recorded),
-        kid=kernel_distance(generated, recorded),
+        kid=kernel_distance(generated, recorded, generated_of, recorded_of),
         precision=float(within_recorded.any(axis=0).mean()),
-        recall=float((across < radius_generated[None, :]).any(axis=1).mean()),
+        recall=float((across <= radius_generated[None, :]).any(axis=1).mean()),
         density=float(within_recorded.sum(axis=0).mean() / NEIGHBOURS),
-        coverage=float((across.min(axis=1) < radius_recorded).mean()),
+        coverage=float((across.min(axis=1) <= radius_recorded).mean()),
         samples=least,
     )
 
@@ -70,17 +82,28 @@ def frechet_distance(a: Features, b: Features) -> float:
     return float(apart + np.trace(covariance_a) + np.trace(covariance_b) - 2 * root_trace)
 
 
-def kernel_distance(a: Features, b: Features) -> float:
-    """Unbiased squared MMD under the kernel ``(x . y / F + 1)^3`` (Binkowski et al. 2018)."""
+def kernel_distance(a: Features, b: Features, a_of: Drives | None = None, b_of: Drives | None = None) -> float:
+    """Unbiased squared MMD under the kernel ``(x . y / F + 1)^3`` (Binkowski et al. 2018).
+
+    Pairs of one drive are left out, as those of a sample with itself are: what is alike because it is of one drive
+    would make equal distributions seem apart. NaN when a set is of one drive.
+
+    Args:
+        a: samples.
+        b: other samples.
+        a_of: number of the drive that each of ``a`` is of; each is of its own by default.
+        b_of: the same of ``b``.
+    """
 
     def kernel(x: Features, y: Features) -> Float64[np.ndarray, "N M"]:
         return (x @ y.T / x.shape[1] + 1) ** 3
 
-    def mean_of_others(x: Features) -> float:
-        matrix = kernel(x, x)
-        return float((matrix.sum() - np.trace(matrix)) / (len(x) * (len(x) - 1)))
+    def mean_of_others(x: Features, of: Drives | None) -> float:
+        of = np.arange(len(x)) if of is None else of
+        others = kernel(x, x)[of[:, None] != of[None, :]]
+        return float(others.mean()) if len(others) else float("nan")
 
-    return mean_of_others(a) + mean_of_others(b) - 2 * float(kernel(a, b).mean())
+    return mean_of_others(a, a_of) + mean_of_others(b, b_of) - 2 * float(kernel(a, b).mean())
 
 
 def manifold_radii(features: Features) -> Float64[np.ndarray, " N"]:

@@ -29,7 +29,7 @@ from dyncity_models.evaluation.reconstruction import (
     reconstruct,
 )
 from dyncity_models.evaluation.recorded import RecordedDrives, RecordedPlan, recorded_plans
-from dyncity_models.evaluation.sets import FRAMES, FrameSets, chosen_frames, compare_sets, spread_frames
+from dyncity_models.evaluation.sets import FRAMES, FrameSet, FrameSets, compare_sets, spread_frames
 from dyncity_models.evaluation.tables import tables
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.grid import CARLASC_GRID
@@ -198,10 +198,11 @@ def frame_sets(
     """
     used = {plan.drive for plan in plans}
     others = [drive for drive in range(len(planned)) if drive not in used]
+    of = [plan.drive for plan in plans]
     return FrameSets(
-        generated=[frame for chunk in generated for frame in chosen_frames(chunk.occupancy.labels)],
-        recorded=[frame for chunk in recorded for frame in chosen_frames(chunk.labels)],
+        generated=FrameSet.of(zip(of, (chunk.occupancy.labels for chunk in generated), strict=True)),
+        recorded=FrameSet.of(zip(of, (chunk.labels for chunk in recorded), strict=True)),
         recorded_elsewhere=spread_frames(planned, len(plans), others),
-        training=spread_frames(training, TRAINING_CHUNKS * len(plans)) if training else [],
-        held_out=spread_frames(held_out, len(plans)) if training or planned is not held_out else [],
+        training=spread_frames(training, TRAINING_CHUNKS * len(plans)) if training else FrameSet(),
+        held_out=spread_frames(held_out, len(plans)) if training or planned is not held_out else FrameSet(),
     )

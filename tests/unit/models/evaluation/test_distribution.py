@@ -49,6 +49,28 @@ def test_the_kernel_distance_is_unbiased():
     assert kernel_distance(normal(200), normal(200, mean=1.0, seed=1)) > 10 * found.std()
 
 
+def clustered(seed, drives=25, frames=4):
+    """(Samples of drives, whose frames are alike, the drive of each.)"""
+    rng = np.random.default_rng(seed)
+    middles, of = rng.normal(size=(drives, 6)), np.repeat(np.arange(drives), frames)
+    return middles[of] + 0.3 * rng.normal(size=(len(of), 6)), of
+
+
+def test_frames_of_one_drive_do_not_set_equal_distributions_apart():
+    pairs = [(clustered(n), clustered(1000 + n)) for n in range(200)]
+    found = np.array([kernel_distance(a, b, a_of, b_of) for (a, a_of), (b, b_of) in pairs])
+    assert abs(found.mean()) < 3 * found.std() / np.sqrt(len(found))
+    as_if_apart = np.array([kernel_distance(a, b) for (a, _), (b, _) in pairs])
+    assert as_if_apart.mean() > 10 * found.std() / np.sqrt(len(found))
+
+
+def test_a_set_of_one_drive_has_no_kernel_distance():
+    one_drive = np.zeros(20, dtype=np.int64)
+    found = set_distance(normal(20), normal(20, seed=1), one_drive, np.arange(20))
+    assert np.isnan(found.kid)
+    assert found.fid > 0
+
+
 def test_radii_reach_to_the_kth_other_sample():
     line = np.arange(20.0)[:, None]
     assert manifold_radii(line)[0] == NEIGHBOURS
@@ -60,6 +82,12 @@ def test_a_set_compared_with_itself_scores_full_marks():
     assert (found.precision, found.recall, found.coverage) == (1.0, 1.0, 1.0)
     assert found.fid == pytest.approx(0.0, abs=1e-6)
     assert found.samples == 50
+
+
+def test_samples_that_are_all_the_same_lie_within_one_another():
+    """Kynkaanniemi et al. count what lies on the border of a neighbourhood, here one of radius 0."""
+    found = set_distance(np.ones((8, 6)), np.ones((8, 6)))
+    assert (found.precision, found.recall, found.coverage) == (1.0, 1.0, 1.0)
 
 
 def test_another_draw_of_a_distribution_has_a_density_near_one():

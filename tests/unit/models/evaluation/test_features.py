@@ -10,7 +10,15 @@ from dyncity_models.evaluation.distribution import set_distance
 from dyncity_models.evaluation.features import KINDS, features_of, load_encoder, seen_by
 from dyncity_models.evaluation.recorded import RecordedPlan
 from dyncity_models.evaluation.report import frame_sets
-from dyncity_models.evaluation.sets import FRAMES, FrameSets, chosen_frames, compare_sets, likeness, spread_frames
+from dyncity_models.evaluation.sets import (
+    FRAMES,
+    FrameSet,
+    FrameSets,
+    chosen_frames,
+    compare_sets,
+    likeness,
+    spread_frames,
+)
 
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import CheckpointError
@@ -54,20 +62,41 @@ def test_ragged_kerbs_show_in_the_features(encoder, build_street):
     assert np.linalg.norm(plain - torn, axis=1).min() > between
 
 
+def set_of(frames):
+    """Frames of drives of one chunk each."""
+    return FrameSet(frames, [number // FRAMES for number in range(len(frames))])
+
+
+def test_of_which_drives_frames_are_tells_in_the_kernel_distance_alone(encoder, frames):
+    """Of one drive all, they are compared with no others."""
+    recorded = set_of(frames[8:])
+    apart, together = (
+        compare_sets([encoder], FrameSets(generated, recorded, FrameSet(), FrameSet(), FrameSet()))
+        for generated in (set_of(frames[:8]), FrameSet(frames[:8], [7] * 8))
+    )
+    apart, together = (found[encoder.kind]["generated_recorded"] for found in (apart, together))
+    assert np.isnan(together.pop("kid"))
+    assert np.isfinite(apart.pop("kid"))
+    assert together == apart
+
+
 def test_sets_are_compared_at_the_size_of_the_smaller(encoder, frames):
-    sets = FrameSets(frames[:16], frames, frames[8:], [], frames[:12])
+    whole = set_of(frames)
+    sets = FrameSets(set_of(frames[:16]), whole, set_of(frames[8:]), FrameSet(), set_of(frames[:12]))
     (found,) = compare_sets([encoder], sets).values()
     assert found["generated_recorded"]["samples"] == 16
     assert found["recorded_recorded"]["samples"] == 16
     assert found["training_held_out"]["samples"] == 12
     assert "memorisation" not in found
-    named = compare_sets([encoder], replace(sets, training=frames[:16]))[encoder.kind]
+    named = compare_sets([encoder], replace(sets, training=set_of(frames[:16])))[encoder.kind]
     assert named["memorisation"]["generated"] == pytest.approx(0.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 4])
 def test_what_there_is_too_little_of_is_compared_with_nothing(encoder, frames, count):
-    sets = FrameSets(frames[:8], frames[8:16], frames[16 : 16 + count], [], frames[:count])
+    sets = FrameSets(
+        set_of(frames[:8]), set_of(frames[8:16]), set_of(frames[16 : 16 + count]), FrameSet(), set_of(frames[:count])
+    )
     assert compare_sets([encoder], sets)[encoder.kind].keys() == {"generated_recorded"}
 
 
@@ -93,15 +122,19 @@ class ShortDrives:
 def test_of_more_chunks_than_there_are_each_is_taken_once():
     """Copies of a frame would leave its neighbourhood empty, and no set would lie within another."""
     drives = ShortDrives()
-    assert len(spread_frames(drives, 50)) == 3 * FRAMES
+    found = spread_frames(drives, 50)
+    assert len(found.frames) == 3 * FRAMES
+    assert found.drives == [0] * FRAMES + [1] * 2 * FRAMES
     assert drives.asked == [(0, 0), (1, 0), (1, 1)]
 
 
 def test_recordings_that_plans_are_of_are_no_other_towns():
     plans, own, other = [RecordedPlan(0, 0, None)], ShortDrives(), ShortDrives()
-    assert frame_sets([], [], plans, own, own, None).held_out == []
-    assert len(frame_sets([], [], plans, own, own, other).held_out) == FRAMES
-    assert len(frame_sets([], [], plans, own, other, None).held_out) == FRAMES
+    chunk = SimpleNamespace(labels=np.zeros((16, 1, 1, 1), np.uint8))
+    made = [SimpleNamespace(occupancy=chunk)]
+    assert frame_sets(made, [chunk], plans, own, own, None).held_out.frames == []
+    assert len(frame_sets(made, [chunk], plans, own, own, other).held_out.frames) == FRAMES
+    assert len(frame_sets(made, [chunk], plans, own, other, None).held_out.frames) == FRAMES
 
 
 def test_a_missing_or_damaged_file_is_refused(tmp_path):
