@@ -1,7 +1,8 @@
 """Means over many chunks or drives, and how far other samples of them would have moved those means."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -10,6 +11,11 @@ from dyncity_sim.errors import InvalidInputError
 
 RESAMPLES = 2000
 """Bootstrap samples; the ends of a 95 % interval then rest on 50 of them each."""
+
+OF = "of"
+"""Key of a field's metadata: the attribute that counts what the field is a mean over, so that means over several scores
+are means over all that was counted.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,12 @@ class Interval:
     missing: int
 
 
-def mean_with_interval(values: Iterable[float], rng: np.random.Generator, level: float = 0.95) -> Interval:
+def mean_with_interval(
+    values: Iterable[float],
+    rng: np.random.Generator,
+    level: float = 0.95,
+    counts: Iterable[float] | None = None,
+) -> Interval:
     """Mean with a percentile bootstrap interval (Efron and Tibshirani, An Introduction to the Bootstrap, ch. 13).
 
     Values are drawn anew as if they were independent: give one value a drive where chunks of one drive are alike.
@@ -40,6 +51,8 @@ def mean_with_interval(values: Iterable[float], rng: np.random.Generator, level:
         values: one measurement each; NaN where there was nothing to measure.
         rng: draws the samples.
         level: share of intervals that hold the true mean, between 0 and 1.
+        counts: of how many each measurement is a mean, above 0 where there was something to measure; the mean is then
+            that over all of them. Each counts once by default.
 
     Raises:
         InvalidInputError: an infinite value, or a level that is no share.
@@ -49,14 +62,17 @@ def mean_with_interval(values: Iterable[float], rng: np.random.Generator, level:
     given = np.asarray(list(values), dtype=np.float64)
     if np.isinf(given).any():
         raise InvalidInputError("values", "an infinite value", "finite numbers, or NaN where nothing was measured")
-    measured = given[~np.isnan(given)]
+    there = ~np.isnan(given)
+    measured = given[there]
     count, missing = len(measured), len(given) - len(measured)
+    weights = np.ones(count) if counts is None else np.asarray(list(counts), dtype=np.float64)[there]
     if count == 0:
         return Interval(float("nan"), float("nan"), float("nan"), 0, missing)
-    mean = float(measured.mean())
+    mean = float((weights * measured).sum() / weights.sum())
     if count == 1:
         return Interval(mean, float("nan"), float("nan"), 1, missing)
-    means = measured[rng.integers(count, size=(RESAMPLES, count))].mean(axis=1)
+    drawn = rng.integers(count, size=(RESAMPLES, count))
+    means = (weights * measured)[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high), count, missing)
 
@@ -84,11 +100,12 @@ def pooled_with_interval(
     return Interval(own, float(low), float(high), count, 0)
 
 
-def intervals_of(scores: Sequence[object], rng: np.random.Generator, level: float = 0.95) -> dict[str, Interval]:
+def intervals_of(scores: Sequence[Any], rng: np.random.Generator, level: float = 0.95) -> dict[str, Interval]:
     """An interval for each field of some scores.
 
     Args:
-        scores: dataclasses of one kind whose fields are numbers, one for each chunk or drive.
+        scores: dataclasses of one kind whose fields are numbers, one for each chunk or drive. The metadata of a field
+            may name what it is a mean over (``OF``).
         rng: draws the bootstrap samples.
         level: of confidence.
 
@@ -98,5 +115,13 @@ def intervals_of(scores: Sequence[object], rng: np.random.Generator, level: floa
     kinds = {type(score) for score in scores}
     if len(kinds) != 1:
         raise InvalidInputError("scores", f"{len(kinds)} kinds among {len(scores)}", "one or more scores of one kind")
-    rows = [vars(score) for score in scores]
-    return {name: mean_with_interval([row[name] for row in rows], rng, level) for name in rows[0]}
+    of = {field.name: field.metadata.get(OF) for field in fields(kinds.pop())}
+    return {
+        name: mean_with_interval(
+            [getattr(score, name) for score in scores],
+            rng,
+            level,
+            None if count is None else [getattr(score, count) for score in scores],
+        )
+        for name, count in of.items()
+    }

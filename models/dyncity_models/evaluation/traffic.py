@@ -1,10 +1,11 @@
 """How much of the traffic of a chunk is on its way: a generator that draws everybody at rest draws likely frames."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from dyncity_models.evaluation.dense import check_dense
+from dyncity_models.evaluation.intervals import OF
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
@@ -31,10 +32,15 @@ class TrafficMotion:
     """
 
     vehicles: int
-    driving_share: float
-    driving_mps: float
+    driving_share: float = field(metadata={OF: "vehicles"})
+    driving_mps: float = field(metadata={OF: "driving"})
     pedestrians: int
-    walking_share: float
+    walking_share: float = field(metadata={OF: "pedestrians"})
+
+    @property
+    def driving(self) -> int:
+        """How many vehicles drive."""
+        return round(self.vehicles * self.driving_share) if self.vehicles else 0
 
 
 def traffic_motion(occupancy: OccupancySequence) -> TrafficMotion:

@@ -1,8 +1,8 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from dyncity_models.evaluation.intervals import Interval, intervals_of, mean_with_interval, pooled_with_interval
+from dyncity_models.evaluation.intervals import OF, Interval, intervals_of, mean_with_interval, pooled_with_interval
 
 from dyncity_sim.errors import InvalidInputError
 
@@ -56,6 +56,26 @@ def test_each_field_of_scores_gets_its_own_interval():
     found = intervals_of([Score(0.5, 2), Score(0.5, 4), Score(NAN, 0)], np.random.default_rng(0))
     assert found["share"] == Interval(0.5, 0.5, 0.5, 2, 1)
     assert (found["count"].mean, found["count"].count) == (2.0, 3)
+
+
+@dataclass(frozen=True)
+class ShareOfSome:
+    count: int
+    share: float = field(metadata={OF: "count"})
+
+
+def test_a_share_of_several_chunks_is_that_of_all_that_they_hold():
+    """One of one, none of four and two of five: three of ten, not the mean of the shares."""
+    scores = [ShareOfSome(1, 1.0), ShareOfSome(4, 0.0), ShareOfSome(0, NAN), ShareOfSome(5, 0.4)]
+    share = intervals_of(scores, np.random.default_rng(0))["share"]
+    assert (share.mean, share.count, share.missing) == (pytest.approx(0.3), 3, 1)
+    assert (share.low, share.high) == (0.0, 1.0)
+
+
+def test_chunks_that_count_alike_have_the_interval_of_their_mean():
+    values = np.random.default_rng(1).normal(size=20)
+    plain, counted = (mean_with_interval(values, np.random.default_rng(5), 0.9, c) for c in (None, [3.0] * 20))
+    assert [counted.mean, counted.low, counted.high] == pytest.approx([plain.mean, plain.low, plain.high])
 
 
 @pytest.mark.parametrize("scores", [[], [Score(0.5, 2), Interval(0, 0, 0, 0, 0)]])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dyncity_models.evaluation.intervals import intervals_of
 from dyncity_models.evaluation.traffic import traffic_motion
 
 from dyncity_sim.domain.taxonomy import CARLASC
@@ -42,6 +43,20 @@ def test_where_all_vehicles_stand_none_has_a_speed(build_street, car):
     found = traffic_motion(build_street(16, 0.0, [car(-12.0, 3.1)]))
     assert found.driving_share == 0.0
     assert np.isnan([found.driving_mps, found.walking_share]).all()
+
+
+def test_shares_and_speeds_of_several_chunks_are_of_all_their_road_users(build_street, car, walker):
+    """One of one drives, and one of three: two of four. Of the walkers, one of three walks."""
+    lone = build_street(16, 5.0, [car(-20.0, -2.1, 8.0), walker(4.0, 1.4)])
+    crowded = build_street(
+        16, 5.0, [car(6.0, -2.1, 4.0), car(-12.0, 3.1), car(14.0, 3.1), walker(-9.0, 0.0), walker(12.0, 0.0)]
+    )
+    quiet = build_street(16, 5.0)
+    found = intervals_of([traffic_motion(street) for street in (lone, crowded, quiet)], np.random.default_rng(0))
+    assert (found["driving_share"].mean, found["driving_share"].missing) == (0.5, 1)
+    assert found["driving_mps"].mean == pytest.approx(6.0, abs=0.3)
+    assert found["walking_share"].mean == pytest.approx(1 / 3)
+    assert found["vehicles"].mean == pytest.approx(4 / 3)
 
 
 def test_traffic_that_was_seen_in_part_is_refused(build_street, car):
