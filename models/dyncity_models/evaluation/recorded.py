@@ -61,8 +61,13 @@ class RecordedDrives:
 
     def spread(self, count: int) -> Iterator[OccupancySequence]:
         """Chunks from the middle of at most ``count`` evenly spread drives, each once."""
-        for drive in np.linspace(0, len(self) - 1, min(count, len(self))).astype(int).tolist():
+        for drive in evenly(count, len(self)):
             yield self.occupancy(drive, self.middle(drive))
+
+
+def evenly(count: int, there: int) -> list[int]:
+    """Numbers of at most ``count`` of those that there are, evenly spread over them, each once."""
+    return np.linspace(0, there - 1, min(count, there)).astype(int).tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,5 +109,5 @@ def recorded_plans(drives: RecordedDrives, count: int, turns: int) -> tuple[list
 
 def _split(plans: list[RecordedPlan], count: int) -> tuple[list[RecordedPlan], list[RecordedPlan]]:
     """(``count`` of the plans, evenly spread, or all of them; the rest)."""
-    chosen = set(np.linspace(0, len(plans) - 1, min(count, len(plans))).astype(int).tolist())
+    chosen = set(evenly(count, len(plans)))
     return [p for i, p in enumerate(plans) if i in chosen], [p for i, p in enumerate(plans) if i not in chosen]

@@ -28,7 +28,7 @@ from dyncity_models.evaluation.reconstruction import (
     ReferenceReconstructor,
     reconstruct,
 )
-from dyncity_models.evaluation.recorded import RecordedDrives, RecordedPlan, recorded_plans
+from dyncity_models.evaluation.recorded import RecordedDrives, RecordedPlan, evenly, recorded_plans
 from dyncity_models.evaluation.sets import FRAMES, FrameSet, FrameSets, compare_sets, spread_frames
 from dyncity_models.evaluation.tables import tables
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
@@ -165,17 +165,20 @@ def layouts_along(
 def drive_scores(
     backend: Backend, drives: RecordedDrives, count: int, seed: int, steps: int | None
 ) -> list[DriveScore | None]:
-    """Drives of ``DRIVE_FRAMES`` frames along recorded paths, as far as recordings are long enough; None for a drive
-    whose sampling ran away, which says something of the weights and must not end their evaluation.
+    """Drives of ``DRIVE_FRAMES`` frames along recorded paths, evenly spread over those that are long enough, each with
+    noise of its own; None for a drive whose sampling ran away, which says something of the weights and must not end
+    their evaluation.
     """
     if "continuation" not in backend.info.conditions:
         return []
     frames = DRIVE_FRAMES + drives.frames
-    long_enough = [d for d in range(len(drives)) if drives.length(d) >= frames][:count]
+    long_enough = [d for d in range(len(drives)) if drives.length(d) >= frames]
+    chosen = [long_enough[n] for n in evenly(count, len(long_enough))]
     scores: list[DriveScore | None] = []
-    for number in track(long_enough, "driving"):
+    for number in track(chosen, "driving"):
+        own_seed = seed + len(scores) * DRIVE_FRAMES
         try:
-            scores.append(generate_drive(backend, drives.occupancy(number, 0, frames), seed, steps)[0])
+            scores.append(generate_drive(backend, drives.occupancy(number, 0, frames), own_seed, steps)[0])
         except InvalidInputError as error:
             if error.field not in RAN_AWAY:
                 raise

@@ -25,7 +25,7 @@ class Replay:
     """A backend that gives back a recorded drive, each chunk with some columns of vehicles moved aside."""
 
     def __init__(self, street, with_layout=None):
-        self.street, self.with_layout, self.asked = street, with_layout, []
+        self.street, self.with_layout, self.asked, self.seeds = street, with_layout, [], []
         self.info = replace(
             NullBackend.info, model_id="replay", conditions=("continuation", "plan", "layout", "command")
         )
@@ -38,6 +38,7 @@ class Replay:
 
     def generate(self, conditions, options, checkpoint):
         self.asked.append(conditions)
+        self.seeds.append(options.seed)
         number = 0 if conditions.continuation is None else conditions.continuation.payload[0]
         chunk = self.street[number * 16 : number * 16 + 16]
         if conditions.layout is not None:
@@ -107,6 +108,41 @@ def no_number():
     with pytest.raises(InvalidInputError) as raised:
         make_sampler("ddpm", "gaussian", 2).sample(lambda *_: torch.full((1, 6), torch.nan), noise, lambda: noise)
     return raised.value
+
+
+class SixDrives:
+    """Six drives of which the first and the fourth are too short."""
+
+    frames = 16
+
+    def __init__(self, street):
+        self.street, self.read = street, []
+
+    def __len__(self):
+        return 6
+
+    def length(self, drive):
+        return 143 if drive in (0, 3) else 144
+
+    def occupancy(self, drive, start, frames):
+        self.read.append(drive)
+        return self.street
+
+
+@pytest.mark.parametrize(("count", "read"), [(0, []), (1, [1]), (2, [1, 5]), (3, [1, 2, 5]), (9, [1, 2, 4, 5])])
+def test_drives_are_spread_over_all_that_are_long_enough(build_street, count, read):
+    street = build_street(144, 5.0)
+    drives = SixDrives(street)
+    assert len(drive_scores(Replay(street), drives, count, seed=0, steps=None)) == len(read)
+    assert drives.read == read
+
+
+def test_each_chunk_of_each_drive_has_noise_of_its_own(build_street):
+    street = build_street(144, 5.0)
+    backend = Replay(street)
+    drive_scores(backend, SixDrives(street), 3, seed=5, steps=None)
+    assert len(set(backend.seeds)) == len(backend.seeds) == 24
+    assert backend.seeds[:8] == list(range(6, 14))
 
 
 @pytest.mark.parametrize("error_of", [beyond_half_precision, no_number])
