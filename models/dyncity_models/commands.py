@@ -99,11 +99,11 @@ def register_evaluate(subparsers: "Subparsers") -> None:
         "recordings", nargs="+", type=Path, metavar="PATH", help="recordings of towns the weights never saw"
     )
     parser.add_argument(
-        "--plans-from", nargs="*", type=Path, metavar="PATH", help="recordings to take plans from (default: the same)"
+        "--plans-from", nargs="+", type=Path, metavar="PATH", help="recordings to take plans from (default: the same)"
     )
     parser.add_argument(
         "--training",
-        nargs="*",
+        nargs="+",
         type=Path,
         metavar="PATH",
         help="recordings the weights were trained on, to look for copies of",

@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64
 
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.evaluation.generation import road_under_path
+from dyncity_models.evaluation.intervals import known_mean
 from dyncity_sim.domain.agreement import agreement_between_frames, static_agreement
 from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import inverse
@@ -90,11 +91,14 @@ def drift(drives: Sequence[DriveScore]) -> list[dict[str, float]]:
         shares = _shares(np.sum(cells, axis=0))
         return np.abs(shares - _shares(np.asarray(everything))).sum(axis=-1) / 2
 
+    def means(values: list[list[float]]) -> Float64[np.ndarray, " N"]:
+        return np.array([known_mean(of_chunk) for of_chunk in zip(*values, strict=True)])
+
     columns = {
         "chunk": np.arange(1, len(drives[0].borders) + 1),
-        "road_under_path": np.nanmean([d.road_under_path for d in drives], axis=0),
-        "static_agreement_0_15": np.nanmean([d.rigidity for d in drives], axis=0),
-        "border_agreement": np.nanmean([d.borders for d in drives], axis=0),
+        "road_under_path": means([d.road_under_path for d in drives]),
+        "static_agreement_0_15": means([d.rigidity for d in drives]),
+        "border_agreement": means([d.borders for d in drives]),
         "class_share_distance": distances([d.cells for d in drives]),
         "class_share_distance_recorded": distances([d.recorded_cells for d in drives]),
     }

@@ -11,7 +11,13 @@ from torch import Tensor
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.evaluation.drives import DriveScore, drift
 from dyncity_models.evaluation.generation import Generation
-from dyncity_models.evaluation.intervals import Interval, intervals_of, mean_with_interval, pooled_with_interval
+from dyncity_models.evaluation.intervals import (
+    Interval,
+    intervals_of,
+    known_mean,
+    mean_with_interval,
+    pooled_with_interval,
+)
 from dyncity_models.evaluation.layouts import LayoutScore
 from dyncity_models.evaluation.motion import recover_motion
 from dyncity_models.evaluation.reconstruction import Reconstruction
@@ -76,9 +82,9 @@ def summarise(
         figures["layout_iou"] = layouts.iou
         figures["layout_iou_without"] = layouts.iou_without
     if whole:
-        figures["border_agreement"] = float(np.nanmean([d.borders[1:] for d in whole]))
-        figures["drive_static_agreement_0_15"] = float(np.nanmean([d.rigidity for d in whole]))
-        figures["drive_road_under_path"] = float(np.nanmean([d.road_under_path for d in whole]))
+        figures["border_agreement"] = known_mean(value for d in whole for value in d.borders[1:])
+        figures["drive_static_agreement_0_15"] = known_mean(value for d in whole for value in d.rigidity)
+        figures["drive_road_under_path"] = known_mean(value for d in whole for value in d.road_under_path)
         figures["drift"] = drift(whole)
     return figures
 
@@ -108,8 +114,8 @@ def _of_generation(generation: Generation, own: Reconstruction) -> Figures:
         "share_generated": dict(zip(names, generated_shares.tolist(), strict=True)),
         "share_reconstructed": dict(zip(names, reconstructed_shares.tolist(), strict=True)),
         "share_ratio": dict(zip(names, ratios.tolist(), strict=True)),
-        "road_under_path": float(np.nanmean(generation.road_under_path)),
-        "static_agreement_0_15": float(np.nanmean(generation.rigidity)),
+        "road_under_path": known_mean(generation.road_under_path),
+        "static_agreement_0_15": known_mean(generation.rigidity),
         "static_agreement_0_15_reconstructed": own.rigidity,
         "static_agreement_0_15_recorded": own.rigidity_of_truth,
         "turns": len(generation.turns),
@@ -137,14 +143,14 @@ def _further_intervals(
         return lambda counts: 100 * score(torch.from_numpy(counts))
 
     of_drives = {
-        "border_agreement": [np.nanmean(drive.borders[1:]) for drive in drives],
-        "drive_static_agreement_0_15": [np.nanmean(drive.rigidity) for drive in drives],
-        "drive_road_under_path": [np.nanmean(drive.road_under_path) for drive in drives],
+        "border_agreement": [known_mean(drive.borders[1:]) for drive in drives],
+        "drive_static_agreement_0_15": [known_mean(drive.rigidity) for drive in drives],
+        "drive_road_under_path": [known_mean(drive.road_under_path) for drive in drives],
     }
     return {
         name: pooled_with_interval(confusions, per_cent(score), apart)
         for name, score in (("miou", mean_iou), ("iou", occupied_iou))
-    } | {name: mean_with_interval(map(float, values), apart) for name, values in of_drives.items() if values}
+    } | {name: mean_with_interval(values, apart) for name, values in of_drives.items() if values}
 
 
 def compare_chunks(

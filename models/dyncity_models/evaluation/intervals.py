@@ -37,6 +37,12 @@ class Interval:
     missing: int
 
 
+def known_mean(values: Iterable[float]) -> float:
+    """Mean of what was measured, which NaN was not; NaN when nothing was."""
+    measured = [value for value in values if not np.isnan(value)]
+    return float(np.mean(measured)) if measured else float("nan")
+
+
 def mean_with_interval(
     values: Iterable[float],
     rng: np.random.Generator,

@@ -12,6 +12,7 @@ from torch import Tensor
 from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.backends.reference.backend import ReferenceBackend
 from dyncity_models.data.clips import UNOBSERVED
+from dyncity_models.evaluation.intervals import known_mean
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou, occupied_iou
 from dyncity_models.hexplane import Planes, canvas_poses
 from dyncity_sim.domain.agreement import agreement_between_frames
@@ -133,7 +134,7 @@ def reconstruct(reconstructor: Reconstructor, chunks: Iterable[OccupancySequence
         torch.stack(confusions).sum(dim=1),
         cells[:UNOBSERVED],
         reconstructor.noise_share(),
-        *np.nanmean(rigidity, axis=0).tolist(),
+        *(known_mean(values) for values in zip(*rigidity, strict=True)),
     )
 
 

@@ -59,7 +59,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     plans, further_turns = recorded_plans(planned, arguments.plans, arguments.turns)
     encoders = encoders_for(model.info)
     if encoders:
-        _check_enough(plans)
+        _check_enough(plans, planned)
 
     clips = min(arguments.clips, len(drives))
     chunks = track(drives.spread(clips), "reconstructing", total=clips)
@@ -96,15 +96,19 @@ def _prepare_outputs(figures: Path | None, picture: Path | None) -> None:
     """See to what can be written before what takes long."""
     if picture and picture.suffix != ".png":
         raise InvalidInputError("--picture", str(picture), "a name ending in .png")
-    for file in (figures, picture):
+    for option, file in (("--json", figures), ("--picture", picture)):
         if file:
             make_folder(file.parent)
+            if file.is_dir():
+                raise InvalidInputError(option, f"{file}, a folder", "the name of a file to write")
 
 
-def _check_enough(plans: Sequence[RecordedPlan]) -> None:
+def _check_enough(plans: Sequence[RecordedPlan], planned: RecordedDrives) -> None:
     if len(plans) * FRAMES <= NEIGHBOURS:
         raise InvalidInputError(
-            "--plans", len(plans), f"at least {NEIGHBOURS // FRAMES + 1}: fewer chunks make no set to compare"
+            "--plans",
+            f"{len(plans)} of {len(planned)} drives",
+            f"at least {NEIGHBOURS // FRAMES + 1}: fewer chunks make no set to compare",
         )
 
 

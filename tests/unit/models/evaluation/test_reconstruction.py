@@ -1,5 +1,7 @@
 """Figures of cells: what is counted, and what perfect weights would score."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,3 +70,20 @@ def test_chunks_of_perfect_weights_would_score_full_marks(backend, recording, mo
     assert scores.rigidity == scores.rigidity_of_truth > 0.9
     present = np.unique(np.concatenate([chunk.labels[chunk.observed] for chunk in chunks]))
     assert np.isfinite(scores.class_iou).nonzero()[0].tolist() == present.tolist()
+
+
+class GivesBack:
+    """A reconstructor that loses nothing."""
+
+    def reconstruct(self, recorded):
+        return recorded.labels
+
+    def noise_share(self):
+        return {}
+
+
+def test_chunks_in_which_nothing_stands_still_have_no_agreement_and_no_iou(build_street):
+    street = build_street(16, 5.0)
+    scores = reconstruct(GivesBack(), [replace(street, labels=np.zeros_like(street.labels))] * 2)
+    assert np.isnan([scores.rigidity, scores.rigidity_of_truth, scores.miou, scores.iou]).all()
+    assert scores.class_iou[0] == 100.0

@@ -77,7 +77,22 @@ def test_a_picture_that_is_no_png_is_refused_before_anything_is_measured(recordi
 
 
 @pytest.mark.usefixtures("nothing_measured")
+@pytest.mark.parametrize("option", ["--json", "--picture"])
+def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_is_measured(recording, tmp_path, capsys, option):
+    (tmp_path / "out.png").mkdir()
+    assert main(["evaluate", str(recording), option, str(tmp_path / "out.png")]) == 2
+    assert f"{option}: got {tmp_path}/out.png, a folder, expected the name of a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--plans-from", "--training"])
+def test_an_option_without_its_recordings_is_refused(recording, capsys, option):
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(recording), option])
+    assert f"argument {option}: expected at least one argument" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nothing_measured")
 def test_plans_that_make_no_set_are_refused_before_anything_is_measured(weights, recording, monkeypatch):
     monkeypatch.setattr(report, "encoders_for", lambda _: ["an encoder"])
-    with pytest.raises(InvalidInputError, match="--plans: got 1, expected at least 2"):
+    with pytest.raises(InvalidInputError, match="--plans: got 1 of 3 drives, expected at least 2"):
         evaluate(brief(recording, weights, plans=1))
