@@ -1,8 +1,8 @@
 """The figures of an evaluation as people read them."""
 
-from itertools import product
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from dyncity_models.evaluation.features import KINDS
@@ -12,24 +12,38 @@ Figures = dict[str, Any]
 
 SETS = {
     "generated_recorded": "generated",
-    "recorded_recorded": "recorded elsewhere",
+    "recorded_recorded": "elsewhere",
     "training_held_out": "held-out",
 }
 """Of each comparison, the set that comes first."""
 
+BY_CLASS = ("class_iou", "share_generated", "share_reconstructed", "share_ratio")
+"""Figures of each class."""
+
+APART = (*MEASURES, *BY_CLASS, "class_iou_by_frame", "intervals", "drift", "sets")
+"""Figures that have tables of their own, or are too many to be read."""
+
 
 def tables(figures: Figures) -> list[Table]:
-    """One table of single figures, and one each of chunks, sets, copies and drives, as far as they were measured."""
-    found = [_single(figures), _of_chunks(figures), _of_sets(figures), _of_copies(figures), _of_drives(figures)]
-    return [table for table in found if table.row_count]
+    """Tables of single figures, classes, chunks, sets, copies and drives, as far as they were measured."""
+    of_sets = [_of_sets(figures, kind) for kind in KINDS]
+    found = [_single(figures), _of_classes(figures), _of_chunks(figures), *of_sets, _of_copies(figures)]
+    return [table for table in [*found, _of_drives(figures)] if table.row_count]
 
 
 def _single(figures: Figures) -> Table:
+    """With their intervals, as far as they have them."""
     table = Table("figure", "value", title=f"evaluation of {figures['model_id']}")
-    for name, value in figures.items():
-        if name in MEASURES or name in ("drift", "sets"):
-            continue
+    single = {name: value for name, value in figures.items() if name not in APART} | figures["intervals"]
+    for name, value in single.items():
         table.add_row(name.replace("_", " "), _shown(value))
+    return table
+
+
+def _of_classes(figures: Figures) -> Table:
+    table = Table("class", *(name.replace("_", " ") for name in BY_CLASS), title="IoU in per cent, and shares")
+    for name in figures["class_iou"]:
+        table.add_row(name, *(_shown(figures[what].get(name, "")) for what in BY_CLASS))
     return table
 
 
@@ -43,13 +57,12 @@ def _of_chunks(figures: Figures) -> Table:
     return table
 
 
-def _of_sets(figures: Figures) -> Table:
+def _of_sets(figures: Figures, kind: str) -> Table:
     columns = ("fid", "kid", "precision", "recall", "density", "coverage", "samples")
-    table = Table("features", "of", *columns, title="generated and other recorded frames against recorded ones")
-    for kind, name in product(KINDS, SETS):
-        found = figures.get("sets", {}).get(kind, {}).get(name)
-        if found:
-            table.add_row(kind, SETS[name], *(_shown(found[column]) for column in columns))
+    table = Table("of", *columns, title=f"frames against recorded ones, in the features {kind}")
+    found = figures.get("sets", {}).get(kind, {})
+    for name in (name for name in SETS if name in found):
+        table.add_row(SETS[name], *(_shown(found[name][column]) for column in columns))
     return table
 
 
@@ -73,9 +86,12 @@ def _of_drives(figures: Figures) -> Table:
 
 def _shown(value: object) -> str:
     if isinstance(value, dict) and "low" in value:
-        return f"{value['mean']:.3g} ({value['low']:.3g} to {value['high']:.3g})"
+        ends = "" if np.isnan(value["low"]) else f" ({_shown(value['low'])} to {_shown(value['high'])})"
+        return _shown(value["mean"]) + ends
     if isinstance(value, dict):
         return "  ".join(f"{name} {_shown(one)}" for name, one in value.items())
     if isinstance(value, list):
         return "  ".join(_shown(one) for one in value)
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "-" if np.isnan(value) else f"{value:.3g}"
+    return str(value)
