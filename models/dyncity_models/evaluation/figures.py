@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from dyncity_models.data.clips import UNOBSERVED
@@ -18,7 +18,7 @@ from dyncity_models.evaluation.intervals import (
     mean_with_interval,
     pooled_with_interval,
 )
-from dyncity_models.evaluation.layouts import LayoutScore
+from dyncity_models.evaluation.layouts import LayoutScore, layout_iou
 from dyncity_models.evaluation.motion import recover_motion
 from dyncity_models.evaluation.reconstruction import Reconstruction
 from dyncity_models.evaluation.scores import mean_iou, occupied_iou
@@ -68,7 +68,7 @@ def summarise(
     figures = _of_reconstruction(reconstruction) | _of_generation(generation, own)
     figures["drives"] = len(drives)
     figures["drives_that_ran_away"] = len(drives) - len(whole)
-    figures["intervals"] = {
+    intervals = {
         name: asdict(mean_with_interval(values, rng))
         for name, values in (
             ("road_under_path", generation.road_under_path),
@@ -76,11 +76,16 @@ def summarise(
             *((f"road_under_path_of_turns{whose}", own_way) for whose, (own_way, _) in turns.items()),
             *((f"road_under_mirrored_path_of_turns{whose}", other) for whose, (_, other) in turns.items()),
         )
-    } | {name: asdict(interval) for name, interval in _further_intervals(reconstruction, whole, rng).items()}
+    }
+    # Apart, so that what was drawn before there were these is drawn still.
+    (apart,) = rng.spawn(1)
+    further = _further_intervals(reconstruction, whole, apart) | _of_layouts(layouts, apart)
+    figures["intervals"] = intervals | {name: asdict(interval) for name, interval in further.items()}
+    figures["share_ratio_intervals"] = _of_shares(generation, own, apart)
     if layouts is not None:
-        figures["layout_chunks"] = layouts.chunks
-        figures["layout_iou"] = layouts.iou
-        figures["layout_iou_without"] = layouts.iou_without
+        figures["layout_chunks"] = len(layouts.cells)
+        figures["layout_iou"] = layout_iou(layouts.cells.sum(axis=0))
+        figures["layout_iou_without"] = layout_iou(layouts.cells_without.sum(axis=0))
     if whole:
         figures["border_agreement"] = known_mean(value for d in whole for value in d.borders[1:])
         figures["drive_static_agreement_0_15"] = known_mean(value for d in whole for value in d.rigidity)
@@ -106,7 +111,7 @@ def _of_generation(generation: Generation, own: Reconstruction) -> Figures:
     """Of what was generated from plans, beside the reconstruction of the chunks that the plans are of."""
     names = CARLASC.names[1:UNOBSERVED]
     generated_shares, reconstructed_shares = (
-        cells[1:] / max(1, cells[1:].sum()) for cells in (generation.cells, own.cells)
+        class_shares(np.sum(cells, axis=0)) for cells in (generation.cells, own.cells)
     )
     ratios = share_ratios(generated_shares, reconstructed_shares)
     return {
@@ -124,6 +129,11 @@ def _of_generation(generation: Generation, own: Reconstruction) -> Figures:
     }
 
 
+def class_shares(cells: Int64[np.ndarray, " K"]) -> Float64[np.ndarray, " K1"]:
+    """Of each class but free space among occupied cells."""
+    return cells[1:] / max(1, cells[1:].sum())
+
+
 def share_ratios(
     generated: Float64[np.ndarray, " K"], reconstructed: Float64[np.ndarray, " K"]
 ) -> Float64[np.ndarray, " K"]:
@@ -131,12 +141,31 @@ def share_ratios(
     return generated / np.where(reconstructed > 0, reconstructed, np.nan)
 
 
+def _of_shares(generation: Generation, own: Reconstruction, rng: np.random.Generator) -> dict[str, dict[str, float]]:
+    """Intervals of the ratios of shares, over plans."""
+    cells = np.stack([np.stack(generation.cells), own.cells], axis=1)
+
+    def ratio(number: int) -> Callable[[np.ndarray], float]:
+        return lambda both: float(share_ratios(*map(class_shares, both))[number])
+
+    return {
+        name: asdict(pooled_with_interval(cells, ratio(number), rng))
+        for number, name in enumerate(CARLASC.names[1:UNOBSERVED])
+    }
+
+
+def _of_layouts(layouts: LayoutScore | None, rng: np.random.Generator) -> dict[str, Interval]:
+    """Over chunks that have vehicles."""
+    if layouts is None:
+        return {}
+    both = {"layout_iou": layouts.cells, "layout_iou_without": layouts.cells_without}
+    return {name: pooled_with_interval(cells, layout_iou, rng) for name, cells in both.items()}
+
+
 def _further_intervals(
     reconstruction: Reconstruction, drives: Sequence[DriveScore], rng: np.random.Generator
 ) -> dict[str, Interval]:
     """Of reconstruction, over chunks, and of drives, one value each."""
-    # Apart, so that what was drawn before there were these is drawn still.
-    (apart,) = rng.spawn(1)
     confusions = reconstruction.confusions.numpy()
 
     def per_cent(score: Callable[[Tensor], float]) -> Callable[[np.ndarray], float]:
@@ -148,9 +177,9 @@ def _further_intervals(
         "drive_road_under_path": [known_mean(drive.road_under_path) for drive in drives],
     }
     return {
-        name: pooled_with_interval(confusions, per_cent(score), apart)
+        name: pooled_with_interval(confusions, per_cent(score), rng)
         for name, score in (("miou", mean_iou), ("iou", occupied_iou))
-    } | {name: mean_with_interval(values, apart) for name, values in of_drives.items() if values}
+    } | {name: mean_with_interval(values, rng) for name, values in of_drives.items() if values}
 
 
 def compare_chunks(

@@ -24,7 +24,7 @@ class Generation:
     """Figures of chunks generated from plans alone.
 
     Attributes:
-        cells: generated cells of each class, ``(K,)``.
+        cells: generated cells of each class, ``(K,)``, per chunk.
         road_under_path: share of path columns that are road, per chunk.
         road_of_turns: the same of turning plans, under the own path and under its mirror image, per chunk.
         rigidity: static agreement of the first and last frame after the plan's warp, per chunk.
@@ -32,7 +32,7 @@ class Generation:
         seconds: sampling and decoding, per chunk.
     """
 
-    cells: Int64[np.ndarray, " K"] = field(default_factory=lambda: np.zeros(UNOBSERVED, dtype=np.int64))
+    cells: list[Int64[np.ndarray, " K"]] = field(default_factory=list)
     road_under_path: list[float] = field(default_factory=list)
     road_of_turns: list[tuple[float, float]] = field(default_factory=list)
     rigidity: list[float] = field(default_factory=list)
@@ -55,7 +55,7 @@ def generate_from_plans(
         )
         scores.seconds.append(chunk.timings.sampling_s + chunk.timings.decoding_s)
         occupancy = chunk.occupancy
-        scores.cells += np.bincount(occupancy.labels.ravel(), minlength=len(CARLASC))[:UNOBSERVED]
+        scores.cells.append(np.bincount(occupancy.labels.ravel(), minlength=len(CARLASC))[:UNOBSERVED])
         scores.road_under_path.append(road_under_path(occupancy))
         scores.rigidity.append(agreement_between_frames(occupancy, 0, len(occupancy) - 1))
         if plan.command in (Command.LEFT, Command.RIGHT):

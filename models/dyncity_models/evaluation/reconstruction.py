@@ -33,7 +33,7 @@ class Reconstruction:
         iou_by_frame: ``iou`` of each frame of a chunk.
         class_iou_by_frame: ``class_iou`` of each frame of a chunk.
         confusions: observed cells of each chunk by true and reconstructed label.
-        cells: reconstructed cells of each class, dense, ``(K,)``.
+        cells: reconstructed cells of each class of each chunk, dense.
         noise_share: posterior variance over total variance of each plane, means over its elements: how
             smooth the latents are. Near 0 the transformer has to draw details that nobody needs.
         rigidity: static agreement of the first and last reconstructed frame, mean over chunks.
@@ -48,7 +48,7 @@ class Reconstruction:
     iou_by_frame: list[float]
     class_iou_by_frame: Float64[np.ndarray, "T K"]
     confusions: Int64[Tensor, "N K K"]
-    cells: Int64[np.ndarray, " K"]
+    cells: Int64[np.ndarray, "N K"]
     noise_share: dict[str, float]
     rigidity: float
     rigidity_of_truth: float
@@ -110,7 +110,7 @@ class ReferenceReconstructor:
 def reconstruct(reconstructor: Reconstructor, chunks: Iterable[OccupancySequence]) -> Reconstruction:
     """Encode each chunk, decode it, and count observed cells."""
     confusions: list[Int64[Tensor, "T K K"]] = []
-    cells = np.zeros(len(CARLASC), dtype=np.int64)
+    cells: list[Int64[np.ndarray, " K"]] = []
     rigidity: list[tuple[float, float]] = []
     for chunk in chunks:
         decoded = reconstructor.reconstruct(chunk)
@@ -120,7 +120,7 @@ def reconstruct(reconstructor: Reconstructor, chunks: Iterable[OccupancySequence
             for true, found, mask in zip(chunk.labels, decoded, seen, strict=True)
         ]
         confusions.append(torch.stack(counted))
-        cells += np.bincount(decoded.ravel(), minlength=len(CARLASC))
+        cells.append(np.bincount(decoded.ravel(), minlength=len(CARLASC))[:UNOBSERVED])
         rigidity.append((_rigidity(chunk, decoded), _rigidity(chunk, chunk.labels)))
     by_frame = torch.stack(confusions).sum(dim=0)
     confusion = by_frame.sum(dim=0)
@@ -132,7 +132,7 @@ def reconstruct(reconstructor: Reconstructor, chunks: Iterable[OccupancySequence
         [100 * occupied_iou(frame) for frame in by_frame],
         100 * torch.stack([class_iou(frame) for frame in by_frame]).numpy()[:, :UNOBSERVED],
         torch.stack(confusions).sum(dim=1),
-        cells[:UNOBSERVED],
+        np.stack(cells),
         reconstructor.noise_share(),
         *(known_mean(values) for values in zip(*rigidity, strict=True)),
     )

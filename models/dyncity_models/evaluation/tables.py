@@ -17,10 +17,15 @@ SETS = {
 }
 """Of each comparison, the set that comes first."""
 
-BY_CLASS = ("class_iou", "share_generated", "share_reconstructed", "share_ratio")
-"""Figures of each class."""
+BY_CLASS = {
+    "class_iou": "IoU, %",
+    "share_generated": "share generated",
+    "share_reconstructed": "reconstructed",
+    "share_ratio_intervals": "ratio",
+}
+"""Figures of each class, and what heads their columns."""
 
-APART = (*MEASURES, *BY_CLASS, "class_iou_by_frame", "intervals", "drift", "sets")
+APART = (*MEASURES, *BY_CLASS, "share_ratio", "class_iou_by_frame", "intervals", "drift", "sets")
 """Figures that have tables of their own, or are too many to be read."""
 
 
@@ -41,7 +46,7 @@ def _single(figures: Figures) -> Table:
 
 
 def _of_classes(figures: Figures) -> Table:
-    table = Table("class", *(name.replace("_", " ") for name in BY_CLASS), title="IoU in per cent, and shares")
+    table = Table("class", *BY_CLASS.values(), title="classes: IoU, and shares of occupied cells")
     for name in figures["class_iou"]:
         table.add_row(name, *(_shown(figures[what].get(name, "")) for what in BY_CLASS))
     return table

@@ -7,7 +7,7 @@ import pytest
 import torch
 from dyncity_models.diffusion.sampling import make_sampler
 from dyncity_models.evaluation.drives import drift, generate_drive
-from dyncity_models.evaluation.layouts import LayoutScore, score_layouts
+from dyncity_models.evaluation.layouts import layout_iou, score_layouts
 from dyncity_models.evaluation.recorded import RecordedDrives
 from dyncity_models.evaluation.report import drive_scores
 
@@ -168,6 +168,8 @@ def test_layouts_are_scored_over_the_chunks_with_vehicles_with_and_without_them(
     without = [backend.generate(Conditions(plan), SamplingOptions(seed=seed), lambda step: None) for seed in (4, 5)]
     score = score_layouts(backend, iter([(plan, asked_for), (plan, alone)]), without, steps=None)
     asked, found = (VehicleLayout.of(street).cells for street in (asked_for, both))
-    assert score == LayoutScore(1, asked.sum() / found.sum(), 0.0)
-    assert 0.3 < score.iou < 0.7
+    assert score.cells.tolist() == [[asked.sum(), found.sum()]]
+    assert score.cells_without.tolist() == [[0, asked.sum()]]
+    assert 0.3 < layout_iou(score.cells.sum(axis=0)) < 0.7
+    assert layout_iou(score.cells_without.sum(axis=0)) == 0.0
     assert np.array_equal(backend.asked[-1].layout.cells, asked)

@@ -30,6 +30,9 @@ def test_weights_that_take_a_layout_are_scored_with_and_without_it(layout_weight
     assert figures["layout_chunks"] == 2
     assert 0 <= figures["layout_iou"] <= 1
     assert 0 <= figures["layout_iou_without"] <= 1
+    interval = figures["intervals"]["layout_iou"]
+    assert interval["low"] <= interval["mean"] == figures["layout_iou"] <= interval["high"]
+    assert interval["count"] == figures["layout_chunks"]
 
 
 @pytest.mark.usefixtures("nothing_measured")
@@ -55,6 +58,9 @@ def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, record
     assert 0 <= figures["road_under_path"] <= 1
     assert figures["miou"] <= figures["iou"] == figures["intervals"]["iou"]["mean"]
     assert sum(figures["share_generated"].values()) == pytest.approx(1.0)
+    ratios = figures["share_ratio_intervals"]
+    assert {name: found["mean"] for name, found in ratios.items()} == figures["share_ratio"]
+    assert all(found["low"] <= found["mean"] <= found["high"] for found in ratios.values() if found["mean"] is not None)
     assert backend.info.model_id in capsys.readouterr().out
     with Image.open(arguments.picture) as picture:
         assert picture.width > picture.height
