@@ -58,7 +58,7 @@ class Share:
         dist.all_reduce(total)
         return total / self.count
 
-    def gathered(self, rows: Shaped[Tensor, "N *S"]) -> Sequence[Shaped[Tensor, "M *S"]]:
+    def gathered(self, rows: Shaped[Tensor, " N *S"]) -> Sequence[Shaped[Tensor, " M *S"]]:
         """The rows of each process, in order, without gradient; their number may differ."""
         if self.count == 1:
             return (rows,)
@@ -87,7 +87,7 @@ def common_clock() -> float:
     return held[0]
 
 
-def randn_rows(like: Shaped[Tensor, "B *S"], generator: torch.Generator | None, share: Share) -> Tensor:
+def randn_rows(like: Shaped[Tensor, " B *S"], generator: torch.Generator | None, share: Share) -> Tensor:
     """Unit normal numbers of the shape and device of ``like``, the rows of one part."""
 
     def draw(rows: int) -> Tensor:

@@ -25,7 +25,7 @@ def column_points(planar: Float[Tensor, "*F 3"], cells: int, half_extent_m: floa
 
 def covered(
     points: Float[Tensor, "B *P 2"], planar: Float[Tensor, "B N 3"], half_extent_m: float
-) -> Bool[Tensor, "B *P"]:
+) -> Bool[Tensor, " B *P"]:
     """Whether points lie in the square grid of any of N ego poses."""
     flat = points.flatten(1, -2)
     local = transform(invert(planar)[:, :, None], flat[:, None])
@@ -34,7 +34,7 @@ def covered(
 
 def hidden_by(
     points: Float[Tensor, "B *P 2"], centres: Float[Tensor, "B G 2"], radii_m: Float[Tensor, "B G"]
-) -> Bool[Tensor, "B *P"]:
+) -> Bool[Tensor, " B *P"]:
     """Whether points lie in any of G discs; a radius of 0 hides nothing."""
     flat = points.flatten(1, -2)
     distances = (flat[:, None] - centres[:, :, None]).square().sum(dim=-1)
@@ -46,7 +46,7 @@ def behind_line(
     origin: Float[Tensor, "B 2"],
     angle_rad: Float[Tensor, " B"],
     offset_m: Float[Tensor, " B"],
-) -> Bool[Tensor, "B *P"]:
+) -> Bool[Tensor, " B *P"]:
     """Whether points lie on the near side of a line ``offset_m`` from ``origin`` whose normal has that angle."""
     normal = torch.stack([angle_rad.cos(), angle_rad.sin()], dim=-1)
     ones = (1,) * (points.ndim - 2)

@@ -58,7 +58,7 @@ def columns_at(labels: UInt8[np.ndarray, "N N Z"], points: Points) -> Int64[np.n
 
 def _shares_at(
     masks: list[Bool[np.ndarray, "N N"]], smoothing_cells: float, points: Points
-) -> Float32[np.ndarray, "K *P"]:
+) -> Float32[np.ndarray, " K *P"]:
     """Shares of columns around some points that are in some masks, by a Gaussian and linear interpolation."""
     shares = np.stack([gaussian_filter(mask.astype(np.float32), smoothing_cells) for mask in masks])
     # grid_sample wants the last axis first, and the square between -1 and 1.

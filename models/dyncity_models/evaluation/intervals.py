@@ -84,7 +84,7 @@ def mean_with_interval(
 
 
 def pooled_with_interval(
-    counts: Int64[np.ndarray, "N *S"],
+    counts: Int64[np.ndarray, " N *S"],
     score: Callable[[Int64[np.ndarray, "*S"]], float],
     rng: np.random.Generator,
     level: float = 0.95,
