@@ -10,12 +10,12 @@ demo: $(VENV)/ready
 	$(BIN)/dyncity demo --out $(OUT)
 
 # One process more than there are cores, for many tests wait. They start hundreds of commands: what is compiled is kept.
-# So is memory that was freed, up to 1 GiB a process: fresh pages for every large array cost many tests a fifth of their time.
+# So is memory that was freed, up to 1 GiB a process: many tests spent a fifth of their time on fresh pages.
 # A process that crashes fails its test and ends the run: xdist may wait for ever for one that was started in its place.
 test: $(VENV)/ready
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= \
 		MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 \
-		$(BIN)/pytest -n $$(($$(nproc) + 1)) --dist loadfile --max-worker-restart 0
+		$(BIN)/pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: lint types imports protos spelling
 
