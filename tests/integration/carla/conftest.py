@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,8 @@ if find_spec("carla") is None or find_spec("msgpack") is None:
     collect_ignore_glob = ["test_*.py"]
 
 CLIENT_LIMIT_S = 240
+NOTHING_HAPPENS_S = 120.0
+LONG = ("--minutes", "5", "--lidars", "1", "--lidar-points", "1000", "--seed", "1")
 REAL_TOWNS = Path(__file__).parents[4] / "shared" / "maps" / "carla"
 
 
@@ -134,6 +137,63 @@ def finished() -> Callable[..., tuple[int, str, str]]:
         return process.returncode, said, complained
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[[Callable[[], object]], None]:
+    """Waits until something is so."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + NOTHING_HAPPENS_S
+        while not condition():
+            assert time.monotonic() < deadline, "nothing came of it"
+            time.sleep(0.1)
+
+    return wait
+
+
+@pytest.fixture
+def record(dyncity: Callable[..., Any], tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """Starts a recording, a long one unless arguments say otherwise, into a folder of the test."""
+
+    def start(*arguments: str, to: str = "recording") -> "subprocess.Popen[str]":
+        process: subprocess.Popen[str] = dyncity("record", *LONG, "--out", str(tmp_path / to), *arguments)
+        return process
+
+    return start
+
+
+@pytest.fixture
+def recording(loopback: Any, record: Callable[..., Any], wait_until: Callable[..., None]) -> Iterator[Any]:
+    """The same; returns its process once it drives."""
+    started = []
+
+    def is_driving() -> bool:
+        return loopback.inspector.actors("sensor.") and loopback.inspector.counts().get("apply_batch", 0) > 5
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        process: subprocess.Popen[str] = record(*arguments)
+        started.append(process)
+        wait_until(lambda: process.poll() is not None or is_driving())
+        assert process.poll() is None, process.communicate()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def is_untouched(loopback: Any) -> Callable[[], bool]:
+    """Says whether the world is as it was before any run."""
+
+    def look() -> bool:
+        settings = loopback.inspector.world()["settings"]
+        clock = settings["synchronous_mode"], settings["fixed_delta_seconds"]
+        return loopback.inspector.actors() == [] and clock == (False, None)
+
+    return look
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from dyncity_sim.scene.package.read import read_scene
 from dyncity_sim.scene.package.write import write_scene
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def scene(build_street, street_actor):
     return build_scene(
         build_street(
@@ -31,10 +31,11 @@ def scene(build_street, street_actor):
     )
 
 
-@pytest.fixture
-def scene_folder(scene, tmp_path):
-    write_scene(scene, tmp_path / "scene", Provenance("null-2", (1, 2), "", "carlasc"))
-    return tmp_path / "scene"
+@pytest.fixture(scope="module")
+def scene_folder(scene, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("played") / "scene"
+    write_scene(scene, folder, Provenance("null-2", (1, 2), "", "carlasc"))
+    return folder
 
 
 def test_a_scene_s_actors_stand_on_their_tracks_at_their_times(loopback, scene_folder):
