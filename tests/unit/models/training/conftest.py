@@ -134,16 +134,17 @@ def latents(write_latents, build_planes, build_conditions, tmp_path: Path) -> Pa
     return write_latents(tmp_path / "latents", build_planes(6), build_conditions(6))
 
 
-@pytest.fixture
-def train_until_killed(tmp_path: Path) -> Callable[..., int]:
+@pytest.fixture(scope="session")
+def train_until_killed() -> Callable[..., int]:
     """A function that runs a stage of many steps as a process and kills it once it has a checkpoint.
 
-    It returns the steps that the checkpoint has behind it.
+    It returns the steps that the checkpoint has behind it. Beside the run, its configuration and its log lie in a
+    folder.
     """
 
-    def run(config, stage: str = "vae") -> int:
+    def run(config, folder: Path, stage: str = "vae") -> int:
         endless = replace(config, optimiser=replace(config.optimiser, steps=100_000))
-        file, log = tmp_path / "run.yaml", tmp_path / "log.txt"
+        file, log = folder / "run.yaml", folder / "log.txt"
         save_config(endless, file)
         command = [sys.executable, "-m", "dyncity_sim.cli.main", "train", stage, "--config", str(file)]
         with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:

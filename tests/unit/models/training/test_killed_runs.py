@@ -14,36 +14,39 @@ def autoencoder_run(build_autoencoder_run, tmp_path):
     return build_autoencoder_run(tmp_path / "vae")
 
 
+@pytest.fixture(scope="module")
+def gone_on(build_autoencoder_run, train_until_killed, tmp_path_factory):
+    """A run that went on for four steps after it was killed, and what it exported."""
+    folder = tmp_path_factory.mktemp("killed")
+    run = build_autoencoder_run(folder / "vae")
+    done = train_until_killed(run, folder)
+    assert done >= 4
+    assert not (folder / "vae" / "export").exists()
+    run = replace(run, optimiser=replace(run.optimiser, steps=done + 4, decay_from=1.0))
+    return run, train_autoencoder(run)
+
+
 def exported(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @pytest.mark.slow
 class TestKilledRun:
-    def test_goes_on_from_its_checkpoint_to_the_last_step_and_a_finished_one_stays_as_it_is(
-        self, autoencoder_run, train_until_killed, tmp_path
-    ):
-        done = train_until_killed(autoencoder_run)
-        assert done >= 4
-        assert not (tmp_path / "vae" / "export").exists()
-
-        last = replace(autoencoder_run, optimiser=replace(autoencoder_run.optimiser, steps=done + 4))
-        export = train_autoencoder(last)
-        final = torch.load(tmp_path / "vae" / "checkpoints" / "final.ckpt", weights_only=False)
-        assert final["global_step"] == done + 4 == resumed_step(last.run)
+    def test_goes_on_from_its_checkpoint_to_the_last_step_and_a_finished_one_stays_as_it_is(self, gone_on):
+        run, export = gone_on
+        final = torch.load(export.parent / "checkpoints" / "final.ckpt", weights_only=False)
+        assert final["global_step"] == run.optimiser.steps == resumed_step(run.run)
         averaged = final["state_dict"]["autoencoder.decoder.head.weight"]
         weights = load_model(export).autoencoder.decoder.head.weight
         assert torch.equal(weights, averaged.half().float())
 
         before = exported(export)
-        train_autoencoder(last)
+        train_autoencoder(run)
         assert exported(export) == before
 
-    def test_ends_with_the_weights_of_a_run_that_was_not_killed(self, autoencoder_run, train_until_killed, tmp_path):
-        whole = replace(autoencoder_run, run=replace(autoencoder_run.run, out=str(tmp_path / "whole")))
-        done = train_until_killed(autoencoder_run)
-        steps = replace(autoencoder_run.optimiser, steps=done + 4, decay_from=1.0)
-        resumed, undisturbed = (train_autoencoder(replace(r, optimiser=steps)) for r in (autoencoder_run, whole))
+    def test_ends_with_the_weights_of_a_run_that_was_not_killed(self, gone_on, tmp_path):
+        run, resumed = gone_on
+        undisturbed = train_autoencoder(replace(run, run=replace(run.run, out=str(tmp_path / "whole"))))
         assert exported(resumed) == exported(undisturbed)
 
     @pytest.mark.parametrize("accumulate", [1, 3])

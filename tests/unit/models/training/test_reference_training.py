@@ -154,7 +154,7 @@ class TestStages:
     def test_of_an_autoencoder_killed_and_resumed_end_as_one_that_was_not(
         self, autoencoder_run, train_until_killed, tmp_path
     ):
-        done = train_until_killed(autoencoder_run)
+        done = train_until_killed(autoencoder_run, tmp_path)
         steps = replace(autoencoder_run.optimiser, steps=done + 3, decay_from=1.0)
         whole = replace(autoencoder_run.run, out=str(tmp_path / "whole"))
         resumed, undisturbed = (
@@ -169,7 +169,7 @@ class TestStages:
         autoencoder = train_reference_autoencoder(autoencoder_run)
         encode_for_reference([recording], autoencoder, tmp_path / "latents", 0, 2)
         config = build_transformer_run(autoencoder, tmp_path / "latents")
-        done = train_until_killed(config, "dit")
+        done = train_until_killed(config, tmp_path, "dit")
         steps = replace(config.optimiser, steps=done + 3, decay_from=1.0)
         whole = replace(config.run, out=str(tmp_path / "whole"))
         resumed, undisturbed = (
