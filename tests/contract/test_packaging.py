@@ -1,0 +1,31 @@
+"""What an installation promises: the built stubs work with every version of grpcio and protobuf that is allowed."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from dyncity.v1 import generator_pb2, generator_pb2_grpc
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+def lowest(package):
+    """The lowest version of a dependency that ``pyproject.toml`` allows."""
+    requirements = map(Requirement, tomllib.loads(PYPROJECT.read_text())["project"]["dependencies"])
+    [found] = [requirement for requirement in requirements if requirement.name == package]
+    return next(Version(bound.version) for bound in found.specifier if bound.operator == ">=")
+
+
+@pytest.mark.parametrize(
+    ("package", "stub", "written"),
+    [
+        ("grpcio", generator_pb2_grpc, r"GRPC_GENERATED_VERSION = '(.+)'"),
+        ("protobuf", generator_pb2, r"# Protobuf Python Version: (.+)"),
+    ],
+)
+def test_the_stubs_ask_for_no_later_version_than_is_declared(package, stub, written):
+    made_for = Version(re.search(written, Path(stub.__file__).read_text())[1])
+    assert made_for <= lowest(package), "where pyproject.toml is newer than the stubs: make .venv/ready"
