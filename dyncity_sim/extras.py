@@ -1,9 +1,10 @@
 """What is found when it is asked for: optional packages, which extras of ours bring, and entry points."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +30,22 @@ def import_extra(module: str, package: str, extra: str, purpose: str) -> ModuleT
         return import_module(module)
     except ImportError as error:
         raise MissingExtraError(package, extra, purpose) from error
+
+
+def look_for_extra(packages: Iterable[str], extra: str, purpose: str) -> None:
+    """See, before long work begins, that there is what its end will import; nothing is imported for it.
+
+    Args:
+        packages: their names, as they are imported.
+        extra: ours that brings them.
+        purpose: what needs them, as the beginning of a sentence.
+
+    Raises:
+        MissingExtraError: one of them is not installed.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, extra, purpose)
 
 
 @contextmanager

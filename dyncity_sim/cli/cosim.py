@@ -28,6 +28,7 @@ from dyncity_sim.cosim.outputs import (
     SCENE,
     Output,
     Tell,
+    check_outputs,
     write_credit,
     write_derived,
     write_previews,
@@ -152,6 +153,7 @@ def output_set(text: str) -> frozenset[Output]:
 
 def run(args: argparse.Namespace) -> int:
     """Drive, write, report."""
+    check_outputs(args.outputs)
     console = Console(markup=False)
     prepare_folder(args.out, OUTPUT_NAMES)
     with terminated_like_interrupted():

@@ -10,7 +10,7 @@ from rich.console import Console
 from dyncity_sim.cli.cosim import add_drive_arguments, drive_against, write_and_report
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
-from dyncity_sim.cosim.outputs import OUTPUT_NAMES, SERVER_LOG
+from dyncity_sim.cosim.outputs import OUTPUT_NAMES, SERVER_LOG, check_outputs
 from dyncity_sim.cosim.server_process import ServerProcess
 from dyncity_sim.cosim.write import prepare_folder
 from dyncity_sim.errors import RemoteError, UnavailableError
@@ -49,6 +49,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve, drive, write, report."""
+    check_outputs(args.outputs)
     console = Console(markup=False)
     prepare_folder(args.out, OUTPUT_NAMES)
     arguments = ["--backend", args.backend, *([] if args.weights is None else ["--weights", str(args.weights)])]

@@ -10,6 +10,7 @@ from dyncity_sim.cosim.write import provenance, write_occupancy
 from dyncity_sim.dataset.chunk_files import frame_caption
 from dyncity_sim.domain.ground_truth import LabelledFrame
 from dyncity_sim.domain.scene import Scene
+from dyncity_sim.extras import look_for_extra
 from dyncity_sim.files import write_text
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.formats.write_semantickitti import open_semantickitti
@@ -33,6 +34,9 @@ class Output(StrEnum):
     PICTURES = "pictures"
 
 
+PACKAGES = ("numba", "pyarrow", "scenariogeneration", "trimesh")
+"""What outputs are made with, of the extra ``scene``."""
+
 FILM_WIDTH = 1280
 FILM_EVERY = 2
 
@@ -53,6 +57,16 @@ class Derived:
     scene: Scene
     points: int | None = None
     boxes: int | None = None
+
+
+def check_outputs(outputs: Set[Output]) -> None:
+    """See that outputs can be made, before a drive of hours is driven for them.
+
+    Raises:
+        MissingExtraError: a package of the extra ``scene`` is not installed, and something is to be made.
+    """
+    if outputs:
+        look_for_extra(PACKAGES, "scene", "What is made of a drive, unless --outputs is none,")
 
 
 def write_data(drive: Drive, folder: Path, tell: Tell, outputs: Set[Output] = frozenset(Output)) -> Derived:

@@ -1,11 +1,14 @@
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from dyncity_sim.cli.main import main
 from dyncity_sim.cosim.loop import run_drive
-from dyncity_sim.cosim.outputs import write_data
+from dyncity_sim.cosim.outputs import check_outputs, write_data
 from dyncity_sim.domain.frames import poses_from_planar
 from dyncity_sim.domain.recording import ActorKind
 from dyncity_sim.domain.scene import Track
@@ -45,3 +48,18 @@ def test_the_scene_of_a_drive_that_was_not_shown_holds_what_is_found_in_the_whol
     assert len(derived.scene.tracks) == len(found)
     for track, expected in zip(derived.scene.tracks, found, strict=True):
         np.testing.assert_array_equal(track.poses_world_from_actor, expected.poses_world_from_actor)
+
+
+@pytest.mark.parametrize("command", [["cosim", "--server", "127.0.0.1:1"], ["demo", "--backend", "null"]])
+def test_a_package_that_outputs_need_is_missed_before_the_drive(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    assert main([*command, "--outputs", "scene", "--out", str(tmp_path / "drive")]) == 1
+    assert "'trimesh', which is not installed. Install it with: pip install '.[scene]'" in capsys.readouterr().err
+    assert not (tmp_path / "drive").exists()
+
+
+def test_occupancy_alone_needs_no_package_of_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    check_outputs(frozenset())
