@@ -58,7 +58,7 @@ class DriveChunk:
         """Where the server's time went."""
         return self.generated.timings
 
-    def frames(self) -> tuple[OccupancySequence, OccupancySequence]:
+    def occupancies(self) -> tuple[OccupancySequence, OccupancySequence]:
         """(Generated frames, the simulator's)."""
         return self.generated.occupancy, self.recorded
 
@@ -81,7 +81,7 @@ class StoredChunk:
     waited_s: float
     simulation_s: float
 
-    def frames(self) -> tuple[OccupancySequence, OccupancySequence]:
+    def occupancies(self) -> tuple[OccupancySequence, OccupancySequence]:
         """(Generated frames, the simulator's), read from the file; raises as ``read_chunk`` does."""
         generated, recorded = read_chunk(self.file, self.model.grid, self.model.taxonomy)
         assert recorded is not None
@@ -126,12 +126,12 @@ class Drive:
     @cached_property
     def generated(self) -> OccupancySequence:
         """All generated frames."""
-        return concatenate([chunk.frames()[0] for chunk in self.chunks])
+        return concatenate([chunk.occupancies()[0] for chunk in self.chunks])
 
     @cached_property
     def recorded(self) -> OccupancySequence:
         """The simulator's frames at the same poses and times."""
-        return concatenate([chunk.frames()[1] for chunk in self.chunks])
+        return concatenate([chunk.occupancies()[1] for chunk in self.chunks])
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def drive_agreement(drive: Drive) -> DriveAgreement:
     recorded_within: list[float] = []
     before = drive.history
     for chunk in drive.chunks:
-        generated, recorded = chunk.frames()
+        generated, recorded = chunk.occupancies()
         within.append(agreement_between_frames(generated, 0, -1))
         recorded_within.append(agreement_between_frames(recorded, 0, -1))
         if before is not None:

@@ -207,7 +207,7 @@ def _history_arrays(history: OccupancySequence) -> dict[str, np.ndarray]:
 
 
 def _chunk_arrays(chunk: DriveChunk | StoredChunk) -> dict[str, np.ndarray]:
-    generated, recorded = chunk.frames()
+    generated, recorded = chunk.occupancies()
     assert recorded.observed is not None
     return arrays_of(generated) | {
         "recorded_labels": recorded.labels,
