@@ -67,7 +67,7 @@ def optimiser():
 
 @pytest.fixture(scope="module")
 def run():
-    brief = RunConfig("", 0, "32-true", "cpu", 1, validation_clips=2)
+    brief = RunConfig("run", 0, "32-true", "cpu", 1, validation_clips=2)
     return replace(brief, log_every=1)
 
 
