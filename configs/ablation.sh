@@ -25,7 +25,7 @@ for map in berlin town01; do render "$map-seen" 18; done
 train() { # name config minutes [overrides]
   local name=$1 config=$2 limit=$3
   shift 3
-  [ -d "$out/$name/export" ] && return
+  [ -f "$out/$name/export/model.json" ] && return
   mkdir -p "$out"
   $dyncity train vae --config "$config" \
     data.train="[$recordings/grid-seen,$recordings/random-seen,$recordings/spider-seen,$recordings/town01-seen,$recordings/berlin-seen]" \
@@ -63,7 +63,7 @@ encode validation "$recordings/town02-val"
 
 transformer() { # name [overrides]
   local run=$out/transformers/$1
-  [ -d "$run/export" ] || $dyncity train dit --config configs/anchored/dit.yaml autoencoder="$out/anchored/export" \
+  [ -f "$run/export/model.json" ] || $dyncity train dit --config configs/anchored/dit.yaml autoencoder="$out/anchored/export" \
     latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$run" run.threads=1 \
     run.most_minutes="$short" optimiser.warm_up=50 optimiser.ema_decay=0.98 run.validate_every=100 "${@:2}" > "$run.log" 2>&1
   [ -f "$run/evaluation.json" ] || $dyncity evaluate "$recordings/town02-val" --plans-from ${seen//,/ } \

@@ -45,7 +45,7 @@ train_vae() { # [overrides]
 
 # Details first, then smoother latents: the second call goes on where the first one ended.
 if [ ! -f "$out/vae/smooth" ]; then
-  [ -d "$out/vae/export" ] || train_vae optimiser.steps=2300 optimiser.decay_from=0.6 loss.kl=6e-3
+  [ -f "$out/vae/export/model.json" ] || train_vae optimiser.steps=2300 optimiser.decay_from=0.6 loss.kl=6e-3
   train_vae
   touch "$out/vae/smooth"
 fi
@@ -53,9 +53,9 @@ fi
   --autoencoder "$out/vae/export" --seed 1 --out "$out/latents/validation"
 [ -f "$out/latents/train/latents.json" ] || dyncity encode "$recordings"/*-[acde] \
   --autoencoder "$out/vae/export" --out "$out/latents/train"
-[ -d "$out/dit/export" ] || dyncity train dit --config configs/anchored/dit.yaml autoencoder="$out/vae/export" \
+[ -f "$out/dit/export/model.json" ] || dyncity train dit --config configs/anchored/dit.yaml autoencoder="$out/vae/export" \
   latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$out/dit"
-[ -d "$out/guide/export" ] || dyncity train dit --config configs/anchored/guide.yaml guides="$out/dit/export" \
+[ -f "$out/guide/export/model.json" ] || dyncity train dit --config configs/anchored/guide.yaml guides="$out/dit/export" \
   autoencoder="$out/vae/export" latents="$out/latents/train" validation_latents="$out/latents/validation" run.out="$out/guide"
 
 dyncity evaluate "$recordings/town02-val" "$recordings/town02-long" --plans-from "$recordings"/{grid,spider,random,berlin,town01}-a \

@@ -180,6 +180,9 @@ def _encode(arguments: argparse.Namespace) -> int:
         arguments.known_world,
     )
     print("encoded chunks: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    if "shards to come" not in counts:
+        train = f"dyncity train dit autoencoder={arguments.autoencoder} latents={arguments.out} validation_latents=..."
+        print(f"latents:  {arguments.out}\ntrain:    {train}")
     return 0
 
 

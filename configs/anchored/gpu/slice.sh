@@ -36,13 +36,13 @@ recorded() { # suffixes: folders that are there
 }
 
 cores=$(nproc)
-if [ ! -d "$out/vae/export" ]; then
+if [ ! -f "$out/vae/export/model.json" ]; then
   render_all $((cores / 3 + 1)) "" seen validation
   say "rendered what sensors see"
 fi
 render_all $(((cores + 3) / 4)) --blind seen dense validation &
 dense=$!
-if [ ! -d "$out/vae/export" ]; then
+if [ ! -f "$out/vae/export/model.json" ]; then
   $dyncity train vae --config "$here/vae.yaml" run.out="$out/vae" run.most_minutes="$vae_minutes" \
     data.train="[$(recorded seen | paste -sd,)]" data.validation="[$(recorded validation | paste -sd,)]"
   say "trained the autoencoder"

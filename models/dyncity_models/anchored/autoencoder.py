@@ -64,7 +64,7 @@ def sample_posterior(
 def kl_divergence(means: Planes, log_variances: Planes) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """KL to the unit normal of what stands still (xy, xz, yz) and of what changes (tx, ty, tz).
 
-    Each is summed and over the elements of all planes.
+    Each is its sum, divided by the number of elements of all planes.
     """
     xy, tx, ty, *heights = (
         0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from dyncity_models.anchored.checkpoint import AnchoredModel, digest_of, load_model, save_model
+from dyncity_models.anchored.checkpoint import AnchoredModel, digest_of, save_model
 from dyncity_models.config import AnchoredConfig
 from dyncity_models.data.latents import KNOWN_WORLD, LatentBatches, Latents, SpreadLatents
 from dyncity_models.diffusion.gaussian import STEPS
@@ -12,8 +12,9 @@ from dyncity_models.training.config import DistilTrainingConfig
 from dyncity_models.training.distil_task import DistilTask
 from dyncity_models.training.launch import is_first_process, launch_of, training_device
 from dyncity_models.training.run import batch_numbers, fit
+from dyncity_models.training.stages import load_whole
 from dyncity_models.training.teacher import Teacher
-from dyncity_sim.errors import ConfigError, InvalidInputError
+from dyncity_sim.errors import ConfigError
 
 
 def train_distil(config: DistilTrainingConfig) -> Path:
@@ -30,7 +31,7 @@ def train_distil(config: DistilTrainingConfig) -> Path:
     _check(config)
     launch_of(config.run, config.optimiser)
     torch.manual_seed(config.run.seed)
-    base, options, device = _teaching(Path(config.teacher)), config.optimiser, training_device(config.run)
+    base, options, device = load_whole(Path(config.teacher), "teacher"), config.optimiser, training_device(config.run)
     complete = AnchoredConfig(
         base.config.autoencoder, base.config.transformer, config.sampling, known_world=base.config.known_world
     )
@@ -60,15 +61,6 @@ def latents_of(folder: Path, device: torch.device, base: AnchoredModel) -> Laten
     latents.check_autoencoder(digest_of(base.autoencoder), "latents")
     latents.check_planes(base.config.autoencoder, "latents")
     return latents
-
-
-def _teaching(folder: Path) -> AnchoredModel:
-    model = load_model(folder)
-    if model.transformer is None:
-        raise InvalidInputError(
-            "teacher", f"{folder}, an autoencoder without a transformer", "whole weights, of dyncity train dit"
-        )
-    return model
 
 
 def _check(config: DistilTrainingConfig) -> None:

@@ -22,7 +22,7 @@ def sampled_cross_entropy(
     generator: torch.Generator | None = None,
     share: Share = WHOLE,
 ) -> Float[Tensor, ""]:
-    """Cross entropy on a stratified sample of cells, an unbiased estimate of the weighted mean over all.
+    """Cross entropy on a stratified sample of cells, an estimate of the weighted mean over all.
 
     Most cells are free space or large surfaces and tell the same; computing the loss on a sixth of
     them halves the cost of a training step. The mean over all parts of a batch is that of the whole.

@@ -1,7 +1,7 @@
 """The three stages from recordings to weights: autoencoder, encoding, transformer."""
 
 import os
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -182,19 +182,33 @@ def _refuse_ablations(autoencoder: AutoencoderConfig) -> None:
         raise InvalidInputError("autoencoder", "height_planes: true", "the planes xy, tx and ty, to be generated")
 
 
+def load_whole(folder: Path, field: str) -> AnchoredModel:
+    """Weights with a transformer; ``field`` names the folder, in errors.
+
+    Raises:
+        CheckpointError: no folder of weights of the family.
+        InvalidInputError: they hold an autoencoder alone.
+    """
+    model = load_model(folder)
+    if model.transformer is None:
+        raise InvalidInputError(
+            field, f"{folder}, an autoencoder without a transformer", "whole weights, of dyncity train dit"
+        )
+    return model
+
+
 def load_guided(folder: Path, config: TransformerTrainingConfig, base: AnchoredModel) -> AnchoredModel:
     """Whole weights that a guide is trained for; both have to know the same conditions and have one autoencoder.
 
     Raises:
         InvalidInputError: they do not.
     """
-    guided = load_model(folder)
-    got = guided.config.autoencoder, guided.transformer and guided.config.transformer.conditions
-    if got != (base.config.autoencoder, config.model.conditions):
-        raise InvalidInputError(
-            "guides", f"{folder} with {got}", f"a transformer with {base.config.autoencoder}, {config.model.conditions}"
-        )
-    if digest_of(guided.autoencoder) != digest_of(base.autoencoder):
+    guided = load_whole(folder, "guides")
+    known, asked = guided.config.transformer.conditions, config.model.conditions
+    if known != asked:
+        raise InvalidInputError("guides", f"{folder} with model.conditions {known}", f"{asked}, those of the guide")
+    same_shapes = guided.config.autoencoder == base.config.autoencoder
+    if not same_shapes or digest_of(guided.autoencoder) != digest_of(base.autoencoder):
         raise InvalidInputError(
             "guides", f"{folder} with another autoencoder", f"weights with that of {config.autoencoder}"
         )
@@ -203,11 +217,13 @@ def load_guided(folder: Path, config: TransformerTrainingConfig, base: AnchoredM
 
 def start_from(task: TransformerTask, folder: Path, config: TransformerTrainingConfig) -> None:
     """Give a transformer the weights of another; inputs for conditions that only the new one knows get zeros."""
-    initial = load_model(folder)
-    known = initial.config.transformer.conditions
-    shaped_alike = initial.config.transformer == replace(config.model, conditions=known)
-    if initial.transformer is None or not shaped_alike or not set(known) <= set(config.model.conditions):
-        raise InvalidInputError("initial", f"{folder} with {initial.config.transformer}", str(config.model))
+    initial = load_whole(folder, "initial")
+    found, asked = asdict(initial.config.transformer), asdict(config.model)
+    for name, value in found.items():
+        fits = set(value) <= set(asked[name]) if name == "conditions" else value == asked[name]
+        if not fits:
+            raise InvalidInputError("initial", f"{folder} with model.{name} {value}", f"{asked[name]}, as in this run")
+    assert initial.transformer is not None
     smaller = initial.transformer.state_dict()
     widened = {name: torch.zeros_like(value) for name, value in task.transformer.state_dict().items()}
     for name, value in widened.items():

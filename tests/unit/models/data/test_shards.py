@@ -239,7 +239,9 @@ def test_the_command_makes_a_set_by_parts_and_says_what_is_left(weights, recordi
     assert main(encode(weights, recording, tmp_path, *options, "1/2")) == 0
     assert "1 shards to come" in capsys.readouterr().out
     assert main(encode(weights, recording, tmp_path, *options, "2/2")) == 0
-    assert "shards to come" not in capsys.readouterr().out
+    ended = capsys.readouterr().out
+    assert "shards to come" not in ended
+    assert f"latents={tmp_path} validation_latents=" in ended
     assert content(tmp_path) == content(latents)
 
 

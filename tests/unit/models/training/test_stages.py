@@ -116,8 +116,15 @@ def test_weights_that_training_begins_with_stay_as_they_are_at_a_rate_of_zero(bu
 
 @pytest.mark.parametrize("change", [{"depth": 4}, {"rollout": True}], ids=str)
 def test_weights_of_another_architecture_are_nothing_to_begin_with(tiny, build_run, transformer, tmp_path, change):
-    with pytest.raises(InvalidInputError, match="initial"):
+    ((name, value),) = change.items()
+    with pytest.raises(InvalidInputError, match=rf"^initial: got .* with model\.{name} \w+, expected {value}, as in"):
         train_transformer(build_run(tmp_path, initial=str(transformer), model=replace(tiny.transformer, **change)))
+
+
+@pytest.mark.parametrize("field", ["initial", "guides"])
+def test_an_autoencoder_is_no_transformer_to_begin_with_or_to_guide(build_run, autoencoder, tmp_path, field):
+    with pytest.raises(InvalidInputError, match=rf"^{field}: got .*, an autoencoder without a transformer"):
+        train_transformer(build_run(tmp_path, **{field: str(autoencoder)}))
 
 
 @pytest.mark.parametrize(
