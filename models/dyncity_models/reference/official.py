@@ -95,7 +95,7 @@ def _choose(folder: Path, checkpoint: str | None) -> Path:
             got = f"no {checkpoint} in {folder}"
             raise CheckpointError("checkpoint", got, "the name of a file of the run folder")
         return folder / Path(checkpoint).name
-    found = sorted(file.name for file in folder.glob("*.ckpt") if CHECKPOINT.fullmatch(file.name))
+    found = sorted(file.name for file in folder.glob("*.ckpt") if CHECKPOINT.fullmatch(file.name) and file.is_file())
     if "last.ckpt" in found:
         return folder / "last.ckpt"
     if len(found) != 1:

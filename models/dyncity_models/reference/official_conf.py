@@ -23,10 +23,13 @@ from dyncity_models.reference.config import (
 from dyncity_models.reference.conventions import Convention, OfficialConvention
 from dyncity_models.reference.labels import CommandThresholds
 from dyncity_models.reference.official import resolved
-from dyncity_sim.domain.grid import OCC3D_GRID
+from dyncity_sim.domain.grid import CARLASC_GRID, OCC3D_GRID, Grid
 from dyncity_sim.errors import CheckpointError, ConfigError
 
 CARLASC = "carlasc"
+
+CARLASC_FINE_GRID = Grid((256, 256, 16), CARLASC_GRID.lower_m, (0.2, 0.2, 0.1875))
+"""CarlaSC's finer grid: the same space in cells of half the size."""
 
 OCC3D_RATES_HZ = {"waymo": 10.0, "nuscenes": 2.0}
 """Labelled frames per second, by what the names of the data sets hold."""
@@ -108,6 +111,8 @@ def space_of(conf: Mapping[str, Any]) -> ReferenceSpace:
         CheckpointError: the run is on another data set.
     """
     name, grid = _data_set(conf), tuple(_Section(conf, "dataset").take("spatial_size", list))
+    if name.lower() == CARLASC and grid == CARLASC_FINE_GRID.shape:
+        return ReferenceSpace(CARLASC_FINE_GRID.lower_m, CARLASC_FINE_GRID.voxel_size_m)
     if name.lower() == CARLASC:
         return ReferenceSpace.carlasc((grid[0], grid[1], grid[2]))
     rate_hz = next((rate for part, rate in OCC3D_RATES_HZ.items() if part in name.lower()), None)

@@ -79,19 +79,20 @@ def test_raw_labels_that_the_files_of_a_data_set_leave_out_are_no_cells(runs, tm
 
 
 @pytest.mark.parametrize(
-    ("name", "cells", "lower_m", "rate_hz"),
+    ("name", "cells", "lower_m", "size_m", "rate_hz"),
     [
-        (None, (64, 32, 8), (-12.8, -6.4, -2.0), 10.0),
-        ("carlasc", (128, 128, 8), (-25.6, -25.6, -2.0), 10.0),
-        ("CarlaSC", (128, 128, 8), (-25.6, -25.6, -2.0), 10.0),
-        ("occ3d_waymo", (200, 200, 16), (-40.0, -40.0, -1.0), 10.0),
-        ("Occ3D-nuScenes", (200, 200, 16), (-40.0, -40.0, -1.0), 2.0),
+        (None, (64, 32, 8), (-12.8, -6.4, -2.0), (0.4, 0.4, 0.375), 10.0),
+        ("carlasc", (128, 128, 8), (-25.6, -25.6, -2.0), (0.4, 0.4, 0.375), 10.0),
+        ("CarlaSC", (128, 128, 8), (-25.6, -25.6, -2.0), (0.4, 0.4, 0.375), 10.0),
+        ("carlasc", (256, 256, 16), (-25.6, -25.6, -2.0), (0.2, 0.2, 0.1875), 10.0),
+        ("occ3d_waymo", (200, 200, 16), (-40.0, -40.0, -1.0), (0.4, 0.4, 0.4), 10.0),
+        ("Occ3D-nuScenes", (200, 200, 16), (-40.0, -40.0, -1.0), (0.4, 0.4, 0.4), 2.0),
     ],
 )
-def test_cells_lie_where_the_data_set_of_the_run_has_them(name, cells, lower_m, rate_hz):
+def test_cells_lie_where_the_data_set_of_the_run_has_them(name, cells, lower_m, size_m, rate_hz):
     dataset = {"spatial_size": list(cells)} | ({} if name is None else {"dataset": name})
     space = space_of({"dataset": dataset})
-    assert (space.lower_m, space.rate_hz) == (lower_m, rate_hz)
+    assert (space.lower_m, space.voxel_size_m, space.rate_hz) == (lower_m, size_m, rate_hz)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,13 @@ def test_the_checkpoint_is_last_or_the_only_one_or_the_one_named(runs, tmp_path)
         import_run(vae, tmp_path / "out", checkpoint="8_mIoU.ckpt")
 
 
+def test_a_folder_with_the_name_of_a_checkpoint_is_none(runs, tmp_path):
+    vae = runs[0]
+    shutil.move(vae / "last.ckpt", vae / "12_mIoU_37.25.ckpt")
+    (vae / "last.ckpt").mkdir()
+    import_run(vae, tmp_path / "out")
+
+
 @pytest.mark.parametrize("score", ["0.0", "79.61", "1e-05", "5.5e-17", "nan"])
 def test_a_checkpoint_of_a_best_score_is_found_however_the_score_is_written(runs, tmp_path, score):
     shutil.move(runs[0] / "last.ckpt", runs[0] / f"3_mIoU_{score}.ckpt")

@@ -15,6 +15,8 @@ from dyncity_models.reference.config import (
     ReferenceAutoencoderConfig,
     ReferenceConfig,
 )
+from dyncity_models.reference.conventions import OfficialConvention
+from dyncity_models.reference.labels import CommandThresholds
 from dyncity_models.training.config import OptimiserConfig, RunConfig
 from dyncity_models.training.families import encode, train
 from dyncity_models.training.reference_config import (
@@ -195,6 +197,12 @@ class TestStages:
         yaw = EncodedSet.open(tmp_path / "latents").every("trajectory", 1)[:, :, 2]
         assert (yaw > 0.01).any()
         assert (yaw < -0.01).any()
+
+        unusual = OfficialConvention(thresholds=CommandThresholds(angle_rad=0.1))
+        save_reference(tmp_path / "unusual", model.config, model.autoencoder, None, unusual)
+        run = replace(official.run, out=str(tmp_path / "on"))
+        onward = replace(official, initial=str(tmp_path / "unusual"), run=run)
+        assert load_reference(train_reference_autoencoder(onward)).convention == unusual
 
 
 def test_the_family_is_chosen_by_the_configuration(tmp_path, capsys):
