@@ -1,12 +1,15 @@
 """``dyncity import-checkpoint``; torch is imported only when it runs."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dyncity_sim.extras import packages_of
 
 if TYPE_CHECKING:
+    from dyncity_models.reference.checkpoint import ReferenceModel
+
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
@@ -34,6 +37,7 @@ def register_import(subparsers: "Subparsers") -> None:
 
 def _import(arguments: argparse.Namespace) -> int:
     with packages_of(__name__, "Importing"):
+        from dyncity_models.reference.classes import taxonomy_of
         from dyncity_models.reference.import_run import import_run
 
     model = import_run(
@@ -44,9 +48,21 @@ def _import(arguments: argparse.Namespace) -> int:
         autoencoder_checkpoint=arguments.vae_checkpoint,
         heads=arguments.heads,
     )
-    counts = {"autoencoder": model.autoencoder, "transformer": model.transformer}
-    for name, module in counts.items():
-        if module is not None:
-            print(f"{name}: {sum(p.numel() for p in module.parameters()):,} parameters")
+    taxonomy = taxonomy_of(model.config.classes, model.config.autoencoder.classes)
+    for fact in _understood(model, taxonomy.id):
+        print(fact)
     print(f"weights: {arguments.out}")
     return 0
+
+
+def _understood(model: "ReferenceModel", taxonomy_id: str) -> Iterator[str]:
+    autoencoder, space, transformer = model.config.autoencoder, model.config.space, model.config.transformer
+    for name, module in (("autoencoder", model.autoencoder), ("transformer", model.transformer)):
+        if module is not None:
+            yield f"{name}: {sum(p.numel() for p in module.parameters()):,} parameters"
+    cells, size_m = (" x ".join(f"{n:g}" for n in three) for three in (autoencoder.grid, space.voxel_size_m))
+    classes = f"{autoencoder.classes} classes ({taxonomy_id})"
+    yield f"chunks: {autoencoder.frames} frames at {space.rate_hz:g} Hz, {cells} cells of {size_m} m, {classes}"
+    if model.transformer is not None:
+        yield f"conditions: {', '.join(transformer.conditions) or 'none'}; {transformer.heads} attention heads"
+    yield f"convention: {model.convention.name}"

@@ -188,7 +188,11 @@ def test_what_goes_with_a_transformer_is_refused_for_an_autoencoder(runs, tmp_pa
 
 def test_the_command_imports_and_says_what(runs, tmp_path, capsys):
     assert main(["import-checkpoint", str(runs[1]), "--out", str(tmp_path / "out"), "--heads", "4"]) == 0
-    assert "transformer:" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "transformer:" in said
+    assert "chunks: 4 frames at 10 Hz, 16 x 16 x 8 cells of 0.4 x 0.4 x 0.375 m, 5 classes (reference-" in said
+    assert "conditions: trajectory, command, layout, hexplane; 4 attention heads" in said
+    assert "convention: official\n" in said
     assert main(["import-checkpoint", str(runs[1]), "--out", str(tmp_path / "other")]) != 0
     assert "--heads" in capsys.readouterr().err
 
