@@ -158,7 +158,7 @@ def _config(values: Any, source: Path) -> ReferenceConfig:
         )
     except ConfigError as error:
         got = f"{source}: {error.field}: {error.got}"
-        raise CheckpointError("weights", got, f"{error.expected}, a configuration of this version") from error
+        raise CheckpointError("weights", got, error.expected) from error
     return config
 
 
