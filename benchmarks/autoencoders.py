@@ -33,6 +33,7 @@ import yaml
 from dyncity_models.anchored.checkpoint import load_model
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.evaluation.reconstruction import posterior_noise_share
+from dyncity_models.evaluation.recorded import evenly
 from dyncity_models.evaluation.scores import class_iou, confusion_matrix, mean_iou
 from dyncity_models.family import family_of
 from dyncity_models.hexplane import Planes, canvas_poses
@@ -116,9 +117,9 @@ class Reference:
 
 
 def chunks(recording: Path, count: int) -> Iterator[tuple[OccupancySequence, np.ndarray]]:
-    """Chunks from the middle of evenly spread drives, dense, and where sensors saw them."""
+    """Chunks from the middle of evenly spread drives, each once, dense, and where sensors saw them."""
     dataset = open_dataset(recording)
-    for number in np.linspace(0, len(dataset.sequences) - 1, count).astype(int).tolist():
+    for number in evenly(count, len(dataset.sequences)):
         source = dataset.sequences[number]
         start = (len(source) - FRAMES) // 2
         yield open_drive(recording, number, start, FRAMES).occupancy, source.frames(start, start + FRAMES).observed
@@ -197,6 +198,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     runs = sorted(folder.parent for folder in args.runs.glob("*/export"))
+    if not runs:
+        parser.error(f"no run with weights (*/export) in {args.runs}")
     curves = {run.name: curve_of(run) for run in runs}
     rows = [scores_of(run, curves[run.name], args.recording, args.clips) for run in runs]
     Console().print(table_of(rows))

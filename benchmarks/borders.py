@@ -195,10 +195,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def drives_of(folders: Sequence[Path], chunks: int, drives: int | None) -> list[OccupancySequence]:
-    """The beginnings of recorded drives, of one chunk and then as many as asked, or as there are."""
+    """The beginnings of recorded drives, of one chunk and then as many as asked, or as there are; one at least."""
     chosen: list[tuple[Drive, int]] = []
     for folder in folders:
-        there = Recording.open(folder).drives
+        there = [drive for drive in Recording.open(folder).drives if len(drive) >= 2 * FRAMES_PER_CHUNK]
         lengths = [min(len(drive) // FRAMES_PER_CHUNK, chunks + 1) * FRAMES_PER_CHUNK for drive in there]
         moving = [_moving(drive, length) for drive, length in zip(there, lengths, strict=True)]
         busiest = np.argsort(moving, kind="stable")[::-1][:drives]
@@ -228,9 +228,13 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="(default: the bundled ones)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
+    if arguments.chunks < 1:
+        parser.error(f"--chunks: {arguments.chunks}, expected at least 1")
+    recorded = drives_of(arguments.recordings, arguments.chunks, arguments.drives)
+    if not recorded:
+        parser.error(f"no drive of {2 * FRAMES_PER_CHUNK} frames, a recorded chunk and a generated one")
 
     backend = load(arguments.weights)
-    recorded = drives_of(arguments.recordings, arguments.chunks, arguments.drives)
     steps = progress(recorded, "drives", console=Console(stderr=True), transient=True)
     made = [generated(backend, drive, 1000 * number) for number, drive in enumerate(steps)]
     result = {"generated": figures(made), "recorded": figures(recorded)}

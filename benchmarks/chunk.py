@@ -24,6 +24,8 @@ def main() -> None:
         "--option", action="append", default=[], metavar="KEY=VALUE", help="as of dyncity serve, e.g. compile=true"
     )
     arguments = parser.parse_args()
+    if arguments.chunks < 2:
+        parser.error(f"--chunks: {arguments.chunks}, where the first is not counted: at least 2")
 
     backend = load(arguments.weights, arguments.option)
     frames = backend.info.frames_per_chunk

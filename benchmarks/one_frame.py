@@ -152,17 +152,22 @@ def figures(cases: list[Case], results: list[Result]) -> dict[str, float]:
         "agreement": float(np.mean([agreement_between_frames(r.occupancy, 0, -1 + FRAMES_PER_CHUNK) for r in results])),
         "moving": len(moving),
         "moving: move": len(moved) / len(moving),
-        "moving: stand": np.mean([s is not None and s <= MOVING_MPS for s, _ in moving]).item(),
-        "moving: lost": np.mean([s is None for s, _ in moving]).item(),
+        "moving: stand": _share([s is not None and s <= MOVING_MPS for s, _ in moving]),
+        "moving: lost": _share([s is None for s, _ in moving]),
         "standing": len(standing),
-        "standing: stand": np.mean([s is not None and s <= MOVING_MPS for s in standing]).item(),
-        "standing: lost": np.mean([s is None for s in standing]).item(),
+        "standing: stand": _share([s is not None and s <= MOVING_MPS for s in standing]),
+        "standing: lost": _share([s is None for s in standing]),
         "speed": float(np.median([speed for speed, _ in moved])) if moved else float("nan"),
         "true speed": float(np.median([true for _, true in moved])) if moved else float("nan"),
         "volume": float(generated_cells / recorded_cells),
         "impossible": plausible.impossible_share,
         "seconds": float(np.median([result.seconds for result in results])),
     }
+
+
+def _share(those: list[bool]) -> float:
+    """Of them that are so; NaN of none."""
+    return sum(those) / len(those) if those else float("nan")
 
 
 def _iou(first: np.ndarray, second: np.ndarray, label: int) -> float:
@@ -182,10 +187,12 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=BUNDLED)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
+    cases = cases_of([Recording.open(folder) for folder in arguments.recordings], arguments.chunks)
+    if not cases:
+        parser.error(f"no chunk of these recordings has a vehicle that moves more than {MOVED_M:g} m")
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     backend = AnchoredBackend(SeenPipeline(load_model(arguments.weights), device))
-    cases = cases_of([Recording.open(folder) for folder in arguments.recordings], arguments.chunks)
     steps = progress(cases, "chunks", console=Console(stderr=True), transient=True)
     results = [generated(backend, case, seed) for seed, case in enumerate(steps)]
     recorded = [Result(case.recorded, case.recorded.labels[0], 0.0) for case in cases]

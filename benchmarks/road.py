@@ -120,6 +120,8 @@ def main() -> None:
         table.add_column(heading, justify="left" if heading == "recording" else "right")
     for folder in args.recordings:
         recording = Recording.open(folder)
+        if not 0 <= args.first < len(recording.drives):
+            parser.error(f"--first: {args.first}, where {folder} has {len(recording.drives)} drives")
         numbers = np.unique(np.linspace(args.first, len(recording.drives) - 1, args.drives).round().astype(int))
         found = []
         for number in track(numbers, folder.name, console=Console(stderr=True), transient=True):

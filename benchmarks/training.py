@@ -125,8 +125,9 @@ def main() -> None:
             config = load_config(TransformerTrainingConfig, None, arguments.overrides)
             stage = transformer_stage(replace(config, run=replace(config.run, compile=compiled)), batch, device)
         seconds, flops, memory = measure(stage, arguments.seconds)
-        row = f"{1e3 * seconds:.1f}", f"{batch / seconds:.0f}", f"{flops / seconds / 1e12:.2f}", f"{memory:.1f}"
-        table.add_row(kind, str(batch), "yes" if compiled else "no", *row)
+        row = f"{1e3 * seconds:.1f}", f"{batch / seconds:.1f}", f"{flops / seconds / 1e12:.2f}"
+        peak = "-" if np.isnan(memory) else f"{memory:.1f}"
+        table.add_row(kind, str(batch), "yes" if compiled else "no", *row, peak)
     Console().print(table)
 
 

@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows = [row_of(export.parent) for export in sorted(args.runs.glob("*/export"))]
+    if not rows:
+        parser.error(f"no run with weights (*/export) in {args.runs}")
     Console().print(table_of(rows))
     if args.json:
         args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
