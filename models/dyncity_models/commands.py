@@ -109,7 +109,13 @@ def register_evaluate(subparsers: "Subparsers") -> None:
         help="recordings the weights were trained on, to look for copies of",
     )
     parser.add_argument("--weights", type=Path, metavar="DIR", help="weights folder (default: the bundled ones)")
-    parser.add_argument("--plans", type=positive, metavar="N", default=100, help="chunks to generate (default: 100)")
+    parser.add_argument(
+        "--plans",
+        type=positive,
+        metavar="N",
+        default=100,
+        help="most chunks to generate, one of each drive (default: 100)",
+    )
     parser.add_argument(
         "--turns",
         type=not_negative,
@@ -125,7 +131,11 @@ def register_evaluate(subparsers: "Subparsers") -> None:
         help="most chunks to reconstruct, one of each drive (default: 60)",
     )
     parser.add_argument(
-        "--drives", type=not_negative, metavar="N", default=4, help="drives of eight chunks (default: 4)"
+        "--drives",
+        type=not_negative,
+        metavar="N",
+        default=4,
+        help="drives of eight chunks, evenly spread over long recorded ones (default: 4)",
     )
     parser.add_argument(
         "--steps", type=positive, metavar="N", help="network evaluations per chunk (default: the model's)"

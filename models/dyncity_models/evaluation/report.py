@@ -57,6 +57,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     planned = RecordedDrives(arguments.plans_from, model.info) if arguments.plans_from else drives
     training = RecordedDrives(arguments.training, model.info) if arguments.training else None
     plans, further_turns = recorded_plans(planned, arguments.plans, arguments.turns)
+    _tell_of_fewer(len(plans), arguments.plans, "plans", "one of each drive")
     encoders = encoders_for(model.info)
     if encoders:
         _check_enough(plans, planned)
@@ -101,6 +102,11 @@ def _prepare_outputs(figures: Path | None, picture: Path | None) -> None:
             make_folder(file.parent)
             if file.is_dir():
                 raise InvalidInputError(option, f"{file}, a folder", "the name of a file to write")
+
+
+def _tell_of_fewer(there: int, asked: int, what: str, which: str) -> None:
+    if there < asked:
+        Console(stderr=True).print(f"There are {there} {what}, {which}, where {asked} were asked for.", soft_wrap=True)
 
 
 def _check_enough(plans: Sequence[RecordedPlan], planned: RecordedDrives) -> None:
@@ -178,6 +184,7 @@ def drive_scores(
     frames = DRIVE_FRAMES + drives.frames
     long_enough = [d for d in range(len(drives)) if drives.length(d) >= frames]
     chosen = [long_enough[n] for n in evenly(count, len(long_enough))]
+    _tell_of_fewer(len(chosen), count, "drives", f"of {frames} recorded frames or more")
     scores: list[DriveScore | None] = []
     for number in track(chosen, "driving"):
         own_seed = seed + len(scores) * DRIVE_FRAMES

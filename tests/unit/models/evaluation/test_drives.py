@@ -130,11 +130,13 @@ class SixDrives:
 
 
 @pytest.mark.parametrize(("count", "read"), [(0, []), (1, [1]), (2, [1, 5]), (3, [1, 2, 5]), (9, [1, 2, 4, 5])])
-def test_drives_are_spread_over_all_that_are_long_enough(build_street, count, read):
+def test_drives_are_spread_over_all_that_are_long_enough(build_street, capsys, count, read):
     street = build_street(144, 5.0)
     drives = SixDrives(street)
     assert len(drive_scores(Replay(street), drives, count, seed=0, steps=None)) == len(read)
     assert drives.read == read
+    told = "There are 4 drives, of 144 recorded frames or more, where 9 were asked for." in capsys.readouterr().err
+    assert told == (count == 9)
 
 
 def test_each_chunk_of_each_drive_has_noise_of_its_own(build_street):

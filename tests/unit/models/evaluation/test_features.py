@@ -1,5 +1,6 @@
 """The encoders that evaluation measures with."""
 
+import hashlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -143,6 +144,16 @@ def test_a_missing_or_damaged_file_is_refused(tmp_path):
     (tmp_path / "bev.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
     with pytest.raises(CheckpointError, match="features"):
         load_encoder("bev", tmp_path)
+
+
+def test_pictures_are_drawn_as_those_that_the_encoder_learnt_from():
+    """Other colours would move all distances in its features; then it is to be trained anew (docs/evaluation.md)."""
+    columns = np.arange(128 * 128).reshape(128, 128)
+    frame = np.zeros((128, 128, 8), np.uint8)
+    for layer in range(8):
+        frame[:, :, layer] = np.where(columns // 11 % 8 >= layer, columns % 11, 0)
+    seen = seen_by("bev", frame)
+    assert hashlib.sha256(seen.tobytes()).hexdigest()[:16] == "f2203cba9e6a63c2"
 
 
 def test_pictures_are_seen_without_the_ego(build_street):

@@ -61,7 +61,9 @@ def test_an_evaluation_writes_its_figures_and_a_picture(weights, backend, record
     ratios = figures["share_ratio_intervals"]
     assert {name: found["mean"] for name, found in ratios.items()} == figures["share_ratio"]
     assert all(found["low"] <= found["mean"] <= found["high"] for found in ratios.values() if found["mean"] is not None)
-    assert backend.info.model_id in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert backend.info.model_id in printed.out
+    assert "There are 0 drives, of 144 recorded frames or more, where 1 were asked for." in printed.err
     with Image.open(arguments.picture) as picture:
         assert picture.width > picture.height
 
