@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Bool, Complex128, Float64, Int64
 
 from dyncity_sim.domain.frames import wrap_angle
-from dyncity_sim.scene.actors.footprint import doubled_axis
 from dyncity_sim.scene.actors.instances import Instance
 
 SHAPE_YAW_NOISE_RAD = np.deg2rad(4.0)
@@ -87,11 +86,10 @@ def headings(
 
 def _axis(instance: Instance) -> complex:
     """The principal axis as a doubled angle; the end of a car at the border goes on across it."""
-    axis = doubled_axis(instance.columns_world_m)
     if instance.cut_yaw_rad is None or not instance.vehicle or instance.has_rider:
-        return axis
+        return instance.axis
     reach_m = np.linalg.norm(instance.columns_world_m - instance.centre_world_m, axis=1).max()
-    return complex(np.exp(2j * instance.cut_yaw_rad)) if 2 * reach_m < END_OF_CAR_M else axis
+    return complex(np.exp(2j * instance.cut_yaw_rad)) if 2 * reach_m < END_OF_CAR_M else instance.axis
 
 
 def _shape_weights(seen: list[Instance]) -> Float64[np.ndarray, " N"]:

@@ -12,7 +12,13 @@ from scipy import ndimage
 from dyncity_sim.domain.frames import Pose, transform_points
 from dyncity_sim.domain.grid import Grid, columns_of
 from dyncity_sim.domain.taxonomy import GROUND_CLASSES, Taxonomy
-from dyncity_sim.scene.actors.footprint import LOW_VEHICLE_M, fits_one_vehicle, is_fragment, split_touching
+from dyncity_sim.scene.actors.footprint import (
+    LOW_VEHICLE_M,
+    doubled_axis,
+    fits_one_vehicle,
+    is_fragment,
+    split_touching,
+)
 from dyncity_sim.scene.actors.nearness import gaps_m
 
 MIN_VEHICLE_CELLS = 6
@@ -66,6 +72,11 @@ class Instance:
     def centre_world_m(self) -> Float64[np.ndarray, " 2"]:
         """Centroid of the columns."""
         return self.columns_world_m.mean(axis=0)
+
+    @cached_property
+    def axis(self) -> complex:
+        """Principal axis of the columns as a doubled angle (``doubled_axis``)."""
+        return doubled_axis(self.columns_world_m)
 
     @property
     def height_m(self) -> float:
