@@ -1,5 +1,6 @@
 """Strictness, by a client of our own that does not keep to the wire; and how the server ends."""
 
+import re
 import socket
 import struct
 import subprocess
@@ -47,8 +48,7 @@ def test_a_malformed_call_is_answered_with_an_error_and_logged(
     assert (kind, number, result) == (1, 9, None)
     (violation,) = fresh.inspector.take_violations()
     assert error in violation
-    with pytest.raises(AssertionError, match=wrong):
-        raise AssertionError(violation)
+    assert re.search(wrong, violation)
     assert fresh.inspector.calls(method)[-1]["args"] == arguments
 
 
