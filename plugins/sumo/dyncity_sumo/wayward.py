@@ -25,7 +25,7 @@ TRIED_FRAMES = 100
 LOOK_FRAMES = 25
 """Once under way it is given up when it is not clear for so many frames."""
 
-ROOM_M, PEOPLE_ROOM_M = 0.3, 0.5
+ROOM_M = 0.3
 """Room to others that is planned with."""
 
 KERB_M = 0.1
