@@ -12,6 +12,11 @@ FORESEEN, REMEMBERED = "foreseen", "remembered"
 GROUPS = 8
 """Of channels, that are normalised together."""
 
+MOST_SIZE = 65536
+"""Of any width, and of any number of cells, frames or classes."""
+
+MOST_LAYERS = 128
+
 TRAINED_CONDITIONS = tuple(name for name in CONDITIONS if name != "known_region")
 """Everything that weights can be trained with."""
 
@@ -22,9 +27,10 @@ def check_between(name: str, value: float, least: float, most: float = inf) -> N
         raise ConfigError(name, value, f"a number of at least {least}" if most == inf else f"from {least} to {most}")
 
 
-def _check_multiple(name: str, value: int, of: int) -> None:
+def _check_multiple(name: str, value: int, of: int, most: int = MOST_SIZE) -> None:
     if value < 1 or value % of:
         raise ConfigError(name, value, f"a multiple of {of}" if of > 1 else "at least 1")
+    check_between(name, value, of, most)
 
 
 def _check_above_zero(name: str, value: float) -> None:
@@ -145,7 +151,7 @@ class DiffusionTransformerConfig:
         _check_multiple("model.heads", self.heads, 1)
         _check_multiple("model.width", self.width, lcm(4, self.heads))
         _check_multiple("model.stem_channels", self.stem_channels, GROUPS)
-        _check_multiple("model.depth", self.depth, 2)
+        _check_multiple("model.depth", self.depth, 2, MOST_LAYERS)
         for name in ("patch", "time_patch"):
             _check_multiple(f"model.{name}", getattr(self, name), 1)
         unknown = sorted(set(self.conditions) - set(TRAINED_CONDITIONS))

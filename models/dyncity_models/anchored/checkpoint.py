@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from omegaconf import OmegaConf
@@ -23,6 +25,8 @@ from dyncity_sim.errors import CheckpointError, ConfigError, StorageError
 from dyncity_sim.files import write_bytes, write_text
 
 FORMAT = 1
+Network = TypeVar("Network", bound=nn.Module)
+
 PARTS = ("autoencoder", "transformer", "normalisation", "guide")
 BUNDLED = Path(__file__).parents[1] / "weights" / "anchored"
 """The weights that ship with the package."""
@@ -97,21 +101,19 @@ def load_model(folder: Path, sampling: Sequence[str] = ()) -> AnchoredModel:
     config = dataclasses.replace(config, sampling=sampled_with(config.sampling, sampling, digest))
     defaults = config.sampling
     check_defaults("flow", defaults.sampler, defaults.steps, defaults.guidance_scale, defaults.resamples)
-    autoencoder = Autoencoder(config.autoencoder)
-    _read_tensors(folder / "autoencoder.safetensors", autoencoder, digest)
-    transformer, normalisation = None, Normalisation(config.autoencoder.latent_channels)
+    planes = config.autoencoder
+    autoencoder = _loaded(folder / "autoencoder.safetensors", partial(Autoencoder, planes), digest)
+    transformer, normalisation = None, Normalisation(planes.latent_channels)
     if (folder / "transformer.safetensors").exists():
-        transformer = DiffusionTransformer(config.transformer, config.autoencoder)
-        _read_tensors(folder / "transformer.safetensors", transformer, digest)
-        _read_tensors(folder / "normalisation.safetensors", normalisation, digest)
-        transformer = transformer.eval()
+        build = partial(DiffusionTransformer, config.transformer, planes)
+        transformer = _loaded(folder / "transformer.safetensors", build, digest)
+        build_statistics = partial(Normalisation, planes.latent_channels)
+        normalisation = _loaded(folder / "normalisation.safetensors", build_statistics, digest)
     guide = None
     if config.guide is not None:
-        guide = DiffusionTransformer(config.guide, config.autoencoder)
-        _read_tensors(folder / "guide.safetensors", guide, digest)
-        guide = guide.eval()
+        guide = _loaded(folder / "guide.safetensors", partial(DiffusionTransformer, config.guide, planes), digest)
     model_id = f"anchored-{digest.hexdigest()[:16]}"
-    return AnchoredModel(model_id, config, autoencoder.eval(), transformer, normalisation, guide)
+    return AnchoredModel(model_id, config, autoencoder, transformer, normalisation, guide)
 
 
 def digest_of(autoencoder: Autoencoder) -> str:
@@ -141,7 +143,8 @@ def _tensors(module: nn.Module, dtype: torch.dtype = torch.float16) -> dict[str,
     return {name: value.detach().cpu().to(dtype).contiguous() for name, value in module.state_dict().items()}
 
 
-def _read_tensors(file: Path, module: nn.Module, digest: "hashlib._Hash") -> None:
+def _loaded(file: Path, build: Callable[[], Network], digest: "hashlib._Hash") -> Network:
+    """The network that ``build`` makes, with the weights of a file."""
     if not file.is_file():
         raise CheckpointError("weights", f"no {file.name} in {file.parent}", "every file that model.json goes with")
     digest.update(file.read_bytes())
@@ -151,7 +154,12 @@ def _read_tensors(file: Path, module: nn.Module, digest: "hashlib._Hash") -> Non
         raise CheckpointError(
             "weights", f"{file}: {error}", "a whole safetensors file", "It is truncated or damaged: fetch it again."
         ) from error
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    try:
+        # Shapes are compared before memory is taken for what model.json asks for.
+        with torch.device("meta"):
+            expected = {name: tuple(value.shape) for name, value in build().state_dict().items()}
+    except ConfigError as error:
+        raise CheckpointError("weights", f"{file}: {error.field}: {error.got}", error.expected) from error
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     if found != expected:
         wrong = sorted(set(found.items()) ^ set(expected.items()))[:3]
@@ -159,4 +167,6 @@ def _read_tensors(file: Path, module: nn.Module, digest: "hashlib._Hash") -> Non
             "weights", f"{file} with other tensors, e.g. {wrong}", "the tensors of model.json's config"
         )
     check_finite(str(file), tensors)
-    module.load_state_dict({name: value.float() for name, value in tensors.items()})
+    network = build()
+    network.load_state_dict({name: value.float() for name, value in tensors.items()})
+    return network.eval()

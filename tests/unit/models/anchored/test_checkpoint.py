@@ -186,6 +186,27 @@ def test_weights_of_another_configuration_are_refused(copied):
         load_model(copied)
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        # Terabytes, and networks that take minutes to be built.
+        ("autoencoder", "encoder_channels", 65536, r"autoencoder\.safetensors with other tensors"),
+        ("autoencoder", "encoder_channels", 8 * 10**6, r"encoder_channels: got 8000000, expected from 8 to 65536"),
+        ("transformer", "width", 65536, r"transformer\.safetensors with other tensors"),
+        ("transformer", "depth", 10**7, r"depth: got 10000000, expected from 2 to 128"),
+        ("transformer", "patch", 7, r"transformer\.safetensors: model\.patch: 7, expected a divisor of"),
+    ],
+)
+def test_sizes_that_the_weights_do_not_have_are_refused_before_memory_is_taken_for_them(
+    copied, part, key, value, message
+):
+    config = change(copied)
+    config[part][key] = value
+    change(copied, config=config)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(copied)
+
+
 @pytest.mark.parametrize("values", [{"format": 2}, {"family": "reference"}])
 def test_another_format_or_family_is_refused(copied, values):
     change(copied, **values)
