@@ -68,9 +68,8 @@ class OptimiserConfig:
 
     def __post_init__(self) -> None:
         check_shares("optimiser", self, "decay_from", "final_lr_share", "ema_decay")
-        for name, least in (("steps", 1), ("batch", 1), ("lr", 0), ("warm_up", 0), ("weight_decay", 0)):
-            check_between(f"optimiser.{name}", getattr(self, name), least)
-        check_between("optimiser.gradient_clip", self.gradient_clip, 0)
+        for name in ("steps", "batch", "lr", "warm_up", "weight_decay", "gradient_clip"):
+            check_between(f"optimiser.{name}", getattr(self, name), int(name in ("steps", "batch")))
 
 
 @dataclass
@@ -143,20 +142,16 @@ class RunConfig:
     strategy: str = "auto"
 
     def __post_init__(self) -> None:
-        for name, got, known in (
-            ("precision", self.precision, PRECISIONS),
-            ("accelerator", self.accelerator, ACCELERATORS),
-        ):
-            if got not in known:
+        for name, known in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
+            if (got := getattr(self, name)) not in known:
                 raise ConfigError(f"run.{name}", got, f"one of {', '.join(known)}")
         if not self.out:
             raise ConfigError("run.out", "no name", "a folder")
         if not set(self.loggers) <= set(LOGGERS) or len(set(self.loggers)) < len(self.loggers):
             raise ConfigError("run.loggers", ", ".join(self.loggers), f"each at most once of {', '.join(LOGGERS)}")
-        for name, least in (("seed", 0), ("threads", 0), ("most_minutes", 0), ("log_every", 0)):
-            check_between(f"run.{name}", getattr(self, name), least)
-        for name in ("checkpoint_every", "validate_every", "validation_clips"):
-            check_between(f"run.{name}", getattr(self, name), 1)
+        at_least_one = ("checkpoint_every", "validate_every", "validation_clips")
+        for name in ("seed", "threads", "most_minutes", "log_every", *at_least_one):
+            check_between(f"run.{name}", getattr(self, name), int(name in at_least_one))
 
 
 @dataclass

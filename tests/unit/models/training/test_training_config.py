@@ -27,6 +27,8 @@ from dyncity_sim.errors import ConfigError
     [
         (RunConfig, {"precision": "half"}, "run.precision"),
         (RunConfig, {"accelerator": "abacus"}, "run.accelerator"),
+        (RunConfig, {"out": ""}, "run.out"),
+        (RunConfig, {"loggers": ["csv", "paper"]}, "run.loggers"),
         (RunConfig, {"validate_every": 0}, "run.validate_every"),
         (RunConfig, {"checkpoint_every": 0}, "run.checkpoint_every"),
         (RunConfig, {"validation_clips": 0}, "run.validation_clips"),
