@@ -90,6 +90,7 @@ def test_single_figures_are_as_measured_on_every_page() -> None:
     assert row("road under the path, from the plan alone")[0] == f"{FIGURES['road_under_path']:.3f}"
     figures = (ROOT / "docs/figures.md").read_text(encoding="utf-8")
     assert f"(without the layout: {FIGURES['layout_iou_without']:.2f}) | {FIGURES['layout_iou']:.2f} |" in figures
+    assert f"| {100 * FIGURES['drive_static_agreement_0_15']:.1f} % | `dyncity evaluate`, `drive_static" in figures
     assert f"| {FIGURES['turns_right']} of {FIGURES['turns']} |" in figures
     assert re.search(
         rf"a held-out town: [\d.]+; {FIGURES['sets']['voxels']['training_held_out']['fid']:.1f}\)", figures
