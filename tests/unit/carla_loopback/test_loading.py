@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dyncity_carla.loopback import streams
 
 pytest.importorskip("carla")
-msgpack = pytest.importorskip("msgpack")
+pytest.importorskip("msgpack")
+
+import msgpack
+from dyncity_carla.loopback import streams
 
 if TYPE_CHECKING:
     from dyncity_carla.loopback.server import LoopbackServer

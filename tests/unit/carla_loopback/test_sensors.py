@@ -1,11 +1,12 @@
 import struct
 
-import msgpack
 import numpy as np
 import pytest
 
 pytest.importorskip("carla")
+pytest.importorskip("msgpack")
 
+import msgpack
 from dyncity_carla.loopback.sensors import SEMANTIC_POINT, SensorSuite, first_point
 
 CAR = "vehicle.tesla.model3"

@@ -6,6 +6,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+
+pytest.importorskip("msgpack")
+
 from dyncity_carla.loopback import streams
 from dyncity_carla.loopback.calls import CallLog
 from dyncity_carla.loopback.streams import WORLD_STREAM, StreamServer
