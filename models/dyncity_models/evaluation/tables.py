@@ -64,7 +64,7 @@ def _of_chunks(figures: Figures) -> Table:
 
 def _of_sets(figures: Figures, kind: str) -> Table:
     columns = ("fid", "kid", "precision", "recall", "density", "coverage", "samples")
-    table = Table("of", *columns, title=f"frames against recorded ones, in the features {kind}")
+    table = Table("of", *columns[:-1], "n", title=f"n frames against recorded ones, in the features {kind}")
     found = figures.get("sets", {}).get(kind, {})
     for name in (name for name in SETS if name in found):
         table.add_row(SETS[name], *(_shown(found[name][column]) for column in columns))
