@@ -33,8 +33,10 @@ def log_config(loggers: Iterable[Logger], config: Any) -> None:
 
 
 def end_log(loggers: Iterable[Logger]) -> None:
-    """End what else would take in the next run of this process, too: a run of Weights & Biases."""
+    """Draw what was logged; end what would take in the next run of this process, too: a run of Weights & Biases."""
     for logger in loggers:
+        if isinstance(logger, LossLog):
+            logger.draw()
         if isinstance(logger, WandbLogger):
             logger.experiment.finish()
 

@@ -1,6 +1,7 @@
 """The figures of a run as a table that grows with it, and as a picture."""
 
 import csv
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from dyncity_sim.files import make_folder, whole_file
 VALIDATED = "seconds"
 """Column that rows of validations have, and no others."""
 
+DRAWN_EVERY_S = 30.0
+"""Drawing takes most of a second."""
+
 PANELS_A_ROW = 4
 SMOOTHED_OVER = 1 / 30
 """Share of its points that a curve of training is smoothed over."""
@@ -24,8 +28,8 @@ class LossLog(Logger):
     """A CSV file that every step that is logged adds a row to; it is on disk at once, and there for a run's whole life.
 
     ``step`` counts from 0; what is validated when a run has ended has the number after the last one. A run that goes
-    on from a checkpoint makes the rows of later steps once more, in place of those that it made before. Every
-    validation draws all figures anew, in ``curves.png`` beside the file.
+    on from a checkpoint makes the rows of later steps once more, in place of those that it made before. Validations
+    that are not too close draw all figures anew, in ``curves.png`` beside the file, and so does ``draw``.
 
     Args:
         file: its name.
@@ -37,6 +41,7 @@ class LossLog(Logger):
         self.file, self.begun = file, False
         self.rows = [row for row in read_log(file) if _is_behind(row, done)]
         self.columns = list(dict.fromkeys(["step", *(name for row in self.rows for name in row)]))
+        self._drawn_s = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -66,8 +71,15 @@ class LossLog(Logger):
         else:
             with self.file.open("a", newline="", encoding="utf-8") as file:
                 self._write(file, [row])
-        if VALIDATED in row:
+        if VALIDATED in row and time.monotonic() - self._drawn_s > DRAWN_EVERY_S:
+            self.draw()
+
+    @rank_zero_only
+    def draw(self) -> None:
+        """Draw the figures that there are."""
+        if self.rows:
             draw_curves(self.rows, self.file.with_name("curves.png"))
+        self._drawn_s = time.monotonic()
 
     def _write(self, file: Any, rows: Iterable[Mapping[str, float]], header: bool = False) -> None:
         writer = csv.writer(file, lineterminator="\n")

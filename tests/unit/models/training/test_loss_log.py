@@ -110,3 +110,14 @@ def test_who_starts_a_run_that_has_ended_is_told_that_it_has(config, trained, ca
     for _ in range(2):
         trained(config)
     assert capsys.readouterr().out.endswith("run has 3 steps behind it; a higher optimiser.steps lets it go on\n")
+
+
+def test_curves_are_drawn_at_the_end_and_by_validations_that_are_not_too_close(log, monkeypatch):
+    losses, curves = LossLog(log, 0), log.with_name("curves.png")
+    losses.log_metrics({"miou": 12.0, "seconds": 1.0}, 1)
+    assert not curves.exists()
+    losses.draw()
+    curves.unlink()
+    monkeypatch.setattr("dyncity_models.training.loss_log.DRAWN_EVERY_S", 0.0)
+    losses.log_metrics({"miou": 34.0, "seconds": 2.0}, 2)
+    assert curves.is_file()
