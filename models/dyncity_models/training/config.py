@@ -68,8 +68,10 @@ class OptimiserConfig:
 
     def __post_init__(self) -> None:
         check_shares("optimiser", self, "decay_from", "final_lr_share", "ema_decay")
-        for name in ("steps", "batch", "lr", "warm_up", "weight_decay", "gradient_clip"):
-            check_between(f"optimiser.{name}", getattr(self, name), int(name in ("steps", "batch")))
+        for name in ("steps", "batch"):
+            check_between(f"optimiser.{name}", getattr(self, name), 1)
+        for name in ("lr", "warm_up", "weight_decay", "gradient_clip"):
+            check_between(f"optimiser.{name}", getattr(self, name), 0)
 
 
 @dataclass
@@ -149,9 +151,10 @@ class RunConfig:
             raise ConfigError("run.out", "no name", "a folder")
         if not set(self.loggers) <= set(LOGGERS) or len(set(self.loggers)) < len(self.loggers):
             raise ConfigError("run.loggers", ", ".join(self.loggers), f"each at most once of {', '.join(LOGGERS)}")
-        at_least_one = ("checkpoint_every", "validate_every", "validation_clips")
-        for name in ("seed", "threads", "most_minutes", "log_every", *at_least_one):
-            check_between(f"run.{name}", getattr(self, name), int(name in at_least_one))
+        for name in ("checkpoint_every", "validate_every", "validation_clips"):
+            check_between(f"run.{name}", getattr(self, name), 1)
+        for name in ("seed", "threads", "most_minutes", "log_every"):
+            check_between(f"run.{name}", getattr(self, name), 0)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from matplotlib.figure import Figure
 
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, StorageError
 from dyncity_sim.files import make_folder, whole_file
 
 VALIDATED = "seconds"
@@ -58,7 +58,7 @@ class LossLog(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add a row."""
+        """Add a row; StorageError where it cannot be written."""
         row = {"step": float(step or 0)} | {name: float(value) for name, value in metrics.items() if name != "epoch"}
         self.rows.append(row)
         new = [name for name in row if name not in self.columns]
@@ -69,8 +69,11 @@ class LossLog(Logger):
             with whole_file(self.file) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
                 self._write(file, self.rows, header=True)
         else:
-            with self.file.open("a", newline="", encoding="utf-8") as file:
-                self._write(file, [row])
+            try:
+                with self.file.open("a", newline="", encoding="utf-8") as file:
+                    self._write(file, [row])
+            except OSError as error:
+                raise StorageError(f"{self.file} could not be written: {error.strerror or error}.") from error
         if VALIDATED in row and time.monotonic() - self._drawn_s > DRAWN_EVERY_S:
             self.draw()
 

@@ -10,7 +10,7 @@ from dyncity_models.training.loggers import LOG
 from dyncity_models.training.loss_log import LossLog, draw_curves, read_log
 from PIL import Image
 
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import InvalidInputError, StorageError
 
 
 class StoppedError(Exception):
@@ -121,3 +121,12 @@ def test_curves_are_drawn_at_the_end_and_by_validations_that_are_not_too_close(l
     monkeypatch.setattr("dyncity_models.training.loss_log.DRAWN_EVERY_S", 0.0)
     losses.log_metrics({"miou": 34.0, "seconds": 2.0}, 2)
     assert curves.is_file()
+
+
+def test_a_row_that_cannot_be_written_is_told_by_the_name_of_the_log(log):
+    losses = LossLog(log, 0)
+    losses.log_metrics({"loss": 1.0}, 0)
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(StorageError, match=r"metrics\.csv could not be written"):
+        losses.log_metrics({"loss": 0.5}, 1)
