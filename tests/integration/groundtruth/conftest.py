@@ -1,6 +1,5 @@
 """A short drive with every kind of ground truth in it: two LiDARs, a camera, boxes of all sorts, masks."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from dyncity_sim.domain.ground_truth import LabelledDrive, LabelledFrame
 from dyncity_sim.domain.recording import ActorKind
@@ -100,13 +100,21 @@ def devkit(request) -> Path:
     name = f"{DEVKIT.replace('==', '-')}-{sys.version_info.major}.{sys.version_info.minor}"
     folder = Path(request.config.cache.mkdir("environments")) / name
     python = folder / "bin" / "python"
-    if not python.exists():
-        made = folder.with_name(f"{name}.{os.getpid()}")
-        pip = [made / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile", "--retries", "1", DEVKIT]
-        for command in ([sys.executable, "-m", "venv", made], pip):
-            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
-            if done.returncode:
-                shutil.rmtree(made, ignore_errors=True)
-                pytest.skip(f"{DEVKIT} cannot be installed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
-        made.rename(folder)
+    # Tests of several processes want it at once.
+    with FileLock(folder.with_name(f"{name}.lock")):
+        if not python.exists():
+            made = folder.with_name(f"{name}.partial")
+            for remains in (made, folder):
+                shutil.rmtree(remains, ignore_errors=True)
+            install_devkit(made)
+            made.rename(folder)
     return python
+
+
+def install_devkit(made: Path) -> None:
+    """Makes the environment, or skips the test that asks for it when there is no way to."""
+    pip = [made / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile", "--retries", "1", DEVKIT]
+    for command in ([sys.executable, "-m", "venv", made], pip):
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+        if done.returncode:
+            pytest.skip(f"{DEVKIT} cannot be installed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
