@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import IO, Self
 
 from dyncity_sim.errors import StorageError, UnavailableError
@@ -82,9 +81,7 @@ class ServerProcess:
         self.target = f"127.0.0.1:{port}"
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._stop()
 
     def explain(self, what: str) -> str:

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from dyncity_sim.domain.conditions import Conditions, Continuation, SamplingOptions
@@ -133,9 +132,7 @@ class ResumedStream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._hang_up()
 
     def _received(self) -> GeneratedChunk:
