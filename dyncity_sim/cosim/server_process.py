@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import TracebackType
 from typing import IO, Self
 
 from dyncity_sim.errors import StorageError, UnavailableError
@@ -81,7 +82,9 @@ class ServerProcess:
         self.target = f"127.0.0.1:{port}"
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop()
 
     def explain(self, what: str) -> str:
