@@ -31,7 +31,7 @@ class Simulator(Protocol):
 
     @property
     def opendrive(self) -> str:
-        """The road network as an OpenDRIVE document."""
+        """The road network as an OpenDRIVE document, in the world frame."""
         ...
 
     @property

@@ -41,14 +41,7 @@ class ActorTable:
 
     def __getitem__(self, rows: Bool[np.ndarray, " N"] | Int64[np.ndarray, " M"]) -> "ActorTable":
         """The actors of a mask or of row numbers."""
-        return ActorTable(
-            self.ids[rows],
-            self.kinds[rows],
-            self.centres_m[rows],
-            self.yaws_rad[rows],
-            self.sizes_m[rows],
-            self.speeds_mps[rows],
-        )
+        return ActorTable(*(column[rows] for column in vars(self).values()))
 
     @property
     def feet_m(self) -> Float64[np.ndarray, "N 3"]:
@@ -81,14 +74,8 @@ class ActorTable:
 
 def merged(tables: list[ActorTable]) -> ActorTable:
     """One table of all rows, sorted by id."""
-    together = ActorTable(
-        np.concatenate([t.ids for t in tables]),
-        np.concatenate([t.kinds for t in tables]),
-        np.concatenate([t.centres_m for t in tables]),
-        np.concatenate([t.yaws_rad for t in tables]),
-        np.concatenate([t.sizes_m for t in tables]),
-        np.concatenate([t.speeds_mps for t in tables]),
-    )
+    columns = zip(*(vars(table).values() for table in tables), strict=True)
+    together = ActorTable(*(np.concatenate(parts) for parts in columns))
     return together[np.argsort(together.ids, kind="stable")]
 
 

@@ -130,16 +130,8 @@ class CapturedTown:
         Raises:
             InvalidInputError: the network's file is missing, cut off, damaged or another one.
         """
-        net = self._net()
-        geometry = parse_net(net, str(self.network_file))
-        return Streets(
-            self.network_file.name,
-            geometry.lanes,
-            geometry.junctions,
-            geometry.areas,
-            geometry.signals,
-            geometry.stop_lines,
-        )
+        streets, _ = parse_net(self._net(), str(self.network_file), self.network_file.name)
+        return streets
 
     def check(self) -> None:
         """Read all files, so that a damaged one is found before hours of rendering.

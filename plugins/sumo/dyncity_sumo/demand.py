@@ -82,7 +82,6 @@ _VCLASS = {
     ActorKind.TRUCK: "truck",
     ActorKind.MOTORCYCLE: "motorcycle",
     ActorKind.BICYCLE: "bicycle",
-    ActorKind.PEDESTRIAN: "pedestrian",
 }
 
 _CALM = {
@@ -94,6 +93,12 @@ _CALM = {
     ActorKind.BICYCLE: (1.1, 2.4),
 }
 """Acceleration and comfortable braking of each kind, m/s^2."""
+
+
+def drawn_types(types: Sequence[ActorType], count: int, rng: np.random.Generator) -> list[ActorType]:
+    """Types of so many actors, by their shares."""
+    shares = np.array([t.share for t in types])
+    return [types[row] for row in rng.choice(len(types), count, p=shares / shares.sum())]
 
 
 def write_demand(
@@ -184,13 +189,12 @@ def _walk_departures(
 def _vehicles(
     roads: _Streets, departs_s: Float64[np.ndarray, " N"], rng: np.random.Generator
 ) -> list[tuple[float, str]]:
-    shares = np.array([t.share for t in VEHICLE_TYPES])
-    types = rng.choice(len(VEHICLE_TYPES), len(departs_s), p=shares / shares.sum())
+    types = drawn_types(VEHICLE_TYPES, len(departs_s), rng)
     entries = []
     for number, (depart_s, kind) in enumerate(zip(np.sort(departs_s), types, strict=True)):
         origin, target = _pair(roads, rng, nearest_m=250.0, farthest_m=1500.0)
         xml = (
-            f'<trip id="v{number}" type="{VEHICLE_TYPES[kind].id}" depart="{depart_s:.2f}" departLane="best" '
+            f'<trip id="v{number}" type="{kind.id}" depart="{depart_s:.2f}" departLane="best" '
             f'departPos="random_free" departSpeed="max" from={quoteattr(origin)} to={quoteattr(target)}/>'
         )
         entries.append((round(float(depart_s), 2), xml))
@@ -198,13 +202,12 @@ def _vehicles(
 
 
 def _walks(walks: _Streets, departs_s: Float64[np.ndarray, " N"], rng: np.random.Generator) -> list[tuple[float, str]]:
-    shares = np.array([t.share for t in PEDESTRIAN_TYPES])
-    types = rng.choice(len(PEDESTRIAN_TYPES), len(departs_s), p=shares / shares.sum())
+    types = drawn_types(PEDESTRIAN_TYPES, len(departs_s), rng)
     entries = []
     for number, (depart_s, kind) in enumerate(zip(np.sort(departs_s), types, strict=True)):
         origin, target = _pair(walks, rng, nearest_m=60.0, farthest_m=600.0)
         xml = (
-            f'<person id="p{number}" type="{PEDESTRIAN_TYPES[kind].id}" depart="{depart_s:.2f}" departPos="random">'
+            f'<person id="p{number}" type="{kind.id}" depart="{depart_s:.2f}" departPos="random">'
             f"<walk from={quoteattr(origin)} to={quoteattr(target)}/></person>"
         )
         entries.append((round(float(depart_s), 2), xml))
@@ -213,13 +216,12 @@ def _walks(walks: _Streets, departs_s: Float64[np.ndarray, " N"], rng: np.random
 
 def _standing(walks: _Streets, stays: Sequence[Stay], rng: np.random.Generator) -> list[tuple[float, str]]:
     """Walks that begin where and when a stay does; whoever stands there is held back until the stay ends."""
-    shares = np.array([t.share for t in PEDESTRIAN_TYPES])
-    types = rng.choice(len(PEDESTRIAN_TYPES), len(stays), p=shares / shares.sum())
+    types = drawn_types(PEDESTRIAN_TYPES, len(stays), rng)
     entries = []
     for stay, kind in zip(stays, types, strict=True):
         target = _pair(walks, rng, nearest_m=60.0, farthest_m=600.0, origin=walks.ids.index(stay.place.edge_id))[1]
         xml = (
-            f'<person id="{stay.person}" type="{PEDESTRIAN_TYPES[kind].id}" depart="{stay.from_s:.2f}" '
+            f'<person id="{stay.person}" type="{kind.id}" depart="{stay.from_s:.2f}" '
             f'departPos="{stay.place.at_m:.2f}"><walk from={quoteattr(stay.place.edge_id)} '
             f"to={quoteattr(target)}/></person>"
         )
@@ -241,17 +243,17 @@ def _pair(
 
 
 def _type_xml(t: ActorType) -> str:
-    length_m, width_m, height_m = t.size_m
-    common = f'<vType id="{t.id}" vClass="{_VCLASS[t.kind]}" length="{length_m}" width="{width_m}" height="{height_m}"'
     if t.kind is ActorKind.PEDESTRIAN:
         # SUMO spaces walkers by their type's length; wide bags and prams would block narrow sidewalks.
         return (
             f'<vType id="{t.id}" vClass="pedestrian" width="0.55" speedFactor="normc(1,0.12,0.7,1.3)" '
             f'maxSpeed="{t.fastest_mps}" desiredMaxSpeed="{t.fastest_mps}"/>'
         )
+    length_m, width_m, height_m = t.size_m
     accel, decel = _CALM[t.kind]
     return (
-        f'{common} maxSpeed="{t.fastest_mps}" accel="{accel}" decel="{decel}" emergencyDecel="7" sigma="0.4" '
+        f'<vType id="{t.id}" vClass="{_VCLASS[t.kind]}" length="{length_m}" width="{width_m}" height="{height_m}" '
+        f'maxSpeed="{t.fastest_mps}" accel="{accel}" decel="{decel}" emergencyDecel="7" sigma="0.4" '
         f'tau="1.3" minGap="2.0" speedFactor="normc(0.95,0.10,0.7,1.15)" latAlignment="center" '
         f'maxSpeedLat="0.8" lcSpeedGain="0.4"/>'
     )

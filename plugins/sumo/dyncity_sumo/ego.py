@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64
 
-from dyncity_sim.domain.frames import Pose, poses_from_planar
+from dyncity_sim.domain.frames import Pose, poses_from_planar, wrap_angle
 from dyncity_sim.domain.grid import LIDAR_BEHIND_M, LIDAR_HEIGHT_M
 from dyncity_sumo.actors import ActorTable
 from dyncity_sumo.routes import SPACING_M, GuideLine
@@ -196,7 +196,7 @@ class Driver:
         rear_y = motion.y_m - half_m * np.sin(yaw) + arc * np.sin(middle)
         x_m, y_m = rear_x + half_m * np.cos(yaw + turned), rear_y + half_m * np.sin(yaw + turned)
         s_m = line.project(np.array([x_m, y_m]), motion.s_m + moved_m)
-        yaw_rad = float((yaw + turned + np.pi) % (2 * np.pi) - np.pi)
+        yaw_rad = float(wrap_angle(yaw + turned))
         return replace(
             motion, x_m=float(x_m), y_m=float(y_m), yaw_rad=yaw_rad, speed_mps=speed, steer_rad=steer_rad, s_m=s_m
         )

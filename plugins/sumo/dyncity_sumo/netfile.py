@@ -6,7 +6,6 @@ that tells a parking lane from a shoulder is in the file, but not in sumolib's n
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from dyncity_sim.errors import InvalidInputError, MapError
-from dyncity_sumo.roads import Area, Junction, Lane, LaneKind, Signal, SignalKind, StopLine
+from dyncity_sumo.roads import Area, Junction, Lane, LaneKind, Signal, SignalKind, StopLine, Streets
 
 DEFAULT_LANE_WIDTH_M = 3.2
 """SUMO's width of a lane that states none."""
@@ -34,20 +33,8 @@ LONGEST_SIGN_DISTANCE_M = 15.0
 """How far behind its junction a speed sign stands."""
 
 
-@dataclass(frozen=True, eq=False)
-class NetGeometry:
-    """What a net file holds: lanes, junctions and areas sorted by id, signals and stop lines by lane, its offset."""
-
-    lanes: tuple[Lane, ...]
-    junctions: tuple[Junction, ...]
-    areas: tuple[Area, ...]
-    signals: tuple[Signal, ...]
-    stop_lines: tuple[StopLine, ...]
-    offset_m: Float64[np.ndarray, "2"]
-
-
-def read_net(file: Path) -> NetGeometry:
-    """Read a SUMO net.
+def read_net(file: Path, name: str) -> tuple[Streets, Float64[np.ndarray, "2"]]:
+    """Read a SUMO net; see ``parse_net``.
 
     Raises:
         MapError: the file is missing, or see ``parse_net``.
@@ -56,14 +43,20 @@ def read_net(file: Path) -> NetGeometry:
         content = file.read_bytes()
     except OSError as error:
         raise MapError("map", f"{file}: {error.strerror}", "a readable file") from error
-    return parse_net(content, str(file))
+    return parse_net(content, str(file), name)
 
 
-def parse_net(content: bytes, source: str) -> NetGeometry:
-    """Read a SUMO net that is in memory already; ``source`` names it in errors.
+def parse_net(content: bytes, source: str, name: str) -> tuple[Streets, Float64[np.ndarray, "2"]]:
+    """(The streets of a SUMO net that is in memory, what was added to the coordinates that they were made from).
+
+    Args:
+        content: of the net's file.
+        source: names it in errors.
+        name: of the streets.
 
     Raises:
-        MapError: it is not XML, is not a SUMO net, holds a lane that cannot be, or its traffic keeps left.
+        MapError: it is not XML, is not a SUMO net, holds a lane that cannot be or none for cars, or its traffic keeps
+            left.
     """
     root = _parse(content, source)
     try:
@@ -86,14 +79,15 @@ def parse_net(content: bytes, source: str) -> NetGeometry:
         raise MapError(
             "map", f"{source}: {error!r}", "a SUMO net (.net.xml)", "Build it again with netconvert."
         ) from error
-    return NetGeometry(
+    streets = Streets(
+        name,
         tuple(lanes),
         tuple(sorted(junctions, key=lambda junction: junction.id)),
         tuple(sorted(areas, key=lambda area: area.id)),
         tuple(signals),
         tuple(stop_lines),
-        offset_m,
     )
+    return streets, offset_m
 
 
 def _parse(content: bytes, source: str) -> ElementTree.Element:

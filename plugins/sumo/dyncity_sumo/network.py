@@ -6,13 +6,14 @@ import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from jaxtyping import Float64
 
 from dyncity_sim.errors import MapError, MissingExtraError
 from dyncity_sim.scene.road.opendrive import roads_of
-from dyncity_sumo.netfile import NetGeometry, read_net
+from dyncity_sumo.netfile import read_net
 from dyncity_sumo.roads import RoadNetwork
 from dyncity_sumo.towns import LAYOUTS, add_kerbside, dress, layout_options
 
@@ -181,9 +182,22 @@ def _from_opendrive(file: Path, workdir: Path) -> RoadNetwork:
     # Netconvert takes every road to keep right.
     if any(road.get("rule") == "LHT" for road in roads_of(opendrive)):
         raise MapError("map", f"{file}: left-hand traffic", "a map whose traffic keeps right")
-    net = read_net(net_file)
+    streets, offset_m = read_net(net_file, file.stem)
     attribution = CARLA_ATTRIBUTION if file.stem.startswith("Town") else ""
-    return _network(file.stem, net, net_file, opendrive, net.offset_m, attribution)
+    placed = _moved(opendrive, offset_m)
+    return RoadNetwork(**vars(streets), attribution=attribution, net_file=net_file, opendrive=placed)
+
+
+def _moved(opendrive: str, offset_m: Float64[np.ndarray, "2"]) -> str:
+    """The same document in the coordinates of the net, which netconvert begins at zero; these are nowhere on Earth."""
+    root = ElementTree.fromstring(opendrive)
+    axes = {"x": 0, "west": 0, "east": 0, "y": 1, "south": 1, "north": 1}
+    for part in (*root.iter("header"), *root.iter("geometry")):
+        for name in axes.keys() & part.attrib.keys():
+            part.set(name, repr(float(part.attrib[name]) + float(offset_m[axes[name]])))
+        for reference in part.findall("geoReference"):
+            part.remove(reference)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
 
 
 def _from_net(file: Path, workdir: Path) -> RoadNetwork:
@@ -194,29 +208,12 @@ def _from_net(file: Path, workdir: Path) -> RoadNetwork:
 
 def _exported(name: str, net_file: Path, opendrive_file: Path, attribution: str) -> RoadNetwork:
     """A network whose OpenDRIVE document is written from its net, in the net's own coordinates."""
-    net = read_net(net_file)
+    streets, _ = read_net(net_file, name)
     run_tool("netconvert", ["-s", str(net_file), "--opendrive-output", str(opendrive_file)], str(net_file))
     opendrive = _undated(opendrive_file.read_text(encoding="utf-8"))
-    return _network(name, net, net_file, opendrive, np.zeros(2), attribution)
+    return RoadNetwork(**vars(streets), attribution=attribution, net_file=net_file, opendrive=opendrive)
 
 
 def _undated(opendrive: str) -> str:
     """The same document without time stamp and command line: what is left depends on the net alone."""
     return re.sub(r' date="[^"]*"', "", re.sub(r"<!--.*?-->\s*", "", opendrive, count=1, flags=re.DOTALL), count=1)
-
-
-def _network(
-    name: str, net: NetGeometry, net_file: Path, opendrive: str, offset_m: Float64[np.ndarray, "2"], attribution: str
-) -> RoadNetwork:
-    return RoadNetwork(
-        name,
-        net.lanes,
-        net.junctions,
-        net.areas,
-        net.signals,
-        net.stop_lines,
-        attribution,
-        net_file,
-        opendrive,
-        offset_m,
-    )

@@ -180,14 +180,12 @@ class RoadNetwork(Streets):
     Attributes:
         attribution: credit that the map's licence asks for; empty when none is due.
         net_file: the SUMO net that traffic runs on.
-        opendrive: the same network as an OpenDRIVE document.
-        offset_m: ``(2,)``; OpenDRIVE coordinates are world coordinates minus this.
+        opendrive: the same network as an OpenDRIVE document, in the same coordinates.
     """
 
     attribution: str
     net_file: Path
     opendrive: str
-    offset_m: Float64[np.ndarray, "2"]
 
 
 def _check_points(points: object, field: str, fewest: int) -> Float64[np.ndarray, "N 3"]:

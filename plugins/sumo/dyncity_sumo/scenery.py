@@ -13,7 +13,7 @@ from dyncity_sumo.actors import KIND_CODES, ActorTable, merged
 from dyncity_sumo.bodies import boxes_of
 from dyncity_sumo.city import build_city, parking_spots
 from dyncity_sumo.columns import StaticColumns
-from dyncity_sumo.demand import VEHICLE_TYPES
+from dyncity_sumo.demand import VEHICLE_TYPES, drawn_types
 from dyncity_sumo.roads import Streets
 from dyncity_sumo.visibility import SensorRig, count_samples
 from dyncity_sumo.voxelise import voxelise
@@ -125,8 +125,7 @@ def reaches_in(actors: ActorTable, pose_world_from_ego: Pose, grid: Grid) -> Boo
 def _parked_cars(spots: Float64[np.ndarray, "N 3"], columns: StaticColumns, rng: np.random.Generator) -> ActorTable:
     """Cars and vans on parking spots, each a little off its mark."""
     parkers = [t for t in VEHICLE_TYPES if t.kind is ActorKind.CAR or t.id == "van_small"]
-    shares = np.array([t.share for t in parkers])
-    chosen = [parkers[i] for i in rng.choice(len(parkers), len(spots), p=shares / shares.sum())]
+    chosen = drawn_types(parkers, len(spots), rng)
     size_m = np.array([t.size_m for t in chosen]).reshape(-1, 3)
     centre_m = np.zeros((len(spots), 3))
     centre_m[:, :2] = spots[:, :2] + rng.normal(0, 0.08, (len(spots), 2))

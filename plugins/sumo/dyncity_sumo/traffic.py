@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float64
 
+from dyncity_sim.domain.frames import wrap_angle
 from dyncity_sim.errors import MissingExtraError, SimulatorError
 from dyncity_sumo.actors import KIND_CODES, ActorTable, no_actors
 from dyncity_sumo.demand import ACTOR_TYPES, ActorType
@@ -132,7 +133,7 @@ class Traffic:
     def hold(self, person_id: str, xy_m: Float64[np.ndarray, "2"], yaw_rad: float) -> None:
         """Let a person stand there in the next step; who is not held again walks on from there."""
         self._withheld.discard(person_id)
-        angle_deg = float((90.0 - np.rad2deg(yaw_rad)) % 360.0)
+        angle_deg = _angle_from_yaw(yaw_rad)
         self._sumo.person.moveToXY(person_id, "", float(xy_m[0]), float(xy_m[1]), angle_deg, keepRoute=1)
 
     def is_present(self, vehicle_id: str) -> bool:
@@ -212,7 +213,7 @@ class Traffic:
             -1,
             float(centre_m[0] + half_m * np.cos(yaw_rad)),
             float(centre_m[1] + half_m * np.sin(yaw_rad)),
-            float((90.0 - np.rad2deg(yaw_rad)) % 360.0),
+            _angle_from_yaw(yaw_rad),
             keepRoute=2,
         )
 
@@ -245,7 +246,11 @@ class Traffic:
 
 
 def _yaw_from_angle(angle_deg: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-    return (np.deg2rad(90.0 - angle_deg) + np.pi) % (2 * np.pi) - np.pi
+    return wrap_angle(np.deg2rad(90.0 - angle_deg))
+
+
+def _angle_from_yaw(yaw_rad: float) -> float:
+    return float((90.0 - np.rad2deg(yaw_rad)) % 360.0)
 
 
 @contextmanager

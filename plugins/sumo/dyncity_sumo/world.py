@@ -45,17 +45,6 @@ ROUTE_FREE_M = 250.0
 """The ego's route must go on this far when it is chosen, so that a drive does not end at once."""
 
 
-def open_simulator(map_spec: str, seed: int) -> "SumoSimulator":
-    """A running simulation on ``map_spec`` (see ``dyncity_sumo.network.prepare_network``), warmed up, with its ego.
-
-    Raises:
-        MapError: the map is unknown, cannot be read, or has no lane for cars.
-        MissingExtraError: a package of the extra ``sumo`` is not installed.
-        SimulatorError: SUMO does not start, or another simulation runs in this process.
-    """
-    return SumoSimulator(map_spec, seed)
-
-
 @dataclass(frozen=True)
 class _Planned:
     """Where the plans given so far end.
@@ -78,8 +67,8 @@ class SumoSimulators:
         """None to add."""
 
     def open(self, map_spec: str, seed: int, options: Namespace) -> "SumoSimulator":
-        """A running simulation, see ``open_simulator``."""
-        return open_simulator(map_spec, seed)
+        """A running simulation, see ``SumoSimulator``."""
+        return SumoSimulator(map_spec, seed)
 
 
 PLUGIN = SumoSimulators()
@@ -90,6 +79,15 @@ class SumoSimulator:
 
     SUMO cannot go back in time, so plans are predictions of our own driver with every other actor going on as it
     does now, however far ahead, and following a plan puts the ego on its poses whatever the others do meanwhile.
+
+    Args:
+        map_spec: see ``dyncity_sumo.network.prepare_network``.
+        seed: at least 0; decides the town, its traffic, and which car is the ego.
+
+    Raises:
+        MapError: the map is unknown, cannot be read, or has no lane for cars.
+        MissingExtraError: a package of the extra ``sumo`` is not installed.
+        SimulatorError: SUMO does not start, or another simulation runs in this process.
     """
 
     def __init__(self, map_spec: str, seed: int) -> None:

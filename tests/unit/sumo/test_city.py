@@ -90,7 +90,6 @@ def crossroads(grade=0.0) -> RoadNetwork:
         "",
         Path("crossroads.net.xml"),
         "",
-        np.zeros(2),
     )
 
 

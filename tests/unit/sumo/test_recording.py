@@ -14,7 +14,7 @@ from dyncity_sumo.egos import OwnEgo
 from dyncity_sumo.network import run_tool
 from dyncity_sumo.recording import SPACING_M, Crew, is_driving, manoeuvre_of
 from dyncity_sumo.town import open_town
-from dyncity_sumo.world import SumoSimulator, open_simulator
+from dyncity_sumo.world import SumoSimulator
 
 from dyncity_sim.dataset.carlasc import read_carlasc
 from dyncity_sim.dataset.store import Recording
@@ -31,7 +31,7 @@ ROAD = [CARLASC_RAW.index("road"), CARLASC_RAW.index("road_line")]
 
 @pytest.fixture
 def simulator(small_net: Path) -> Iterator[SumoSimulator]:
-    with open_simulator(str(small_net), seed=2) as running:
+    with SumoSimulator(str(small_net), seed=2) as running:
         yield running
 
 
@@ -144,7 +144,7 @@ def test_a_motorway_is_driven_at_its_speed(tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
     file = str(tmp_path / "motorway.net.xml")
     run_tool("netconvert", ["-n", f"{tmp_path}/m.nod.xml", "-e", f"{tmp_path}/m.edg.xml", "-o", file], "motorway")
-    with open_simulator(file, seed=0) as simulator:
+    with SumoSimulator(file, seed=0) as simulator:
         fastest_mps = 0.0
         for _ in range(4):
             poses = np.stack([frame.pose_world_from_ego for frame in simulator.follow(simulator.plan(16))])

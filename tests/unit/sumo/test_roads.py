@@ -12,7 +12,7 @@ def lane(kind=LaneKind.DRIVING, points=((0, 0, 0), (3, 4, 0), (3, 4, 12)), width
 
 
 def network(*lanes):
-    return RoadNetwork("test", lanes, (), (), (), (), "", Path("test.net.xml"), "", np.zeros(2))
+    return RoadNetwork("test", lanes, (), (), (), (), "", Path("test.net.xml"), "")
 
 
 def test_the_length_of_a_lane_counts_its_climb():

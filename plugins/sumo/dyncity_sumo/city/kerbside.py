@@ -19,7 +19,7 @@ from dyncity_sumo.city.canvas import (
     Canvas,
     Frame,
 )
-from dyncity_sumo.city.plan import Kerb, StreetPlan
+from dyncity_sumo.city.plan import StreetPlan
 from dyncity_sumo.city.plants import plant_tree
 from dyncity_sumo.roads import Signal, SignalKind, Streets
 
@@ -43,7 +43,7 @@ def furnish_kerbs(canvas: Canvas, network: Streets, plan: StreetPlan, rng: np.ra
         _furnish(canvas, kerb, plan.corners, rng)
 
 
-def _furnish(canvas: Canvas, kerb: Kerb, closed: shapely.Geometry, rng: np.random.Generator) -> None:
+def _furnish(canvas: Canvas, kerb: shapely.Polygon, closed: shapely.Geometry, rng: np.random.Generator) -> None:
     tree_pitch_m = float(rng.choice([7.0, 8.0, 9.0, 10.0]))
     crown_m = float(rng.choice([1.6, 2.0, 2.4]))
     wooded = bool(rng.random() < 0.9)
@@ -68,9 +68,9 @@ def _furnish(canvas: Canvas, kerb: Kerb, closed: shapely.Geometry, rng: np.rando
                 plant_tree(canvas, frame.origin_m, crown_m, 7.0)
 
 
-def _along(kerb: Kerb, start_m: float, pitch_m: float, closed: shapely.Geometry) -> Iterator[Frame]:
+def _along(kerb: shapely.Polygon, start_m: float, pitch_m: float, closed: shapely.Geometry) -> Iterator[Frame]:
     """Frames at regular places along a kerb, u along it, v away from the carriageway."""
-    side = shapely.orient_polygons(shapely.simplify(kerb.inside, 0.05))
+    side = shapely.orient_polygons(shapely.simplify(kerb, 0.05))
     for line in shapely.get_parts(shapely.boundary(shapely.buffer(side, -FROM_KERB_M, join_style="mitre"))):
         at_m = np.arange(start_m, line.length - 1.0, pitch_m)
         if len(at_m) == 0:

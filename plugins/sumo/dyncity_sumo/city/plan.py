@@ -45,19 +45,6 @@ ASPHALT = (
 
 
 @dataclass(frozen=True, eq=False)
-class Kerb:
-    """One side of the streets: what lies inside one ring of kerb.
-
-    Attributes:
-        inside: polygon behind the kerb; its boundary is the kerb line.
-        pavement_m: width of the pavement along it.
-    """
-
-    inside: Polygon
-    pavement_m: float
-
-
-@dataclass(frozen=True, eq=False)
 class StreetPlan:
     """The plan, in world metres.
 
@@ -68,7 +55,7 @@ class StreetPlan:
         pavement: sidewalks and walking areas.
         medians: narrow green strips between carriageways.
         blocks: what is left to build on, one polygon each.
-        kerbs: the sides of the streets that have a pavement.
+        kerbs: what lies behind each ring of kerb: the sides of the streets that have a pavement.
         corners: where nothing may stand: around crossings and junctions.
     """
 
@@ -78,7 +65,7 @@ class StreetPlan:
     pavement: shapely.Geometry
     medians: shapely.Geometry
     blocks: tuple[Polygon, ...]
-    kerbs: tuple[Kerb, ...]
+    kerbs: tuple[Polygon, ...]
     corners: shapely.Geometry
 
 
@@ -93,7 +80,8 @@ def plan_streets(network: Streets, rng: np.random.Generator) -> StreetPlan:
     walks = _cut(walks, asphalt)
     off_pavement = shapely.buffer(highway, 12.0, quad_segs=2)
     along = {width_m: shapely.buffer(asphalt, width_m + 0.1, quad_segs=4) for width_m in PAVEMENT_WIDTHS_M}
-    pavement, medians, kerbs = [walks], [], []
+    pavement, medians = [walks], []
+    kerbs: list[Polygon] = []
     for inside in _sides(asphalt):
         width_m = float(rng.choice(PAVEMENT_WIDTHS_M))
         wide = _opened(inside, width_m + 3.5)
@@ -105,7 +93,7 @@ def plan_streets(network: Streets, rng: np.random.Generator) -> StreetPlan:
             within = shapely.buffer(wide, -width_m, **MITRE)
         strip = _cut(inside, _union([within, *medians]))
         pavement.append(_cut(_common(strip, along[width_m]), off_pavement))
-        kerbs += [Kerb(part, width_m) for part in polygons_of(wide)]
+        kerbs += polygons_of(wide)
     # Opening and closing smooth the steps where sidewalks of different widths meet.
     land = _filled(shapely.buffer(asphalt, REACH_M, quad_segs=3), COURTYARD_M2)
     paved = _common(_union(pavement), land)
