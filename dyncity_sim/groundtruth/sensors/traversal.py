@@ -14,7 +14,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("numba", "scene", "Casting rays") from error
 
-Hits = tuple[Int64[np.ndarray, " R"], Float64[np.ndarray, " R"], Int8[np.ndarray, " R"]]
+Traced = tuple[Int64[np.ndarray, " R"], Float64[np.ndarray, " R"], Int8[np.ndarray, " R"]]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -26,7 +26,7 @@ def trace(
     seen: Bool[np.ndarray, "X Y Z"] | None = None,
     instances: UInt16[np.ndarray, "X Y Z"] | None = None,
     crossed: Int64[np.ndarray, " I"] | None = None,
-) -> Hits:
+) -> Traced:
     """First occupied cell along each ray.
 
     Args:
@@ -100,7 +100,7 @@ def trace(
 @numba.njit(cache=True, nogil=True)
 def first_hits(
     labels: UInt8[np.ndarray, "X Y Z"], origin: Float64[np.ndarray, " 3"], directions: Float64[np.ndarray, "R 3"]
-) -> Hits:
+) -> Traced:
     """``trace`` for rays of any reach that start at one place."""
     origins = np.empty_like(directions)
     origins[:] = origin

@@ -118,7 +118,7 @@ def tracks_of(columns: Columns) -> tuple[Track, ...]:
         InvalidInputError: rows that are no tracks, see ``Track``.
         ValueError: an unknown kind.
     """
-    poses, sizes, velocities = poses_of(columns), _stacked(columns, SIZE), _stacked(columns, VELOCITY)
+    poses, sizes, velocities = poses_of(columns), stacked(columns, SIZE), stacked(columns, VELOCITY)
     ids, first = np.unique(columns["id"], return_index=True)
     tracks = []
     for number, row in zip(ids.tolist(), first.tolist(), strict=True):
@@ -142,9 +142,9 @@ def poses_of(columns: Columns) -> Poses:
     """Poses ``(N, 4, 4)`` of position and quaternion columns."""
     poses = np.tile(np.eye(4), (len(columns["qw"]), 1, 1))
     if len(poses):
-        quaternions = _stacked(columns, QUATERNION)
+        quaternions = stacked(columns, QUATERNION)
         poses[:, :3, :3] = Rotation.from_quat(quaternions[:, [1, 2, 3, 0]]).as_matrix()
-        poses[:, :3, 3] = _stacked(columns, POSITION)
+        poses[:, :3, 3] = stacked(columns, POSITION)
     return poses
 
 
@@ -178,7 +178,8 @@ def _named(names: Sequence[str], values: Float64[np.ndarray, "N C"]) -> Columns:
     return {name: values[:, index] + 0.0 for index, name in enumerate(names)}
 
 
-def _stacked(columns: Columns, names: Sequence[str]) -> Float64[np.ndarray, "N C"]:
+def stacked(columns: Columns, names: Sequence[str]) -> Float64[np.ndarray, "N C"]:
+    """Some columns as one array."""
     return np.stack([columns[name] for name in names], axis=-1)
 
 

@@ -21,6 +21,7 @@ from dyncity_sim.scene.package.tables import (
     VELOCITY,
     Columns,
     read_columns,
+    stacked,
     tracks_of,
 )
 from dyncity_sim.scene.package.write import EGO, TRACKS
@@ -58,7 +59,7 @@ def check_ego(folder: Path, manifest: dict[str, Any]) -> Findings:
     found = (len(times_us), int(times_us[0]), int(times_us[-1]))
     if found != described:
         problems.append(f"frames, first and last time are {found}, but scene.json says {described}")
-    steps_m = np.diff(_stack(columns, POSITION), axis=0)
+    steps_m = np.diff(stacked(columns, POSITION), axis=0)
     return Findings(tuple(problems), (), f"{len(times_us)} frames, {np.linalg.norm(steps_m, axis=1).sum():.0f} m")
 
 
@@ -66,7 +67,7 @@ def _unfit_numbers(columns: Columns) -> list[str]:
     """Numbers that are not finite, quaternions that are not of unit length."""
     numbers = {name: values for name, values in columns.items() if values.dtype.kind == "f"}
     problems = [f"{name} is not finite everywhere" for name, values in numbers.items() if not np.isfinite(values).all()]
-    off = np.abs(np.linalg.norm(_stack(columns, QUATERNION), axis=1) - 1)
+    off = np.abs(np.linalg.norm(stacked(columns, QUATERNION), axis=1) - 1)
     if (off > RIGID_TOLERANCE).any():
         problems.append(f"{int((off > RIGID_TOLERANCE).sum())} quaternions are not of unit length")
     return problems
@@ -108,9 +109,9 @@ def _outside_drive(times_us: np.ndarray, manifest: dict[str, Any]) -> list[str]:
 def _unlikely_speeds(columns: Columns) -> tuple[str, ...]:
     """Tracks that are faster than their kind, by their velocities or from row to row."""
     ids, limits_mps = columns["id"], _limits_mps(columns["kind"])
-    speeds_mps = np.linalg.norm(_stack(columns, VELOCITY), axis=1)
+    speeds_mps = np.linalg.norm(stacked(columns, VELOCITY), axis=1)
     same = np.diff(ids) == 0
-    steps_m = np.linalg.norm(np.diff(_stack(columns, POSITION), axis=0), axis=1)[same]
+    steps_m = np.linalg.norm(np.diff(stacked(columns, POSITION), axis=0), axis=1)[same]
     from_row_to_row_mps = np.zeros(len(ids))
     from_row_to_row_mps[1:][same] = steps_m / (np.diff(columns["time_us"])[same] * 1e-6)
     fastest_mps = np.maximum(speeds_mps, from_row_to_row_mps)
@@ -136,7 +137,3 @@ def _in_one_place(tracks: Sequence[Track]) -> tuple[str, ...]:
 
 def _limits_mps(kinds: np.ndarray) -> np.ndarray:
     return np.array([FASTEST_MPS.get(ActorKind(kind), FASTEST_VEHICLE_MPS) for kind in kinds])
-
-
-def _stack(columns: Columns, names: tuple[str, ...]) -> np.ndarray:
-    return np.stack([columns[name] for name in names], axis=-1)

@@ -44,8 +44,8 @@ class GaussianDiffusion:
         timesteps: steps of the full process, which the network is told.
         betas: noise variance of each step taken.
         alphas_cumprod: signal left after each.
-        posterior_variance: of the step back (Ho et al. 2020, equation 7).
-        posterior_log_variance: its logarithm; the first, which would be minus infinity, is the second's.
+        posterior_log_variance: of the step back (Ho et al. 2020, equation 7); the first, which would be minus infinity,
+            is the second's.
         from_data: weight of the predicted data in the mean of the step back.
         from_noisy: weight of the noisy data in it.
     """
@@ -53,7 +53,6 @@ class GaussianDiffusion:
     timesteps: Int64[np.ndarray, " S"]
     betas: Float64[np.ndarray, " S"]
     alphas_cumprod: Float64[np.ndarray, " S"]
-    posterior_variance: Float64[np.ndarray, " S"]
     posterior_log_variance: Float64[np.ndarray, " S"]
     from_data: Float64[np.ndarray, " S"]
     from_noisy: Float64[np.ndarray, " S"]
@@ -77,7 +76,6 @@ class GaussianDiffusion:
             timesteps,
             betas,
             signal,
-            variance,
             np.log(clipped),
             betas * np.sqrt(before) / (1.0 - signal),
             (1.0 - before) * np.sqrt(1.0 - betas) / (1.0 - signal),

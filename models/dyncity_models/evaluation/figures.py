@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ MEASURES: dict[str, Callable[[OccupancySequence], object]] = {
 }
 """What is measured of each chunk alone, generated and recorded ones alike."""
 
-Figures = dict[str, object]
+Figures = dict[str, Any]
 
 
 def summarise(

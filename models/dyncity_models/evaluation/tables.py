@@ -1,14 +1,10 @@
 """The figures of an evaluation as people read them."""
 
-from typing import Any
-
 import numpy as np
 from rich.table import Table
 
 from dyncity_models.evaluation.features import KINDS
-from dyncity_models.evaluation.figures import MEASURES
-
-Figures = dict[str, Any]
+from dyncity_models.evaluation.figures import MEASURES, Figures
 
 SETS = {
     "generated_recorded": "generated",
