@@ -1,7 +1,7 @@
 """What ``model.json`` says of a folder of weights."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,8 +11,6 @@ from dyncity_sim.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     import hashlib
-
-    from torch import Tensor
 
 FAMILIES = ("anchored", "reference")
 
@@ -64,13 +62,6 @@ def sampled_with(sampling: Sampling, changes: Sequence[str], digest: "hashlib._H
     if changed != sampling:
         digest.update(json.dumps(asdict(changed), sort_keys=True).encode())  # type: ignore[call-overload]
     return changed
-
-
-def check_finite(file: str, tensors: Mapping[str, "Tensor"]) -> None:
-    """Raise CheckpointError, naming the first, where weights are not finite; ``file`` is named in it."""
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise CheckpointError(f"{file}: {name}", "infinity or NaN", "finite weights", "Training ran away.")
 
 
 def _read(weights: Path) -> dict[str, Any]:

@@ -3,31 +3,25 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
 
 from dyncity_models.anchored.autoencoder import Autoencoder
 from dyncity_models.anchored.transformer import DiffusionTransformer
 from dyncity_models.config import AnchoredConfig
 from dyncity_models.diffusion.sampling import check_defaults
-from dyncity_models.family import check_finite, described_as, sampled_with
+from dyncity_models.family import described_as, sampled_with
 from dyncity_models.normalisation import Normalisation
-from dyncity_sim.errors import CheckpointError, ConfigError, StorageError
-from dyncity_sim.files import write_bytes, write_text
+from dyncity_models.stored import load_network, save_networks, tensors_of
+from dyncity_sim.errors import CheckpointError, ConfigError
 
 FORMAT = 1
-Network = TypeVar("Network", bound=nn.Module)
 
-PARTS = ("autoencoder", "transformer", "normalisation", "guide")
 BUNDLED = Path(__file__).parents[1] / "weights" / "anchored"
 """The weights that ship with the package."""
 
@@ -58,30 +52,15 @@ def save_model(
     normalisation: Normalisation | None = None,
     guide: DiffusionTransformer | None = None,
 ) -> None:
-    """Write weights in half precision; what the folder held before is replaced.
-
-    Raises:
-        CheckpointError: a weight is not finite; what was there is untouched.
-        StorageError: a file could not be written; the folder holds no weights then.
-    """
-    parts = {"autoencoder": _tensors(autoencoder)}
+    """Write weights in half precision; what the folder held before is replaced. Raises as ``save_networks``."""
+    parts = {"autoencoder": tensors_of(autoencoder, torch.float16)}
     if transformer is not None:
         assert normalisation is not None
-        parts |= {"transformer": _tensors(transformer), "normalisation": _tensors(normalisation, torch.float32)}
+        parts["transformer"] = tensors_of(transformer, torch.float16)
+        parts["normalisation"] = tensors_of(normalisation, torch.float32)
     if guide is not None:
-        parts["guide"] = _tensors(guide)
-    for name, tensors in parts.items():
-        check_finite(f"{name}.safetensors", tensors)
-    try:
-        # model.json goes first and comes last: a folder that has it has the files that it goes with, and no others.
-        for file in ("model.json", *(f"{name}.safetensors" for name in PARTS)):
-            (folder / file).unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder} could not be written: {error.strerror or error}.") from error
-    for name, tensors in parts.items():
-        write_bytes(save(tensors), folder / f"{name}.safetensors")
-    described = {"format": FORMAT, "family": "anchored", "config": dataclasses.asdict(config)}
-    write_text(json.dumps(described, indent=2) + "\n", folder / "model.json")
+        parts["guide"] = tensors_of(guide, torch.float16)
+    save_networks(folder, parts, {"format": FORMAT, "family": "anchored", "config": dataclasses.asdict(config)})
 
 
 def load_model(folder: Path, sampling: Sequence[str] = ()) -> AnchoredModel:
@@ -102,16 +81,16 @@ def load_model(folder: Path, sampling: Sequence[str] = ()) -> AnchoredModel:
     defaults = config.sampling
     check_defaults("flow", defaults.sampler, defaults.steps, defaults.guidance_scale, defaults.resamples)
     planes = config.autoencoder
-    autoencoder = _loaded(folder / "autoencoder.safetensors", partial(Autoencoder, planes), digest)
+    autoencoder = load_network(folder / "autoencoder.safetensors", partial(Autoencoder, planes), digest)
     transformer, normalisation = None, Normalisation(planes.latent_channels)
     if (folder / "transformer.safetensors").exists():
         build = partial(DiffusionTransformer, config.transformer, planes)
-        transformer = _loaded(folder / "transformer.safetensors", build, digest)
+        transformer = load_network(folder / "transformer.safetensors", build, digest)
         build_statistics = partial(Normalisation, planes.latent_channels)
-        normalisation = _loaded(folder / "normalisation.safetensors", build_statistics, digest)
+        normalisation = load_network(folder / "normalisation.safetensors", build_statistics, digest)
     guide = None
     if config.guide is not None:
-        guide = _loaded(folder / "guide.safetensors", partial(DiffusionTransformer, config.guide, planes), digest)
+        guide = load_network(folder / "guide.safetensors", partial(DiffusionTransformer, config.guide, planes), digest)
     model_id = f"anchored-{digest.hexdigest()[:16]}"
     return AnchoredModel(model_id, config, autoencoder, transformer, normalisation, guide)
 
@@ -137,36 +116,3 @@ def _config(values: object, source: Path) -> AnchoredConfig:
         raise CheckpointError("weights", f"{source}: {error}", "a configuration of this version") from error
     assert isinstance(built, AnchoredConfig)
     return built
-
-
-def _tensors(module: nn.Module, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().to(dtype).contiguous() for name, value in module.state_dict().items()}
-
-
-def _loaded(file: Path, build: Callable[[], Network], digest: "hashlib._Hash") -> Network:
-    """The network that ``build`` makes, with the weights of a file."""
-    if not file.is_file():
-        raise CheckpointError("weights", f"no {file.name} in {file.parent}", "every file that model.json goes with")
-    digest.update(file.read_bytes())
-    try:
-        tensors = load_file(file)
-    except SafetensorError as error:
-        raise CheckpointError(
-            "weights", f"{file}: {error}", "a whole safetensors file", "It is truncated or damaged: fetch it again."
-        ) from error
-    try:
-        # Shapes are compared before memory is taken for what model.json asks for.
-        with torch.device("meta"):
-            expected = {name: tuple(value.shape) for name, value in build().state_dict().items()}
-    except ConfigError as error:
-        raise CheckpointError("weights", f"{file}: {error.field}: {error.got}", error.expected) from error
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    if found != expected:
-        wrong = sorted(set(found.items()) ^ set(expected.items()))[:3]
-        raise CheckpointError(
-            "weights", f"{file} with other tensors, e.g. {wrong}", "the tensors of model.json's config"
-        )
-    check_finite(str(file), tensors)
-    network = build()
-    network.load_state_dict({name: value.float() for name, value in tensors.items()})
-    return network.eval()

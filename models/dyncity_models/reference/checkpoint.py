@@ -3,18 +3,15 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
 
 from dyncity_models.diffusion.sampling import check_defaults
-from dyncity_models.family import check_finite, described_as, sampled_with
+from dyncity_models.family import described_as, sampled_with
 from dyncity_models.reference.autoencoder import ReferenceAutoencoder
 from dyncity_models.reference.config import (
     ReferenceAutoencoderConfig,
@@ -28,13 +25,11 @@ from dyncity_models.reference.config import (
 from dyncity_models.reference.conventions import Convention, OfficialConvention, convention_named
 from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.reference.labels import CommandThresholds
-from dyncity_sim.errors import CheckpointError, ConfigError, StorageError
-from dyncity_sim.files import write_bytes, write_text
+from dyncity_models.stored import load_network, save_networks, tensors_of
+from dyncity_sim.errors import CheckpointError, ConfigError
 
 FORMAT = 1
 FAMILY = "reference"
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,25 +56,13 @@ def save_reference(
     transformer: ReferenceTransformer | None = None,
     convention: Convention | None = None,
 ) -> None:
-    """Write weights in single precision; ``model.json`` comes last, so a folder that has it is whole.
+    """Write weights in single precision; what the folder held before is replaced. Raises as ``save_networks``.
 
     The convention is that of published weights unless another is given.
-
-    Raises:
-        CheckpointError: a weight is not finite; what was there is untouched.
-        StorageError: a file could not be written.
     """
-    parts = {"autoencoder": _tensors(autoencoder)}
+    parts = {"autoencoder": tensors_of(autoencoder, torch.float32)}
     if transformer is not None:
-        parts["transformer"] = _tensors(transformer)
-    for name, tensors in parts.items():
-        check_finite(f"{name}.safetensors", tensors)
-    try:
-        (folder / "model.json").unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder} could not be written: {error.strerror}.") from error
-    for name, tensors in parts.items():
-        write_bytes(save(tensors), folder / f"{name}.safetensors")
+        parts["transformer"] = tensors_of(transformer, torch.float32)
     convention = convention or OfficialConvention()
     described = {
         "format": FORMAT,
@@ -90,7 +73,7 @@ def save_reference(
     }
     if isinstance(convention, OfficialConvention):
         described["thresholds"] = dataclasses.asdict(convention.thresholds)
-    write_text(json.dumps(described, indent=2) + "\n", folder / "model.json")
+    save_networks(folder, parts, described)
 
 
 def load_reference(folder: Path, sampling: Sequence[str] = ()) -> ReferenceModel:
@@ -120,28 +103,14 @@ def load_reference(folder: Path, sampling: Sequence[str] = ()) -> ReferenceModel
     config = dataclasses.replace(config, sampling=sampled_with(config.sampling, sampling, digest))
     defaults = config.sampling
     check_defaults("gaussian", defaults.sampler, defaults.steps, defaults.guidance_scale, defaults.resamples)
-    autoencoder = _loaded(folder / "autoencoder.safetensors", partial(ReferenceAutoencoder, config.autoencoder), digest)
+    autoencoder = load_network(
+        folder / "autoencoder.safetensors", partial(ReferenceAutoencoder, config.autoencoder), digest
+    )
     transformer = None
     if "transformer" in found["parts"]:
         build = partial(ReferenceTransformer, config.transformer, config.autoencoder)
-        transformer = _loaded(folder / "transformer.safetensors", build, digest)
+        transformer = load_network(folder / "transformer.safetensors", build, digest)
     return ReferenceModel(f"{FAMILY}-{digest.hexdigest()[:16]}", config, convention, autoencoder, transformer)
-
-
-def check_tensors(file: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes.
-
-    Raises:
-        CheckpointError: naming the first tensor that is missing, unknown, or of another shape.
-    """
-    for name in sorted(found.keys() | expected.keys()):
-        got, wanted = (tuple(side[name].shape) if name in side else None for side in (found, expected))
-        if got != wanted:
-            raise CheckpointError(
-                f"{file}: {name}",
-                "no such tensor" if got is None else f"shape {got}",
-                "no such tensor" if wanted is None else f"shape {wanted}",
-            )
 
 
 def _config(values: Any, source: Path) -> ReferenceConfig:
@@ -160,32 +129,3 @@ def _config(values: Any, source: Path) -> ReferenceConfig:
         got = f"{source}: {error.field}: {error.got}"
         raise CheckpointError("weights", got, error.expected) from error
     return config
-
-
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().float().contiguous() for name, value in module.state_dict().items()}
-
-
-def _loaded(file: Path, build: Callable[[], Network], digest: "hashlib._Hash") -> Network:
-    """The network that ``build`` makes, with the weights of a file."""
-    if not file.is_file():
-        raise CheckpointError("weights", f"no {file.name} in {file.parent}", "every file that model.json goes with")
-    content = file.read_bytes()
-    digest.update(content)
-    try:
-        tensors = load(content)
-    except SafetensorError as error:
-        raise CheckpointError(
-            "weights", f"{file}: {error}", "a whole safetensors file", "It is truncated or damaged: import it again."
-        ) from error
-    try:
-        # Shapes are compared before memory is taken for what model.json asks for.
-        with torch.device("meta"):
-            expected = build().state_dict()
-    except ConfigError as error:
-        raise CheckpointError("weights", f"{file}: {error.field}: {error.got}", error.expected) from error
-    check_tensors(file.name, tensors, expected)
-    check_finite(str(file), tensors)
-    network = build()
-    network.load_state_dict(tensors)
-    return network.eval()

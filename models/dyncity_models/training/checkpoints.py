@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from dyncity_models.family import check_finite
 from dyncity_models.plain_checkpoints import load_plain
+from dyncity_models.stored import check_finite
 from dyncity_sim.errors import CheckpointError
 from dyncity_sim.files import write_bytes
 

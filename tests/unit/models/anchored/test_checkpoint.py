@@ -182,7 +182,7 @@ def test_weights_of_another_configuration_are_refused(copied):
     config = change(copied)
     config["autoencoder"]["feature_channels"] = 16
     change(copied, config=config)
-    with pytest.raises(CheckpointError, match="other tensors"):
+    with pytest.raises(CheckpointError, match=r"autoencoder\.safetensors: .*shape"):
         load_model(copied)
 
 
@@ -190,9 +190,9 @@ def test_weights_of_another_configuration_are_refused(copied):
     ("part", "key", "value", "message"),
     [
         # Terabytes, and networks that take minutes to be built.
-        ("autoencoder", "encoder_channels", 65536, r"autoencoder\.safetensors with other tensors"),
+        ("autoencoder", "encoder_channels", 65536, r"autoencoder\.safetensors: .*shape"),
         ("autoencoder", "encoder_channels", 8 * 10**6, r"encoder_channels: got 8000000, expected from 8 to 65536"),
-        ("transformer", "width", 65536, r"transformer\.safetensors with other tensors"),
+        ("transformer", "width", 65536, r"transformer\.safetensors: .*shape"),
         ("transformer", "depth", 10**7, r"depth: got 10000000, expected from 2 to 128"),
         ("transformer", "patch", 7, r"transformer\.safetensors: model\.patch: 7, expected a divisor of"),
     ],
