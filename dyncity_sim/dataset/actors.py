@@ -10,6 +10,18 @@ from dyncity_sim.domain.recording import ActorKind, ActorState, RecordedFrame
 KINDS = tuple(kind.value for kind in ActorKind)
 """Kinds are stored as their position in this list, which a drive holds as ``actor_kinds``."""
 
+COLUMNS = (
+    "actor_kinds",
+    "actor_frame",
+    "actor_id",
+    "actor_kind",
+    "actor_centre_m",
+    "actor_yaw_rad",
+    "actor_size_m",
+    "actor_speed_mps",
+)
+"""Names of what ``actor_columns`` gives."""
+
 
 def actor_columns(frames: Sequence[RecordedFrame]) -> dict[str, np.ndarray]:
     """Columns of all actors of all frames.

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dyncity_sim.compression import read_arrays
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import Taxonomy
@@ -52,9 +53,13 @@ def write_chunk(arrays: Mapping[str, np.ndarray], file: Path) -> None:
 
 
 def chunk_length(file: Path) -> int:
-    """How many frames a chunk's file holds, from its times alone; raises as ``read_chunk``."""
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        frames = len(arrays["times_us"])
+    """How many frames a chunk's file holds, from its times alone.
+
+    Raises:
+        InvalidInputError: the file is damaged.
+        ValueError: it holds no frame.
+    """
+    frames = len(read_arrays(file, ("times_us",))["times_us"])
     if not frames:
         raise ValueError("0 frames, not at least 1")
     return frames
@@ -63,17 +68,17 @@ def chunk_length(file: Path) -> int:
 def read_chunk(file: Path, grid: Grid, taxonomy: Taxonomy) -> tuple[OccupancySequence, OccupancySequence | None]:
     """(Generated frames, the simulator's or None) of a chunk's file.
 
-    Raises whatever comes of a damaged file: OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error.
+    Raises:
+        InvalidInputError, TypeError, ValueError, KeyError: what may come of a damaged file.
     """
-    # NumPy leaves a file open that it opened itself and finds damaged.
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        labels, poses, times_us = arrays["labels"], arrays["poses_world_from_ego"], arrays["times_us"]
-        generated = OccupancySequence(labels, poses, times_us, grid, taxonomy)
-        if "recorded_labels" not in arrays.files:
-            return generated, None
-        recorded = arrays["recorded_labels"]
-        observed = np.unpackbits(arrays["recorded_observed"], count=recorded.size).reshape(recorded.shape).astype(bool)
-        return generated, OccupancySequence(recorded, poses, times_us, grid, taxonomy, observed)
+    arrays = read_arrays(file, ("labels", "poses_world_from_ego", "times_us"), ("recorded_labels", "recorded_observed"))
+    poses, times_us = arrays["poses_world_from_ego"], arrays["times_us"]
+    generated = OccupancySequence(arrays["labels"], poses, times_us, grid, taxonomy)
+    if "recorded_labels" not in arrays:
+        return generated, None
+    recorded = arrays["recorded_labels"]
+    observed = np.unpackbits(arrays["recorded_observed"], count=recorded.size).reshape(recorded.shape).astype(bool)
+    return generated, OccupancySequence(recorded, poses, times_us, grid, taxonomy, observed)
 
 
 def grid_of(described: dict[str, Any]) -> Grid:

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import zstandard
 from jaxtyping import Float64, Int64, UInt8, UInt16
 
-from dyncity_sim.compression import decompressed
-from dyncity_sim.dataset.actors import actor_columns, actors_of_frame
+from dyncity_sim.compression import decompressed, read_arrays
+from dyncity_sim.dataset.actors import COLUMNS, actor_columns, actors_of_frame
 from dyncity_sim.domain.frames import Poses, check_poses, check_times
 from dyncity_sim.domain.grid import Grid
 from dyncity_sim.domain.recording import ActorState, RecordedFrame
@@ -33,6 +32,9 @@ STREAMS: dict[str, np.dtype[Any]] = {
     "counts": np.dtype(np.uint8),
     "instances": np.dtype("<u2"),
 }
+
+_OTHER_ARRAYS = ("poses_world_from_ego", *STREAMS, *(f"{name}_offsets" for name in STREAMS), *COLUMNS)
+"""Beside the times."""
 
 
 class Drive:
@@ -60,12 +62,8 @@ class Drive:
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        try:
-            with self.file.open("rb") as file, np.load(file, allow_pickle=False) as opened:
-                arrays = {name: opened[name] for name in opened.files}
-            frames = len(arrays["times_us"])
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise InvalidInputError("drive", f"{self.file}: {error}", "a whole drive of a recording") from error
+        arrays = read_arrays(self.file, ("times_us",), _OTHER_ARRAYS)
+        frames = arrays["times_us"].size
         if frames != len(self):
             raise InvalidInputError(
                 "drive", f"{self.file} with {frames} frames", f"{len(self)}, as recording.json says"

@@ -1,8 +1,6 @@
 """Drives out of any folder this project or others write: what is exported and looked at."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -203,16 +201,7 @@ def _laid_to(file: Path, read: Callable[[], T]) -> T:
     """What ``read`` returns; whatever comes of a damaged file is laid to ``file``."""
     try:
         return read()
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInputError(str(file), f"{type(error).__name__}: {error}", "a drive as it was written") from error
 
 

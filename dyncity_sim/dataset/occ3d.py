@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from dyncity_sim.compression import read_arrays
 from dyncity_sim.dataset.label_maps import OCC3D_NUSCENES_LABELS, OCC3D_WAYMO_LABELS, LabelMap
 from dyncity_sim.dataset.labelled import LabelledFrames, OccupancyDataset, check_range, rate_of
 from dyncity_sim.dataset.occ3d_annotations import RATE_HZ as NUSCENES_RATE_HZ
@@ -155,7 +156,7 @@ class Occ3dScene:
 
     def _pose(self, file: Path) -> np.ndarray | None:
         assert self._form.pose is not None
-        pose = _read_arrays(file, (), (self._form.pose,)).get(self._form.pose)
+        pose = read_arrays(file, (), (self._form.pose,), _MOST_BYTES).get(self._form.pose)
         if pose is not None and (pose.shape != (4, 4) or pose.dtype.kind not in "iuf"):
             raise InvalidInputError(
                 f"{file} {self._form.pose}", f"shape {pose.shape}, type {pose.dtype}", "(4, 4) of numbers"
@@ -169,7 +170,7 @@ class Occ3dScene:
         observed = np.empty(labels.shape, np.bool_)
         for row, frame in enumerate(chosen):
             file, form = self._files[frame], self._form
-            arrays = _read_arrays(file, (form.labels, form.observed, *form.other_masks))
+            arrays = read_arrays(file, (form.labels, form.observed, *form.other_masks), most_bytes=_MOST_BYTES)
             for name, array in arrays.items():
                 if array.shape != OCC3D_GRID.shape:
                     raise InvalidInputError(
@@ -223,30 +224,6 @@ def _waymo_scene(scene: Path, root: Path, files: Sequence[Path]) -> Occ3dScene:
         raise InvalidInputError(str(numbers[ordered[-1]]), f"frame {ordered[-1]}", f"frames up to {_MOST_FRAMES}")
     times_us = np.array(ordered, np.int64) * (1_000_000 // WAYMO_RATE_HZ)
     return Occ3dScene(name, times_us, [numbers[number] for number in ordered], _WAYMO)
-
-
-def _read_arrays(file: Path, wanted: Sequence[str], also: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The arrays ``wanted``, and those of ``also`` that are there."""
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            there = list(arrays.files)
-            for name in sorted({*wanted, *also} & set(there)):
-                # NumPy unpacks whatever there is, and a few kilobytes may hold as many gigabytes.
-                size = arrays.zip.getinfo(f"{name}.npy").file_size
-                if size > _MOST_BYTES:
-                    raise InvalidInputError(f"{file} {name}", f"{size} bytes", f"at most {_MOST_BYTES}")
-            found = {name: arrays[name] for name in (*wanted, *also) if name in there}
-    except InvalidInputError:
-        raise
-    # NumPy reads a damaged header as Python text, so that nearly anything may come of it.
-    except Exception as error:
-        raise InvalidInputError(str(file), str(error) or repr(error), "a whole .npz file") from error
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise InvalidInputError(
-            str(file), f"the arrays {', '.join(there)}", f"{', '.join(wanted)}: {missing[0]} is missing"
-        )
-    return found
 
 
 def _mask(stored: np.ndarray, field: str) -> np.ndarray:

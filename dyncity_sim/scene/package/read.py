@@ -1,15 +1,16 @@
 """Reading a scene package back: what ``scene.package.write`` wrote."""
 
 import json
-import zipfile
 from pathlib import Path
 
-import numpy as np
-
+from dyncity_sim.compression import read_arrays
 from dyncity_sim.domain.scene import Provenance, Scene, StaticMap
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.scene.package.tables import EGO_COLUMNS, TRACK_COLUMNS, poses_of, read_columns, tracks_of
 from dyncity_sim.scene.package.write import EGO, FORMAT, MANIFEST, PROVENANCE, ROAD, STATIC_CELLS, TRACKS, VERSION
+
+_MOST_STATIC_BYTES = 2**32
+"""Of a static map: 4 km x 4 km of 40 layers of CarlaSC's cells."""
 
 
 def read_scene(folder: Path) -> Scene:
@@ -35,7 +36,7 @@ def read_scene(folder: Path) -> Scene:
             times_us=ego["time_us"],
             opendrive=(folder / ROAD).read_text(encoding="utf-8"),
         )
-    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidInputError("scene", f"{folder}: {type(error).__name__}: {error}", "a whole scene") from error
 
 
@@ -70,10 +71,10 @@ def read_static_map(file: Path) -> StaticMap:
     """The cells of ``static.npz``.
 
     Raises:
-        OSError: no such file.
-        KeyError, ValueError, EOFError, BadZipFile: a damaged one.
+        InvalidInputError: no such file, or a damaged one.
+        TypeError, ValueError: origin or size are not three numbers.
     """
-    # NumPy leaves a file open that it opened itself and finds damaged.
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        origin, size = arrays["origin_world_m"].tolist(), arrays["voxel_size_m"].tolist()
-        return StaticMap(arrays["labels"], (origin[0], origin[1], origin[2]), (size[0], size[1], size[2]))
+    arrays = read_arrays(file, ("labels", "origin_world_m", "voxel_size_m"), most_bytes=_MOST_STATIC_BYTES)
+    x_m, y_m, z_m = arrays["origin_world_m"].tolist()
+    along_x_m, along_y_m, along_z_m = arrays["voxel_size_m"].tolist()
+    return StaticMap(arrays["labels"], (x_m, y_m, z_m), (along_x_m, along_y_m, along_z_m))

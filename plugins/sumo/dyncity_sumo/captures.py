@@ -12,7 +12,6 @@ is whole.
 
 import hashlib
 import json
-import lzma
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from dyncity_sumo.netfile import parse_net
 from dyncity_sumo.roads import Streets
 from dyncity_sumo.scenery import Scenery
 from dyncity_sumo.shots import Capture
-from dyncity_sumo.streams import compressed, packed, unpacked
+from dyncity_sumo.streams import compressed, decompressed, packed, unpacked
 
 FORMAT = "dyncity-captures"
 FORMAT_VERSION = 1
@@ -144,8 +143,8 @@ class CapturedTown:
 
     def _net(self) -> bytes:
         try:
-            net = lzma.decompress(self.network_file.read_bytes())
-        except (OSError, EOFError, lzma.LZMAError) as error:
+            net = decompressed(self.network_file.read_bytes())
+        except (OSError, ValueError) as error:
             raise InvalidInputError("network", f"{self.network_file}: {error}", "a whole xz file", _DAMAGED) from error
         if self.network_file.name != network_name(net):
             raise InvalidInputError("network", f"{self.network_file} with another net", network_name(net), _DAMAGED)

@@ -8,7 +8,6 @@ of the stream is an npz of the planes, so that any NumPy can look into it.
 import io
 import lzma
 from collections.abc import Mapping
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -18,6 +17,9 @@ PLANES = 8
 
 SMALLEST_DICTIONARY, LARGEST_DICTIONARY = 2**12, 2**26
 """Bytes of xz's dictionary: the least that it takes, and what its highest preset has."""
+
+MOST_BYTES = 2**30
+"""Of what is unpacked: xz makes as much of 150 kB, whoever packed them."""
 
 
 def packed(columns: Mapping[str, Int64[np.ndarray, " N"]]) -> bytes:
@@ -33,17 +35,37 @@ def compressed(data: bytes) -> bytes:
     return lzma.compress(data, filters=[{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": dictionary}])
 
 
+def decompressed(file: bytes) -> bytes:
+    """The content of an xz file.
+
+    Raises:
+        ValueError: it is cut off or damaged, or holds more than MOST_BYTES.
+    """
+    unpacker = lzma.LZMADecompressor()
+    try:
+        content = unpacker.decompress(file, MOST_BYTES)
+    except lzma.LZMAError as error:
+        raise ValueError(str(error)) from error
+    if not unpacker.eof:
+        raise ValueError("it is cut off" if unpacker.needs_input else f"it holds more than {MOST_BYTES} bytes")
+    return content
+
+
 def unpacked(stream: bytes) -> dict[str, Int64[np.ndarray, " N"]]:
     """The columns of a stream.
 
     Raises:
-        ValueError: it is cut off, damaged, or no such stream.
+        ValueError: it is cut off, damaged, larger than MOST_BYTES, or no such stream.
     """
     try:
-        with np.load(io.BytesIO(lzma.decompress(stream)), allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(decompressed(stream)), allow_pickle=False) as arrays:
+            size = sum(member.file_size for member in arrays.zip.infolist())
+            if size > MOST_BYTES:
+                raise ValueError(f"its columns hold {size} bytes, more than {MOST_BYTES}")
             return {name: _column(arrays[name]) for name in arrays.files}
-    except (lzma.LZMAError, BadZipFile, EOFError, OSError, TypeError) as error:
-        raise ValueError(str(error)) from error
+    # NumPy reads a damaged header as Python text, so that nearly anything may come of it.
+    except Exception as error:
+        raise ValueError(str(error) or repr(error)) from error
 
 
 def _planes(column: Int64[np.ndarray, " N"]) -> UInt8[np.ndarray, "P N"]:

@@ -1,5 +1,6 @@
 """Claims about captures on disk: what is written is read back, and what is damaged is refused."""
 
+import io
 import json
 import lzma
 from collections.abc import Callable, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dyncity_sumo import streams
 from dyncity_sumo.actors import no_actors
 from dyncity_sumo.capture_columns import DriveNotes, captures_of, columns_of
 from dyncity_sumo.captures import Captures, new_captures
@@ -164,6 +166,31 @@ def test_a_damaged_file_is_refused_by_name(folder: Path, pattern: str, damage: C
     file = next(folder.glob(pattern))
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(InvalidInputError, match=f"{file.name}.*copy it again"):
+        Captures.open(folder).towns[1].check()
+
+
+def packed_zeros() -> bytes:
+    """A megabyte that is packed twice, so that there is little to unpack from the outer packing."""
+    content = io.BytesIO()
+    np.savez_compressed(content, frame_x=np.zeros((1, 2**21), np.uint8))
+    return lzma.compress(content.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content"),
+    [
+        ("network_*", lzma.compress(bytes(2**21))),
+        ("town_00001.npz.xz", lzma.compress(bytes(2**21))),
+        ("town_00001.npz.xz", packed_zeros()),
+    ],
+)
+def test_a_file_that_holds_more_than_any_town_is_refused_before_all_of_it_is_unpacked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, content: bytes
+) -> None:
+    monkeypatch.setattr(streams, "MOST_BYTES", 2**20)
+    file = next(folder.glob(pattern))
+    file.write_bytes(content)
+    with pytest.raises(InvalidInputError, match=rf"{file.name}: .*more than 1048576"):
         Captures.open(folder).towns[1].check()
 
 
