@@ -13,7 +13,8 @@ from rich.console import Console
 
 from dyncity_sim.cli.export import report_table
 from dyncity_sim.dataset.drives import open_drive
-from dyncity_sim.export.run import ExportPlan, export_drive
+from dyncity_sim.export.plan import ExportPlan
+from dyncity_sim.export.run import export_drive
 from dyncity_sim.groundtruth.formats.table import FORMATS
 from dyncity_sim.groundtruth.sensors.rig import read_rig
 

@@ -13,7 +13,8 @@ from dyncity_sim.cli.numbers import positive, sequence_words, sequences
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
 from dyncity_sim.dataset.drives import list_drives
-from dyncity_sim.export.run import ExportPlan, Report, export_drives
+from dyncity_sim.export.plan import ExportPlan, Report
+from dyncity_sim.export.run import export_drives
 from dyncity_sim.groundtruth.formats.metadata import METADATA
 from dyncity_sim.groundtruth.formats.table import FORMATS
 from dyncity_sim.groundtruth.sensors.rig import DEFAULT_RIG, read_rig, rig_names
@@ -37,6 +38,7 @@ examples:
 PATH is a generated drive, or what dyncity inspect reads. Each format takes a subfolder of DIR when it is whole: nothing
 of a drive that fails is there. Of several drives, an error, Ctrl-C or SIGTERM keeps those that are whole by then as a
 data set of these alone; the exit code says that it failed, and the command which --sequence are left for another --out.
+With --keep, they stay in a folder of their own, after a kill too, and the same command goes on from there.
 Several drives are one data set: carlasc, occ3d, nuscenes a scene each, semantickitti sequences/00, 01, ..., kitti 0000,
 0001, ..., webdataset shards numbered in a row, mcap a file each.
 {METADATA} (mcap: its metadata; webdataset: dataset.json) says grid, classes, sensors, and where each drive comes from.
@@ -79,6 +81,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         help="take cells over into the grid that a format is published with (default: keep the drive's grid)",
     )
     labels.add_argument("--seed", type=int, default=0, metavar="S", help="of what sensors measure (default: 0)")
+    labels.add_argument("--keep", type=Path, metavar="DIR", help="keep whole drives here, to go on from when stopped")
     parser.set_defaults(run=run)
 
 
@@ -103,7 +106,11 @@ def run(args: argparse.Namespace) -> int:
                 title = f"exporting {number + 1} of {len(drives)} drives" if len(drives) > 1 else "exporting"
                 progress.update(task, description=title, completed=before[number] + frames)
 
-            report = export_drives(drives, plan, args.out, tell)
+            report = export_drives(drives, plan, args.out, tell, args.keep)
+    if args.keep is not None and report.failure is not None:
+        kept = f"{len(report.drives)} of {len(drives)} drives are whole and kept in {args.keep}"
+        console.print(f"{kept}; the same command goes on from there", soft_wrap=True)
+        raise report.failure
     named = report.drives[0].name if len(drives) == 1 else f"{len(report.drives)} drives"
     console.print(report_table(report, f"{named}, {report.frames} frames, sensors {plan.rig.name}"))
     if len(drives) > 1:

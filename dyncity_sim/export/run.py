@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from dyncity_sim.dataset.drives import ListedDrive, LoadedDrive
 from dyncity_sim.domain.base_frame import mounted
-from dyncity_sim.domain.sensors import SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.errors import InvalidInputError
 from dyncity_sim.export.clock import Clock, TimedWriter
+from dyncity_sim.export.kept import KeptDrives
+from dyncity_sim.export.plan import ExportedDrive, ExportedFormat, ExportPlan, Report
 from dyncity_sim.export.staging import check_free, staged, take_places, told_of
 from dyncity_sim.groundtruth.build import labelled_drive, labelled_frames
 from dyncity_sim.groundtruth.formats.table import LabelFormat, formats_named
@@ -19,91 +20,6 @@ from dyncity_sim.groundtruth.formats.writer import OpenWriter
 from dyncity_sim.scene.actors.find import find_tracks
 
 READING, TRACKING, LABELLING = "reading", "tracking", "labelling"
-
-
-@dataclass(frozen=True)
-class ExportPlan:
-    """What is exported.
-
-    Attributes:
-        formats: names, see ``dyncity_sim.groundtruth.formats.table``.
-        resample: formats that are published with a grid of their own take it, by nearest neighbour.
-        rig: the sensors, as ``read_rig`` gives them.
-        seed: of all that is random in what sensors measure.
-    """
-
-    formats: tuple[str, ...]
-    rig: SensorRig
-    resample: bool = False
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class ExportedFormat:
-    """What became of one format.
-
-    Attributes:
-        name: of the format.
-        place: its folder or file.
-        files: how many.
-        size_bytes: of all of them.
-        seconds: spent on writing them.
-    """
-
-    name: str
-    place: Path
-    files: int
-    size_bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class ExportedDrive:
-    """What is in one drive.
-
-    Attributes:
-        name: of the drive.
-        frames: how many.
-        points: LiDAR points of all frames.
-        boxes: boxes of all frames.
-    """
-
-    name: str
-    frames: int
-    points: int
-    boxes: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of an export.
-
-    Attributes:
-        formats: each format, in the order asked for.
-        drives: each drive that is whole, in the order asked for.
-        seconds: spent on reading, tracking and labelling, by name.
-        failure: why there are no further drives; None where all are there.
-    """
-
-    formats: tuple[ExportedFormat, ...]
-    drives: tuple[ExportedDrive, ...]
-    seconds: dict[str, float]
-    failure: BaseException | None = None
-
-    @property
-    def frames(self) -> int:
-        """Of all drives."""
-        return sum(drive.frames for drive in self.drives)
-
-    @property
-    def points(self) -> int:
-        """LiDAR points of all drives."""
-        return sum(drive.points for drive in self.drives)
-
-    @property
-    def boxes(self) -> int:
-        """Boxes of all drives."""
-        return sum(drive.boxes for drive in self.drives)
 
 
 def export_drive(
@@ -119,6 +35,7 @@ def export_drives(
     plan: ExportPlan,
     out: Path,
     told: Callable[[int, int], None] = lambda drive, frames: None,
+    keep: Path | None = None,
 ) -> Report:
     """Label each frame of each drive once and write it in every format; the memory holds one drive at a time.
 
@@ -126,11 +43,15 @@ def export_drives(
     takes its place in ``out`` with all drives. An error or an interruption ends the export with the drives that are
     whole by then, and is the report's ``failure``; it is raised where there is none, and nothing is left.
 
+    With ``keep``, whole drives stay in that folder under a digest of what they are made of, whatever ends the export,
+    and are not made again: ``out`` is taken only by all of them. A failure is then a report of no formats.
+
     Args:
         drives: their actors are the true ones where the source knows them, else those found in its cells.
         plan: in which formats, from which sensors.
         out: folder for all; may exist and hold other formats.
         told: called with the number of a drive, from 0 on, and its frames done.
+        keep: folder of whole drives to go on from; its files are linked to where it lies on the disk of ``out``.
 
     Raises:
         InvalidInputError: an unknown format, one that cannot hold the drive, its grid or its classes, resampling that
@@ -147,6 +68,7 @@ def export_drives(
     _check_names(drives)
     openings = [(form, form.open_writer(plan.resample and form.own_grid is not None)) for form in formats]
     check_free([place for form in formats for place in _places(form, out, [drive.name for drive in drives])])
+    kept = None if keep is None else KeptDrives(keep)
     clocks = {name: Clock() for name in (READING, TRACKING, LABELLING, *plan.formats)}
     whole: list[ExportedDrive] = []
     failure: BaseException | None = None
@@ -155,11 +77,14 @@ def export_drives(
             for number, drive in enumerate(drives):
                 part = staging / str(number)
                 with told_of(out, part), _laid_to(drive, alone=len(drives) == 1):
-                    whole.append(_export(drive, plan, openings, clocks, part, partial(told, number)))
+                    whole.append(_part(drive, plan, openings, clocks, part, partial(told, number), kept))
         except BaseException as error:
             if not whole:
                 raise
             failure = error
+        spent_s = {name: clocks[name].seconds for name in (READING, TRACKING, LABELLING)}
+        if kept is not None and failure is not None:
+            return Report((), tuple(whole), spent_s, failure)
         parts = {drive.name: staging / str(number) for number, drive in enumerate(whole)}
         for form in formats:
             with clocks[form.name].running():
@@ -169,13 +94,32 @@ def export_drives(
     return Report(
         tuple(_exported(form, out, places, clocks[form.name]) for form, places in zip(formats, taken, strict=True)),
         tuple(whole),
-        {name: clocks[name].seconds for name in (READING, TRACKING, LABELLING)},
+        spent_s,
         failure,
     )
 
 
-def _export(
+def _part(
     drive: ListedDrive,
+    plan: ExportPlan,
+    openings: Sequence[tuple[LabelFormat, OpenWriter]],
+    clocks: Mapping[str, Clock],
+    part: Path,
+    told: Callable[[int], None],
+    kept: KeptDrives | None,
+) -> ExportedDrive:
+    """Have one drive in every format in ``part``."""
+    with clocks[READING].running():
+        loaded = replace(drive.open(), name=drive.name)
+    if kept is None:
+        return _export(loaded, plan, openings, clocks, part, told)
+    exported = kept.part(loaded, plan, part, lambda folder: _export(loaded, plan, openings, clocks, folder, told))
+    told(exported.frames)
+    return exported
+
+
+def _export(
+    loaded: LoadedDrive,
     plan: ExportPlan,
     openings: Sequence[tuple[LabelFormat, OpenWriter]],
     clocks: Mapping[str, Clock],
@@ -183,8 +127,6 @@ def _export(
     told: Callable[[int], None],
 ) -> ExportedDrive:
     """Write one drive in every format."""
-    with clocks[READING].running():
-        loaded = drive.open()
     occupancy = loaded.occupancy
     if occupancy.taxonomy.id != CARLASC.id:
         raise InvalidInputError(
@@ -193,11 +135,11 @@ def _export(
     with clocks[TRACKING].running():
         tracks = find_tracks(occupancy) if loaded.tracks is None else loaded.tracks
         rig = mounted(plan.rig, occupancy.grid)
-        about = labelled_drive(occupancy, tracks, loaded.provenance, rig, drive.name, plan.seed)
+        about = labelled_drive(occupancy, tracks, loaded.provenance, rig, loaded.name, plan.seed)
     points = boxes = 0
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(TimedWriter(opener(form.place(out, drive.name), about), clocks[form.name]))
+            stack.enter_context(TimedWriter(opener(form.place(out, loaded.name), about), clocks[form.name]))
             for form, opener in openings
         ]
         for number, frame in enumerate(clocks[LABELLING].each(labelled_frames(occupancy, about)), start=1):
@@ -206,7 +148,7 @@ def _export(
             points += sum(len(sweep) for sweep in frame.sweeps)
             boxes += len(frame.boxes)
             told(number)
-    return ExportedDrive(drive.name, len(occupancy), points, boxes)
+    return ExportedDrive(loaded.name, len(occupancy), points, boxes)
 
 
 def _check_names(drives: Sequence[ListedDrive]) -> None:

@@ -13,7 +13,8 @@ from dyncity_sim.dataset.drives import ListedDrive, LoadedDrive
 from dyncity_sim.domain.scene import Provenance
 from dyncity_sim.domain.sensors import LidarSensor, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC
-from dyncity_sim.export.run import ExportPlan, export_drives
+from dyncity_sim.export.plan import ExportPlan
+from dyncity_sim.export.run import export_drives
 
 RIG = SensorRig("roof", (LidarSensor(tuple(np.deg2rad(np.linspace(0, -20, 12))), 360),))
 FRAMES = {"first": 12, "second": 3, "third": 7}

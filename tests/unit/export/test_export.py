@@ -18,7 +18,8 @@ from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.sensors import CameraSensor, LidarSensor, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError, MissingExtraError, StorageError
-from dyncity_sim.export.run import ExportPlan, export_drive
+from dyncity_sim.export.plan import ExportPlan
+from dyncity_sim.export.run import export_drive
 from dyncity_sim.groundtruth.formats.table import FORMATS
 
 EGO_FROM_CAMERA = np.array([[0.0, 0.0, 1.0, 0.5], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])

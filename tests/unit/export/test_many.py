@@ -24,7 +24,8 @@ from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError, StorageError
-from dyncity_sim.export.run import ExportPlan, Report, export_drive, export_drives
+from dyncity_sim.export.plan import ExportPlan, Report
+from dyncity_sim.export.run import export_drive, export_drives
 from dyncity_sim.groundtruth.formats.table import FORMATS
 
 ALL = tuple(FORMATS)
