@@ -68,8 +68,9 @@ def open_occ3d_nuscenes(folder: Path) -> OccupancyDataset | None:
     )
     scenes = tuple(_nuscenes_scene(scene, annotations) for scene in folders)
     rate_hz, credit = float(NUSCENES_RATE_HZ), _credit_of_export(gts.parent / METADATA)
-    if credit is not None and scenes[0].times_us is not None:
-        rate_hz = rate_of(scenes[0].times_us, rate_hz)
+    if credit is not None:
+        timed = (scene.times_us for scene in scenes if scene.times_us is not None and len(scene) > 1)
+        rate_hz = next((rate_of(times_us, rate_hz) for times_us in timed), rate_hz)
     return OccupancyDataset(
         "Occ3D-nuScenes",
         OCC3D_GRID,

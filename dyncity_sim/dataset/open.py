@@ -98,12 +98,15 @@ def open_carlasc(folder: Path) -> OccupancyDataset | None:
     if not found:
         return None
     sequences = [CarlaScFolder(f, f.name if f == root else str(f.relative_to(root))) for f in found]
-    grid, rate_hz = sequences[0].grid, sequences[0].rate_hz
-    for sequence in sequences:
-        for name, got, expected in (("grid", sequence.grid, grid), ("rate_hz", sequence.rate_hz, rate_hz)):
+    # One frame says nothing of a rate.
+    timed = [sequence for sequence in sequences if len(sequence) > 1]
+    grid, rate_hz = sequences[0].grid, (timed or sequences)[0].rate_hz
+    for name, compared in (("grid", sequences), ("rate_hz", timed)):
+        for sequence in compared:
+            got, expected = getattr(sequence, name), getattr(compared[0], name)
             if got != expected:
                 raise InvalidInputError(
-                    f"{name} of {sequence.name}", got, f"{expected}, that of {sequences[0].name}", "Open them apart."
+                    f"{name} of {sequence.name}", got, f"{expected}, that of {compared[0].name}", "Open them apart."
                 )
     due = {_CARLASC_CREDIT if sequence.attribution is None else sequence.attribution for sequence in sequences}
     return OccupancyDataset(

@@ -196,6 +196,17 @@ def test_many_drives_are_read_back_as_they_were_with_all_their_credits(on_demand
     }
 
 
+@pytest.mark.parametrize("form", ["carlasc", "occ3d"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_drive_of_one_frame_has_no_say_in_the_rate_of_its_data_set(on_demand, many_rig, tmp_path, form, order):
+    steady = replace(on_demand[0].loaded.occupancy[:3], times_us=np.arange(3) * 250_000)
+    drives = [replace(on_demand[0].loaded, occupancy=steady), replace(on_demand[1].loaded, occupancy=steady[:1])]
+    listed = [ListedDrive(drives[n].name, len(drives[n].occupancy), partial(copy, drives[n])) for n in order]
+    export_drives(listed, ExportPlan((form,), many_rig, resample=form == "occ3d"), tmp_path)
+    dataset = open_dataset(tmp_path / form)
+    assert (dataset.rate_hz, sorted(len(s) for s in dataset.sequences)) == (4, [1, 3])
+
+
 def test_annotations_of_occ3d_lead_to_the_frames_of_every_scene(exported):
     infos = read(exported[0] / "occ3d", "annotations.json")["scene_infos"]
     for name, frames in zip(NAMES, (7, 2, 6), strict=True):
