@@ -105,11 +105,15 @@ def _check_names(rig: SensorRig) -> None:
 
 
 class _Stream:
-    """A file that keeps its first error: the SDK logs errors of messages and goes on."""
+    """A file that keeps its first error: the SDK logs errors of messages and goes on.
+
+    After the error all goes on as if it were written, for the SDK panics, at length on stderr, where it is not.
+    """
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
         self._error: OSError | None = None
+        self._at = self._end = 0
 
     def write(self, data: bytes | bytearray) -> int:
         try:
@@ -117,15 +121,19 @@ class _Stream:
                 self._raw.write(data)
         except OSError as error:
             self._error = error
+        self._at += len(data)
+        self._end = max(self._end, self._at)
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, self._end)[whence]
         # Writes what is buffered, and may fail as a write does.
         try:
-            return self._raw.seek(offset, whence)
+            if self._error is None:
+                self._raw.seek(self._at)
         except OSError as error:
-            self._error = self._error or error
-            raise
+            self._error = error
+        return self._at
 
     def flush(self) -> None:
         try:

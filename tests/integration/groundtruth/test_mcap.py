@@ -253,6 +253,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, limit_bytes):
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"{StorageError.__module__}.StorageError: ")
+    assert "panicked" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
