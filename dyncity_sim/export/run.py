@@ -67,8 +67,8 @@ def export_drives(
         )
     _check_names(drives)
     openings = [(form, form.open_writer(plan.resample and form.own_grid is not None)) for form in formats]
-    check_free([place for form in formats for place in _places(form, out, [drive.name for drive in drives])])
     kept = None if keep is None else KeptDrives(keep)
+    check_free([place for form in formats for place in _places(form, out, [drive.name for drive in drives])])
     clocks = {name: Clock() for name in (READING, TRACKING, LABELLING, *plan.formats)}
     whole: list[ExportedDrive] = []
     failure: BaseException | None = None

@@ -14,7 +14,7 @@ from dyncity_sim.dataset.drives import LoadedDrive
 from dyncity_sim.domain.grid import CARLASC_GRID
 from dyncity_sim.domain.sensors import LidarSensor, SensorRig
 from dyncity_sim.domain.taxonomy import CARLASC_RAW
-from dyncity_sim.errors import StorageError
+from dyncity_sim.errors import InvalidInputError, StorageError
 from dyncity_sim.export.kept import ABOUT, drive_digest
 from dyncity_sim.export.plan import ExportPlan
 from dyncity_sim.export.run import export_drives
@@ -159,6 +159,12 @@ def test_a_data_set_stays_when_what_was_kept_goes(on_demand, tmp_path):
     before = files(tmp_path / "out")
     shutil.rmtree(tmp_path / "keep")
     assert files(tmp_path / "out") == before
+
+
+def test_drives_are_not_kept_where_their_data_set_goes(on_demand, tmp_path):
+    with pytest.raises(InvalidInputError, match=r"occ3d, which exists.*Name another --out"):
+        export_drives([d.listed for d in on_demand], FEW, tmp_path, keep=tmp_path / "occ3d")
+    assert [drive.opened for drive in on_demand] == [0, 0, 0]
 
 
 def test_the_command_says_that_it_goes_on_and_does(tmp_path, write_recording, capsys):
