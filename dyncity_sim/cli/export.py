@@ -32,13 +32,14 @@ examples:
   dyncity export out/demo --to semantickitti --out out/labels              what demo, cosim or generate wrote
   dyncity export data/town --sequence 3 --frames 64 --to occ3d,carlasc --out out/labels
   dyncity export data/town --sequence all --to nuscenes,kitti --sensors kitti --out out/train   a scene for each drive
+  dyncity export out/dreams/* --to semantickitti --out out/train           a sequence for each generated drive
   dyncity export data/town --to occ3d --resample nearest --out out/occ3d   in the grid that Occ3D is published with
   dyncity export data/town --to {",".join(FORMATS)} --sensors kitti --out out/all
 
-PATH is a generated drive, or what dyncity inspect reads. Each format takes a subfolder of DIR when it is whole: nothing
-of a drive that fails is there. Of several drives, an error, Ctrl-C or SIGTERM keeps those that are whole by then as a
-data set of these alone; the exit code says that it failed, and the command which --sequence are left for another --out.
-With --keep, they stay in a folder of their own, after a kill too, and the same command goes on from there.
+PATH is a generated drive, or what dyncity inspect reads; there may be several. Each format takes a subfolder of DIR
+when it is whole: nothing of a drive that fails is there. Of several drives, an error, Ctrl-C or SIGTERM keeps those
+that are whole by then as a data set of these alone; the exit code says that it failed, and the command which are left
+for another --out. With --keep, they stay in a folder of their own, after a kill too, and the same command goes on.
 Several drives are one data set: carlasc, occ3d, nuscenes a scene each, semantickitti sequences/00, 01, ..., kitti 0000,
 0001, ..., webdataset shards numbered in a row, mcap a file each.
 {METADATA} (mcap: its metadata; webdataset: dataset.json) says grid, classes, sensors, and where each drive comes from.
@@ -55,7 +56,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         description="Label drives as sensors would see them, and write the labels in the formats that you name.",
         epilog=EPILOG,
     )
-    parser.add_argument("path", type=Path, metavar="PATH", help="folder of the drive")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folder of a drive, or of many")
     parser.add_argument("--to", required=True, metavar="FORMAT[,FORMAT]", help="formats, see below")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for all formats")
     drive = parser.add_argument_group("what is exported")
@@ -98,7 +99,9 @@ def run(args: argparse.Namespace) -> int:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("reading and finding actors", total=None)
-            drives = list_drives(args.path, args.sequence, args.start, args.frames)
+            drives = [
+                drive for path in args.paths for drive in list_drives(path, args.sequence, args.start, args.frames)
+            ]
             before = [0, *accumulate(drive.frames for drive in drives)]
             progress.update(task, total=before[-1])
 
@@ -118,8 +121,10 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"{report.points:,} LiDAR points, {report.boxes:,} boxes in {args.out}", soft_wrap=True)
     if report.failure is not None:
         whole, numbers = len(report.drives), range(len(drives)) if args.sequence is None else args.sequence
-        left = f"export the others to another --out with --sequence {sequence_words(numbers[whole:])}"
-        console.print(f"{whole} of {len(drives)} drives are whole and kept; {left}", soft_wrap=True)
+        numbered = f"with --sequence {sequence_words(numbers[whole:])}"
+        left = numbered if len(args.paths) == 1 else f"from {drives[whole].name} on"
+        kept = f"{whole} of {len(drives)} drives are whole and kept"
+        console.print(f"{kept}; export the others to another --out {left}", soft_wrap=True)
         raise report.failure
     return 0
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from dyncity_sim.cli.main import main
 from dyncity_sim.cli.numbers import sequence_words, sequences
+from dyncity_sim.dataset.chunk_files import arrays_of, write_chunk
 from dyncity_sim.dataset.drives import ListedDrive, LoadedDrive
 from dyncity_sim.dataset.open import open_dataset
 from dyncity_sim.domain.grid import CARLASC_GRID
@@ -26,6 +27,7 @@ from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.errors import InvalidInputError, StorageError
 from dyncity_sim.export.plan import ExportPlan, Report
 from dyncity_sim.export.run import export_drive, export_drives
+from dyncity_sim.groundtruth.formats.describe import grid_json
 from dyncity_sim.groundtruth.formats.table import FORMATS
 
 ALL = tuple(FORMATS)
@@ -382,6 +384,42 @@ def test_start_and_frames_are_of_each_drive(recording, tmp_path):
     assert main(["export", str(recording), *words]) == 0
     sequences = open_dataset(tmp_path / "out" / "carlasc").sequences
     assert [s.times_us.tolist() for s in sequences] == [[100_000]] * 3
+
+
+def generation(folder: Path, loaded: LoadedDrive) -> Path:
+    """A drive as ``dyncity generate`` writes it."""
+    folder.mkdir(parents=True)
+    write_chunk(arrays_of(loaded.occupancy), folder / "chunk_0000.npz")
+    described = {
+        "format": "dyncity-generation",
+        "version": 1,
+        "attribution": loaded.provenance.attribution,
+        "model": {"id": f"model of {loaded.name}", "family": "anchored"},
+        "grid": grid_json(loaded.occupancy.grid),
+        "taxonomy": {"id": CARLASC.id},
+        "chunks": [{"seed": 4, "command": None}],
+    }
+    (folder / "generation.json").write_text(json.dumps(described))
+    return folder
+
+
+def test_several_folders_are_one_data_set(many, recording, tmp_path, capsys):
+    paths = [str(generation(tmp_path / "dreams" / loaded.name, loaded)) for loaded in many]
+    words = ["export", *paths, str(recording), "--to", "semantickitti", "--sequence", "all", "--out"]
+    assert main([*words, str(tmp_path / "out")]) == 0
+    drives = read(tmp_path / "out" / "semantickitti", "dyncity.json")["drives"]
+    assert [(d["name"], d["frames"], d["sequence"]) for d in drives] == [
+        ("town-1", 7, "00"),
+        ("bend", 2, "01"),
+        ("town-2", 6, "02"),
+        *((f"drive_{n:05d}", frames, f"{n + 3:02d}") for n, frames in enumerate((4, 2, 3))),
+    ]
+    assert [d["provenance"]["model_id"] for d in drives] == [*(f"model of {name}" for name in NAMES), *[None] * 3]
+    file = recording / "drive_00001.npz"
+    file.write_bytes(file.read_bytes()[:1000])
+    assert main([*words, str(tmp_path / "part")]) == 2
+    said = capsys.readouterr().out
+    assert "4 of 6 drives are whole and kept; export the others to another --out from drive_00001 on" in said
 
 
 def test_the_command_says_which_drives_are_kept_and_fails(recording, tmp_path, capsys):
