@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from dyncity_sim.cli.numbers import positive, sequence_words, sequences
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.cli.signals import terminated_like_interrupted
-from dyncity_sim.dataset.drives import list_drives
+from dyncity_sim.dataset.drives import ListedDrive, list_drives
 from dyncity_sim.export.plan import ExportPlan, Report
 from dyncity_sim.export.run import export_drives
 from dyncity_sim.groundtruth.formats.metadata import METADATA
@@ -99,9 +100,7 @@ def run(args: argparse.Namespace) -> int:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("reading and finding actors", total=None)
-            drives = [
-                drive for path in args.paths for drive in list_drives(path, args.sequence, args.start, args.frames)
-            ]
+            drives = listed_drives(args)
             before = [0, *accumulate(drive.frames for drive in drives)]
             progress.update(task, total=before[-1])
 
@@ -127,6 +126,14 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{kept}; export the others to another --out {left}", soft_wrap=True)
         raise report.failure
     return 0
+
+
+def listed_drives(args: argparse.Namespace) -> list[ListedDrive]:
+    """The drives of each PATH. Data sets call theirs alike: of several PATHs, drives have its folder's name, too."""
+    drives = [drive for path in args.paths for drive in list_drives(path, args.sequence, args.start, args.frames)]
+    if len(args.paths) == 1:
+        return drives
+    return [replace(drive, name="_".join(word for word in (drive.data_set, drive.name) if word)) for drive in drives]
 
 
 def report_table(report: Report, title: str) -> Table:

@@ -72,11 +72,13 @@ class ListedDrive:
         name: fit for a file name.
         frames: how many it will have.
         open: reads it; raises InvalidInputError where ``open_drive`` does.
+        data_set: folder's name of the data set that it is one of; empty where a drive has a folder of its own.
     """
 
     name: str
     frames: int
     open: Callable[[], LoadedDrive]
+    data_set: str = ""
 
 
 def open_drive(path: Path, sequence: int = 0, start: int = 0, frames: int | None = None) -> LoadedDrive:
@@ -238,8 +240,12 @@ def _listed_sequence(
         raise InvalidInputError("sequence", sequence, f"0 to {len(dataset.sequences) - 1} of {path}")
     source = dataset.sequences[sequence]
     chosen = _range(start, frames, len(source), f"{path} {source.name}", longer_drives(dataset))
+    name, folder = source.name.replace("/", "_"), path.resolve().name
     return ListedDrive(
-        source.name.replace("/", "_"), len(chosen), partial(_of_dataset, dataset, path, sequence, chosen)
+        name,
+        len(chosen),
+        partial(_of_dataset, dataset, path, sequence, chosen),
+        folder if name != folder else "",
     )
 
 

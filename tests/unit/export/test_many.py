@@ -412,14 +412,25 @@ def test_several_folders_are_one_data_set(many, recording, tmp_path, capsys):
         ("town-1", 7, "00"),
         ("bend", 2, "01"),
         ("town-2", 6, "02"),
-        *((f"drive_{n:05d}", frames, f"{n + 3:02d}") for n, frames in enumerate((4, 2, 3))),
+        *((f"rec_drive_{n:05d}", frames, f"{n + 3:02d}") for n, frames in enumerate((4, 2, 3))),
     ]
     assert [d["provenance"]["model_id"] for d in drives] == [*(f"model of {name}" for name in NAMES), *[None] * 3]
     file = recording / "drive_00001.npz"
     file.write_bytes(file.read_bytes()[:1000])
     assert main([*words, str(tmp_path / "part")]) == 2
     said = capsys.readouterr().out
-    assert "4 of 6 drives are whole and kept; export the others to another --out from drive_00001 on" in said
+    assert "4 of 6 drives are whole and kept; export the others to another --out from rec_drive_00001 on" in said
+
+
+def test_drives_of_several_data_sets_are_told_apart_by_its_folder(recording, tmp_path):
+    shutil.copytree(recording, tmp_path / "other")
+    words = ["export", str(recording), str(tmp_path / "other"), "--to", "carlasc", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    names = ["other_drive_00000", "rec_drive_00000"]
+    assert [s.name for s in open_dataset(tmp_path / "out" / "carlasc").sequences] == names
+    sequence = [str(tmp_path / "out" / "carlasc" / name) for name in names]
+    assert main(["export", *sequence, "--to", "carlasc", "--out", str(tmp_path / "again")]) == 0
+    assert [s.name for s in open_dataset(tmp_path / "again" / "carlasc").sequences] == names
 
 
 def test_the_command_says_which_drives_are_kept_and_fails(recording, tmp_path, capsys):
