@@ -65,7 +65,8 @@ def drive_digest(loaded: LoadedDrive, plan: ExportPlan) -> str:
 
     def take(value: Any) -> None:
         if isinstance(value, np.ndarray):
-            digest.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+            digest.update(f"{value.dtype}{value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).reshape(-1).data)
         elif dataclasses.is_dataclass(value):
             take([(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)])
         elif isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -138,6 +139,14 @@ def test_the_digest_is_of_all_that_the_files_of_a_drive_depend_on(many):
     assert len({drive_digest(*each) for each in others}) == len(others)
     unlike = replace(first, captions=("a",) * 7, recorded=first.occupancy, rate_hz=2.0)
     assert drive_digest(unlike, FEW) == drive_digest(first, FEW)
+
+
+def test_the_digest_of_a_long_drive_takes_no_memory_of_its_own(many):
+    tracemalloc.start()
+    drive_digest(many[0], FEW)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < many[0].occupancy.labels.nbytes / 2
 
 
 def test_kept_files_are_links_or_copies_where_a_disk_has_none(on_demand, tmp_path, monkeypatch):
