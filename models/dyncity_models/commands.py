@@ -177,6 +177,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _encode(arguments: argparse.Namespace) -> int:
     with packages_of(__name__, "Encoding"):
         from dyncity_models.data.encode_shards import Part
+        from dyncity_models.family import family_of
         from dyncity_models.training.families import encode
 
     counts = encode(
@@ -191,8 +192,9 @@ def _encode(arguments: argparse.Namespace) -> int:
     )
     print("encoded chunks: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     if "shards to come" not in counts:
-        train = f"dyncity train dit autoencoder={arguments.autoencoder} latents={arguments.out} validation_latents=..."
-        print(f"latents:  {arguments.out}\ntrain:    {train}")
+        family = family_of(arguments.autoencoder)
+        which = f"family={family} autoencoder={arguments.autoencoder} latents={arguments.out} validation_latents=..."
+        print(f"latents:  {arguments.out}\ntrain:    dyncity train dit {which}")
     return 0
 
 

@@ -26,8 +26,10 @@ from dyncity_models.reference.config import (
     ReferenceClasses,
     ReferenceConfig,
     ReferenceSpace,
+    ReferenceTransformerConfig,
 )
 from dyncity_models.reference.conventions import convention_named
+from dyncity_models.reference.dit import ReferenceTransformer
 from dyncity_models.training.launch import is_first_process, launch_of, training_device
 from dyncity_models.training.reference_autoencoder_task import ReferenceAutoencoderTask
 from dyncity_models.training.reference_config import (
@@ -80,7 +82,12 @@ def train_reference_autoencoder(config: ReferenceAutoencoderTrainingConfig) -> P
     task = ReferenceAutoencoderTask(config, model, class_weights(classes, model.classes))
     if initial is not None:
         task.autoencoder.load_state_dict(initial.autoencoder.state_dict())
-    fit(task, train, validation, config, config.run, options)
+    learns_from = {
+        "convention": convention.name,
+        "taxonomy": source.taxonomy.id,
+        "grid": " x ".join(map(str, source.grid.shape)),
+    }
+    fit(task, train, validation, config, config.run, options, learns_from)
     export = Path(config.run.out) / "export"
     space = ReferenceSpace(source.grid.lower_m, source.grid.voxel_size_m, source.rate_hz)
     if is_first_process():
@@ -183,10 +190,7 @@ def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> P
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = ReferenceTransformerTask(config, model, base.config.autoencoder)
     if config.initial:
-        initial = load_reference(Path(config.initial))
-        if initial.transformer is None or initial.config.transformer != model:
-            raise InvalidInputError("initial", f"{config.initial} with {initial.config.transformer}", str(model))
-        task.transformer.load_state_dict(initial.transformer.state_dict())
+        task.transformer.load_state_dict(_initial_transformer(Path(config.initial), model, base).state_dict())
     fit(task, train, validation, config, config.run, options, {"autoencoder": base.model_id})
     export = Path(config.run.out) / "export"
     if config.limit_latents and sampling.latent_limit is None:
@@ -195,6 +199,31 @@ def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> P
     if is_first_process():
         save_reference(export, complete, base.autoencoder, task.transformer, base.convention)
     return export
+
+
+def _initial_transformer(folder: Path, model: ReferenceTransformerConfig, base: ReferenceModel) -> ReferenceTransformer:
+    """The transformer to train on, which must see chunks as this run does."""
+    initial = load_reference(folder)
+    if initial.transformer is None or initial.config.transformer != model:
+        raise InvalidInputError("initial", f"{folder} with {initial.config.transformer}", str(model))
+    seen, expected = _seen_by_transformer(initial), _seen_by_transformer(base)
+    for name, value in expected.items():
+        if seen[name] != value:
+            raise InvalidInputError("initial", f"{folder} with {name} {seen[name]}", f"{value}, as of the autoencoder")
+    return initial.transformer
+
+
+def _seen_by_transformer(model: ReferenceModel) -> dict[str, object]:
+    """What chunks are to a transformer that goes with these weights."""
+    planes, config = model.config.autoencoder, model.config
+    return {
+        "frames": planes.frames,
+        "latent_channels": planes.latent_channels,
+        "plane_cells": planes.plane_cells,
+        "classes": taxonomy_of(config.classes, planes.classes).id,
+        "space": config.space,
+        "convention": model.convention.name,
+    }
 
 
 def _latents_of(base: ReferenceModel, folder: Path, device: torch.device) -> ReferenceLatents:
