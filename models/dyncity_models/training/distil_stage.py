@@ -41,7 +41,11 @@ def train_distil(config: DistilTrainingConfig) -> Path:
     train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = DistilTask(config, Teacher(base, device, config.run))
-    learns_from = {"autoencoder": digest_of(base.autoencoder), KNOWN_WORLD: latents.known_world}
+    learns_from = {
+        "autoencoder": digest_of(base.autoencoder),
+        KNOWN_WORLD: latents.known_world,
+        "teacher": base.model_id,
+    }
     fit(task, train, validation, config, config.run, options, learns_from)
     export = Path(config.run.out) / "export"
     if is_first_process():

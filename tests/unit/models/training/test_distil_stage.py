@@ -76,6 +76,14 @@ def test_a_run_does_not_go_on_with_another_autoencoder(config, weights, tmp_path
         train_distil(replace(config, teacher=str(tmp_path / "other")))
 
 
+def test_a_run_does_not_go_on_with_another_teacher_of_the_same_autoencoder(config, build_guided_weights):
+    train_distil(config)
+    longer = replace(config, optimiser=replace(config.optimiser, steps=5))
+    with pytest.raises(ConfigError, match=r"^teacher: got anchored-.*, expected anchored-.* has learnt from so far"):
+        train_distil(replace(longer, teacher=str(build_guided_weights(autoguidance=1.5))))
+    train_distil(longer)
+
+
 def test_a_student_that_learns_nothing_has_the_distance_of_its_teacher_with_as_few_steps(config):
     """Random weights sample with Euler's method in even steps."""
     still = replace(config.optimiser, lr=0.0, weight_decay=0.0)
