@@ -17,9 +17,14 @@ VALIDATED = "seconds"
 """Column that rows of validations have, and no others."""
 
 DRAWN_EVERY_S = 30.0
-"""Drawing takes most of a second."""
+"""Drawing takes some tenths of a second."""
 
 PANELS_A_ROW = 4
+PANEL_IN = (3.2, 2.4)
+LEFT_IN, LOW_IN, RIGHT_IN, HIGH_IN = 0.7, 0.3, 0.1, 0.3
+"""Of a panel, room for what is written around its curve."""
+
+MOST_TICKS = 5
 SMOOTHED_OVER = 1 / 30
 """Share of its points that a curve of training is smoothed over."""
 
@@ -117,10 +122,11 @@ def _is_behind(row: Mapping[str, float], done: int) -> bool:
 def draw_curves(rows: list[dict[str, float]], file: Path) -> None:
     """Every figure over the steps: what is logged in training as it is and smoothed, what is validated as points."""
     names = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in ("step", VALIDATED)]
-    height = -(-len(names) // PANELS_A_ROW)
-    figure = Figure(figsize=(3.2 * min(len(names), PANELS_A_ROW), 2.4 * height), layout="constrained")
+    across, down = min(len(names), PANELS_A_ROW), -(-len(names) // PANELS_A_ROW)
+    # Layouts that fit what is written would take as long as all else.
+    figure = Figure(figsize=(PANEL_IN[0] * across, PANEL_IN[1] * down))
     for number, name in enumerate(names):
-        panel = figure.add_subplot(height, min(len(names), PANELS_A_ROW), number + 1, title=name)
+        panel = figure.add_axes(_place(number, across, down), title=name)
         chosen = [row for row in rows if name in row]
         steps, values = [row["step"] for row in chosen], [row[name] for row in chosen]
         if VALIDATED in chosen[0]:
@@ -129,8 +135,19 @@ def draw_curves(rows: list[dict[str, float]], file: Path) -> None:
             panel.plot(steps, values, color="tab:blue", alpha=0.3)
             panel.plot(steps, _smoothed(values), color="tab:blue")
         panel.grid(alpha=0.3)
+        panel.locator_params("x", nbins=MOST_TICKS, integer=True)
+        panel.locator_params("y", nbins=MOST_TICKS)
+        panel.ticklabel_format(axis="y", scilimits=(-3, 4))
     with whole_file(file) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
+
+
+def _place(number: int, across: int, down: int) -> tuple[float, float, float, float]:
+    """Left, bottom, width and height of a panel, as shares of the picture."""
+    (width, height), (row, column) = PANEL_IN, divmod(number, across)
+    left, low = column * width + LEFT_IN, (down - 1 - row) * height + LOW_IN
+    inner = width - LEFT_IN - RIGHT_IN, height - LOW_IN - HIGH_IN
+    return left / (width * across), low / (height * down), inner[0] / (width * across), inner[1] / (height * down)
 
 
 def _smoothed(values: list[float]) -> list[float]:

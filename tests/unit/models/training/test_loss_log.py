@@ -89,6 +89,16 @@ def test_every_figure_has_a_panel_of_its_own_in_the_picture(tmp_path):
     assert (np.abs(right - [255, 127, 14]).sum(axis=1) < 30).any()
 
 
+@pytest.mark.parametrize("value", [1.0, -0.000123456, -98_765_432.1])
+def test_what_is_written_beside_a_curve_is_not_cut_off(tmp_path, value):
+    rows = [{"step": 100_000.0 * n, "loss": value * (1 + 1e-3 * n)} for n in range(6)]
+    draw_curves(rows, tmp_path / "curves.png")
+    shown = np.asarray(Image.open(tmp_path / "curves.png").convert("L"))
+    assert (shown < 128).any()
+    for edge in (shown[:3], shown[-3:], shown[:, :3], shown[:, -3:]):
+        assert (edge == 255).all()
+
+
 def test_a_run_ends_with_its_last_validation_its_files_and_what_its_weights_are_for(tmp_path):
     log = LossLog(tmp_path / "run" / LOG, 0)
     for step, miou in ((0, 12.0), (1, 34.5678)):
