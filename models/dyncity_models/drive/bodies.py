@@ -30,7 +30,7 @@ Shown = tuple[Int64[np.ndarray, "P 2"], UInt8[np.ndarray, "P Z"]]
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
+class Course:
     """Where a vehicle or a pedestrian is in each frame of a chunk.
 
     Attributes:
@@ -46,7 +46,7 @@ class Path:
 
     @classmethod
     def of(cls, track: Track, chunk: OccupancySequence) -> Self:
-        """The path of a track that was found in a chunk."""
+        """The course of a track that was found in a chunk."""
         times_s, seen_s = (times_us.astype(np.float64) * 1e-6 for times_us in (chunk.times_us, track.times_us))
         sightings = planar_from_poses(track.poses_world_from_actor)
         sightings[:, 2] = np.unwrap(sightings[:, 2])
@@ -60,7 +60,7 @@ class Path:
         return cls(_in_ego(planar, chunk), above_ground, seen)
 
     def along(self, way: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> Self:
-        """Another path over the same ground, x, y, yaw in the world, that is seen in all frames."""
+        """Another course over the same ground, x, y, yaw in the world, that is seen in all frames."""
         return replace(self, ego_from_body=_in_ego(way, chunk), seen=np.arange(len(chunk)))
 
     def to_ego(self, frame: int, points_m: Float64[np.ndarray, "*P 2"]) -> Float64[np.ndarray, "*P 2"]:
@@ -75,17 +75,17 @@ class Path:
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A vehicle of one shape on its path, its riders included.
+    """A vehicle of one shape on its course, its riders included.
 
     Attributes:
         labels: of its cells along, across and above the ground, free where it has none.
         cell_m: edges of these cells seen from above.
-        path: where it is.
+        course: where it is.
     """
 
     labels: UInt8[np.ndarray, "U V W"]
     cell_m: Float64[np.ndarray, " 2"]
-    path: Path
+    course: Course
 
     @classmethod
     def voted(cls, track: Track, chunk: OccupancySequence, movers: Bool[np.ndarray, "T X Y Z"]) -> Self:
@@ -98,17 +98,17 @@ class Body:
             chunk: in which it was found.
             movers: cells of vehicles and their riders.
         """
-        grid, path = chunk.grid, Path.of(track, chunk)
+        grid, course = chunk.grid, Course.of(track, chunk)
         cell_m = np.array(grid.voxel_size_m[:2]) / VOTING_CELLS
         length, width = (2 * np.ceil((np.array(track.size_m[:2]) / 2 + MARGIN_M) / cell_m)).astype(np.int64)
         layers = int(np.ceil(track.size_m[2] / grid.voxel_size_m[2])) + LAYERS_MORE
         along, across = ((np.arange(n) + 0.5 - n / 2) * m for n, m in zip((length, width), cell_m, strict=True))
         points = np.stack(np.meshgrid(along, across, indexing="ij"), axis=-1)
         vehicle, rider, views = np.zeros((3, length, width, layers))
-        for frame in path.seen:
-            index = np.floor((path.to_ego(frame, points) - grid.lower_m[:2]) / grid.voxel_size_m[:2]).astype(np.int64)
+        for frame in course.seen:
+            index = np.floor((course.to_ego(frame, points) - grid.lower_m[:2]) / grid.voxel_size_m[:2]).astype(np.int64)
             inside = ((index >= 0) & (index < grid.shape[:2])).all(axis=-1)
-            above = path.above_ground[frame]
+            above = course.above_ground[frame]
             shown = (above >= 0) & (above < layers)
             at = (*(axis[:, None] for axis in np.nonzero(inside)), above[shown])
             x, y = index[inside].T
@@ -118,24 +118,24 @@ class Body:
             views[at] += 1
         vehicle, rider, views = (votes + votes[:, ::-1] for votes in (vehicle, rider, views))
         labels = np.where(vehicle + rider > views / 2, np.where(rider > vehicle, PEDESTRIAN, VEHICLE), FREE)
-        return cls(_in_one_piece(labels.astype(np.uint8)), cell_m, path)
+        return cls(_in_one_piece(labels.astype(np.uint8)), cell_m, course)
 
     def along(self, way: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> Self:
         """The same shape on another way, x, y, yaw in the world in each frame, over the same ground."""
-        return replace(self, path=self.path.along(way, chunk))
+        return replace(self, course=self.course.along(way, chunk))
 
     def is_seen_whole(self, chunk: OccupancySequence) -> bool:
         """Whether all of it lies in the grid in a frame with a sighting."""
         reach_m = np.array(self.labels.shape[:2]) * self.cell_m / 2
         corners_m = reach_m * np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]])
         lower_m, upper_m = np.array(chunk.grid.lower_m[:2]), np.array(chunk.grid.upper_m[:2])
-        seen = (self.path.to_ego(frame, corners_m) for frame in self.path.seen)
+        seen = (self.course.to_ego(frame, corners_m) for frame in self.course.seen)
         return any(bool(((lower_m <= at_m) & (at_m <= upper_m)).all()) for at_m in seen)
 
     @property
     def size(self) -> int:
         """How many cells it has in all frames with a sighting together."""
-        return int((self.labels != FREE).sum()) * len(self.path.seen)
+        return int((self.labels != FREE).sum()) * len(self.course.seen)
 
     @property
     def sides_m(self) -> Float64[np.ndarray, " 2"]:
@@ -168,16 +168,16 @@ class Body:
     def shown_in(self, frame: int, chunk: OccupancySequence) -> Shown:
         """Where it is in a frame of a chunk."""
         grid, size = chunk.grid, np.array(self.labels.shape[:2])
-        middle_m, reach_m = self.path.ego_from_body[frame, :2], np.hypot(*(size * self.cell_m)) / 2
+        middle_m, reach_m = self.course.ego_from_body[frame, :2], np.hypot(*(size * self.cell_m)) / 2
         first, last = (
             np.floor((middle_m + side * reach_m - grid.lower_m[:2]) / grid.voxel_size_m[:2]).astype(np.int64)
             for side in (-1, 1)
         )
         x, y = (np.arange(max(a, 0), min(b + 1, n)) for a, b, n in zip(first, last, grid.shape, strict=False))
         centres_m = np.stack(np.meshgrid(grid.centres(0)[x], grid.centres(1)[y], indexing="ij"), axis=-1)
-        index = np.floor(self.path.to_body(frame, centres_m) / self.cell_m + size / 2).astype(np.int64)
+        index = np.floor(self.course.to_body(frame, centres_m) / self.cell_m + size / 2).astype(np.int64)
         inside = ((index >= 0) & (index < size)).all(axis=-1)
-        above, layers = self.path.above_ground[frame], self.labels.shape[2]
+        above, layers = self.course.above_ground[frame], self.labels.shape[2]
         u, v = np.moveaxis(index.clip(0, size - 1), -1, 0)
         found = self.labels[u[..., None], v[..., None], above.clip(0, layers - 1)]
         there = _in_one_piece(np.where(inside[..., None] & (above >= 0) & (above < layers), found, FREE))

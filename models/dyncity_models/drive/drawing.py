@@ -36,8 +36,8 @@ class Drawn:
 
     @classmethod
     def of(cls, body: Body, chunk: OccupancySequence) -> Self:
-        """A body on its path."""
-        return cls(body.path.seen, [body.shown_in(frame, chunk) for frame in range(len(chunk))], chunk)
+        """A body on its course."""
+        return cls(body.course.seen, [body.shown_in(frame, chunk) for frame in range(len(chunk))], chunk)
 
     @cached_property
     def runs_into_ego(self) -> bool:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float64, UInt8
 
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.drive.bodies import Path
+from dyncity_models.drive.bodies import Course
 from dyncity_models.drive.forecast import Forecast
 from dyncity_models.hexplane import compose, invert
 from dyncity_sim.domain.frames import planar_from_poses
@@ -22,7 +22,7 @@ INSIDE_M = 1.0
 
 
 def from_nowhere(
-    paths: Sequence[Path],
+    courses: Sequence[Course],
     chunk: OccupancySequence,
     coming: Forecast,
     seconds: Float64[np.ndarray, " T"],
@@ -31,13 +31,13 @@ def from_nowhere(
     """Which pedestrians begin a chunk where a drive knew the world, saw it a frame ago, and had nobody come.
 
     Args:
-        paths: of the chunk's pedestrians.
+        courses: of the chunk's pedestrians.
         chunk: as generated.
         coming: how those before the chunk go on.
         seconds: of each frame since the one that ``coming`` is of.
         known: what the drive knew of the static world in the first frame, ``UNOBSERVED`` elsewhere.
     """
-    starts = np.array([path.ego_from_body[0] for path in paths]).reshape(-1, 3)
+    starts = np.array([course.ego_from_body[0] for course in courses]).reshape(-1, 3)
     first = planar_from_poses(chunk.poses_world_from_ego[:1])[0]
     others_m = coming.only(coming.on_foot).poses_at(first, seconds[0])[:, :2]
     alone = (np.linalg.norm(starts[:, None, :2] - others_m, axis=-1) > SAME_M).all(axis=1)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from dyncity_models.drive.bodies import Path
+from dyncity_models.drive.bodies import Course
 from dyncity_models.drive.classes import FREE, PEDESTRIAN, on_foot
 from dyncity_models.drive.drawing import ROOM_SHARE
 from dyncity_models.drive.ways import middles_m, under_ego
@@ -27,7 +27,7 @@ NOBODY = -1
 
 
 def with_steady_pedestrians(
-    chunk: OccupancySequence, paths: Sequence[Path], strangers: Collection[int] = ()
+    chunk: OccupancySequence, courses: Sequence[Course], strangers: Collection[int] = ()
 ) -> UInt8[np.ndarray, "T X Y Z"]:
     """The labels of a chunk with its pedestrians in the frames that lack them, and without those that hardly are there.
 
@@ -36,33 +36,33 @@ def with_steady_pedestrians(
 
     Args:
         chunk: without unobserved cells; its classes are those of CARLASC.
-        paths: of the chunk's pedestrians.
+        courses: of the chunk's pedestrians.
         strangers: numbers of those that are not to be there at all.
     """
     labels = chunk.labels.copy()
     walking = [np.argwhere(frame) for frame in on_foot(chunk.labels)]
-    owners = [_owners(cells, paths, frame, chunk) for frame, cells in enumerate(walking)]
+    owners = [_owners(cells, courses, frame, chunk) for frame, cells in enumerate(walking)]
     for frame, (cells, owner) in enumerate(zip(walking, owners, strict=True)):
         nobodys = cells[(owner == NOBODY) & ~_near_border(cells, chunk)]
         labels[frame][tuple(nobodys.T)] = FREE
     stay = []
-    for number, path in enumerate(paths):
-        own = {int(frame): walking[frame][owners[frame] == number] for frame in path.seen}
+    for number, course in enumerate(courses):
+        own = {int(frame): walking[frame][owners[frame] == number] for frame in course.seen}
         shown = {frame: cells for frame, cells in own.items() if len(cells)}
-        in_view = [frame for frame in range(len(chunk)) if _in_view(path, frame, chunk)]
+        in_view = [frame for frame in range(len(chunk)) if _in_view(course, frame, chunk)]
         if number in strangers or len(shown) < min(LEAST_SIGHTINGS, len(in_view)):
             for frame, cells in shown.items():
                 labels[frame][tuple(cells.T)] = FREE
         elif shown:
-            stay.append((path, shown))
-    for path, shown in stay:
-        _complete(labels, path, shown, chunk)
+            stay.append((course, shown))
+    for course, shown in stay:
+        _complete(labels, course, shown, chunk)
     return labels
 
 
 def _complete(
     labels: UInt8[np.ndarray, "T X Y Z"],
-    path: Path,
+    course: Course,
     shown: dict[int, Int64[np.ndarray, "N 3"]],
     chunk: OccupancySequence,
 ) -> None:
@@ -73,7 +73,7 @@ def _complete(
             if frame in shown:
                 continue
             nearest = min(shown, key=lambda seen: abs(seen - frame))
-            moved = _moved(shown[nearest], path, nearest, frame, chunk)
+            moved = _moved(shown[nearest], course, nearest, frame, chunk)
             free = np.isin(labels[frame][tuple(moved.T)], (FREE, PEDESTRIAN))
             if len(moved) and free.sum() >= ROOM_SHARE * len(shown[nearest]) and not under_ego(moved, chunk.grid).any():
                 labels[frame][tuple(moved[free].T)] = PEDESTRIAN
@@ -82,23 +82,23 @@ def _complete(
 
 
 def _owners(
-    cells: Int64[np.ndarray, "N 3"], paths: Sequence[Path], frame: int, chunk: OccupancySequence
+    cells: Int64[np.ndarray, "N 3"], courses: Sequence[Course], frame: int, chunk: OccupancySequence
 ) -> Int64[np.ndarray, " N"]:
     """Of each cell of a frame the number of the nearest pedestrian who is seen there; ``NOBODY`` where none is."""
     owners, nearest_m = np.full(len(cells), NOBODY), np.full(len(cells), AROUND_M)
-    for number, path in enumerate(paths):
-        if frame in path.seen:
-            away_m = np.linalg.norm(middles_m(cells, chunk.grid) - path.ego_from_body[frame, :2], axis=1)
+    for number, course in enumerate(courses):
+        if frame in course.seen:
+            away_m = np.linalg.norm(middles_m(cells, chunk.grid) - course.ego_from_body[frame, :2], axis=1)
             closer = away_m <= nearest_m
             owners[closer], nearest_m[closer] = number, away_m[closer]
     return owners
 
 
 def _moved(
-    cells: Int64[np.ndarray, "N 3"], path: Path, seen: int, frame: int, chunk: OccupancySequence
+    cells: Int64[np.ndarray, "N 3"], course: Course, seen: int, frame: int, chunk: OccupancySequence
 ) -> Int64[np.ndarray, "M 3"]:
     """The cells of a sighting where they are in another frame, of these those in the grid."""
-    way_m = path.ego_from_body[frame, :2] - path.ego_from_body[seen, :2]
+    way_m = course.ego_from_body[frame, :2] - course.ego_from_body[seen, :2]
     steps = np.round(way_m / np.array(chunk.grid.voxel_size_m[:2])).astype(np.int64)
     moved = cells + np.array([*steps, 0])
     return moved[chunk.grid.contains(moved)]
@@ -109,7 +109,7 @@ def _near_border(cells: Int64[np.ndarray, "N 3"], chunk: OccupancySequence) -> B
     return np.asarray((np.abs(middles_m(cells, chunk.grid)) > most_m).any(axis=1))
 
 
-def _in_view(path: Path, frame: int, chunk: OccupancySequence) -> bool:
+def _in_view(course: Course, frame: int, chunk: OccupancySequence) -> bool:
     lower_m, upper_m = np.array(chunk.grid.lower_m[:2]), np.array(chunk.grid.upper_m[:2])
-    place_m = path.ego_from_body[frame, :2]
+    place_m = course.ego_from_body[frame, :2]
     return bool(((place_m > lower_m) & (place_m < upper_m)).all())

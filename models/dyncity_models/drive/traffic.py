@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import UInt8
 
-from dyncity_models.drive.bodies import Path
+from dyncity_models.drive.bodies import Course
 from dyncity_models.drive.driving_on import ways_of
 from dyncity_models.drive.forecast import Forecast
 from dyncity_models.drive.newcomers import from_nowhere
@@ -44,13 +44,13 @@ def with_traffic(
     return with_road_users_going_on(labels, coming.only(~coming.on_foot), planar, seconds)
 
 
-def _found_in(chunk: OccupancySequence) -> tuple[list[Track], list[Path]]:
+def _found_in(chunk: OccupancySequence) -> tuple[list[Track], list[Course]]:
     """(Vehicles, where pedestrians are)."""
     vehicles: list[Track] = []
-    walkers: list[Path] = []
+    walkers: list[Course] = []
     for track in find_tracks(chunk):
         if track.kind is ActorKind.PEDESTRIAN:
-            walkers.append(Path.of(track, chunk))
+            walkers.append(Course.of(track, chunk))
         else:
             vehicles.append(track)
     return vehicles, walkers

@@ -50,8 +50,8 @@ EVIDENCE_RADIUS_CELLS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """A chunk as it was drawn, with what the drive learnt from it and the forecast that its road users went by."""
+class Sampled:
+    """A chunk as it was sampled, with what the drive learnt from it and the forecast that its road users went by."""
 
     occupancy: OccupancySequence
     learned: DriveMemory
@@ -100,17 +100,17 @@ class AnchoredBackend:
         memory = self._memory(conditions.continuation, plan)
         if conditions.known_region is not None:
             # What is known is where it is known to be: no height is taken out, and nothing is forgotten.
-            drawn = self._draw(conditions, plan, memory, options, options.seed, checkpoint)
-            occupancy, learned = drawn.occupancy, drawn.learned
+            sampled = self._sample(conditions, plan, memory, options, options.seed, checkpoint)
+            occupancy, learned = sampled.occupancy, sampled.learned
         else:
             ground = Ground.under(plan, memory, self.grid)
             level, known = ground.level(plan), without_what_is_driven_through(ground.taken_out(memory), ground)
-            drawn = self._draw(replace(conditions, plan=level), level, known, options, options.seed, checkpoint)
-            occupancy, learned = ground.seen(drawn.occupancy, plan), ground.put_into(drawn.learned)
-        continuation = self._continuation(learned, drawn.occupancy, drawn.following)
-        return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, drawn.timings)
+            sampled = self._sample(replace(conditions, plan=level), level, known, options, options.seed, checkpoint)
+            occupancy, learned = ground.seen(sampled.occupancy, plan), ground.put_into(sampled.learned)
+        continuation = self._continuation(learned, sampled.occupancy, sampled.following)
+        return GeneratedChunk(occupancy, continuation, options.seed, self.info.model_id, sampled.timings)
 
-    def _draw(
+    def _sample(
         self,
         conditions: Conditions,
         plan: EgoPlan,
@@ -118,7 +118,7 @@ class AnchoredBackend:
         options: SamplingOptions,
         seed: int,
         checkpoint: Checkpoint,
-    ) -> Drawn:
+    ) -> Sampled:
         """Sample and decode the chunk of a plan, to go on from what a drive remembers there."""
         region, scales = conditions.known_region, self._scales(conditions, options)
         resamples = options.resamples or self.config.sampling.resamples
@@ -149,7 +149,7 @@ class AnchoredBackend:
         following = coming if region is None else None
         occupancy, learned = self._as_one_world(decoded, known, plan, memory, following, region)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
-        return Drawn(occupancy, learned, following, timings)
+        return Sampled(occupancy, learned, following, timings)
 
     def _sampler(self, options: SamplingOptions) -> Sampler:
         defaults = self.config.sampling

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.drive.bodies import Path
+from dyncity_models.drive.bodies import Course
 from dyncity_models.drive.classes import FREE, PEDESTRIAN
 from dyncity_models.drive.steady_pedestrians import with_steady_pedestrians
 
@@ -30,7 +30,7 @@ def build_walk(build_street, street_actor):
 
 def steady(chunk):
     walkers = [track for track in find_tracks(chunk) if track.kind is ActorKind.PEDESTRIAN]
-    return with_steady_pedestrians(chunk, [Path.of(walker, chunk) for walker in walkers])
+    return with_steady_pedestrians(chunk, [Course.of(walker, chunk) for walker in walkers])
 
 
 def overlap(labels, true):
@@ -98,7 +98,7 @@ def test_of_sightings_without_cells_nobody_is_drawn_and_cells_without_sightings_
     (track,) = find_tracks(street)
     elsewhere = track.poses_world_from_actor.copy()
     elsewhere[:, 1, 3] += 9.0
-    found = with_steady_pedestrians(street, [Path.of(replace(track, poses_world_from_actor=elsewhere), street)])
+    found = with_steady_pedestrians(street, [Course.of(replace(track, poses_world_from_actor=elsewhere), street)])
     assert np.array_equal(found, np.where(street.labels == PEDESTRIAN, FREE, street.labels))
 
 
