@@ -4,15 +4,15 @@ from pathlib import Path
 
 import torch
 
-from dyncity_models.anchored.checkpoint import AnchoredModel, digest_of, save_model
+from dyncity_models.anchored.checkpoint import digest_of, save_model
 from dyncity_models.config import AnchoredConfig
-from dyncity_models.data.latents import KNOWN_WORLD, LatentBatches, Latents, SpreadLatents
+from dyncity_models.data.latents import KNOWN_WORLD, LatentBatches, SpreadLatents
 from dyncity_models.diffusion.gaussian import STEPS
 from dyncity_models.training.config import DistilTrainingConfig
 from dyncity_models.training.distil_task import DistilTask
 from dyncity_models.training.launch import is_first_process, launch_of, training_device
 from dyncity_models.training.run import batch_numbers, fit
-from dyncity_models.training.stages import load_whole
+from dyncity_models.training.stages import latents_of, load_whole
 from dyncity_models.training.teacher import Teacher
 from dyncity_sim.errors import ConfigError
 
@@ -35,9 +35,13 @@ def train_distil(config: DistilTrainingConfig) -> Path:
     complete = AnchoredConfig(
         base.config.autoencoder, base.config.transformer, config.sampling, known_world=base.config.known_world
     )
+    fields = {"latents": config.latents, "validation_latents": config.validation_latents}
     latents, held_out = (
-        latents_of(Path(folder), device, base) for folder in (config.latents, config.validation_latents)
+        latents_of(Path(folder), field, base, base.config.transformer.takes_layout, device)
+        for field, folder in fields.items()
     )
+    for encoded, field in zip((latents, held_out), fields, strict=True):
+        encoded.check_known_world(base.config.known_world, field)
     train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
     task = DistilTask(config, Teacher(base, device, config.run))
@@ -51,20 +55,6 @@ def train_distil(config: DistilTrainingConfig) -> Path:
     if is_first_process():
         save_model(export, complete, base.autoencoder, task.transformer, task.normalisation)
     return export
-
-
-def latents_of(folder: Path, device: torch.device, base: AnchoredModel) -> Latents:
-    """Encoded chunks that the transformer of ``base`` can learn from.
-
-    Raises:
-        InvalidInputError: they are none, have no layouts where it takes them, have other shapes than its planes, or are
-            another autoencoder's.
-    """
-    latents = Latents(folder, device, base.config.transformer.takes_layout)
-    latents.check_known_world(base.config.known_world, "latents")
-    latents.check_autoencoder(digest_of(base.autoencoder), "latents")
-    latents.check_planes(base.config.autoencoder, "latents")
-    return latents
 
 
 def _check(config: DistilTrainingConfig) -> None:

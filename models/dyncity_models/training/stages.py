@@ -141,12 +141,9 @@ def train_transformer(config: TransformerTrainingConfig) -> Path:
     _refuse_ablations(base.config.autoencoder)
     options, device = config.optimiser, training_device(config.run)
     latents, held_out = (
-        Latents(Path(folder), device, config.model.takes_layout)
-        for folder in (config.latents, config.validation_latents)
+        latents_of(Path(folder), field, base, config.model.takes_layout, device)
+        for folder, field in ((config.latents, "latents"), (config.validation_latents, "validation_latents"))
     )
-    for encoded, field in ((latents, "latents"), (held_out, "validation_latents")):
-        encoded.check_autoencoder(digest_of(base.autoencoder), field)
-        encoded.check_planes(base.config.autoencoder, field)
     held_out.check_known_world(latents.known_world, "validation_latents")
     train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
@@ -180,6 +177,19 @@ def _refuse_ablations(autoencoder: AutoencoderConfig) -> None:
         raise InvalidInputError("autoencoder", "canvas.common: false", "planes in a common frame, to be generated")
     if autoencoder.height_planes:
         raise InvalidInputError("autoencoder", "height_planes: true", "the planes xy, tx and ty, to be generated")
+
+
+def latents_of(folder: Path, field: str, base: AnchoredModel, takes_layout: bool, device: torch.device) -> Latents:
+    """Encoded chunks that a transformer of the planes of ``base`` can learn from; ``field`` names them, in errors.
+
+    Raises:
+        InvalidInputError: they are none, have no layouts where it takes them, have other shapes than the planes, or are
+            another autoencoder's.
+    """
+    latents = Latents(folder, device, takes_layout)
+    latents.check_autoencoder(digest_of(base.autoencoder), field)
+    latents.check_planes(base.config.autoencoder, field)
+    return latents
 
 
 def load_whole(folder: Path, field: str) -> AnchoredModel:
