@@ -108,6 +108,13 @@ def test_weights_that_are_not_finite_are_not_written_and_those_before_them_stay(
     assert load_reference(saved).model_id == before.model_id
 
 
+def test_an_autoencoder_that_replaces_whole_weights_leaves_no_transformer_beside_it(saved):
+    whole = load_reference(saved)
+    save_reference(saved, whole.config, whole.autoencoder)
+    assert sorted(file.name for file in saved.iterdir()) == ["autoencoder.safetensors", "model.json"]
+    assert load_reference(saved).transformer is None
+
+
 def test_weights_that_are_not_finite_are_refused(saved):
     file = saved / "transformer.safetensors"
     tensors = load_file(file)
