@@ -1,6 +1,7 @@
 """A synthetic street that tests look at: exact geometry, painted cell by cell, no randomness."""
 
-from collections.abc import Callable, Sequence
+import resource
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,6 +123,18 @@ def build_street() -> Callable[..., OccupancySequence]:
 def street_actor() -> type[StreetActor]:
     """The class of the street's actors."""
     return StreetActor
+
+
+@pytest.fixture
+def fill_disk() -> Iterator[Callable[..., None]]:
+    """A function after which the kernel refuses to write more than so many bytes to a file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(most_bytes: int = 100_000) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+
+    yield fill
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="session")

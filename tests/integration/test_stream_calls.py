@@ -385,7 +385,7 @@ def test_a_closed_client_ends_its_streams():
                 receiving.result(LONG_S)
 
 
-def test_a_closed_stream_ends_a_receiver_and_leaves_no_thread(null_target):
+def test_a_closed_stream_ends_a_receiver_and_leaves_no_thread():
     def threads():
         return [thread.name for thread in threading.enumerate() if thread.name not in before]
 

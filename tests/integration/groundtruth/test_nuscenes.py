@@ -252,7 +252,7 @@ def test_nothing_is_said_of_where_a_drive_without_a_model_was_recorded(bare, tmp
     assert scene["description"] == "Recorded."
 
 
-def test_the_ego_stands_on_the_road_at_its_rear_axle(dataset, labelled):
+def test_the_ego_stands_on_the_road_at_its_rear_axle(dataset):
     tables = dataset / "v1.0-trainval"
     first = json.loads((tables / "ego_pose.json").read_text())[0]
     assert first["translation"] == pytest.approx(offset_m(dataset) - [0.9, 0.0, 0.0])
@@ -272,7 +272,7 @@ def test_the_same_drive_gives_the_same_bytes(labelled, dataset, tmp_path):
         assert (again / file).read_bytes() == (dataset / file).read_bytes(), file
 
 
-def test_two_drives_share_tokens_of_categories_and_sensors_alone(labelled, bare, dataset, tmp_path):
+def test_two_drives_share_tokens_of_categories_and_sensors_alone(bare, dataset, tmp_path):
     other = bare.write(open_nuscenes, tmp_path / "other")
 
     def tokens(folder, table):

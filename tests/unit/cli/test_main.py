@@ -217,7 +217,7 @@ def test_help_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize("chosen", [None, "7"])
-def test_threads_that_wait_spin_briefly_unless_the_user_chose(chosen, monkeypatch, capsys):
+def test_threads_that_wait_spin_briefly_unless_the_user_chose(chosen, monkeypatch):
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     if chosen is not None:
         monkeypatch.setenv("GOMP_SPINCOUNT", chosen)

@@ -1,7 +1,6 @@
 import json
-import resource
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,23 +117,15 @@ def test_a_long_drive_takes_the_memory_of_few_chunks(
     assert peak < chunks * 16 * 3 * CARLASC_GRID.cells / 2
 
 
-@pytest.fixture
-def fill_disk() -> Iterator[Callable[[], None]]:
-    """A function after which the kernel refuses to write more than 1 kB to a file, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_disk_that_fills_up_breaks_the_drive_off_with_the_chunks_before(
-    scripted_street: Build, in_process_generator: Build, tmp_path: Path, fill_disk: Callable[[], None]
+    scripted_street: Build, in_process_generator: Build, tmp_path: Path, fill_disk: Callable[..., None]
 ) -> None:
     street = scripted_street()
     street.shown_tracks = ()
 
     def fill(step: Step) -> None:
         if street.steps == 48:
-            fill_disk()
+            fill_disk(1000)
 
     drive = run_drive(street, in_process_generator(), 5, seed=3, on_step=fill, keep=DriveFolder(tmp_path).keep)
     assert isinstance(drive.failure, StorageError)

@@ -1,8 +1,7 @@
 """Claims about CarlaSC folders, checked by a reader that knows nothing of ours: plain NumPy."""
 
 import json
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -285,17 +284,10 @@ def test_values_that_mean_nothing_are_named_and_never_read_as_something_else(tmp
         read_carlasc(tmp_path / "seq")
 
 
-@pytest.fixture
-def no_file_over_100_kb() -> Iterator[None]:
-    """The kernel refuses to write more, as a full disk does, in the middle of a file."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.usefixtures("no_file_over_100_kb")
-def test_a_write_that_the_system_refuses_is_a_storage_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_write_that_the_system_refuses_is_a_storage_error_and_leaves_nothing_behind(
+    tmp_path: Path, fill_disk: Callable[..., None]
+) -> None:
+    fill_disk()
     with pytest.raises(StorageError, match=rf"{tmp_path}/seq could not be written: File too large"):
         write_carlasc(drawn_frames(1, 1), tmp_path / "seq")
     assert list(tmp_path.iterdir()) == []

@@ -2,9 +2,8 @@
 
 import json
 import os
-import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,17 +144,8 @@ def test_a_place_that_is_taken_meanwhile_leaves_no_format_at_all(loaded, tmp_pat
     assert list(taken.parent.iterdir()) == [taken]
 
 
-@pytest.fixture
-def no_file_over_100_kb() -> Iterator[None]:
-    """The kernel refuses to write more, as a full disk does, in the middle of a file."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.usefixtures("no_file_over_100_kb")
-def test_a_full_disk_is_an_error_that_names_the_place_asked_for_and_leaves_nothing(loaded, tmp_path):
+def test_a_full_disk_is_an_error_that_names_the_place_asked_for_and_leaves_nothing(loaded, tmp_path, fill_disk):
+    fill_disk()
     with pytest.raises(StorageError, match=rf"^{tmp_path}/out/carlasc could not be written: File too large"):
         export_drive(loaded, ExportPlan(("semantickitti", "carlasc"), rig=BLIND), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

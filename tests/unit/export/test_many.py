@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import resource
 import shutil
-from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -306,14 +304,6 @@ def test_a_drive_that_fails_is_named_and_those_before_it_are_kept(on_demand, man
     assert third.opened == 0
     assert [d.name for d in open_dataset(tmp_path / "out" / "carlasc").sequences] == ["town-1"]
     assert [f.name for f in (tmp_path / "out" / "occ3d" / "gts").iterdir()] == ["town-1"]
-
-
-@pytest.fixture
-def fill_disk() -> Iterator[Callable[[], None]]:
-    """A function after which the kernel refuses to write more than 100 kB to a file, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_disk_that_is_full_in_a_later_drive_is_told_by_the_place_asked_for(on_demand, many_rig, tmp_path, fill_disk):

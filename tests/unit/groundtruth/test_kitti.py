@@ -91,7 +91,7 @@ def test_boxes_in_the_camera_are_those_of_the_frames(street, folder):
             np.testing.assert_allclose(heading, forward, atol=1e-5)
 
 
-def test_trackeval_reads_every_line_and_finds_the_tracks_perfect(folder, tmp_path, capsys):
+def test_trackeval_reads_every_line_and_finds_the_tracks_perfect(folder, tmp_path):
     trackeval = pytest.importorskip("trackeval")
     results = tmp_path / "results" / "ours" / "data"
     results.mkdir(parents=True)

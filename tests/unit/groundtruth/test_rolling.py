@@ -135,7 +135,7 @@ def test_poses_between_frames_follow_the_arc_and_go_on_before_the_first(build_st
     np.testing.assert_allclose(between[:, 2, 3], LIDAR_HEIGHT_M)
 
 
-def test_a_track_that_turns_spins(build_street):
+def test_a_track_that_turns_spins():
     planar = np.stack([np.zeros(3), np.zeros(3), [0.0, 0.1, 0.2]], axis=1)
     times_us = np.arange(3) * 100_000
     track = Track(1, ActorKind.CAR, CAR_SIZE_M, poses_from_planar(planar), times_us, np.zeros((3, 3)))

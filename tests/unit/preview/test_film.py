@@ -131,7 +131,7 @@ def test_what_the_encoder_cannot_write_is_an_error_with_its_words(street: Occupa
 
 
 def test_a_video_without_pictures_or_packages_is_refused_and_leaves_nothing(
-    street: OccupancySequence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InvalidInputError, match="pictures"):
         write_video([], tmp_path / "a.mp4", 10)

@@ -94,7 +94,7 @@ def test_the_time_planes_see_the_layout_of_their_own_axis(build_transformer, bui
     assert (tx[1] == 1).all()
 
 
-def test_a_layout_is_drawn_where_vehicles_stand_on_the_canvas(tiny):
+def test_a_layout_is_drawn_where_vehicles_stand_on_the_canvas():
     """One cell of one frame: 12 m ahead and 4 m to the left of an ego that faces west on the canvas."""
     layout = torch.zeros((1, 16, 32, 32), dtype=torch.bool)
     layout[0, 5, 16 + 7, 16 + 2] = True

@@ -17,7 +17,7 @@ from dyncity_sim.engine.backend import load_backend
 from dyncity_sim.errors import CheckpointError, ConfigError, InvalidInputError
 
 
-def test_it_is_found_by_its_name_and_says_what_it_can_do(weights, backend, tiny):
+def test_it_is_found_by_its_name_and_says_what_it_can_do(weights, backend):
     info = load_backend("torch", weights).info
     assert info == backend.info
     assert info.model_id == load_model(weights).model_id

@@ -26,7 +26,7 @@ from dyncity_sim.errors import InvalidInputError
 
 class TestKnownRegions:
     @pytest.fixture
-    def region(self, backend, plan, random_occupancy):
+    def region(self, plan, random_occupancy):
         """The left of the ego is known in all frames."""
         return random_occupancy(plan, np.s_[:, :, 8:])
 
@@ -70,7 +70,7 @@ class TestKnownRegions:
         assert labels[2, 5, 5, 5] == region.labels[2, 5, 5, 5]
 
     @pytest.mark.parametrize("everything", [True, False])
-    def test_of_everything_or_nothing_are_refused_by_field(self, backend, plan, everything, random_occupancy):
+    def test_of_everything_or_nothing_are_refused_by_field(self, plan, everything, random_occupancy):
         region = random_occupancy(plan, np.s_[:] if everything else np.s_[:0])
         with pytest.raises(InvalidInputError, match=r"known_region\.observed"):
             Conditions(plan, known_region=region)

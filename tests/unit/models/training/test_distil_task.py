@@ -140,9 +140,7 @@ def test_a_student_samples_with_steps_of_euler_and_no_guidance(taught_by, weight
         torch.testing.assert_close(task.sample(conditions, noise), plain)
 
 
-def test_validation_says_how_far_student_and_teacher_are_from_many_steps(
-    taught_by, weights, latents, build_planes, build_conditions
-):
+def test_validation_says_how_far_student_and_teacher_are_from_many_steps(taught_by, weights, latents):
     task = taught_by(weights, limit_steps=12, loss=DistilLossConfig(drop_command=0.0, drop_known=0.0))
     with torch.no_grad():
         task.transformer.unpatch_tx.bias += 1.0

@@ -62,7 +62,7 @@ class TestKilledRun:
         whole = replace(longer, run=replace(run, out=str(tmp_path / "whole")))
         assert exported(train_autoencoder(longer)) == exported(train_autoencoder(whole))
 
-    def test_that_ran_out_of_time_goes_on_in_the_next_one(self, autoencoder_run, tmp_path):
+    def test_that_ran_out_of_time_goes_on_in_the_next_one(self, autoencoder_run):
         brief = replace(autoencoder_run, run=replace(autoencoder_run.run, most_minutes=1e-3, checkpoint_every=100))
         train_autoencoder(brief)
         first = resumed_step(brief.run)
