@@ -1,5 +1,6 @@
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +28,19 @@ def test_what_is_registered_and_cannot_be_loaded_is_named_with_its_reason(value:
     entry_point = EntryPoint("mine", value, "dyncity_sim.simulators")
     with pytest.raises(DyncityError, match=rf"The simulator 'mine' of {value} cannot be loaded: .*(PLUGIN|no_such)"):
         load_entry_point(entry_point, "simulator")
+
+
+def test_what_a_plugin_of_others_lacks_is_not_laid_to_our_extras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "world_of_others.py").write_text("import no_such_dependency")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DyncityError, match="No module named 'no_such_dependency'") as refused:
+        load_entry_point(EntryPoint("theirs", "world_of_others:PLUGIN", "dyncity_sim.simulators"), "simulator")
+    assert not isinstance(refused.value, MissingExtraError)
+
+
+def test_a_module_of_ours_that_is_not_there_is_no_missing_extra() -> None:
+    with pytest.raises(DyncityError, match=r"cannot be loaded: No module named 'dyncity_models\.no_such'") as refused:
+        load_entry_point(EntryPoint("ours", "dyncity_models.no_such:load", "dyncity_sim.backends"), "backend")
+    assert not isinstance(refused.value, MissingExtraError)

@@ -8,7 +8,15 @@ from dyncity_sumo.city.canvas import POLE, ROAD, SIDEWALK
 from dyncity_sumo.clearance import meets_others, share_on_road
 from dyncity_sumo.columns import StaticColumns, empty_columns
 from dyncity_sumo.ego import Motion
-from dyncity_sumo.excursions import LATERAL_MPS2, STEEPEST, corner_ahead, displaced, drawn_excursion, excursion
+from dyncity_sumo.excursions import (
+    CORNER_M,
+    LATERAL_MPS2,
+    STEEPEST,
+    corner_ahead,
+    displaced,
+    drawn_excursion,
+    excursion,
+)
 from dyncity_sumo.routes import SPACING_M, GuideLine, guide_line
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,12 +87,14 @@ def test_an_excursion_that_is_given_up_goes_no_farther(offset_m: float, hold_m: 
     assert back.to_m <= way.to_m + 1e-6 or abs(back.offset_m) < 0.05
 
 
-def test_a_displaced_line_runs_beside_its_line_and_back() -> None:
+@pytest.mark.parametrize("offset_m", [1.2, -1.2])
+def test_a_displaced_line_runs_beside_its_line_on_the_side_of_the_offset_and_back(offset_m: float) -> None:
     line = line_with_corner()
-    way = excursion(20.0, 1.2, 25.0, 6.0)
+    way = excursion(20.0, offset_m, 25.0, 6.0)
     off = displaced(line, way)
-    apart_m = np.linalg.norm(off.points_m - line.points_m, axis=1)
-    assert apart_m == pytest.approx(np.abs(way.at(SPACING_M * np.arange(len(line.points_m)))))
+    left = np.column_stack([-np.sin(line.yaws_rad), np.cos(line.yaws_rad), np.zeros(len(line.yaws_rad))])
+    aside_m = way.at(SPACING_M * np.arange(len(line.points_m)))
+    np.testing.assert_allclose(off.points_m - line.points_m, aside_m[:, None] * left, atol=1e-9)
     assert np.abs(off.yaws_rad - line.yaws_rad).max() < 0.35
     assert displaced(line, None) is line
 
@@ -110,6 +120,16 @@ def test_drawn_excursions_begin_ahead_and_are_decided_by_their_generator() -> No
     ways = drawn(3)
     assert all(way.from_m >= 20.0 and way.rise_m > 0 and way.hold_m >= 0 for way in ways)
     assert {way.offset_m > 0 for way in ways} == {True, False}
+
+
+def test_most_excursions_before_a_corner_are_whole_all_through_it() -> None:
+    line, rng = line_with_corner(), np.random.default_rng(4)
+    apex_m, _ = corner_ahead(line, 20.0)
+    ways = [drawn_excursion(line, 20.0, 7.0, rng) for _ in range(60)]
+    corner_m = apex_m + CORNER_M * np.array([-0.49, 0.0, 0.49])
+    whole = [np.allclose(way.at(corner_m), way.offset_m) for way in ways]
+    ends_with_it = [way.to_m - way.rise_m == pytest.approx(apex_m + CORNER_M / 2) for way in ways]
+    assert 0.5 < np.mean(np.logical_and(whole, ends_with_it)) < 0.9
 
 
 def test_a_footprint_is_on_the_road_until_it_reaches_a_kerb_or_a_post() -> None:

@@ -19,6 +19,11 @@ def test_intervals_hold_the_true_mean_about_as_often_as_their_level_says():
     )
 
 
+def test_an_interval_leaves_out_as_much_on_either_side():
+    interval = mean_with_interval(np.linspace(-1.0, 1.0, 41), np.random.default_rng(0), 0.8)
+    assert abs(interval.low + interval.high) < 0.05 * (interval.high - interval.low)
+
+
 def test_what_was_not_measured_is_left_out_and_counted():
     rng = np.random.default_rng(0)
     interval = mean_with_interval([1.0, NAN, 3.0, NAN, NAN], rng)

@@ -39,6 +39,11 @@ def test_who_is_there_for_half_a_second_is_not_counted(build_street, car):
     assert np.isnan(found.driving_share)
 
 
+def test_a_speed_is_that_from_the_first_sighting_to_the_last(build_street, car):
+    found = traffic_motion(build_street(16, 5.0, [car(-16.0, -2.1, 8.0, absent=range(4))]))
+    assert found.driving_mps == pytest.approx(8.0, abs=0.3)
+
+
 def test_where_all_vehicles_stand_none_has_a_speed(build_street, car):
     found = traffic_motion(build_street(16, 0.0, [car(-12.0, 3.1)]))
     assert found.driving_share == 0.0
