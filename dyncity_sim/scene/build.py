@@ -10,16 +10,13 @@ from dyncity_sim.scene.road.document import opendrive_document
 from dyncity_sim.scene.surfaces.fuse import fuse_static
 
 
-def build_scene(
-    occupancy: OccupancySequence, inflation_cells: float = 0.0, tracks: tuple[Track, ...] | None = None
-) -> Scene:
+def build_scene(occupancy: OccupancySequence, tracks: tuple[Track, ...] | None = None) -> Scene:
     """Everything a simulator needs of a drive: actors, static geometry, road. Pure, and the same for the same input.
 
     The scene's ego frame stands at the LiDAR, of drives of Occ3D too.
 
     Args:
         occupancy: generated or recorded frames of one drive.
-        inflation_cells: how much wider than a thing its cells are, see ``find_tracks``.
         tracks: the drive's actors where they are known already, as those that were shown while it was driven; None
             finds them in the occupancy.
 
@@ -34,7 +31,7 @@ def build_scene(
     static_map = fuse_static(occupancy)
     ego_poses = occupancy.poses_world_from_ego @ pose_ego_from_lidar(occupancy.grid)
     return Scene(
-        tracks=find_tracks(occupancy, inflation_cells) if tracks is None else tracks,
+        tracks=find_tracks(occupancy) if tracks is None else tracks,
         static_map=static_map,
         ego_poses_world_from_ego=ego_poses,
         times_us=occupancy.times_us,

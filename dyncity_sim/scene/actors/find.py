@@ -36,7 +36,7 @@ MISSING_NOISE = 0.25
 """Noise of a centre by how much of the thing is missing, metres by metre."""
 
 
-def find_tracks(occupancy: OccupancySequence, inflation_cells: float = 0.0) -> tuple[Track, ...]:
+def find_tracks(occupancy: OccupancySequence) -> tuple[Track, ...]:
     """All actors of a drive, numbered from 1 in order of first sight.
 
     Boxes come from the second moments of the columns seen from above, which neither depend on the
@@ -49,30 +49,26 @@ def find_tracks(occupancy: OccupancySequence, inflation_cells: float = 0.0) -> t
 
     Args:
         occupancy: the drive, in a taxonomy with the classes of CARLASC.
-        inflation_cells: how much wider than a thing its cells are: 0 where a cell counts when its centre
-            lies in the thing (the embedded world), 1 where any touch counts (LiDAR points put into cells).
     """
     cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
-    instances = [instances_of(occupancy, frame, inflation_cells) for frame in range(len(occupancy))]
+    instances = [instances_of(occupancy, frame) for frame in range(len(occupancy))]
 
     def made(tracklet: Tracklet) -> Track:
-        return track_of(1, tracklet, occupancy.times_us[tracklet.frames], cell_m, inflation_cells * cell_m)
+        return track_of(1, tracklet, occupancy.times_us[tracklet.frames], cell_m)
 
     found = in_one_place(associate(instances, occupancy.times_us), made)
     return tuple(replace(track, id=number) for number, track in enumerate(found, start=1))
 
 
-def instances_of(occupancy: OccupancySequence, frame: int, inflation_cells: float = 0.0) -> list[Instance]:
+def instances_of(occupancy: OccupancySequence, frame: int) -> list[Instance]:
     """The things of one frame as ``find_tracks`` takes them, fragments joined; unobserved cells hold none."""
     cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
     pose = occupancy.poses_world_from_ego[frame]
-    found = find_instances(occupancy.known_labels(frame), pose, occupancy.grid, occupancy.taxonomy, inflation_cells)
+    found = find_instances(occupancy.known_labels(frame), pose, occupancy.grid, occupancy.taxonomy)
     return join_fragments(found, cell_m)
 
 
-def track_of(
-    number: int, tracklet: Tracklet, times_us: Int64[np.ndarray, " N"], cell_m: float, inflation_m: float
-) -> Track:
+def track_of(number: int, tracklet: Tracklet, times_us: Int64[np.ndarray, " N"], cell_m: float) -> Track:
     """The track behind the instances of one thing.
 
     Args:
@@ -80,7 +76,6 @@ def track_of(
         tracklet: the thing's instances.
         times_us: time of each of them.
         cell_m: edge of a cell seen from above.
-        inflation_m: how much wider than a thing its cells are.
     """
     seen, vehicle = tracklet.instances, tracklet.vehicle
     centres_m, noise_m = np.array([i.centre_world_m for i in seen]), np.full(len(seen), CENTRE_NOISE_M)
@@ -88,9 +83,7 @@ def track_of(
     for _ in range(2):
         path_m, velocities = _path(centres_m, times_us, vehicle, noise_m)
         yaws = headings(seen, path_m, velocities, times_us, vehicle)
-        sides_m = np.array(
-            [rectangle_sides(i.columns_world_m, yaw, cell_m, inflation_m) for i, yaw in zip(seen, yaws, strict=True)]
-        )
+        sides_m = np.array([rectangle_sides(i.columns_world_m, yaw, cell_m) for i, yaw in zip(seen, yaws, strict=True)])
         size_m = _constant_size(seen, sides_m, vehicle)
         centres_m = np.array(
             [_whole_centre(i, yaw, side, size_m) for i, yaw, side in zip(seen, yaws, sides_m, strict=True)]

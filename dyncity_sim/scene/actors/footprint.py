@@ -1,9 +1,7 @@
 """Footprints: sets of grid columns seen from above, and the rectangles behind them.
 
-Second moments measure a rectangle without bias, whatever the rotation of the grid; extreme cells do not.
-Voxelisers differ in which cells they fill, which ``inflation_m`` stands for: 0 where a cell counts when
-its centre lies in the thing, one cell where any touch counts (the thing then fills its Minkowski sum
-with a cell).
+A cell counts as a thing's when its centre lies in it. Second moments then measure a rectangle without bias, whatever
+the rotation of the grid; extreme cells do not.
 """
 
 import numpy as np
@@ -34,15 +32,14 @@ SMALLEST_SIDE_M = 0.3
 Columns = Float64[np.ndarray, "C 2"]
 
 
-def sides(columns_m: Columns, yaw_rad: float, cell_m: float, inflation_m: float) -> tuple[float, float]:
+def sides(columns_m: Columns, yaw_rad: float, cell_m: float) -> tuple[float, float]:
     """Length along ``yaw_rad`` and width across it of the rectangle behind a footprint, metres.
 
-    A rectangle's side is ``sqrt(12 variance)`` of its area, and a square of inflation is
-    ``inflation (|cos| + |sin|)`` wide along the axis.
+    A rectangle's side is ``sqrt(12 variance)`` of its area.
     """
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     along = columns_m @ np.array([[cos, -sin], [sin, cos]])
-    side = np.sqrt(12 * along.var(axis=0) + cell_m**2) - inflation_m * (abs(cos) + abs(sin))
+    side = np.sqrt(12 * along.var(axis=0) + cell_m**2)
     return float(max(side[0], SMALLEST_SIDE_M)), float(max(side[1], SMALLEST_SIDE_M))
 
 
@@ -58,12 +55,12 @@ def doubled_axis(columns_m: Columns) -> complex:
 
 def is_fragment(columns_m: Columns, cell_m: float) -> bool:
     """Whether a footprint is too short for a vehicle that nobody rides on."""
-    return max(sides(columns_m, float(np.angle(doubled_axis(columns_m))) / 2, cell_m, 0.0)) < FRAGMENT_M
+    return max(sides(columns_m, float(np.angle(doubled_axis(columns_m))) / 2, cell_m)) < FRAGMENT_M
 
 
 def fits_one_vehicle(columns_m: Columns, tall: bool, cell_m: float) -> bool:
     """Whether one vehicle, such as a van or truck where ``tall``, can fill all of a footprint with gaps in it."""
-    yaw_rad = _tightest_yaw(columns_m, 0.0)
+    yaw_rad = _tightest_yaw(columns_m)
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     extent_m = np.sort(np.ptp(columns_m @ np.array([[cos, -sin], [sin, cos]]), axis=0) + cell_m)
     most_m = ONE_TALL_VEHICLE_M if tall else ONE_CAR_M
@@ -71,22 +68,21 @@ def fits_one_vehicle(columns_m: Columns, tall: bool, cell_m: float) -> bool:
     return bool(extent_m[1] <= most_m[0] and extent_m[0] <= most_m[1] and filled >= FILLED_SHARE)
 
 
-def split_touching(columns_m: Columns, height_m: float, heading_rad: float, cell_m: float) -> list[np.ndarray]:
+def split_touching(columns_m: Columns, height_m: float, cell_m: float) -> list[np.ndarray]:
     """Boolean masks over ``columns_m``, one for each vehicle that a footprint can only be explained by.
 
-    A blob too wide for a vehicle is cut lengthwise, a low one too long for a car is cut across. Where
-    shape leaves the direction open, vehicles are taken to stand along ``heading_rad``.
+    A blob too wide for a vehicle is cut lengthwise, a low one too long for a car is cut across.
     """
     whole = [np.ones(len(columns_m), dtype=np.bool_)]
     axis = doubled_axis(columns_m)
-    length_m, width_m = sides(columns_m, float(np.angle(axis)) / 2, cell_m, 0.0)
+    length_m, width_m = sides(columns_m, float(np.angle(axis)) / 2, cell_m)
     too_long = height_m < LOW_VEHICLE_M and length_m > LONGEST_LOW_VEHICLE_M
     if not too_long and width_m < WIDEST_VEHICLE_M:
         return whole
-    yaw_rad = _tightest_yaw(columns_m, heading_rad)
+    yaw_rad = _tightest_yaw(columns_m)
     along = columns_m @ np.array([np.cos(yaw_rad), np.sin(yaw_rad)])
     across = columns_m @ np.array([-np.sin(yaw_rad), np.cos(yaw_rad)])
-    length_m, width_m = sides(columns_m, yaw_rad, cell_m, 0.0)
+    length_m, width_m = sides(columns_m, yaw_rad, cell_m)
     lanes = max(1, round((width_m + 0.6) / (TYPICAL_CAR_M[1] + 0.6))) if width_m > WIDEST_VEHICLE_M else 1
     low = height_m < LOW_VEHICLE_M
     rows = max(1, round((length_m + 0.5) / (TYPICAL_CAR_M[0] + 0.5))) if low and length_m > LONGEST_LOW_VEHICLE_M else 1
@@ -100,9 +96,9 @@ def _band(position_m: np.ndarray, bands: int) -> np.ndarray:
     return np.minimum(((position_m - position_m.min()) / extent * bands).astype(np.int64), bands - 1)
 
 
-def _tightest_yaw(columns_m: Columns, heading_rad: float) -> float:
-    """Yaw of the smallest rectangle around a footprint, of its two axes the one nearer to ``heading_rad``."""
-    candidates = heading_rad + np.deg2rad(np.arange(-45, 45, 3))
+def _tightest_yaw(columns_m: Columns) -> float:
+    """Yaw of the smallest rectangle around a footprint, of its two axes the one nearer to 0."""
+    candidates = np.deg2rad(np.arange(-45, 45, 3))
     cos, sin = np.cos(candidates), np.sin(candidates)
     along = columns_m @ np.stack([cos, sin])
     across = columns_m @ np.stack([-sin, cos])

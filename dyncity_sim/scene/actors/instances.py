@@ -165,15 +165,13 @@ def find_instances(
     pose_world_from_ego: Pose,
     grid: Grid,
     taxonomy: Taxonomy,
-    inflation_cells: float = 0.0,
 ) -> list[Instance]:
     """Blobs of vehicles and pedestrians, by connected footprints seen from above.
 
     Columns are connected through their sides, so that two cars with one free column between them stay
     two; those that touch are split where no one vehicle has such a shape. A pedestrian blob on top of a
-    small vehicle is its rider and joins it. ``inflation_cells`` as in ``footprint``: 0 or 1.
+    small vehicle is its rider and joins it.
     """
-    raised_m = (1 - inflation_cells) * grid.voxel_size_m[2] / 2
     vehicles = _blobs(labels == taxonomy.index("vehicle"), MIN_VEHICLE_CELLS)
     pedestrians = _blobs(labels == taxonomy.index("pedestrian"), MIN_PEDESTRIAN_CELLS)
     ground = np.isin(labels, [taxonomy.index(name) for name in GROUND_CLASSES])
@@ -182,10 +180,8 @@ def find_instances(
         riders = [p for p in pedestrians if _rides(p, blob)] if _carries_riders(blob, grid) else []
         pedestrians = [p for p in pedestrians if p not in riders]
         parts = [_join([blob, *riders])] if riders else _split(blob, grid)
-        instances.extend(
-            _instance(part, True, bool(riders), ground, pose_world_from_ego, grid, raised_m) for part in parts
-        )
-    instances.extend(_instance(blob, False, False, ground, pose_world_from_ego, grid, raised_m) for blob in pedestrians)
+        instances.extend(_instance(part, True, bool(riders), ground, pose_world_from_ego, grid) for part in parts)
+    instances.extend(_instance(blob, False, False, ground, pose_world_from_ego, grid) for blob in pedestrians)
     return instances
 
 
@@ -208,7 +204,7 @@ def _blobs(mask: Bool[np.ndarray, "X Y Z"], min_cells: int) -> list[_Blob]:
 def _split(blob: _Blob, grid: Grid) -> list[_Blob]:
     cell_m = float(np.mean(grid.voxel_size_m[:2]))
     height_m = (blob.highest - blob.lowest + 1) * grid.voxel_size_m[2]
-    masks = split_touching(blob.columns * np.asarray(grid.voxel_size_m[:2]), height_m, 0.0, cell_m)
+    masks = split_touching(blob.columns * np.asarray(grid.voxel_size_m[:2]), height_m, cell_m)
     return [_Blob(blob.columns[mask], blob.tops[mask], blob.lowest) for mask in masks]
 
 
@@ -238,16 +234,15 @@ def _instance(
     ground: Bool[np.ndarray, "X Y Z"],
     pose_world_from_ego: Pose,
     grid: Grid,
-    raised_m: float,
 ) -> Instance:
     x, y = grid.centres(0)[blob.columns[:, 0]], grid.centres(1)[blob.columns[:, 1]]
     below = blob.lowest - 1
     stands_on_layer_below = below >= 0 and bool(ground[blob.columns[:, 0], blob.columns[:, 1], below].any())
     floor = below if stands_on_layer_below else blob.lowest
-    # The top lies, on average, on the upper side of the highest cell where centres decide, and in its
-    # middle where any touch does; the ground lies in the middle of its own layer.
+    # The top lies, on average, on the upper side of the highest cell; the ground in the middle of its own layer.
     # What fills the highest layer alone, with no ground under it, reaches half a layer out of the grid.
-    tops_m = grid.lower_m[2] + (np.maximum(blob.tops, floor + 1) + 0.5) * grid.voxel_size_m[2] + raised_m
+    layer_m = grid.voxel_size_m[2]
+    tops_m = grid.lower_m[2] + (np.maximum(blob.tops, floor + 1) + 0.5) * layer_m + layer_m / 2
     bottom_m = grid.centres(2)[floor]
     columns = transform_points(pose_world_from_ego, np.stack([x, y, np.full_like(x, bottom_m)], axis=-1))
     ego_yaw_rad = float(np.arctan2(pose_world_from_ego[1, 0], pose_world_from_ego[0, 0]))

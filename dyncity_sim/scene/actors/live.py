@@ -21,14 +21,9 @@ WINDOW_SIGHTINGS = 32
 
 
 class LiveTracks:
-    """Tracks of a drive whose chunks arrive one after another.
+    """Tracks of a drive whose chunks arrive one after another."""
 
-    Args:
-        inflation_cells: how much wider than a thing its cells are, see ``find_tracks``.
-    """
-
-    def __init__(self, inflation_cells: float = 0.0) -> None:
-        self._inflation_cells = inflation_cells
+    def __init__(self) -> None:
         self._association = Association()
         self._last: dict[Tracklet, Track] = {}
         self._parts: dict[int, list[Track]] = {}
@@ -52,7 +47,7 @@ class LiveTracks:
         first = len(self._association.times_us)
         cell_m = float(np.mean(occupancy.grid.voxel_size_m[:2]))
         for frame, time_us in enumerate(occupancy.times_us):
-            self._association.add(instances_of(occupancy, frame, self._inflation_cells), int(time_us))
+            self._association.add(instances_of(occupancy, frame), int(time_us))
         seen = [tracklet for tracklet in self._association.tracklets() if tracklet.frames[-1] >= first]
         tracks = [self._track(tracklet, first, cell_m) for tracklet in seen]
         self._association.forget_closed()
@@ -68,7 +63,7 @@ class LiveTracks:
         before = self._last.get(tracklet)
         goes_on = before is not None and before.times_us[-1] == all_us[first - 1]
         number = before.id if before is not None and goes_on else len(self._parts) + 1
-        track = track_of(number, recent, times_us, cell_m, self._inflation_cells * cell_m)
+        track = track_of(number, recent, times_us, cell_m)
         told = before or track
         poses = track.poses_world_from_actor.copy()
         # The ground stays where it is when the height that was told first is another.

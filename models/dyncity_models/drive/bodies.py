@@ -141,7 +141,7 @@ class Body:
     def sides_m(self) -> Float64[np.ndarray, " 2"]:
         """Length and width of the rectangle behind the shape seen from above, which a few stray cells do not change."""
         columns = np.argwhere((self.labels != FREE).any(axis=-1))
-        return np.array(sides(columns.astype(np.float64), 0.0, 1.0, 0.0)) * self.cell_m
+        return np.array(sides(columns.astype(np.float64), 0.0, 1.0)) * self.cell_m
 
     def boxed(self) -> Self:
         """The rectangle behind the shape, in each part of its length as high all across as most of the shape is there.

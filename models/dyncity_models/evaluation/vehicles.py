@@ -166,7 +166,7 @@ def _vehicles(occupancy: OccupancySequence, instances: Sequence[Sequence[Instanc
     tracklets = associate(instances, occupancy.times_us)
     cell_m = _cell_m(occupancy)
     return [
-        _Vehicle(tracklet, track_of(number, tracklet, occupancy.times_us[tracklet.frames], cell_m, 0.0))
+        _Vehicle(tracklet, track_of(number, tracklet, occupancy.times_us[tracklet.frames], cell_m))
         for number, tracklet in enumerate(tracklets, start=1)
     ]
 
@@ -183,7 +183,7 @@ def _pieces(occupancy: OccupancySequence) -> tuple[int, int]:
             if ((columns == 0) | (columns == last)).any():
                 continue
             footprint_m = columns * np.asarray(occupancy.grid.voxel_size_m[:2])
-            longest_m = max(sides(footprint_m, float(np.angle(doubled_axis(footprint_m))) / 2, cell_m, 0.0))
+            longest_m = max(sides(footprint_m, float(np.angle(doubled_axis(footprint_m))) / 2, cell_m))
             few = heights[tuple(columns.T)].sum() < MIN_VEHICLE_CELLS
             fragments += int(few or longest_m < SHORTEST_VEHICLE_M)
             pieces += 1
@@ -206,7 +206,7 @@ def _jitter_m(vehicle: _Vehicle, occupancy: OccupancySequence) -> Float64[np.nda
         return np.full(2, np.nan)
     yaws_rad = planar_from_poses(vehicle.box.poses_world_from_actor)[:, 2]
     seen, cell_m = vehicle.seen.instances, _cell_m(occupancy)
-    measured = [sides(seen[n].columns_world_m, float(yaws_rad[n]), cell_m, 0.0) for n in whole]
+    measured = [sides(seen[n].columns_world_m, float(yaws_rad[n]), cell_m) for n in whole]
     return np.asarray(np.std(measured, axis=0))
 
 

@@ -22,9 +22,7 @@ def piece(start_m, stop_m, vehicle=True, frames=range(8)):
 
 
 def tracks_of(*tracklets):
-    return in_one_place(
-        tracklets, lambda tracklet: track_of(1, tracklet, TIMES_US[tracklet.frames], CELL_M, inflation_m=0.0)
-    )
+    return in_one_place(tracklets, lambda tracklet: track_of(1, tracklet, TIMES_US[tracklet.frames], CELL_M))
 
 
 def test_pieces_that_lie_in_each_other_are_one_car():
