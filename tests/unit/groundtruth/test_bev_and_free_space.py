@@ -69,6 +69,7 @@ def test_road_is_drivable_where_all_above_it_is_known_and_free():
     labels[1, 1, 2] = VEHICLE
     labels[2, 2, 6] = TREE
     labels[3, 3, 0] = SIDEWALK
+    labels[6, 6, 1] = BUILDING
     known[4, 5, 3] = False
     known[5, 5, 7] = False
     drivable = free_space(labels, known, GRID, CARLASC).drivable
@@ -76,6 +77,7 @@ def test_road_is_drivable_where_all_above_it_is_known_and_free():
     assert not drivable[1, 1], "a car stands there"
     assert drivable[2, 2], "a crown 1.9 m over the road is in nobody's way"
     assert not drivable[3, 3], "a sidewalk is no road"
+    assert not drivable[6, 6], "what lies on the road is in the way"
     assert not drivable[4, 5], "nobody knows what stands there"
     assert drivable[5, 5], "what is 2.2 m over the road does not matter"
 

@@ -109,6 +109,16 @@ def test_one_chunk_alone_gives_what_the_whole_drive_gives(busy_street):
         assert (live.id, live.kind, live.size_m) == (whole.id, whole.kind, whole.size_m)
 
 
+def test_the_ground_under_an_actor_stays_where_more_of_its_height_shows(build_street, street_actor):
+    low, high = (
+        build_street(32, 5.0, [street_actor(8.0, 3.0, 0.0, 5.0, (4.5, 1.8, height_m))]) for height_m in (1.4, 2.5)
+    )
+    live = LiveTracks()
+    (first,), (second,) = live.add(low[:16]), live.add(high[16:])
+    assert first.size_m == second.size_m
+    np.testing.assert_allclose(second.poses_world_from_actor[:, 2, 3], first.poses_world_from_actor[0, 2, 3], atol=0.02)
+
+
 def test_a_chunk_of_any_length_is_told_whole(build_street, street_actor):
     street = build_street(60, 5.0, [street_actor(8.0, 3.0, 0.0, 5.0)])
     (track,) = LiveTracks().add(street)

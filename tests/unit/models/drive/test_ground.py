@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
-from dyncity_models.drive.ground import Ground
+from dyncity_models.drive.borders import IS_SURFACE
+from dyncity_models.drive.classes import FREE
+from dyncity_models.drive.ground import BEYOND_M, STEP_M, Ground
 from dyncity_models.drive.memory import DriveMemory
 
 from dyncity_sim.domain.conditions import EgoPlan
@@ -66,6 +68,28 @@ def test_a_hill_that_was_seen_is_level_when_it_is_taken_out(slope):
     assert road.any()
     assert (view[road][:, 0] == ROAD).mean() > 0.95
     assert road[64:100].all() or slope < -0.01, "steeply downhill the road was under all that was seen"
+
+
+def test_what_is_free_over_no_ground_is_not_known_of_a_hill_that_is_taken_out_and_what_stands_there_is():
+    labels = hill(-0.08, frames=1)
+    labels[:, 110:115, 70:75, 3:6] = BUILDING
+    memory, ground = going_on(learnt(labels, plan_over(-0.08)), plan_over(-0.08, 3.0))
+    level = ground.taken_out(memory).labels
+    bottomless = ~IS_SURFACE[level].any(axis=-1)
+    assert (memory.labels[bottomless] == FREE).any()
+    assert not (level[bottomless] == FREE).any()
+    assert (level == BUILDING).sum() == (memory.labels == BUILDING).sum() > 0
+
+
+@pytest.mark.parametrize("yaw_rad", [0.0, 2.0, -1.2])
+def test_a_street_goes_on_straight_before_and_after_a_plan_wherever_it_leads(yaw_rad):
+    ahead = np.array([np.cos(yaw_rad), np.sin(yaw_rad)])
+    planar = np.column_stack([0.9 * np.arange(16)[:, None] * ahead, np.full(16, yaw_rad)])
+    plan = EgoPlan(poses_from_planar(planar, z_m=1.8), np.arange(16, dtype=np.int64) * 100_000)
+    places = Ground.under(plan, DriveMemory.empty(planar[0], 1.8, GRID), GRID).places
+    steps_m = np.diff(places[:, :2], axis=0)
+    np.testing.assert_allclose(steps_m, np.broadcast_to(STEP_M * ahead, steps_m.shape), atol=1e-9)
+    assert len(places) * STEP_M > 2 * BEYOND_M + 13.0
 
 
 @pytest.mark.parametrize("slope", SLOPES)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from dyncity_models.training.ending import told_at_the_end
 from dyncity_models.training.loggers import LOG
-from dyncity_models.training.loss_log import LossLog, draw_curves, read_log
+from dyncity_models.training.loss_log import LossLog, _smoothed, draw_curves, read_log
 from PIL import Image
 
 from dyncity_sim.errors import InvalidInputError, StorageError
@@ -97,6 +97,15 @@ def test_what_is_written_beside_a_curve_is_not_cut_off(tmp_path, value):
     assert (shown < 128).any()
     for edge in (shown[:3], shown[-3:], shown[:, :3], shown[:, -3:]):
         assert (edge == 255).all()
+
+
+def test_a_smoothed_curve_has_no_bias_to_its_first_value_and_follows_the_last_ones():
+    assert _smoothed([4.0] * 90) == pytest.approx([4.0] * 90)
+    risen = _smoothed([0.0] * 45 + [1.0] * 45)
+    assert risen[:45] == [0.0] * 45
+    assert (np.diff(risen[44:]) > 0).all()
+    assert 0.9 < risen[-1] < 1.0
+    assert _smoothed([3.0, 5.0]) == [3.0, 5.0]
 
 
 def test_a_run_ends_with_its_last_validation_its_files_and_what_its_weights_are_for(tmp_path):
