@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,15 @@ def test_a_drive_is_as_long_as_asked_and_its_time_runs_on(scripted_street: Build
     assert drive.history is not None
     assert drive.generated.times_us[0] == drive.history.times_us[-1] + 100_000
     np.testing.assert_array_equal(drive.generated.poses_world_from_ego, drive.recorded.poses_world_from_ego)
+
+
+def test_time_that_the_simulator_takes_is_told_apart_from_that_which_it_waits(
+    scripted_street: Build, in_process_generator: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    street = scripted_street()
+    monkeypatch.setattr("dyncity_sim.cosim.loop.time", SimpleNamespace(perf_counter=lambda: float(street.steps)))
+    drive = run_drive(street, in_process_generator(), chunks=2, seed=0)
+    assert [(chunk.waited_s, chunk.simulation_s) for chunk in drive.chunks] == [(0.0, 16.0)] * 2
 
 
 def test_every_chunk_continues_the_one_before_with_the_next_seed(

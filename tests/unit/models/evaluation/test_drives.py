@@ -11,6 +11,7 @@ from dyncity_models.evaluation.layouts import layout_iou, score_layouts
 from dyncity_models.evaluation.recorded import RecordedDrives
 from dyncity_models.evaluation.report import drive_scores
 
+from dyncity_sim.domain.agreement import agreement_between_frames
 from dyncity_sim.domain.conditions import Conditions, Continuation, EgoPlan, SamplingOptions, VehicleLayout
 from dyncity_sim.domain.generation import GeneratedChunk, Timings
 from dyncity_sim.domain.grid import CARLASC_GRID
@@ -18,7 +19,7 @@ from dyncity_sim.domain.taxonomy import CARLASC, CARLASC_RAW
 from dyncity_sim.engine.null import NullBackend
 from dyncity_sim.errors import CheckpointError, InvalidInputError
 
-ROAD, SIDEWALK = CARLASC.index("road"), CARLASC.index("sidewalk")
+ROAD, SIDEWALK, BUILDING = (CARLASC.index(name) for name in ("road", "sidewalk", "building"))
 
 
 class Replay:
@@ -60,6 +61,13 @@ def test_a_drive_that_is_given_back_as_recorded_does_not_drift(build_street):
         assert row["static_agreement_0_15"] > 0.9
         assert row["border_agreement"] > 0.95
         assert row["class_share_distance"] == row["class_share_distance_recorded"] < 0.02
+
+
+def test_a_border_is_between_the_last_frame_of_a_chunk_and_the_first_of_the_next(build_street, street_actor):
+    kiosks = [street_actor(9.7 * n, 6.6, size_m=(3.0, 2.0, 3.0), label=BUILDING) for n in range(25)]
+    street = build_street(144, 14.0, kiosks)
+    score, _ = generate_drive(Replay(street), street, seed=0, steps=None)
+    assert score.borders == pytest.approx([agreement_between_frames(street, n - 1, n) for n in range(16, 144, 16)])
 
 
 def test_drift_shows_in_the_chunk_where_it_begins(build_street):
