@@ -69,13 +69,13 @@ def check_outputs(outputs: Set[Output]) -> None:
         look_for_extra(PACKAGES, "scene", "What is made of a drive, unless --outputs is none,")
 
 
-def write_data(drive: Drive, folder: Path, tell: Tell, outputs: Set[Output] = frozenset(Output)) -> Derived:
-    """Write ``occupancy/``, the map's credit and what ``write_derived`` writes, which says what is raised."""
+def write_data(drive: Drive, folder: Path, tell: Tell) -> Derived:
+    """Write ``occupancy/``, the map's credit and all that ``write_derived`` can, which says what is raised."""
     tell("occupancy", 0, 1)
     write_occupancy(drive, folder / OCCUPANCY)
     write_credit(drive, folder)
     tell("occupancy", 1, 1)
-    return write_derived(drive, folder, tell, outputs)
+    return write_derived(drive, folder, tell)
 
 
 def write_credit(drive: Drive, folder: Path) -> None:

@@ -188,10 +188,10 @@ def _plan_of_command(command: Command | None, before: _Street | None) -> EgoPlan
     return EgoPlan(start @ poses_from_planar(xy_yaw), start_us + STEP_US * np.arange(FRAMES_PER_CHUNK))
 
 
-def _extended_path(poses: Poses, reach_m: float = 60.0) -> Float[np.ndarray, "N 2"]:
-    """Points of the ego's path, straight on for ``reach_m`` at both ends, at most a metre apart."""
+def _extended_path(poses: Poses) -> Float[np.ndarray, "N 2"]:
+    """Points of the ego's path, straight on for 60 m at both ends, at most a metre apart."""
     planar = planar_from_poses(poses)
-    ahead = np.arange(1.0, reach_m)[:, None]
+    ahead = np.arange(1.0, 60.0)[:, None]
     headings = np.column_stack([np.cos(planar[:, 2]), np.sin(planar[:, 2])])
     between = [np.linspace(a, b, int(np.ceil(np.linalg.norm(b - a))) + 1) for a, b in itertools.pairwise(planar[:, :2])]
     behind = planar[0, :2] - ahead[::-1] * headings[0]

@@ -11,15 +11,15 @@ from dyncity_sim.domain.scene import Scene, StaticMap, Track
 from dyncity_sim.domain.taxonomy import CARLASC
 
 
-def scene_frames(scene: Scene, grid: Grid = CARLASC_GRID, frames: slice = slice(None)) -> OccupancySequence:
-    """What a scene holds at its times, or at some of them, by the class at the middle of each cell of ``grid``.
+def scene_frames(scene: Scene, frames: slice = slice(None)) -> OccupancySequence:
+    """What a scene holds at its times, or at some of them, by the class at the middle of each cell of CarlaSC's grid.
 
     Cells within a track's box are of its class. Cells of the map are turned with the ego by their nearest
     neighbour: good to look at, not to learn from.
     """
     poses, times_us = scene.ego_poses_world_from_ego[frames], scene.times_us[frames]
-    labels = [_frame(scene, pose, int(time_us), grid) for pose, time_us in zip(poses, times_us, strict=True)]
-    return OccupancySequence(np.stack(labels), poses, times_us, grid, CARLASC)
+    labels = [_frame(scene, pose, int(time_us)) for pose, time_us in zip(poses, times_us, strict=True)]
+    return OccupancySequence(np.stack(labels), poses, times_us, CARLASC_GRID, CARLASC)
 
 
 def class_name(kind: ActorKind) -> str:
@@ -27,14 +27,14 @@ def class_name(kind: ActorKind) -> str:
     return "pedestrian" if kind is ActorKind.PEDESTRIAN else "vehicle"
 
 
-def _frame(scene: Scene, pose: Pose, time_us: int, grid: Grid) -> UInt8[np.ndarray, "X Y Z"]:
-    centres = np.stack(np.meshgrid(*(grid.centres(axis) for axis in range(3)), indexing="ij"), axis=-1)
+def _frame(scene: Scene, pose: Pose, time_us: int) -> UInt8[np.ndarray, "X Y Z"]:
+    centres = np.stack(np.meshgrid(*(CARLASC_GRID.centres(axis) for axis in range(3)), indexing="ij"), axis=-1)
     world = transform_points(pose, centres.reshape(-1, 3))
     labels = _at(scene.static_map, world)
     for track in scene.tracks:
         for step in np.flatnonzero(track.times_us == time_us):
             labels[_inside(track, int(step), world)] = CARLASC.index(class_name(track.kind))
-    return labels.reshape(grid.shape)
+    return labels.reshape(CARLASC_GRID.shape)
 
 
 def _at(static_map: StaticMap, points_world_m: np.ndarray) -> UInt8[np.ndarray, " N"]:

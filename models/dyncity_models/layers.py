@@ -75,10 +75,10 @@ class Mlp(nn.Module):
         return self.lower(F.gelu(self.lift(x), approximate="tanh"))
 
 
-def sinusoidal_embedding(values: Float[Tensor, " B"], width: int, max_period: float = 1e4) -> Float[Tensor, "B D"]:
+def sinusoidal_embedding(values: Float[Tensor, " B"], width: int) -> Float[Tensor, "B D"]:
     """Cosines then sines of ``values`` at ``width / 2`` geometric frequencies (Vaswani et al. 2017, section 3.5)."""
     half = width // 2
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=values.device) / half)
+    frequencies = torch.exp(-math.log(1e4) * torch.arange(half, device=values.device) / half)
     angles = values.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

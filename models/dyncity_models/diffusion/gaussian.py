@@ -16,18 +16,18 @@ BETAS = (1e-4, 0.02)
 """First and last noise variance of the linear schedule (Ho et al. 2020, section 4)."""
 
 
-def respaced(steps: int, total: int = STEPS) -> Int64[np.ndarray, " S"]:
+def respaced(steps: int) -> Int64[np.ndarray, " S"]:
     """Evenly spread steps of the process, both ends among them, rounded half to even; of one, the noisy end.
 
     Raises:
         ValueError: there are not that many steps.
     """
-    if not 1 <= steps <= total:
-        raise ValueError(f"{steps} steps of a process of {total}")
+    if not 1 <= steps <= STEPS:
+        raise ValueError(f"{steps} steps of a process of {STEPS}")
     if steps == 1:
         # The published sampler visits the clean end, whose step leaves the noise that it is given as it is.
-        return np.array([total - 1], dtype=np.int64)
-    stride = (total - 1) / (steps - 1)
+        return np.array([STEPS - 1], dtype=np.int64)
+    stride = (STEPS - 1) / (steps - 1)
     # Summed rather than multiplied, because the last bit decides on which side of a half a step lies.
     position, chosen = 0.0, []
     for _ in range(steps):

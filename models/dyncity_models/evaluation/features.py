@@ -31,6 +31,9 @@ WIDTHS = (32, 48, 64, 64, 64)
 TEXTURE_STAGE = 1
 SCENE_FEATURES = 64
 
+FRAMES_AT_ONCE = 16
+"""Frames that an encoder looks at together."""
+
 
 class FeatureEncoder(nn.Module):
     """The encoder of a bottlenecked autoencoder, and the statistics that its features are standardised by.
@@ -106,12 +109,10 @@ def load_encoder(kind: Kind, folder: Path = BUNDLED_FEATURES) -> FeatureEncoder:
 
 
 @torch.inference_mode()
-def features_of(
-    encoder: FeatureEncoder, frames: Sequence[UInt8[np.ndarray, "X Y Z"]], batch: int = 16
-) -> Float64[np.ndarray, "N F"]:
+def features_of(encoder: FeatureEncoder, frames: Sequence[UInt8[np.ndarray, "X Y Z"]]) -> Float64[np.ndarray, "N F"]:
     """Features of frames of labels, a row each."""
     rows = [np.empty((0, len(encoder.mean)))]
-    for first in range(0, len(frames), batch):
-        seen = np.stack([seen_by(encoder.kind, labels) for labels in frames[first : first + batch]])
+    for first in range(0, len(frames), FRAMES_AT_ONCE):
+        seen = np.stack([seen_by(encoder.kind, labels) for labels in frames[first : first + FRAMES_AT_ONCE]])
         rows.append(encoder.features(torch.from_numpy(seen).to(encoder.mean.device)).double().cpu().numpy())
     return np.concatenate(rows)

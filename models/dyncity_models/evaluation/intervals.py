@@ -12,6 +12,9 @@ from dyncity_sim.errors import InvalidInputError
 RESAMPLES = 2000
 """Bootstrap samples; the ends of a 95 % interval then rest on 50 of them each."""
 
+LEVEL = 0.95
+"""Share of intervals that hold the true mean."""
+
 OF = "of"
 """Key of a field's metadata: the attribute that counts what the field is a mean over, so that means over several scores
 are means over all that was counted.
@@ -46,7 +49,7 @@ def known_mean(values: Iterable[float]) -> float:
 def mean_with_interval(
     values: Iterable[float],
     rng: np.random.Generator,
-    level: float = 0.95,
+    level: float = LEVEL,
     counts: Iterable[float] | None = None,
 ) -> Interval:
     """Mean with a percentile bootstrap interval (Efron and Tibshirani, An Introduction to the Bootstrap, ch. 13).
@@ -87,7 +90,6 @@ def pooled_with_interval(
     counts: Int64[np.ndarray, " N *S"],
     score: Callable[[Int64[np.ndarray, "*S"]], float],
     rng: np.random.Generator,
-    level: float = 0.95,
 ) -> Interval:
     """A score of counts that are summed over chunks, with a percentile bootstrap interval over chunks.
 
@@ -95,25 +97,23 @@ def pooled_with_interval(
         counts: of each chunk.
         score: of the counts of several chunks together; NaN where there is nothing to score.
         rng: draws the samples.
-        level: share of intervals that hold the true score, between 0 and 1.
     """
     own, count = score(counts.sum(axis=0)), len(counts)
     if count < 2 or np.isnan(own):
         return Interval(own, float("nan"), float("nan"), count, 0)
     often = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     scores = [score(np.tensordot(times, counts, axes=1)) for times in often]
-    low, high = np.nanquantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.nanquantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(own, float(low), float(high), count, 0)
 
 
-def intervals_of(scores: Sequence[Any], rng: np.random.Generator, level: float = 0.95) -> dict[str, Interval]:
+def intervals_of(scores: Sequence[Any], rng: np.random.Generator) -> dict[str, Interval]:
     """An interval for each field of some scores.
 
     Args:
         scores: dataclasses of one kind whose fields are numbers, one for each chunk or drive. The metadata of a field
             may name what it is a mean over (``OF``).
         rng: draws the bootstrap samples.
-        level: of confidence.
 
     Raises:
         InvalidInputError: no scores, or scores of several kinds.
@@ -126,8 +126,7 @@ def intervals_of(scores: Sequence[Any], rng: np.random.Generator, level: float =
         name: mean_with_interval(
             [getattr(score, name) for score in scores],
             rng,
-            level,
-            None if count is None else [getattr(score, count) for score in scores],
+            counts=None if count is None else [getattr(score, count) for score in scores],
         )
         for name, count in of.items()
     }
