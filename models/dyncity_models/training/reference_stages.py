@@ -184,7 +184,8 @@ def train_reference_transformer(config: ReferenceTransformerTrainingConfig) -> P
     base, model = load_reference(Path(config.autoencoder)), transformer_of(config.model)
     options, device = config.optimiser, training_device(config.run)
     latents, held_out = (
-        _latents_of(base, Path(folder), device) for folder in (config.latents, config.validation_latents)
+        _latents_of(base, Path(folder), field, device)
+        for folder, field in ((config.latents, "latents"), (config.validation_latents, "validation_latents"))
     )
     train = LatentBatches(latents, options.batch, config.run.seed, *batch_numbers(config.run, options))
     validation = SpreadLatents(held_out, config.run.validation_clips, options.batch)
@@ -226,11 +227,11 @@ def _seen_by_transformer(model: ReferenceModel) -> dict[str, object]:
     }
 
 
-def _latents_of(base: ReferenceModel, folder: Path, device: torch.device) -> ReferenceLatents:
+def _latents_of(base: ReferenceModel, folder: Path, field: str, device: torch.device) -> ReferenceLatents:
     latents = ReferenceLatents(folder, device)
     if latents.described["autoencoder"] != base.model_id:
         raise InvalidInputError(
-            "latents",
+            field,
             f"{folder}, encoded by {latents.described['autoencoder']}",
             f"latents of {base.model_id}, the autoencoder",
             "Run dyncity encode with it.",

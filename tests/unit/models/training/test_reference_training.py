@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -264,17 +265,33 @@ def test_data_that_does_not_fit_the_configuration_is_refused_by_field(autoencode
         train_reference_autoencoder(replace(autoencoder_run, **change))
 
 
+SMALL_PLANES = ReferenceAutoencoderConfig(
+    frames=2, grid=(8, 8, 4), classes=5, plane_channels=8, low_channels=8, high_channels=8
+)
+
+
 def test_latents_of_another_family_are_refused(tmp_path, build_transformer_run):
-    planes = ReferenceAutoencoderConfig(
-        frames=2, grid=(8, 8, 4), classes=5, plane_channels=8, low_channels=8, high_channels=8
-    )
-    save_reference(tmp_path / "vae", ReferenceConfig(planes), ReferenceAutoencoder(planes))
+    save_reference(tmp_path / "vae", ReferenceConfig(SMALL_PLANES), ReferenceAutoencoder(SMALL_PLANES))
     (tmp_path / "latents").mkdir()
     config = build_transformer_run(tmp_path / "vae", tmp_path / "latents")
     with pytest.raises(InvalidInputError, match="dyncity encode"):
         train_reference_transformer(config)
     (tmp_path / "latents" / "latents.json").write_text(json.dumps({"xy_mean": []}))
     with pytest.raises(InvalidInputError, match="another family"):
+        train_reference_transformer(config)
+
+
+@pytest.mark.parametrize("field", ["latents", "validation_latents"])
+def test_latents_of_another_autoencoder_are_refused_by_field(tmp_path, build_transformer_run, monkeypatch, field):
+    save_reference(tmp_path / "vae", ReferenceConfig(SMALL_PLANES), ReferenceAutoencoder(SMALL_PLANES))
+    encoders = {"ours": load_reference(tmp_path / "vae").model_id, "theirs": "reference-other"}
+    monkeypatch.setattr(
+        "dyncity_models.training.reference_stages.ReferenceLatents",
+        lambda folder, device: SimpleNamespace(described={"autoencoder": encoders[folder.name]}),
+    )
+    folders = {"latents": "ours", "validation_latents": "ours"} | {field: "theirs"}
+    config = replace(build_transformer_run(tmp_path / "vae", tmp_path / "latents"), **folders)
+    with pytest.raises(InvalidInputError, match=rf"^{field}: got theirs, encoded by reference-other"):
         train_reference_transformer(config)
 
 
