@@ -68,3 +68,12 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None
     make_folder(tmp_path / "new" / "folder")
     with pytest.raises(StorageError, match="folder cannot be made"):
         make_folder(tmp_path / "file" / "folder")
+
+
+def test_missing_folders_above_are_made(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "a" / "b" / "folder") as folder:
+        (folder / "one.txt").write_text("1")
+    with whole_files([tmp_path / "c" / "d" / "two.txt"]) as (two,):
+        two.write_text("2")
+    write_text("3", tmp_path / "e" / "f" / "three.txt")
+    assert sorted(f.read_text() for f in tmp_path.rglob("*.txt")) == ["1", "2", "3"]

@@ -35,7 +35,10 @@ def test_one_vehicle_is_never_split(yaw_deg):
 def test_two_abreast_and_three_in_a_row_are_split():
     abreast = cells_of_box((4.6, 4.4), 0.0, (0.1, 0.3))
     row = cells_of_box((14.6, 1.9), 0.3, (0.1, 0.3))
-    assert len(split_touching(abreast, 1.5, CELL_M)) == 2
-    masks = split_touching(row, 1.5, CELL_M)
-    assert len(masks) == 3
+    for columns, count, size_m, yaw_rad in ((abreast, 2, (4.6, 2.2), 0.0), (row, 3, (14.6 / 3, 1.9), 0.3)):
+        masks = split_touching(columns, 1.5, CELL_M)
+        assert len(masks) == count
+        assert (np.sum(masks, axis=0) == 1).all()
+        for mask in masks:
+            np.testing.assert_allclose(sides(columns[mask], yaw_rad, CELL_M), size_m, atol=0.45)
     assert (np.sum(masks, axis=0) == 1).all()
