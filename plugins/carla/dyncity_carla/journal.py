@@ -135,6 +135,12 @@ def journals_in(folder: Path) -> list[tuple[Path, Journal]]:
     return [(file, journal) for file, journal in read if journal is not None]
 
 
+def at_work(folder: Path) -> list[Journal]:
+    """Journals of the other runs of this machine that work with a server now."""
+    journals = (journal for _, journal in journals_in(folder))
+    return [journal for journal in journals if journal.run.is_alive and journal.run != Run.current()]
+
+
 def remove_journal(file: Path) -> None:
     """Forget a journal whose debts are paid.
 

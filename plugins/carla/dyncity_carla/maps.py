@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dyncity_carla.frames import CarlaTransform, carla_from_pose
-from dyncity_carla.journal import Run, journal_folder, journals_in
+from dyncity_carla.journal import at_work, journal_folder
 from dyncity_carla.ports import RoadMap
 from dyncity_carla.roads import roads_of_document
 from dyncity_carla.session import TickOwner
@@ -86,12 +86,11 @@ def spawn_places(world: CarlaWorld, roads: RoadMap, spacing_m: float) -> list[Ca
 
 def check_unused(world: CarlaWorld) -> None:
     """Raise SimulatorError while another run of this machine is at work in a world that is to be replaced."""
-    runs = [journal.run for _, journal in journals_in(journal_folder(world.address))]
-    at_work = [run for run in runs if run.is_alive and run != Run.current()]
-    if at_work:
+    others = at_work(journal_folder(world.address))
+    if others:
         raise SimulatorError(
-            f"Process {at_work[0].pid} of this machine is at work in the world of {world.address}, and loading another "
-            "one would take everything from it: wait until it is done, or use another server."
+            f"Process {others[0].run.pid} of this machine is at work in the world of {world.address}, and loading "
+            "another one would take everything from it: wait until it is done, or use another server."
         )
 
 

@@ -15,9 +15,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 from dyncity_carla.frames import CarlaTransform
-from dyncity_carla.journal import Journal, Run, journal_folder, journals_in, remove_journal, run_of
+from dyncity_carla.journal import Journal, Run, at_work, journal_folder, journals_in, remove_journal
 from dyncity_carla.ports import ActorInfo, Command, Destroy, LidarSpec, Outcome, Snapshot, Spawn
-from dyncity_carla.settings import STEP_S, put_back, still_applied, synchronous
+from dyncity_carla.settings import STEP_S, put_back, synchronous
+from dyncity_carla.sweep import restore_for, sweep
 from dyncity_carla.world import CarlaWorld
 from dyncity_sim.errors import SimulatorError
 
@@ -42,7 +43,8 @@ class Session:
     On entering, what dead runs of this machine left is cleared away; with ``ticks`` of ``own`` the world then becomes
     synchronous at 10 Hz. On leaving, however that comes about, sensors are stopped and destroyed, actors of this run
     destroyed, an ego that belongs to somebody else gets its physics back, and the settings that were changed are what
-    they were, unless another client ticks the world by then.
+    they were, unless another client ticks the world by then. Where another world took the place of the one that was
+    entered, nothing in it is touched but settings that are still as this run made them.
 
     Args:
         world: connected.
@@ -59,7 +61,7 @@ class Session:
     def __init__(self, world: CarlaWorld, ticks: TickOwner, folder: Path | None = None) -> None:
         self.world, self.ticks, self.run = world, ticks, Run.current()
         self._folder = folder or journal_folder(world.address)
-        self._journal = Journal(self.run, episode=world.episode)
+        self._journal = Journal(self.run)
         self._actors: set[int] = set()
         self._lidars: list[int] = []
         self._borrowed: set[int] = set()
@@ -69,13 +71,14 @@ class Session:
     def __enter__(self) -> Self:
         try:
             left = [(file, journal) for file, journal in journals_in(self._folder) if journal.run.is_dead]
+            self._write_down(replace(self._journal, episode=self.world.episode))
             for _, journal in left:
-                self._restore_for(journal)
+                restore_for(self.world, journal)
             if self.ticks == "own":
                 self._take_the_ticks()
             # Only after a tick does the client library know what is in a world that stood still.
             self.tick()
-            self._sweep(left)
+            sweep(self.world, left, self.tick)
         except BaseException:
             self.close()
             raise
@@ -110,9 +113,10 @@ class Session:
         """The world's next tick: one of our own, or the next that another client makes.
 
         Raises:
-            SimulatorError: nobody ticks; or another client ticks as well, or changed how far a tick goes.
+            SimulatorError: nobody ticks; or another client ticks as well, changed how far a tick goes, or loaded a map.
         """
         snapshot = self.world.tick() if self.ticks == "own" else self.world.wait_for_tick()
+        self._check_world()
         if self._last_frame is not None:
             self._check_tick(snapshot, snapshot.frame - self._last_frame)
         self._last_frame = snapshot.frame
@@ -134,7 +138,18 @@ class Session:
         return actor_id
 
     def borrow(self, ego: ActorInfo) -> None:
-        """Take somebody else's ego over: its physics is off until this run ends."""
+        """Take somebody else's ego over: its physics is off until this run ends.
+
+        Raises:
+            SimulatorError: another run of this machine drives it.
+        """
+        others = [journal for journal in at_work(self._folder) if journal.episode == self._journal.episode]
+        drivers = [journal.run for journal in others if ego in (journal.ego, journal.borrowed)]
+        if drivers:
+            raise SimulatorError(
+                f"Process {drivers[0].pid} of this machine drives the ego {ego.role_name!r} of {self.world.address}: "
+                "wait until it is done, or name another one: --ego ROLE_NAME."
+            )
         self._write_down(replace(self._journal, borrowed=ego))
         self._borrowed.add(ego.id)
         self.world.set_physics(ego.id, False)
@@ -146,7 +161,12 @@ class Session:
         return sensor_id
 
     def batch(self, commands: list[Command]) -> list[Outcome]:
-        """Do many things at once; what is spawned is this run's."""
+        """Do many things at once; what is spawned is this run's.
+
+        Raises:
+            SimulatorError: the server refused, or another client loaded a map.
+        """
+        self._check_world()
         outcomes = self.world.batch(commands)
         for command, outcome in zip(commands, outcomes, strict=True):
             if outcome.refusal:
@@ -160,7 +180,7 @@ class Session:
     def close(self) -> None:
         """Give everything back; what cannot be given back is said in the log, and left to the next run's sweep."""
         try:
-            if self._actors or self._lidars or self._borrowed or self._journal.saved:
+            if self._journal.episode is not None:
                 self._give_back_in_time()
         finally:
             self.world.release()
@@ -171,18 +191,32 @@ class Session:
                 "The CARLA server at %s cannot be reached: if it runs on, the next run gives back what this one took.",
                 self.world.address,
             )
-            for held in (self._actors, self._lidars, self._borrowed):
-                held.clear()
-            self._journal = Journal(self.run)
+            self._hold_nothing()
             return
         try:
-            if self.world.is_silent:
+            if self.world.is_silent or self._is_elsewhere:
                 self.world.reconnect(CLEANING_S)
                 self._actors.update(self._lidars)
                 self._lidars.clear()
-            self._give_back()
+            if self._is_elsewhere:
+                # Numbers of actors that this run had may be those of others there.
+                restore_for(self.world, self._journal)
+            else:
+                self._give_back()
+            remove_journal(self._file)
+            self._hold_nothing()
         except SimulatorError as error:
             _log.warning("Not all was given back, the next run does it: %s", error)
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether the server shows another world by now than the one that this run entered."""
+        return self.world.episode != self._journal.episode
+
+    def _hold_nothing(self) -> None:
+        for held in (self._actors, self._lidars, self._borrowed):
+            held.clear()
+        self._journal = Journal(self.run)
 
     @property
     def _file(self) -> Path:
@@ -198,34 +232,18 @@ class Session:
             self.world.stop_lidar(self._lidars.pop())
         # Sensors are younger than what carries them, and go before it.
         self.world.batch([Destroy(actor_id) for actor_id in sorted(self._actors, reverse=True)])
-        self._actors.clear()
         for actor_id in sorted(self._borrowed):
             # Its owner may have destroyed it meanwhile.
             with suppress(SimulatorError):
                 self.world.set_physics(actor_id, True)
-        self._borrowed.clear()
         self._restore_settings()
-        remove_journal(self._file)
-        self._journal = Journal(self.run)
 
-    def _sweep(self, left: list[tuple[Path, Journal]]) -> None:
-        """Destroy what dead runs of this machine spawned, give back what they borrowed, and forget their journals."""
-        actors = self.world.actors()
-        of_this_world = [journal for _, journal in left if journal.episode == self.world.episode]
-        for journal in of_this_world:
-            if journal.borrowed is not None and journal.borrowed in actors:
-                self.world.set_physics(journal.borrowed.id, True)
-        egos = {journal.ego for journal in of_this_world}
-        orphans = [actor for actor in actors if _is_orphan(actor) or actor in egos]
-        # Sensors go before what carries them.
-        orphans.sort(key=lambda actor: (not actor.type_id.startswith("sensor."), actor.id))
-        self.world.batch([Destroy(actor.id) for actor in orphans])
-        if orphans:
-            self.tick()
-        for file, _ in left:
-            remove_journal(file)
-        if orphans or left:
-            _log.warning("Cleared away %d actors and the settings of runs that were killed.", len(orphans))
+    def _check_world(self) -> None:
+        if self._is_elsewhere:
+            raise SimulatorError(
+                f"The world of {self.world.address} was replaced: another client loaded a map, and all that this one "
+                "had there is gone. Begin again when that client is done, or use another server."
+            )
 
     def _check_tick(self, snapshot: Snapshot, ticks: int) -> None:
         as_long = abs(snapshot.delta_s - self.step_s) <= SAME_STEP_S
@@ -252,17 +270,8 @@ class Session:
             return
         self.world.apply_settings(put_back(self.world.settings(), applied, saved))
 
-    def _restore_for(self, journal: Journal) -> None:
-        """Put the settings back for a run that was killed, where they are still those that it made."""
-        saved, applied = journal.saved, journal.applied
-        if saved is None or applied is None:
-            return
-        now = self.world.settings()
-        if still_applied(now, applied, saved):
-            self.world.apply_settings(put_back(now, applied, saved))
-
     def _take_the_ticks(self) -> None:
-        owners = [j.run for _, j in journals_in(self._folder) if j.run.is_alive and j.run != self.run and j.applied]
+        owners = [journal.run for journal in at_work(self._folder) if journal.applied]
         if owners:
             raise SimulatorError(
                 f"Process {owners[0].pid} of this machine ticks {self.world.address} already, and a world has one "
@@ -277,11 +286,6 @@ class Session:
         applied = synchronous(saved)
         self._write_down(replace(self._journal, saved=saved, applied=applied))
         self.world.apply_settings(applied)
-
-
-def _is_orphan(actor: ActorInfo) -> bool:
-    run = run_of(actor.role_name)
-    return run is not None and run.is_dead
 
 
 def _is_ticked(world: CarlaWorld, sleep: Callable[[float], None] = time.sleep) -> bool:

@@ -79,8 +79,8 @@ class CarlaWorld:
 
     @property
     def episode(self) -> int:
-        """The server's number of the world that is loaded; another one after a load or a restart."""
-        return int(self._world.id)
+        """The server's number of the world that is loaded; another one after a restart and anybody's load."""
+        return int(self._world.get_snapshot().id)
 
     @property
     def is_silent(self) -> bool:

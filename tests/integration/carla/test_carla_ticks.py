@@ -162,7 +162,7 @@ def test_another_client_s_ticks_survive_the_loading_of_a_map(loopback, drive_opt
     with CarlaSimulator(drive_options("external"), str(map_file), 5) as simulator:
         assert len(list(simulator.follow(simulator.plan(16)))) == 16
     world = loopback.inspector.world()
-    assert world["episode"] == episode + 1
+    assert world["episode"] != episode
     assert world["settings"]["synchronous_mode"] is True
 
 

@@ -1,5 +1,6 @@
 """The world behind the wire: an episode with its roads, settings, and actors, moved on tick by tick. No I/O."""
 
+import secrets
 import time
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from dyncity_carla.loopback.traffic import Traffic
 from dyncity_sim.errors import InvalidInputError
 
 FIRST_ACTOR_ID = 24
-FIRST_EPISODE_ID = 1
+EPISODE_BITS = 63
 FREE_STEP_S = 0.05
 """Simulated seconds of a tick where no fixed step is set."""
 
@@ -58,7 +59,7 @@ class World:
         options: what every episode holds from its start.
 
     Attributes:
-        episode_id: changes when a map is loaded.
+        episode_id: drawn anew when a map is loaded, and by each server.
         actors: all of them, the spectator included.
         gone: actors of this episode that were destroyed, by id.
         ground: under the roads.
@@ -82,7 +83,6 @@ class World:
         self.maps = {roads.name: roads}
         self.moment = Moment(0, 0.0, FREE_STEP_S, time.time())
         self._next_actor_id = FIRST_ACTOR_ID
-        self.episode_id = FIRST_EPISODE_ID - 1
         self.load(roads)
 
     def load(self, roads: Roads) -> None:
@@ -95,7 +95,8 @@ class World:
         self.spawn_rows = roads.spawn_rows()
         self.actors = ActorTable()
         self.gone: dict[int, Actor] = {}
-        self.episode_id += 1
+        # Whatever the seed, as in CARLA: clients tell by it that a server was started anew.
+        self.episode_id = secrets.randbits(EPISODE_BITS)
         self.map_changed = True
         self.moment = Moment(self.moment.frame, 0.0, self.moment.delta_s, time.time())
         spectator = self._make(Blueprint(0, "spectator", ()), [0, "spectator", []], {})
