@@ -8,7 +8,7 @@ from dyncity_carla.assets import Library
 from dyncity_carla.frames import CarlaTransform, carla_from_pose, mirrored_points, pose_from_carla
 from dyncity_carla.maps import spawn_places
 from dyncity_carla.plan import ego_pose, pose_of_car
-from dyncity_carla.ports import BoundingBox, Place, RoadMap, Waypoint
+from dyncity_carla.ports import ActorInfo, BoundingBox, Place, RoadMap, Waypoint
 from dyncity_carla.route import choose
 from dyncity_carla.session import Session
 from dyncity_sim.domain.frames import Pose, planar_from_poses, wrap_angle
@@ -78,6 +78,11 @@ def view_of(pose_world_from_ego: Pose) -> CarlaTransform:
     return carla_from_pose(pose_world_from_ego @ pose_ego_from_view)
 
 
+def is_vehicle_called(role: str, actor: ActorInfo) -> bool:
+    """Whether an actor is a vehicle of this role name: what is attached to it may have the same."""
+    return actor.role_name == role and actor.type_id.startswith("vehicle.")
+
+
 def find_or_make_ego(
     session: Session, role: str, roads: RoadMap, library: Library, rng: np.random.Generator
 ) -> tuple[Ego, CarlaTransform]:
@@ -85,10 +90,10 @@ def find_or_make_ego(
 
     Raises:
         InvalidInputError: several vehicles have this role name.
-        SimulatorError: there is no room for a new one.
+        SimulatorError: another run of this machine drives it, or there is no room for a new one.
     """
     world = session.world
-    found = [a for a in world.actors() if a.role_name == role and a.type_id.startswith("vehicle.")]
+    found = [actor for actor in world.actors() if is_vehicle_called(role, actor)]
     if len(found) > 1:
         raise InvalidInputError("--ego", f"{role!r}, the role name of {len(found)} vehicles", "one vehicle's role name")
     if found:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from dyncity_carla.assets import STATIC_PROPS, Library
 from dyncity_carla.connection import connect
+from dyncity_carla.ego import is_vehicle_called
 from dyncity_carla.frames import CarlaTransform, carla_from_pose
 from dyncity_carla.furniture import figures_of, find_pieces, nearest_pieces
 from dyncity_carla.maps import load_document
@@ -72,7 +73,8 @@ class CarlaScenePlayer:
         parser.add_argument(
             "--realtime",
             action="store_true",
-            help="no faster than the clock, for those who watch and for driving stacks that do not wait for ticks",
+            help="no faster than the clock, while an ego is waited for too; for those who watch and for driving stacks "
+            "that do not wait for ticks",
         )
         add_server_arguments(parser)
 
@@ -87,7 +89,8 @@ class CarlaScenePlayer:
             spawn = playback.ego_spawn
             console.print(
                 f"ego spawn point: x {spawn.x_m:.2f}, y {spawn.y_m:.2f}, z {spawn.z_m:.2f}, yaw {spawn.yaw_deg:.2f} "
-                f"degrees (CARLA); role name {options.ego}"
+                f"degrees (CARLA); role name {options.ego}",
+                soft_wrap=True,
             )
             frames = sum(1 for _ in playback.play())
             lost = [figure for figure in playback.unspawned if not figure.shown_later]
@@ -212,10 +215,12 @@ class ScenePlayback:
         limit = self._options.ego_within_s
         if not limit:
             return
+        due_s = self._clock()
         for _ in range(round(limit / self._session.step_s)):
-            if any(actor.role_name == self._options.ego for actor in self._world.actors()):
+            if any(is_vehicle_called(self._options.ego, actor) for actor in self._world.actors()):
                 return
             self._step(static)
+            due_s = self._pace(due_s + self._session.step_s)
         raise SimulatorError(
             f"No vehicle of role name {self._options.ego!r} came within {limit:g} simulated seconds: spawn it at the "
             "ego spawn point, or wait longer: --wait-for-ego."

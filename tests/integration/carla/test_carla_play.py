@@ -11,6 +11,7 @@ from dyncity_carla.simulator import CarlaSimulator
 from dyncity_sim.domain.frames import planar_from_poses, transform_points
 from dyncity_sim.domain.occupancy import concatenate
 from dyncity_sim.domain.scene import Provenance
+from dyncity_sim.errors import SimulatorError
 from dyncity_sim.scene.build import build_scene
 from dyncity_sim.scene.package.read import read_scene
 from dyncity_sim.scene.package.write import write_scene
@@ -95,6 +96,18 @@ def test_a_drive_is_played_as_it_was_shown_wherever_it_was_driven(loopback, driv
         assert blueprint == then[0][0]
         np.testing.assert_allclose(transform[:3], then[0][1][:3], atol=0.01)
         np.testing.assert_allclose(transform[3:], then[0][1][3:], atol=0.1)
+
+
+def test_an_ego_is_waited_for_no_faster_than_the_clock_where_that_is_asked_for(loopback, scene):
+    slept = []
+    server = ServerOptions("127.0.0.1", loopback.port, 60.0)
+    options = PlayOptions(server, props=0, ego_within_s=2.0, realtime=True)
+    with (
+        ScenePlayback(scene, options, slept.append, lambda: sum(slept)) as playback,
+        pytest.raises(SimulatorError, match="--wait-for-ego"),
+    ):
+        next(playback.play())
+    assert sum(slept) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(("realtime", "slept_s"), [(True, 3.2), (False, 0.0)])
