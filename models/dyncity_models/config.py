@@ -181,6 +181,8 @@ class SamplingConfig:
             (Karras et al. 2024); 1 does not ask it.
         autoguidance_time: the same for the planes tx and ty of chunks that begin a drive. Where movers are known, it
             is 1: the network lets them go on as it is, and lets more of them get lost when it is pushed.
+        setting_off: share of the pedestrians drawn standing that are sent along the sidewalk, for weights that draw too
+            few who walk (``drive/setting_off.py``).
     """
 
     sampler: str = "euler"
@@ -191,12 +193,14 @@ class SamplingConfig:
     resamples: int = 1
     autoguidance: float = 1.0
     autoguidance_time: float = 1.0
+    setting_off: float = 0.0
 
     def __post_init__(self) -> None:
         _check_above_zero("sampling.shift", self.shift)
         check_between("sampling.candidates", self.candidates, 1)
         for name in ("autoguidance", "autoguidance_time"):
             check_between(f"sampling.{name}", getattr(self, name), 0, MOST_GUIDANCE)
+        check_between("sampling.setting_off", self.setting_off, 0, 1)
 
 
 @dataclass(frozen=True)

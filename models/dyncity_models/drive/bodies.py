@@ -59,6 +59,11 @@ class Course:
         above_ground = np.floor(over_ground_m / chunk.grid.voxel_size_m[2] + 0.5).astype(np.int64)
         return cls(_in_ego(planar, chunk), above_ground, seen)
 
+    def in_world(self, chunk: OccupancySequence) -> Float64[np.ndarray, "T 3"]:
+        """x, y, yaw in the world in each frame of its chunk."""
+        ego = torch.from_numpy(planar_from_poses(chunk.poses_world_from_ego))
+        return np.asarray(compose(ego, torch.from_numpy(self.ego_from_body)).numpy())
+
     def along(self, way: Float64[np.ndarray, "T 3"], chunk: OccupancySequence) -> Self:
         """Another course over the same ground, x, y, yaw in the world, that is seen in all frames."""
         return replace(self, ego_from_body=_in_ego(way, chunk), seen=np.arange(len(chunk)))

@@ -6,7 +6,9 @@ from jaxtyping import Bool, UInt8
 from dyncity_sim.domain.grid import columns_of
 from dyncity_sim.domain.taxonomy import CARLASC
 
-FREE, ROAD, VEHICLE, PEDESTRIAN = (CARLASC.index(name) for name in ("free", "road", "vehicle", "pedestrian"))
+FREE, ROAD, SIDEWALK, VEHICLE, PEDESTRIAN = (
+    CARLASC.index(name) for name in ("free", "road", "sidewalk", "vehicle", "pedestrian")
+)
 
 
 def vehicles_and_riders(labels: UInt8[np.ndarray, "*T X Y Z"]) -> Bool[np.ndarray, "*T X Y Z"]:

@@ -1,4 +1,4 @@
-"""Pedestrians who come from nowhere: a chunk shows them where the one before showed that nobody was."""
+"""Pedestrians whom a chunk shows and the one before did not: some come into view, others come from nowhere."""
 
 from collections.abc import Sequence
 
@@ -48,3 +48,24 @@ def from_nowhere(
     x, y, _ = index.clip(0, np.array(chunk.grid.shape) - 1).T
     known_there = chunk.grid.contains(index) & columns_of(known != UNOBSERVED)[x, y]
     return np.asarray(alone & was_in_view & known_there)
+
+
+def not_there_before(
+    courses: Sequence[Course], chunk: OccupancySequence, coming: Forecast, seconds: Float64[np.ndarray, " T"]
+) -> Bool[np.ndarray, " N"]:
+    """Which pedestrians are nobody who was to come when they are first seen.
+
+    Args:
+        courses: of the chunk's pedestrians.
+        chunk: as generated.
+        coming: how those before the chunk go on.
+        seconds: of each frame since the one that ``coming`` is of.
+    """
+    planar, others = planar_from_poses(chunk.poses_world_from_ego), coming.only(coming.on_foot)
+
+    def is_new(course: Course) -> bool:
+        first = int(course.seen[0])
+        others_m = others.poses_at(planar[first], seconds[first])[:, :2]
+        return bool((np.linalg.norm(others_m - course.ego_from_body[first, :2], axis=-1) > SAME_M).all())
+
+    return np.array([is_new(course) for course in courses], dtype=np.bool_)

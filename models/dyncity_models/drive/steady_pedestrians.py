@@ -3,7 +3,8 @@
 A pedestrian fills a few cells, and a decoder draws each frame by itself: most of those that it draws flicker.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -26,13 +27,43 @@ BORDER_M = 2.0
 NOBODY = -1
 
 
-def with_steady_pedestrians(
-    chunk: OccupancySequence, courses: Sequence[Course], strangers: Collection[int] = ()
-) -> UInt8[np.ndarray, "T X Y Z"]:
-    """The labels of a chunk with its pedestrians in the frames that lack them, and without those that hardly are there.
+@dataclass(frozen=True, eq=False)
+class Pedestrian:
+    """Somebody on foot in a chunk.
 
-    Between two sightings and beyond them a pedestrian has the cells of the nearest one, moved along its way, as long as
-    there is room and the ego is not there. Riders are their vehicles'.
+    Attributes:
+        course: where they are in each frame.
+        cells: of the frames with a sighting, by number.
+    """
+
+    course: Course
+    cells: Mapping[int, Int64[np.ndarray, "N 3"]]
+
+    def moved_to(self, frame: int, chunk: OccupancySequence) -> Int64[np.ndarray, "M 3"]:
+        """The cells of the nearest sighting where they are in a frame, of these those in the grid."""
+        seen = self._nearest(frame)
+        way_m = self.course.ego_from_body[frame, :2] - self.course.ego_from_body[seen, :2]
+        steps = np.round(way_m / np.array(chunk.grid.voxel_size_m[:2])).astype(np.int64)
+        moved = self.cells[seen] + np.array([*steps, 0])
+        return moved[chunk.grid.contains(moved)]
+
+    def free_in(
+        self, frame: int, labels: UInt8[np.ndarray, "X Y Z"], chunk: OccupancySequence
+    ) -> Int64[np.ndarray, "M 3"] | None:
+        """Those of its moved cells that are free in a frame; None where most are not, or where the ego is."""
+        moved = self.moved_to(frame, chunk)
+        free = moved[np.isin(labels[tuple(moved.T)], (FREE, PEDESTRIAN))]
+        enough = len(free) >= ROOM_SHARE * len(self.cells[self._nearest(frame)])
+        return free if enough and not under_ego(moved, chunk.grid).any() else None
+
+    def _nearest(self, frame: int) -> int:
+        return min(self.cells, key=lambda seen: abs(seen - frame))
+
+
+def steady_pedestrians(
+    chunk: OccupancySequence, courses: Sequence[Course], strangers: Collection[int] = ()
+) -> tuple[UInt8[np.ndarray, "T X Y Z"], list[Pedestrian]]:
+    """(The labels of a chunk without pedestrians, those who are more than noise). Riders are their vehicles'.
 
     Args:
         chunk: without unobserved cells; its classes are those of CARLASC.
@@ -43,40 +74,50 @@ def with_steady_pedestrians(
     walking = [np.argwhere(frame) for frame in on_foot(chunk.labels)]
     owners = [_owners(cells, courses, frame, chunk) for frame, cells in enumerate(walking)]
     for frame, (cells, owner) in enumerate(zip(walking, owners, strict=True)):
-        nobodys = cells[(owner == NOBODY) & ~_near_border(cells, chunk)]
-        labels[frame][tuple(nobodys.T)] = FREE
-    stay = []
+        gone = cells[(owner != NOBODY) | ~_near_border(cells, chunk)]
+        labels[frame][tuple(gone.T)] = FREE
+    there = []
     for number, course in enumerate(courses):
         own = {int(frame): walking[frame][owners[frame] == number] for frame in course.seen}
         shown = {frame: cells for frame, cells in own.items() if len(cells)}
         in_view = [frame for frame in range(len(chunk)) if _in_view(course, frame, chunk)]
-        if number in strangers or len(shown) < min(LEAST_SIGHTINGS, len(in_view)):
-            for frame, cells in shown.items():
-                labels[frame][tuple(cells.T)] = FREE
-        elif shown:
-            stay.append((course, shown))
-    for course, shown in stay:
-        _complete(labels, course, shown, chunk)
-    return labels
+        if shown and number not in strangers and len(shown) >= min(LEAST_SIGHTINGS, len(in_view)):
+            there.append(Pedestrian(course, shown))
+    return labels, there
 
 
-def _complete(
-    labels: UInt8[np.ndarray, "T X Y Z"],
-    course: Course,
-    shown: dict[int, Int64[np.ndarray, "N 3"]],
-    chunk: OccupancySequence,
-) -> None:
+def with_pedestrians(
+    labels: UInt8[np.ndarray, "T X Y Z"], pedestrians: Sequence[Pedestrian], chunk: OccupancySequence
+) -> UInt8[np.ndarray, "T X Y Z"]:
+    """Labels with pedestrians where they were seen, and in the frames that lack them.
+
+    Between two sightings and beyond them a pedestrian has the cells of the nearest one, moved along its way, as long as
+    there is room and the ego is not there.
+
+    Args:
+        labels: of the frames without them.
+        pedestrians: who is to be there.
+        chunk: grid and poses of the frames.
+    """
+    drawn = labels.copy()
+    for pedestrian in pedestrians:
+        for frame, cells in pedestrian.cells.items():
+            drawn[frame][tuple(cells.T)] = PEDESTRIAN
+    for pedestrian in pedestrians:
+        _complete(drawn, pedestrian, chunk)
+    return drawn
+
+
+def _complete(labels: UInt8[np.ndarray, "T X Y Z"], pedestrian: Pedestrian, chunk: OccupancySequence) -> None:
     """Draw a pedestrian into the frames that lack it, from its sightings outwards."""
-    first, last = min(shown), max(shown)
+    first, last = min(pedestrian.cells), max(pedestrian.cells)
     for frames in (range(first, last + 1), range(first - 1, -1, -1), range(last + 1, len(chunk))):
         for frame in frames:
-            if frame in shown:
+            if frame in pedestrian.cells:
                 continue
-            nearest = min(shown, key=lambda seen: abs(seen - frame))
-            moved = _moved(shown[nearest], course, nearest, frame, chunk)
-            free = np.isin(labels[frame][tuple(moved.T)], (FREE, PEDESTRIAN))
-            if len(moved) and free.sum() >= ROOM_SHARE * len(shown[nearest]) and not under_ego(moved, chunk.grid).any():
-                labels[frame][tuple(moved[free].T)] = PEDESTRIAN
+            free = pedestrian.free_in(frame, labels[frame], chunk)
+            if free is not None:
+                labels[frame][tuple(free.T)] = PEDESTRIAN
             elif not first <= frame <= last:
                 break
 
@@ -92,16 +133,6 @@ def _owners(
             closer = away_m <= nearest_m
             owners[closer], nearest_m[closer] = number, away_m[closer]
     return owners
-
-
-def _moved(
-    cells: Int64[np.ndarray, "N 3"], course: Course, seen: int, frame: int, chunk: OccupancySequence
-) -> Int64[np.ndarray, "M 3"]:
-    """The cells of a sighting where they are in another frame, of these those in the grid."""
-    way_m = course.ego_from_body[frame, :2] - course.ego_from_body[seen, :2]
-    steps = np.round(way_m / np.array(chunk.grid.voxel_size_m[:2])).astype(np.int64)
-    moved = cells + np.array([*steps, 0])
-    return moved[chunk.grid.contains(moved)]
 
 
 def _near_border(cells: Int64[np.ndarray, "N 3"], chunk: OccupancySequence) -> Bool[np.ndarray, " N"]:

@@ -8,11 +8,12 @@ from jaxtyping import UInt8
 from dyncity_models.drive.bodies import Course
 from dyncity_models.drive.driving_on import ways_of
 from dyncity_models.drive.forecast import Forecast
-from dyncity_models.drive.newcomers import from_nowhere
+from dyncity_models.drive.newcomers import from_nowhere, not_there_before
 from dyncity_models.drive.persistence import with_road_users_going_on
 from dyncity_models.drive.region import seconds_since
 from dyncity_models.drive.rigid_vehicles import with_rigid_vehicles
-from dyncity_models.drive.steady_pedestrians import with_steady_pedestrians
+from dyncity_models.drive.setting_off import setting_off
+from dyncity_models.drive.steady_pedestrians import steady_pedestrians, with_pedestrians
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.recording import ActorKind
@@ -21,25 +22,39 @@ from dyncity_sim.scene.actors.find import find_tracks
 
 
 def with_traffic(
-    chunk: OccupancySequence, coming: Forecast | None, known: UInt8[np.ndarray, "X Y Z"]
+    chunk: OccupancySequence,
+    coming: Forecast | None,
+    known: UInt8[np.ndarray, "X Y Z"],
+    setting_off_share: float,
+    rng: np.random.Generator,
 ) -> UInt8[np.ndarray, "T X Y Z"]:
-    """The labels of a chunk in which vehicles are rigid, pedestrians do not flicker, and nobody who was there before it
-    vanishes, is held up, or comes from nowhere.
+    """The labels of a chunk in which vehicles are rigid, pedestrians do not flicker, some who would stand set off, and
+    nobody who was there before it vanishes, is held up, or comes from nowhere.
 
     Args:
         chunk: as generated, without unobserved cells; its classes are those of CARLASC.
         coming: how those before the chunk go on; None where there were none.
         known: what the drive knew of the static world in the first frame, ``UNOBSERVED`` elsewhere.
+        setting_off_share: share of the pedestrians who are drawn standing that sets off.
+        rng: draws which of them, how fast and where to.
     """
     if coming is None:
         vehicles, walkers = _found_in(chunk)
-        return with_steady_pedestrians(replace(chunk, labels=with_rigid_vehicles(chunk, vehicles)), walkers)
-    planar, seconds = planar_from_poses(chunk.poses_world_from_ego), seconds_since(chunk.times_us, coming.frame)
-    chunk = replace(chunk, labels=with_road_users_going_on(chunk.labels, coming, planar, seconds))
-    vehicles, walkers = _found_in(chunk)
-    strangers = np.flatnonzero(from_nowhere(walkers, chunk, coming, seconds, known)).tolist()
-    chunk = replace(chunk, labels=with_rigid_vehicles(chunk, vehicles, ways_of(coming, seconds)))
-    labels = with_steady_pedestrians(chunk, walkers, strangers)
+        chunk = replace(chunk, labels=with_rigid_vehicles(chunk, vehicles))
+        labels, pedestrians = steady_pedestrians(chunk, walkers)
+        new = np.ones(len(pedestrians), dtype=np.bool_)
+    else:
+        planar, seconds = planar_from_poses(chunk.poses_world_from_ego), seconds_since(chunk.times_us, coming.frame)
+        chunk = replace(chunk, labels=with_road_users_going_on(chunk.labels, coming, planar, seconds))
+        vehicles, walkers = _found_in(chunk)
+        strangers = np.flatnonzero(from_nowhere(walkers, chunk, coming, seconds, known)).tolist()
+        chunk = replace(chunk, labels=with_rigid_vehicles(chunk, vehicles, ways_of(coming, seconds)))
+        labels, pedestrians = steady_pedestrians(chunk, walkers, strangers)
+        new = not_there_before([one.course for one in pedestrians], chunk, coming, seconds)
+    pedestrians = setting_off(pedestrians, new, replace(chunk, labels=labels), setting_off_share, rng)
+    labels = with_pedestrians(labels, pedestrians, chunk)
+    if coming is None:
+        return labels
     # Those that the network led into the ego's way may well go on as they would have done.
     return with_road_users_going_on(labels, coming.only(~coming.on_foot), planar, seconds)
 

@@ -147,7 +147,8 @@ class AnchoredBackend:
         sampled = time.perf_counter()
         decoded = self.pipeline.decode(planes, on_canvas.canvas_from_ego)[0].cpu().numpy()
         following = coming if region is None else None
-        occupancy, learned = self._as_one_world(decoded, known, plan, memory, following, region)
+        rng = np.random.default_rng(seed)
+        occupancy, learned = self._as_one_world(decoded, known, plan, memory, following, region, rng)
         timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
         return Sampled(occupancy, learned, following, timings)
 
@@ -202,12 +203,15 @@ class AnchoredBackend:
         memory: DriveMemory,
         following: Forecast | None,
         region: OccupancySequence | None,
+        rng: np.random.Generator,
     ) -> tuple[OccupancySequence, DriveMemory]:
         """(A decoded chunk in which what is known stays, vehicles are rigid and nobody vanishes, what it teaches)."""
         planar, heights_m = planar_from_poses(plan.poses_world_from_ego), plan.poses_world_from_ego[:, 2, 3]
         labels = with_region(without_ego(with_known(decoded, known), self.grid), region)
         chunk = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
-        labels = with_region(with_traffic(chunk, following, known[0]), region)
+        # What is known of a region says who stands there.
+        setting_off_share = self.config.sampling.setting_off if region is None else 0.0
+        labels = with_region(with_traffic(chunk, following, known[0], setting_off_share, rng), region)
         learned = memory.learn(labels, planar, heights_m, self.grid)
         rigid = made_rigid(labels, known, learned.seen_from(planar, heights_m, self.grid, straight=True))
         return replace(chunk, labels=with_region(without_ego(rigid, self.grid), region)), learned

@@ -75,6 +75,7 @@ def test_options_of_sampling_stand_in_for_those_of_the_weights_under_another_mod
         ("sampling.candidates=-2", r"sampling\.candidates: got -2"),
         ("sampling.autoguidance=nan", r"sampling\.autoguidance: got nan, expected from 0 to 20"),
         ("sampling.autoguidance_time=-inf", r"sampling\.autoguidance_time: got -inf"),
+        ("sampling.setting_off=1.5", r"sampling\.setting_off: got 1\.5, expected from 0 to 1"),
     ],
 )
 def test_an_option_that_is_unknown_or_cannot_be_run_is_refused(weights, option, message):

@@ -27,7 +27,8 @@ def driven(build_street, street_actor, forecast_halfway):
             *(street_actor(*place, absent=before) for place in there),
         ]
         street = build_street(32, 4.0, actors)
-        found = with_traffic(street[16:], forecast_halfway(street), np.full(GRID.shape, UNOBSERVED, dtype=np.uint8))
+        nothing = np.full(GRID.shape, UNOBSERVED, dtype=np.uint8)
+        found = with_traffic(street[16:], forecast_halfway(street), nothing, 0.0, np.random.default_rng(0))
         return tuple(_way_m(labels, street.poses_world_from_ego[16:, 0, 3]) for labels in (found, street.labels[16:]))
 
     return drive

@@ -21,7 +21,7 @@ def remains(build_street, street_actor, forecast_halfway):
         others = [street_actor(*other, BODY_M, PEDESTRIAN, absent=AFTER) for other in there_before]
         street = build_street(32, 4.0, [*others, street_actor(*at, BODY_M, PEDESTRIAN, absent=BEFORE)])
         assert (street.labels[16:] == PEDESTRIAN).any(axis=(1, 2, 3)).sum() > 8
-        found = with_traffic(street[16:], forecast_halfway(street), known)
+        found = with_traffic(street[16:], forecast_halfway(street), known, 0.0, np.random.default_rng(0))
         return ((found == PEDESTRIAN) & (street.labels[16:] == PEDESTRIAN)).any()
 
     return draw

@@ -11,6 +11,7 @@ from dyncity_sim.domain.grid import CARLASC_GRID as GRID
 from dyncity_sim.domain.taxonomy import CARLASC
 
 VEHICLE = CARLASC.index("vehicle")
+RNG = np.random.default_rng(0)
 NOTHING = np.full(GRID.shape, UNOBSERVED, dtype=np.uint8)
 CAR_M, BICYCLE_M = (4.4, 1.85), (1.8, 0.65)
 
@@ -59,7 +60,7 @@ def drawn(build_street, street_actor):
 
     def draw(*vehicles):
         street = build_street(16, 4.0, [street_actor(*at, size_m=size_m) for *at, size_m in vehicles])
-        found = with_traffic(street, None, NOTHING)
+        found = with_traffic(street, None, NOTHING, 0.0, RNG)
         assert np.array_equal(found == VEHICLE, found != np.where(street.labels == VEHICLE, 0, street.labels))
         return [_extent_m(labels[8]) for labels in (found, street.labels)]
 
@@ -91,7 +92,7 @@ def test_a_stump_between_two_cars_grows_as_far_as_there_is_room_without_touching
     stump_m = 2.4
     cars = [street_actor(10.2 + side * (2.2 + gap_m / 2 + stump_m / 2), -3.0) for side in (-1, 1)]
     stump = street_actor(10.2, -3.0, size_m=(stump_m, 1.8, 1.5))
-    found = with_traffic(build_street(16, 0.0, [*cars, stump]), None, NOTHING)
+    found = with_traffic(build_street(16, 0.0, [*cars, stump]), None, NOTHING, 0.0, RNG)
     pieces, count = ndimage.label((found[8] == VEHICLE).any(axis=-1))
     assert count == 3
     lengths_m = sorted((np.ptp(np.argwhere(pieces == n + 1)[:, 0]) + 1) * 0.4 for n in range(3))
@@ -100,4 +101,4 @@ def test_a_stump_between_two_cars_grows_as_far_as_there_is_room_without_touching
 
 def test_a_car_that_the_border_of_the_grid_cuts_in_every_frame_is_no_stump(build_street, street_actor):
     street = build_street(16, 0.0, [street_actor(25.0, -3.0)])
-    assert np.array_equal(with_traffic(street, None, NOTHING), street.labels)
+    assert np.array_equal(with_traffic(street, None, NOTHING, 0.0, RNG), street.labels)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dyncity_models.drive.bodies import Course
 from dyncity_models.drive.classes import FREE, PEDESTRIAN
-from dyncity_models.drive.steady_pedestrians import with_steady_pedestrians
+from dyncity_models.drive.steady_pedestrians import steady_pedestrians, with_pedestrians
 
 from dyncity_sim.domain.grid import CARLASC_GRID as GRID
 from dyncity_sim.domain.recording import ActorKind
@@ -28,9 +28,10 @@ def build_walk(build_street, street_actor):
     return build
 
 
-def steady(chunk):
-    walkers = [track for track in find_tracks(chunk) if track.kind is ActorKind.PEDESTRIAN]
-    return with_steady_pedestrians(chunk, [Course.of(walker, chunk) for walker in walkers])
+def steady(chunk, walkers=None):
+    if walkers is None:
+        walkers = [track for track in find_tracks(chunk) if track.kind is ActorKind.PEDESTRIAN]
+    return with_pedestrians(*steady_pedestrians(chunk, [Course.of(walker, chunk) for walker in walkers]), chunk)
 
 
 def overlap(labels, true):
@@ -98,7 +99,7 @@ def test_of_sightings_without_cells_nobody_is_drawn_and_cells_without_sightings_
     (track,) = find_tracks(street)
     elsewhere = track.poses_world_from_actor.copy()
     elsewhere[:, 1, 3] += 9.0
-    found = with_steady_pedestrians(street, [Course.of(replace(track, poses_world_from_actor=elsewhere), street)])
+    found = steady(street, [replace(track, poses_world_from_actor=elsewhere)])
     assert np.array_equal(found, np.where(street.labels == PEDESTRIAN, FREE, street.labels))
 
 
