@@ -81,7 +81,7 @@ def run_drive(
     progress = Progress(on_step, chunks + (start is Start.OBSERVED), model.frames_per_chunk + 1)
     planner = Planner(simulator, model)
     # Asked for while the simulator is well: what is driven has to outlive it.
-    attribution, opendrive = simulator.attribution, simulator.opendrive
+    attribution, opendrive, _ = simulator.attribution, simulator.opendrive, simulator.shown_tracks
 
     history = continuation = None
     if start is Start.OBSERVED:
@@ -203,10 +203,16 @@ def _followed(
     progress.tell(doing)
     frames: list[RecordedFrame] = []
     for frame in simulator.follow(plan, generated):
-        frames.append(frame)
+        frames.append(_kept(frame))
         progress.add_step()
     _check_followed(simulator.grid, plan, frames)
     return occupancy_from_frames(frames, taxonomy), tuple(frame.actors for frame in frames)
+
+
+def _kept(frame: RecordedFrame) -> RecordedFrame:
+    """The frame with arrays of its own: a simulator may fill the ones that it gave again."""
+    arrays = {name: getattr(frame, name).copy() for name in ("labels", "counts", "instances", "pose_world_from_ego")}
+    return replace(frame, **arrays)
 
 
 def _check_followed(grid: Grid, plan: EgoPlan, frames: Sequence[RecordedFrame]) -> None:

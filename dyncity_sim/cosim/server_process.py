@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -104,13 +105,17 @@ class ServerProcess:
             raise StorageError(f"{self._log} cannot be written: {error.strerror or error}") from error
 
     def _read(self, stream: IO[str], log: IO[str]) -> None:
-        with stream, log:
+        with stream:
             for line in stream:
-                log.write(line)
-                log.flush()
+                # The server serves on where a disk is full, and what the drive writes there fails by its own name.
+                with suppress(OSError):
+                    log.write(line)
+                    log.flush()
                 self._last_lines.append(line.rstrip())
                 if match := SERVING_LINE.match(line):
                     self._ports.put(int(match[1]))
+        with suppress(OSError):
+            log.close()
         self._ports.put(None)
 
     def _stop(self) -> None:

@@ -41,6 +41,25 @@ def test_time_that_the_simulator_takes_is_told_apart_from_that_which_it_waits(
     assert [(chunk.waited_s, chunk.simulation_s) for chunk in drive.chunks] == [(0.0, 16.0)] * 2
 
 
+def test_a_simulator_may_fill_the_arrays_of_one_frame_again_for_the_next(
+    scripted_street: Build, in_process_generator: Build
+) -> None:
+    filled: dict[str, np.ndarray] = {}
+
+    def again(frame: RecordedFrame) -> RecordedFrame:
+        for name in ("labels", "counts", "instances", "pose_world_from_ego"):
+            filled.setdefault(name, getattr(frame, name).copy())[...] = getattr(frame, name)
+        return replace(frame, **filled)
+
+    street = scripted_street()
+    follow = street.follow
+    street.follow = lambda plan, generated=None: map(again, follow(plan, generated))
+    drive, expected = (run_drive(s, in_process_generator(), chunks=2, seed=0) for s in (street, scripted_street()))
+    assert np.array_equal(drive.recorded.labels, expected.recorded.labels)
+    assert np.array_equal(drive.recorded.poses_world_from_ego, expected.recorded.poses_world_from_ego)
+    assert np.array_equal(drive.recorded.observed, expected.recorded.observed)
+
+
 def test_every_chunk_continues_the_one_before_with_the_next_seed(
     scripted_street: Build, in_process_generator: Build
 ) -> None:

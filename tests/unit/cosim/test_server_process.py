@@ -55,6 +55,13 @@ def test_no_process_is_started_without_a_place_for_its_log(tmp_path: Path) -> No
     assert not hasattr(server, "_process")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_the_log_does_not_keep_a_server_from_serving() -> None:
+    with process(SERVES, Path("/dev/full"), limit_s=10.0) as server:
+        assert server.target == "127.0.0.1:4242"
+    assert "SERVING" in server.explain("")
+
+
 def test_a_process_that_dies_at_start_is_explained_by_its_last_lines(tmp_path: Path) -> None:
     server = process("print('weights not found'); raise SystemExit(3)", tmp_path / "server.log")
     with pytest.raises(UnavailableError, match=r"(?s)status 3.*server\.log.*weights not found"):
