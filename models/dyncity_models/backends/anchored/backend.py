@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation
 from dyncity_models.backends.anchored.canvas import Canvas
 from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
 from dyncity_models.conditioning import PUSHED, CanvasConditions
-from dyncity_models.config import REMEMBERED
+from dyncity_models.config import REMEMBERED, AutoencoderConfig
 from dyncity_models.data.clips import UNOBSERVED
 from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.data.views import mover_columns
@@ -38,12 +38,12 @@ from dyncity_models.drive.under_plan import without_what_is_driven_through
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
-from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ
+from dyncity_sim.domain.grid import CARLASC_GRID, FRAME_RATE_HZ, Grid
 from dyncity_sim.domain.occupancy import OccupancySequence
 from dyncity_sim.domain.taxonomy import CARLASC
 from dyncity_sim.engine.admission import check_occupancy, check_request
 from dyncity_sim.engine.backend import Checkpoint
-from dyncity_sim.errors import InvalidInputError
+from dyncity_sim.errors import CheckpointError, InvalidInputError
 
 EVIDENCE_RADIUS_CELLS = 3
 """Columns this near to an observed one count as known after encoding; farther ones are left to generation."""
@@ -60,12 +60,17 @@ class Sampled:
 
 
 class AnchoredBackend:
-    """A model of the family ``anchored`` behind the engine's backend port."""
+    """A model of the family ``anchored`` behind the engine's backend port.
+
+    Raises:
+        CheckpointError: its configuration is of another grid, or of planes that nothing can be generated with.
+    """
 
     def __init__(self, pipeline: AnchoredPipeline) -> None:
         self.pipeline = pipeline
         self.config = pipeline.model.config
         self.grid = CARLASC_GRID
+        _check_served(self.config.autoencoder, self.grid)
         self.canvas = Canvas(pipeline, self.grid)
 
     @property
@@ -268,3 +273,16 @@ class AnchoredBackend:
             motion=motion,
         )
         return Continuation(self.info.model_id, pack(remembered))
+
+
+def _check_served(config: AutoencoderConfig, grid: Grid) -> None:
+    expected = {
+        "grid_cells": (config.grid_cells, grid.shape[0]),
+        "height_cells": (config.height_cells, grid.shape[2]),
+        "grid_half_extent_m": (config.grid_half_extent_m, grid.upper_m[0]),
+        "canvas.common": (config.canvas.common, True),
+        "height_planes": (config.height_planes, False),
+    }
+    for name, (found, served) in expected.items():
+        if found != served:
+            raise CheckpointError("weights", f"model.json with autoencoder.{name}: {found}", f"{served}, to be served")

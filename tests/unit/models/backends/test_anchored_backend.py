@@ -1,5 +1,7 @@
 """The family anchored behind the engine's port: what it offers, what it takes, and what it refuses."""
 
+from shutil import copytree
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,23 @@ def test_options_say_how_networks_run_and_change_rounding_alone(weights, build_s
     tokens, poses = torch.from_numpy(street.labels)[None], torch.zeros(1, 16, 3)
     half, whole = (backend.pipeline.posterior(tokens, poses)[0].xy.float() for backend in (plain, single))
     assert 0 < (half - whole).abs().max() < 0.05 * whole.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("was", "changed", "named"),
+    [
+        ('"grid_cells": 128', '"grid_cells": 4096', "grid_cells: 4096, expected 128"),
+        ('"grid_half_extent_m": 25.6', '"grid_half_extent_m": 2560.0', r"half_extent_m: 2560\.0, expected 25\.6"),
+        ('"common": true', '"common": false', r"canvas\.common: False, expected True"),
+    ],
+)
+def test_weights_of_another_grid_than_the_one_that_is_served_are_refused(weights, tmp_path, was, changed, named):
+    folder = copytree(weights, tmp_path / "weights")
+    described = (folder / "model.json").read_text()
+    assert was in described
+    (folder / "model.json").write_text(described.replace(was, changed))
+    with pytest.raises(CheckpointError, match=named):
+        load_backend("torch", folder)
 
 
 def test_options_of_sampling_stand_in_for_those_of_the_weights_under_another_model_id(weights, plan_along):
