@@ -33,6 +33,9 @@ TURN_OPTIONS = (
 WALK_OPTIONS = ("--walkingareas", "--crossings.guess")
 """Sidewalks that join at corners, and crossings between them."""
 
+TAKEN_APART = re.compile(r",|\$\{")
+"""What SUMO's tools read in a path as the end of one file, or as the name of a variable."""
+
 TOOL_TIMEOUT_S = 300.0
 """Longest time one of SUMO's tools may take; a large city needs about a minute."""
 
@@ -47,9 +50,13 @@ def prepare_network(map_spec: str, seed: int, workdir: Path) -> RoadNetwork:
         workdir: an existing folder for the files that SUMO runs on; they must outlive the network.
 
     Raises:
-        MapError: the map is unknown, cannot be read, keeps left, or has no lane for cars.
+        MapError: the map is unknown, cannot be read, keeps left, or has no lane for cars; or SUMO's tools would take
+            its path, or that of ``workdir``, apart.
         MissingExtraError: eclipse-sumo is not installed.
     """
+    for field, path in (("map", map_spec), ("folder for temporary files", str(workdir))):
+        if TAKEN_APART.search(path):
+            raise MapError(field, repr(path), "a path without ',' and '${'", "SUMO's tools take such paths apart.")
     if map_spec == "berlin":
         return _berlin(workdir)
     if map_spec == "braunschweig":

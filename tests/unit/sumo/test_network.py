@@ -237,3 +237,13 @@ def test_generated_streets_keep_their_profile_over_junctions(spider):
     # A spider's arm is one street: the edges between circles share their cross-section with those that go on.
     assert len({tuple(w) for w in widths.values()}) < len(widths) / 2
     assert all(math.isclose(w % 0.5, 0, abs_tol=1e-9) for side in widths.values() for w in side)
+
+
+@pytest.mark.parametrize("name", ["a,b.net.xml", "ring,road.xodr", "x${HOME}.net.xml"])
+def test_paths_that_sumo_s_tools_take_apart_are_refused_in_plain_words(name, tmp_path):
+    with pytest.raises(MapError, match=r"map: got .*a path without ',' and '\$\{'"):
+        prepare_network(str(tmp_path / name), 0, tmp_path)
+    folder = tmp_path / "of,mine"
+    folder.mkdir()
+    with pytest.raises(MapError, match=r"folder for temporary files: got .*of,mine"):
+        prepare_network("generated:grid", 0, folder)
