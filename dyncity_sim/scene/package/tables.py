@@ -97,7 +97,9 @@ def read_columns(file: Path, columns: Sequence[tuple[str, str, str, str]]) -> Co
     """
     pyarrow, parquet = _pyarrow("Reading tracks")
     try:
-        table = parquet.read_table(io.BytesIO(file.read_bytes()))
+        # Arrow's threads now and then abort a process that ends soon after they read (apache/arrow#34314).
+        reader = parquet.ParquetFile(pyarrow.BufferReader(file.read_bytes()), pre_buffer=False)
+        table = reader.read(use_threads=False)
     except pyarrow.ArrowException as error:
         raise ValueError(f"{file.name}: {error}") from error
     found, expected = (
