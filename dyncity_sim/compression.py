@@ -65,6 +65,8 @@ def read_arrays(
                     raise ValueError(f"{name} is no array")
     except InvalidInputError:
         raise
+    except OSError as error:
+        raise InvalidInputError(str(file), error.strerror or str(error), "a whole .npz file") from error
     # NumPy reads a damaged header as Python text, so that nearly anything may come of it.
     except Exception as error:
         got = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -80,7 +80,7 @@ def run_drive(
     _check_fit(simulator, model, continues=start is Start.OBSERVED or chunks > 1)
     progress = Progress(on_step, chunks + (start is Start.OBSERVED), model.frames_per_chunk + 1)
     planner = Planner(simulator, model)
-    # Asked for while the simulator is well: what is driven has to outlive it.
+    # Asked for while the simulator is well: what is driven has to outlive it, and what lacks any of it fails at once.
     attribution, opendrive, _ = simulator.attribution, simulator.opendrive, simulator.shown_tracks
 
     history = continuation = None

@@ -39,8 +39,7 @@ def from_nowhere(
     """
     starts = np.array([course.ego_from_body[0] for course in courses]).reshape(-1, 3)
     first = planar_from_poses(chunk.poses_world_from_ego[:1])[0]
-    others_m = coming.only(coming.on_foot).poses_at(first, seconds[0])[:, :2]
-    alone = (np.linalg.norm(starts[:, None, :2] - others_m, axis=-1) > SAME_M).all(axis=1)
+    alone = _nobody_comes_to(starts, coming, first, seconds[0])
     before_from_first = compose(invert(torch.from_numpy(coming.planar)), torch.from_numpy(first))
     seen_before = compose(before_from_first.expand(len(starts), 3), torch.from_numpy(starts)).numpy()[:, :2]
     was_in_view = (np.abs(seen_before) < coming.half_extent_m - INSIDE_M).all(axis=1)
@@ -53,19 +52,18 @@ def from_nowhere(
 def not_there_before(
     courses: Sequence[Course], chunk: OccupancySequence, coming: Forecast, seconds: Float64[np.ndarray, " T"]
 ) -> Bool[np.ndarray, " N"]:
-    """Which pedestrians are nobody who was to come when they are first seen.
+    """Which pedestrians are nobody who was to come when they are first seen; arguments as of ``from_nowhere``."""
+    planar = planar_from_poses(chunk.poses_world_from_ego)
+    alone = np.zeros(len(courses), dtype=np.bool_)
+    for number, course in enumerate(courses):
+        first = course.seen[0]
+        (alone[number],) = _nobody_comes_to(course.ego_from_body[[first]], coming, planar[first], seconds[first])
+    return alone
 
-    Args:
-        courses: of the chunk's pedestrians.
-        chunk: as generated.
-        coming: how those before the chunk go on.
-        seconds: of each frame since the one that ``coming`` is of.
-    """
-    planar, others = planar_from_poses(chunk.poses_world_from_ego), coming.only(coming.on_foot)
 
-    def is_new(course: Course) -> bool:
-        first = int(course.seen[0])
-        others_m = others.poses_at(planar[first], seconds[first])[:, :2]
-        return bool((np.linalg.norm(others_m - course.ego_from_body[first, :2], axis=-1) > SAME_M).all())
-
-    return np.array([is_new(course) for course in courses], dtype=np.bool_)
+def _nobody_comes_to(
+    places: Float64[np.ndarray, "N 3"], coming: Forecast, planar: Float64[np.ndarray, " 3"], second: float
+) -> Bool[np.ndarray, " N"]:
+    """Which places of the ego frame at a pose nobody on foot is to be near to at some time."""
+    others_m = coming.only(coming.on_foot).poses_at(planar, second)[:, :2]
+    return np.asarray((np.linalg.norm(places[:, None, :2] - others_m, axis=-1) > SAME_M).all(axis=1))

@@ -15,8 +15,11 @@ from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.grid import FRAME_RATE_HZ, columns_of
 from dyncity_sim.domain.occupancy import OccupancySequence
 
-PACE_MPS, PACE_SPREAD_MPS, SLOWEST_MPS = 1.34, 0.26, 0.7
+PACE_MPS, PACE_SPREAD_MPS = 1.34, 0.26
 """Mean and standard deviation of how fast people walk (Weidmann 1993, *Transporttechnik der Fussgaenger*)."""
+
+SLOWEST_MPS = 0.7
+"""Slower ones could be taken to stand in the next chunk."""
 
 HEADINGS = 16
 """Directions that somebody chooses from."""
@@ -71,9 +74,8 @@ def _headings(one: Pedestrian, chunk: OccupancySequence, turn_rad: float) -> Flo
     yaws_rad = turn_rad + np.arange(HEADINGS) * 2 * np.pi / HEADINGS
     in_ego_rad = yaws_rad - planar_from_poses(chunk.poses_world_from_ego[first : first + 1])[0, 2]
     ahead_m = np.arange(0.0, AHEAD_M, STEP_M)[:, None, None]
-    places_m = one.course.ego_from_body[first, :2] + ahead_m * np.stack(
-        [np.cos(in_ego_rad), np.sin(in_ego_rad)], axis=-1
-    )
+    ahead = np.stack([np.cos(in_ego_rad), np.sin(in_ego_rad)], axis=-1)
+    places_m = one.course.ego_from_body[first, :2] + ahead_m * ahead
     labels = chunk.labels[first]
     low = labels[..., chunk.grid.centres(2) < chunk.grid.lower_m[2] + HEADROOM_M]
     clear = _are(np.asarray(np.isin(low, PASSABLE).all(axis=-1)), places_m, chunk) & ~within_ego(places_m)

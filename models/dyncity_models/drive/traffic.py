@@ -53,10 +53,8 @@ def with_traffic(
         new = not_there_before([one.course for one in pedestrians], chunk, coming, seconds)
     pedestrians = setting_off(pedestrians, new, replace(chunk, labels=labels), setting_off_share, rng)
     labels = with_pedestrians(labels, pedestrians, chunk)
-    if coming is None:
-        return labels
     # Those that the network led into the ego's way may well go on as they would have done.
-    return with_road_users_going_on(labels, coming.only(~coming.on_foot), planar, seconds)
+    return labels if coming is None else with_road_users_going_on(labels, coming.only(~coming.on_foot), planar, seconds)
 
 
 def _found_in(chunk: OccupancySequence) -> tuple[list[Track], list[Course]]:

@@ -55,7 +55,6 @@ def test_no_process_is_started_without_a_place_for_its_log(tmp_path: Path) -> No
     assert not hasattr(server, "_process")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_under_the_log_does_not_keep_a_server_from_serving() -> None:
     with process(SERVES, Path("/dev/full"), limit_s=10.0) as server:
         assert server.target == "127.0.0.1:4242"

@@ -1,5 +1,6 @@
 """Three short drives through the synthetic street, of unlike lengths, actors and credits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,3 +56,17 @@ def many(build_street, street_actor) -> tuple[LoadedDrive, ...]:
 @pytest.fixture
 def on_demand(many) -> list[OnDemand]:
     return [OnDemand(loaded) for loaded in many]
+
+
+@pytest.fixture
+def stop_at() -> Callable[[int, int, BaseException], Callable[[int, int], None]]:
+    """A function that gives what raises an error once an export tells of a drive and a number of its frames."""
+
+    def stop(drive: int, frame: int, error: BaseException) -> Callable[[int, int], None]:
+        def told(number: int, frames: int) -> None:
+            if (number, frames) == (drive, frame):
+                raise error
+
+        return told
+
+    return stop

@@ -4,7 +4,6 @@ import os
 import shutil
 import tracemalloc
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +29,6 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
-def stop_at(drive: int, frame: int, error: BaseException, number: int, frames: int) -> None:
-    if (number, frames) == (drive, frame):
-        raise error
-
-
 def labelled(on_demand, plan: ExportPlan, out: Path, keep: Path, chosen: tuple[int, ...] = (0, 1, 2)) -> list[str]:
     """Export drives; the names of those that were not there."""
     told: list[tuple[int, int]] = []
@@ -49,10 +43,10 @@ def labelled(on_demand, plan: ExportPlan, out: Path, keep: Path, chosen: tuple[i
     [(KeyboardInterrupt(), ALL), (StorageError("The disk is full."), ("carlasc",))],
     ids=["Ctrl-C", "full disk"],
 )
-def test_what_was_stopped_goes_on_to_the_same_bytes(on_demand, many_rig, tmp_path, error, formats):
+def test_what_was_stopped_goes_on_to_the_same_bytes(on_demand, many_rig, tmp_path, stop_at, error, formats):
     plan, keep, out = ExportPlan(formats, many_rig), tmp_path / "keep", tmp_path / "out"
     export_drives([d.listed for d in on_demand], plan, tmp_path / "unbroken")
-    report = export_drives([d.listed for d in on_demand], plan, out, partial(stop_at, 2, 3, error), keep)
+    report = export_drives([d.listed for d in on_demand], plan, out, stop_at(2, 3, error), keep)
     assert (type(report.failure), str(report.failure)) == (type(error), str(error))
     assert ([drive.name for drive in report.drives], report.formats) == (["town-1", "bend"], ())
     assert not out.exists()
@@ -60,8 +54,8 @@ def test_what_was_stopped_goes_on_to_the_same_bytes(on_demand, many_rig, tmp_pat
     assert files(out) == files(tmp_path / "unbroken")
 
 
-def test_what_was_stopped_in_its_first_drive_begins_again(on_demand, tmp_path):
-    keep, stop = tmp_path / "keep", partial(stop_at, 0, 2, KeyboardInterrupt())
+def test_what_was_stopped_in_its_first_drive_begins_again(on_demand, tmp_path, stop_at):
+    keep, stop = tmp_path / "keep", stop_at(0, 2, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         export_drives([d.listed for d in on_demand], FEW, tmp_path / "out", stop, keep)
     assert files(tmp_path) == {}
