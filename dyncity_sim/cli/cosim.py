@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from dyncity_sim.cli.address import server_address
 from dyncity_sim.cli.kept import telling_what_is_kept
 from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers, names_in, value_in
@@ -134,10 +135,7 @@ def add_drive_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -
 
 def server_list(text: str) -> list[str]:
     """Addresses separated by commas."""
-    targets = [target.strip() for target in text.split(",")]
-    if not all(targets):
-        raise argparse.ArgumentTypeError(f"{text!r} has an empty address")
-    return targets
+    return [server_address(target.strip()) for target in text.split(",")]
 
 
 def output_set(text: str) -> frozenset[Output]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dyncity_sim.cli.address import server_address
 from dyncity_sim.cli.kept import telling_what_is_kept
 from dyncity_sim.cli.numbers import positive
 from dyncity_sim.cli.plugins import Subparsers
@@ -75,7 +76,9 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
     )
     sampling.add_argument("--resamples", type=positive, metavar="N", help="walks of each interval at a known part")
     model = parser.add_argument_group("the model")
-    model.add_argument("--server", metavar="HOST:PORT", help="a server that runs (default: one is started)")
+    model.add_argument(
+        "--server", type=server_address, metavar="HOST:PORT", help="a server that runs (default: one is started)"
+    )
     model.add_argument("--backend", metavar="NAME", help="backend of the server that is started (default: torch)")
     model.add_argument("--weights", type=Path, metavar="DIR", help="its weights (default: the bundled ones)")
     parser.set_defaults(run=run)

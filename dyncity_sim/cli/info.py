@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from dyncity_sim.cli.address import server_address
 from dyncity_sim.cli.numbers import positive_seconds
 from dyncity_sim.cli.plugins import Subparsers
 from dyncity_sim.client import DyncityClient, ServerInfo
@@ -24,7 +25,7 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         description="Show what a server and its model are and can do.",
         epilog=EPILOG,
     )
-    parser.add_argument("--server", required=True, metavar="HOST:PORT", help="server to ask")
+    parser.add_argument("--server", required=True, type=server_address, metavar="HOST:PORT", help="server to ask")
     parser.add_argument(
         "--timeout", type=positive_seconds, default=10.0, metavar="S", help="seconds to wait (default: %(default)s)"
     )

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dyncity_sim.client.outcome import ended_call, error_of_call, server_at_fault
 from dyncity_sim.client.stream import MAX_AHEAD, ChunkStream
+from dyncity_sim.client.target import checked_target
 from dyncity_sim.domain.conditions import Conditions, Continuation, SamplingOptions
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo
 from dyncity_sim.domain.occupancy import OccupancySequence
@@ -39,9 +40,12 @@ class DyncityClient:
     in its options it gives the same chunk.
 
     Args:
-        target: ``host:port`` of the server.
+        target: ``host:port`` of the server, or a target in gRPC's own syntax.
         timeout_s: patience with each call; None waits forever.
         encoding: how voxels travel.
+
+    Raises:
+        InvalidInputError: ``target`` is no address.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class DyncityClient:
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         encoding: VoxelEncoding = VoxelEncoding.ZSTD,
     ) -> None:
-        self.target = target
+        self.target = checked_target(target)
         self._timeout_s = timeout_s
         self._encoding = encoding
         self._closed = False

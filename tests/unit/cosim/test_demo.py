@@ -196,7 +196,7 @@ def test_an_output_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[st
 def test_an_empty_address_among_servers_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         main(["cosim", "--server", "localhost:1,,localhost:2", "--out", str(tmp_path)])
-    assert "empty address" in capsys.readouterr().err
+    assert "'' is no address: expected host:port" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("on_the_scripted_street")
