@@ -11,6 +11,7 @@ import numpy as np
 
 from dyncity_sim.cli.numbers import not_negative, port, positive, seconds
 from dyncity_sim.cli.plugins import Subparsers
+from dyncity_sim.cli.signals import terminate_when_orphaned
 from dyncity_sim.engine.backend import load_backend
 from dyncity_sim.engine.engine import Engine
 from dyncity_sim.server.app import serve
@@ -73,6 +74,9 @@ def register(subparsers: Subparsers, words: Sequence[str]) -> None:
         metavar="SECONDS",
         help="time for work under way to finish when stopped (default: %(default)s)",
     )
+    parser.add_argument(
+        "--until-orphaned", action="store_true", help="stop when the process that started this one has ended"
+    )
     parser.set_defaults(run=run)
 
 
@@ -89,7 +93,12 @@ async def _serve(args: argparse.Namespace) -> None:
     engine = Engine(
         partial(load_backend, args.backend, args.weights, args.option), args.max_queue, np.random.default_rng()
     )
-    await serve(engine, args.host, args.port, args.grace, announce=partial(print, flush=True))
+    orphaned = asyncio.create_task(terminate_when_orphaned(os.getppid())) if args.until_orphaned else None
+    try:
+        await serve(engine, args.host, args.port, args.grace, announce=partial(print, flush=True))
+    finally:
+        if orphaned is not None:
+            orphaned.cancel()
 
 
 def _queue_length(text: str) -> int:

@@ -1,10 +1,14 @@
 """Signals: a command that is told to end unwinds, so that what it holds is given back."""
 
+import asyncio
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+ORPHAN_CHECK_S = 1.0
 
 
 @contextmanager
@@ -24,3 +28,10 @@ def terminated_like_interrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+async def terminate_when_orphaned(parent: int) -> None:
+    """Send this process SIGTERM once another than ``parent`` is its parent, as when that was killed."""
+    while os.getppid() == parent:
+        await asyncio.sleep(ORPHAN_CHECK_S)
+    os.kill(os.getpid(), signal.SIGTERM)

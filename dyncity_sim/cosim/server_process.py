@@ -25,6 +25,8 @@ SHOWN_LINES = 15
 class ServerProcess:
     """``dyncity serve`` on a free port of the loopback interface, used as a context manager.
 
+    The process ends with the one that started it, also when that is killed.
+
     Args:
         arguments: of ``dyncity serve``, without host and port.
         log: file that takes everything the process prints; with None, only its last lines are kept.
@@ -39,7 +41,7 @@ class ServerProcess:
         start_limit_s: float = 180.0,
         command: Sequence[str] = (sys.executable, "-m", "dyncity_sim.cli.main", "serve"),
     ) -> None:
-        self._command = [*command, "--host", "127.0.0.1", "--port", "0", *arguments]
+        self._command = [*command, "--host", "127.0.0.1", "--port", "0", "--until-orphaned", *arguments]
         self._log = log
         self._start_limit_s = start_limit_s
         self._last_lines: deque[str] = deque(maxlen=SHOWN_LINES)

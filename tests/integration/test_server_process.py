@@ -45,6 +45,14 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
+def answers(client):
+    try:
+        client.model_info()
+    except UnavailableError:
+        return False
+    return True
+
+
 def wait_until_running(client):
     """Until the server is at work on a call: only then does another one find a queue."""
     time.sleep(0.5)
@@ -166,3 +174,20 @@ def test_a_queue_whose_length_the_wire_cannot_say_is_refused(length):
     refused = run("serve", "--backend", "null", "--max-queue", length)
     assert refused.returncode == 2
     assert f"argument --max-queue: {length} is" in refused.stderr
+
+
+def test_a_server_ends_with_the_command_that_started_it_though_that_is_killed():
+    script = """
+import time
+from dyncity_sim.cosim.server_process import ServerProcess
+with ServerProcess(["--backend", "null"], log=None) as server:
+    print("SERVING null on", server.target, flush=True)
+    time.sleep(600)
+"""
+    with process("-c", script) as command, DyncityClient(target_of(command)) as client:
+        assert client.model_info().model_id
+        command.kill()
+        deadline_s = time.monotonic() + PATIENCE_S
+        while answers(client):
+            assert time.monotonic() < deadline_s, "the server is left behind"
+            time.sleep(0.1)

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from dyncity_carla.loopback.settings import Settings
 from dyncity_carla.loopback.world import World, WorldOptions
 from dyncity_sim.cli.numbers import port
 from dyncity_sim.cli.parser import Help
+from dyncity_sim.cli.signals import terminate_when_orphaned
 from dyncity_sim.errors import InvalidInputError, UnavailableError
 
 WHAT_IT_IS_NOT = (
@@ -24,7 +24,6 @@ WHAT_IT_IS_NOT = (
 
 EXIT_VIOLATIONS = 1
 SYNCHRONOUS_STEP_S = 0.05
-ORPHAN_CHECK_S = 1.0
 
 
 class _HelpFormatter(Help):
@@ -115,9 +114,10 @@ async def _serve(server: LoopbackServer, parent: int | None) -> int:
     sys.stdout.write(f"INSPECT {server.options.host}:{server.inspection.port}\n")
     sys.stdout.write(f"SERVING carla-loopback on {server.options.host}:{server.rpc.port}\n")
     sys.stdout.flush()
-    while not stop.is_set() and parent in (None, os.getppid()):
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), ORPHAN_CHECK_S)
+    watch = asyncio.create_task(terminate_when_orphaned(parent)) if parent is not None else None
+    await stop.wait()
+    if watch is not None:
+        watch.cancel()
     if clock.done():
         clock.result()
     clock.cancel()

@@ -20,8 +20,6 @@ class LoopbackProcess(ServerProcess):
     Leaving the block raises SimulatorError when a client broke the wire's rules, unless the block failed already,
     the server has died, or the test took the violations itself.
 
-    The process ends with the one that started it, also when that is killed.
-
     Args:
         map_file: OpenDRIVE file to load.
         log: file that takes everything the process prints.
@@ -35,7 +33,7 @@ class LoopbackProcess(ServerProcess):
 
     def __init__(self, map_file: Path, log: Path, arguments: Sequence[str] = (), start_limit_s: float = 120.0) -> None:
         command = (sys.executable, "-m", "dyncity_sim.cli.main", "carla-loopback")
-        super().__init__(["--map", str(map_file), "--until-orphaned", *arguments], log, start_limit_s, command)
+        super().__init__(["--map", str(map_file), *arguments], log, start_limit_s, command)
         self._written = log
 
     def __enter__(self) -> Self:
