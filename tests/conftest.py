@@ -21,9 +21,12 @@ SIDEWALK_END_M = 8.0
 FACADE_M = 14.0
 FRAME_US = 100_000
 
-# What takes long on a busy machine is not wrong for that.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# What takes long on a busy machine is not wrong for that. The same commit passes or fails the same way everywhere; new
+# examples are looked for with --hypothesis-profile=exploring.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("exploring", PATIENT)
+settings.register_profile("repeatable", PATIENT, derandomize=True)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
