@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64, UInt8
 
-from dyncity_models.data.latents import MOVER_FRAMES
 from dyncity_models.drive.classes import on_foot, vehicles_and_riders
 from dyncity_models.drive.memory import MOST_ROAD_USERS, MOTION
 from dyncity_models.hexplane import cell_centres, compose, invert, transform
@@ -32,19 +31,19 @@ WALKING_MPS = 0.4
 def road_users_of(
     occupancy: OccupancySequence,
 ) -> tuple[UInt8[np.ndarray, "X Y Z"], Float64[np.ndarray, "V 7"]]:
-    """The vehicles and pedestrians of the last frame, and how they moved in the half second before it.
+    """The vehicles and pedestrians of the last frame, and how they moved in it.
 
     Args:
-        occupancy: of the last frames of a chunk, or more; its classes are those of CARLASC.
+        occupancy: of a chunk; its classes are those of CARLASC.
 
     Returns:
         (The number of its vehicle or pedestrian for each cell of the last frame, 0 for none; ``memory.MOTION`` of each,
         in the ego frame of the last frame.)
     """
-    recent, shown = occupancy[min(MOVER_FRAMES) :], occupancy[-1:]
-    last_us = int(recent.times_us[-1])
+    shown = occupancy[-1:]
+    last_us = int(shown.times_us[-1])
     ego = planar_from_poses(shown.poses_world_from_ego)[0]
-    tracks = _still_there(find_tracks(recent), last_us)
+    tracks = _still_there(find_tracks(occupancy), last_us)
     poses = np.array([in_ego(track, ego, last_us) for track in tracks]).reshape(-1, 3)
     cells = cells_of(tracks, poses, shown)
     there = np.flatnonzero(cells.any(axis=(1, 2, 3)))[:MOST_ROAD_USERS]
@@ -76,8 +75,8 @@ def _speed_mps(track: Track) -> float:
 
 
 def _facing_ahead(motion: Float64[np.ndarray, "V 7"]) -> Float64[np.ndarray, "V 7"]:
-    """The same with vehicles that go backwards facing the other way: over half a second a heading is told from where
-    parked vehicles would face."""
+    """The same with vehicles that go backwards facing the other way: the heading of a slow one is told from where a
+    parked one would face."""
     backwards = motion[:, 5] < -MOVING_SPEED_MPS
     turned = motion.copy()
     turned[backwards, 2] = wrap_angle(turned[backwards, 2] + np.pi)

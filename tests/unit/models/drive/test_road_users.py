@@ -63,6 +63,16 @@ def test_vehicles_are_numbered_cell_for_cell_with_the_speeds_they_had(build_stre
         assert middle_m(numbers == number) == pytest.approx([x_m, y_m], abs=0.3)
 
 
+@pytest.mark.parametrize("pace_mps", [0.8, 1.1, 1.4])
+def test_pedestrians_are_as_fast_as_they_were(build_street, walker, pace_mps):
+    """Over the whole chunk; half a second of cells of 0.4 m says little of a walk."""
+    places = [(x_m, side * 6.5) for x_m in (-12.0, -3.0, 5.0, 14.0) for side in (-1, 1)]
+    _, motion = road_users_of(build_street(16, 5.0, [walker(x, y, 0.1, pace_mps) for x, y in places]))
+    assert len(motion) == len(places)
+    assert motion[:, 5] == pytest.approx(pace_mps, abs=0.3)
+    assert motion[:, 5].mean() == pytest.approx(pace_mps, rel=0.05)
+
+
 @pytest.mark.parametrize("speed_mps", [1.6, 2.4])
 def test_a_slow_vehicle_goes_where_it_is_seen_to_go(build_street, street_actor, speed_mps):
     """On the left of the ego, where vehicles that stand face it."""
