@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from dyncity_models.drive.bodies import Course
 from dyncity_models.drive.driving_on import ways_of
 from dyncity_models.drive.forecast import Forecast
-from dyncity_models.drive.newcomers import from_nowhere, not_there_before
+from dyncity_models.drive.newcomers import not_there_before, pedestrians_from_nowhere, vehicles_from_nowhere
 from dyncity_models.drive.persistence import with_road_users_going_on
 from dyncity_models.drive.region import seconds_since
 from dyncity_models.drive.rigid_vehicles import with_rigid_vehicles
@@ -47,7 +47,9 @@ def with_traffic(
         planar, seconds = planar_from_poses(chunk.poses_world_from_ego), seconds_since(chunk.times_us, coming.frame)
         chunk = replace(chunk, labels=with_road_users_going_on(chunk.labels, coming, planar, seconds))
         vehicles, walkers = _found_in(chunk)
-        strangers = np.flatnonzero(from_nowhere(walkers, chunk, coming, seconds, known)).tolist()
+        strangers = np.flatnonzero(pedestrians_from_nowhere(walkers, chunk, coming, seconds, known)).tolist()
+        new_vehicles = vehicles_from_nowhere(vehicles, chunk, coming, seconds, known)
+        vehicles = [track for track, stranger in zip(vehicles, new_vehicles, strict=True) if not stranger]
         chunk = replace(chunk, labels=with_rigid_vehicles(chunk, vehicles, ways_of(coming, seconds)))
         labels, pedestrians = steady_pedestrians(chunk, walkers, strangers)
         new = not_there_before([one.course for one in pedestrians], chunk, coming, seconds)

@@ -36,11 +36,42 @@ def driven(build_street, street_actor, forecast_halfway):
 
 def _way_m(labels, ego_x_m):
     """How far the middle of what vehicles cover comes along the street."""
-    middles_m = []
-    for frame in (0, 15):
-        columns = np.argwhere((labels[frame] == VEHICLE).any(axis=-1))
-        middles_m.append(ego_x_m[frame] + GRID.centres(0)[columns[:, 0]].mean())
-    return middles_m[1] - middles_m[0]
+    first_m, last_m = (_middle_m(labels, ego_x_m, frame) for frame in (0, 15))
+    return last_m - first_m
+
+
+def _middle_m(labels, ego_x_m, frame):
+    columns = np.argwhere((labels[frame] == VEHICLE).any(axis=-1))
+    return ego_x_m[frame] + GRID.centres(0)[columns[:, 0]].mean()
+
+
+@pytest.fixture
+def jumped(build_street, street_actor, forecast_halfway):
+    """A function that says how far ahead of where it would be a vehicle begins and ends a chunk, in whose drawing it is
+    some metres ahead."""
+
+    def jump(speed_mps, ahead_m, y_m=-1.0):
+        before, after = frozenset(range(16)), frozenset(range(16, 32))
+        there = street_actor(12.0, y_m, 0.0, speed_mps, absent=after)
+        drawn = street_actor(12.0 + ahead_m, y_m, 0.0, speed_mps, absent=before)
+        street = build_street(32, 4.0, [there, drawn])
+        nothing = np.full(GRID.shape, UNOBSERVED, dtype=np.uint8)
+        found = with_traffic(street[16:], forecast_halfway(street), nothing, 0.0, np.random.default_rng(0))
+        ego_x_m = street.poses_world_from_ego[16:, 0, 3]
+        return [_middle_m(found, ego_x_m, n) - (12.0 + speed_mps * (16 + n) / 10) for n in (0, 15)]
+
+    return jump
+
+
+@pytest.mark.parametrize("ahead_m", [1.2, 2.0, -1.6])
+def test_a_vehicle_begins_where_it_was_to_be_and_comes_to_where_it_is_drawn(jumped, ahead_m):
+    first_m, last_m = jumped(7.0, ahead_m)
+    assert first_m == pytest.approx(0.0, abs=0.4)
+    assert last_m == pytest.approx(ahead_m, abs=0.4)
+
+
+def test_a_vehicle_that_stands_stays_where_it_stood(jumped):
+    assert jumped(0.0, 1.6, y_m=4.3) == pytest.approx([0.0, 0.0], abs=0.4)
 
 
 def test_a_vehicle_that_a_network_stops_at_once_drives_on_as_fast_as_it_was(driven):
