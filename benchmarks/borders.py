@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from dyncity_models.backends.load import load
-from dyncity_models.evaluation.generation import road_under_path
+from dyncity_models.drive.road import road_under_path
 from jaxtyping import Float64
 from rich.console import Console
 from rich.progress import track as progress

@@ -176,6 +176,8 @@ class SamplingConfig:
         shift: 1 spaces them evenly in time; above 1, more of them are spent near noise.
         guidance_scale: of plan, layout and command; 1 is no guidance.
         candidates: chunks drawn at once, of which the one with most road under the ego path is kept.
+        redraws: how often a chunk is drawn again, with further noise of its seed, that has road under less than 0.8 of
+            the ego path; the one with most is kept.
         resamples: how often each interval is walked to fit what is generated to a known region.
         autoguidance: of weights that hold a guide: how far the plane xy is led away from what the guide predicts
             (Karras et al. 2024); 1 does not ask it.
@@ -190,6 +192,7 @@ class SamplingConfig:
     shift: float = 1.0
     guidance_scale: float = 1.0
     candidates: int = 1
+    redraws: int = 0
     resamples: int = 1
     autoguidance: float = 1.0
     autoguidance_time: float = 1.0
@@ -198,6 +201,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         _check_above_zero("sampling.shift", self.shift)
         check_between("sampling.candidates", self.candidates, 1)
+        check_between("sampling.redraws", self.redraws, 0)
         for name in ("autoguidance", "autoguidance_time"):
             check_between(f"sampling.{name}", getattr(self, name), 0, MOST_GUIDANCE)
         check_between("sampling.setting_off", self.setting_off, 0, 1)

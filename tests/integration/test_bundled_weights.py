@@ -9,7 +9,7 @@ import pytest
 from dyncity_models.anchored.checkpoint import BUNDLED
 from dyncity_models.backends.anchored.backend import AnchoredBackend
 from dyncity_models.backends.load import load
-from dyncity_models.evaluation.generation import road_under_path
+from dyncity_models.drive.road import road_under_path
 from scipy.ndimage import binary_dilation
 
 from dyncity_sim.domain.agreement import agreement_between_frames, static_agreement

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from dyncity_models.data.clips import UNOBSERVED
-from dyncity_models.evaluation.generation import road_under_path
+from dyncity_models.drive.road import road_under_path
 from dyncity_models.evaluation.intervals import known_mean
 from dyncity_sim.domain.agreement import agreement_between_frames, static_agreement
 from dyncity_sim.domain.conditions import Conditions, EgoPlan, SamplingOptions

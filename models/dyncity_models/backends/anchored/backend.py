@@ -1,13 +1,15 @@
 """The backend of the family ``anchored``: domain types in, tensors through the pipeline, domain types out."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Bool, Float, Float64, UInt8
 from scipy.ndimage import binary_dilation
+from torch import Tensor
 
 from dyncity_models.backends.anchored.canvas import Canvas
 from dyncity_models.backends.anchored.pipeline import AnchoredPipeline
@@ -32,9 +34,11 @@ from dyncity_models.drive.region import (
     taught,
     with_region,
 )
+from dyncity_models.drive.road import road_under_path
 from dyncity_models.drive.road_users import road_users_of
 from dyncity_models.drive.traffic import with_traffic
 from dyncity_models.drive.under_plan import without_what_is_driven_through
+from dyncity_models.hexplane import Planes
 from dyncity_sim.domain.conditions import CONDITIONS, Conditions, Continuation, EgoPlan, SamplingOptions
 from dyncity_sim.domain.frames import planar_from_poses
 from dyncity_sim.domain.generation import GeneratedChunk, ModelInfo, Timings
@@ -47,6 +51,9 @@ from dyncity_sim.errors import CheckpointError, InvalidInputError
 
 EVIDENCE_RADIUS_CELLS = 3
 """Columns this near to an observed one count as known after encoding; farther ones are left to generation."""
+
+ENOUGH_ROAD = 0.8
+"""Share of the columns under the path; a chunk that has less road there may be drawn again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +147,8 @@ class AnchoredBackend:
         holes = self._holes(memory, planar, moving, region)
         shown = known if holes is None else np.where(holes, UNOBSERVED, known).astype(np.uint8)
         on_canvas = self.canvas.conditions(conditions, planar, heights_m, memory, shown)
-        planes = self.pipeline.generate(
+        sample = partial(
+            self.pipeline.generate,
             on_canvas,
             torch.Generator().manual_seed(seed),
             self._sampler(options),
@@ -149,13 +157,33 @@ class AnchoredBackend:
             None if region is None else self.canvas.settled(region, shown, planar, resamples),
             self._region_alone(conditions, plan, scales),
         )
-        sampled = time.perf_counter()
-        decoded = self.pipeline.decode(planes, on_canvas.canvas_from_ego)[0].cpu().numpy()
+        # A known region says itself where there is road.
+        draws = 1 + (self.config.sampling.redraws if region is None else 0)
+        decoded, sampling_s = self._drawn(sample, on_canvas.canvas_from_ego, plan, draws)
         following = coming if region is None else None
         rng = np.random.default_rng(seed)
         occupancy, learned = self._as_one_world(decoded, known, plan, memory, following, region, rng)
-        timings = Timings(sampling_s=sampled - started, decoding_s=time.perf_counter() - sampled)
+        timings = Timings(sampling_s=sampling_s, decoding_s=time.perf_counter() - started - sampling_s)
         return Sampled(occupancy, learned, following, timings)
+
+    def _drawn(
+        self, sample: Callable[[], Planes], canvas_from_ego: Float[Tensor, "1 T 3"], plan: EgoPlan, draws: int
+    ) -> tuple[UInt8[np.ndarray, "T X Y Z"], float]:
+        """(Labels of the first of so many draws that has enough road, or of that with most; seconds of sampling)."""
+        best, most, sampling_s = None, -1.0, 0.0
+        for _ in range(draws):
+            started = time.perf_counter()
+            planes = sample()
+            sampling_s += time.perf_counter() - started
+            labels = self.pipeline.decode(planes, canvas_from_ego)[0].cpu().numpy()
+            chunk = OccupancySequence(labels, plan.poses_world_from_ego, plan.times_us, self.grid, CARLASC)
+            share = road_under_path(chunk)
+            if best is None or share > most:
+                best, most = labels, share
+            if share >= ENOUGH_ROAD:
+                break
+        assert best is not None
+        return best, sampling_s
 
     def _sampler(self, options: SamplingOptions) -> Sampler:
         defaults = self.config.sampling

@@ -92,6 +92,7 @@ def test_options_of_sampling_stand_in_for_those_of_the_weights_under_another_mod
         ("sampling.shift=-1", r"sampling\.shift: got -1"),
         ("sampling.candidates=0", r"sampling\.candidates: got 0, expected a number of at least 1"),
         ("sampling.candidates=-2", r"sampling\.candidates: got -2"),
+        ("sampling.redraws=-1", r"sampling\.redraws: got -1, expected a number of at least 0"),
         ("sampling.autoguidance=nan", r"sampling\.autoguidance: got nan, expected from 0 to 20"),
         ("sampling.autoguidance_time=-inf", r"sampling\.autoguidance_time: got -inf"),
         ("sampling.setting_off=1.5", r"sampling\.setting_off: got 1\.5, expected from 0 to 1"),
@@ -100,6 +101,34 @@ def test_options_of_sampling_stand_in_for_those_of_the_weights_under_another_mod
 def test_an_option_that_is_unknown_or_cannot_be_run_is_refused(weights, option, message):
     with pytest.raises(ConfigError, match=message):
         load_backend("torch", weights, [option])
+
+
+@pytest.mark.parametrize(
+    ("shares", "kept"), [([0.9], 0), ([0.5, 0.8], 1), ([0.1, 0.5, 0.3], 1), ([0.4, 0.4, 0.2], 0), ([0.0, 0.1, 0.9], 2)]
+)
+def test_a_chunk_without_road_under_its_path_is_drawn_again(weights, plan_along, monkeypatch, shares, kept):
+    backend = load_backend("torch", weights, ["sampling.redraws=2"])
+    drawn, asked, left = [], [], iter(shares)
+
+    def share(chunk):
+        drawn.append(chunk.labels)
+        return next(left)
+
+    monkeypatch.setattr("dyncity_models.backends.anchored.backend.road_under_path", share)
+    seen = []
+    monkeypatch.setattr(backend, "_as_one_world", _seeing(backend._as_one_world, seen))
+    backend.generate(Conditions(plan_along()), SamplingOptions(seed=0), asked.append)
+    assert asked == [0, 1, 2] * len(shares)
+    assert np.array_equal(seen[0], drawn[kept])
+    assert not any(np.array_equal(drawn[kept], other) for n, other in enumerate(drawn) if n != kept)
+
+
+def _seeing(work, seen):
+    def watched(decoded, *others):
+        seen.append(decoded)
+        return work(decoded, *others)
+
+    return watched
 
 
 def test_a_chunk_is_known_everywhere_and_lies_on_its_plan(generate, plan_along):

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dyncity_models.evaluation.generation import generate_from_plans, road_of_turn, road_under_path, turns_as_planned
+from dyncity_models.drive.road import road_under_path
+from dyncity_models.evaluation.generation import generate_from_plans, road_of_turn, turns_as_planned
 
 from dyncity_sim.domain.taxonomy import CARLASC
 

@@ -45,7 +45,8 @@ def test_single_figures_have_their_intervals_beside_them(printed):
 
 def test_each_class_has_a_row(printed):
     lines = [" ".join(line.replace("│", " ").split()) for line in printed(FIGURES).splitlines()]
-    found = (FIGURES[name]["vehicle"] for name in ("class_iou", "share_generated", "share_reconstructed", "share_ratio"))
+    columns = ("class_iou", "share_generated", "share_reconstructed", "share_ratio")
+    found = (FIGURES[name]["vehicle"] for name in columns)
     low = FIGURES["share_ratio_intervals"]["vehicle"]["low"]
     row = " ".join(["vehicle", *(f"{value:.3g}" for value in found), f"({low:.3g} to"])
     assert any(line.startswith(row) for line in lines)
