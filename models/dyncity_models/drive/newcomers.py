@@ -44,7 +44,7 @@ def pedestrians_from_nowhere(
     """
     starts = _starts(courses)
     alone = _nobody_comes_to(starts, coming, planar_from_poses(chunk.poses_world_from_ego[:1])[0], seconds[0])
-    return alone & _just_seen(starts, np.full(len(starts), INSIDE_M), chunk, coming, known)
+    return alone & _just_seen(starts, INSIDE_M, chunk, coming, known)
 
 
 def vehicles_from_nowhere(
@@ -54,7 +54,7 @@ def vehicles_from_nowhere(
     seconds: Float64[np.ndarray, " T"],
     known: UInt8[np.ndarray, "X Y Z"],
 ) -> Bool[np.ndarray, " N"]:
-    """Which vehicles begin a chunk where a drive has just seen none; arguments as of pedestrians."""
+    """Which vehicles begin a chunk where a drive has just seen none; arguments as of ``pedestrians_from_nowhere``."""
     starts = _starts([Course.of(track, chunk) for track in tracks])
     inside_m = INSIDE_M + np.array([max(track.size_m[:2]) / 2 for track in tracks])
     first = planar_from_poses(chunk.poses_world_from_ego[:1])
@@ -91,7 +91,7 @@ def _starts(courses: Sequence[Course]) -> Float64[np.ndarray, "N 3"]:
 
 def _just_seen(
     starts: Float64[np.ndarray, "N 3"],
-    inside_m: Float64[np.ndarray, " N"],
+    inside_m: float | Float64[np.ndarray, " N"],
     chunk: OccupancySequence,
     coming: Forecast,
     known: UInt8[np.ndarray, "X Y Z"],

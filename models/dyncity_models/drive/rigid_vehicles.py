@@ -32,15 +32,16 @@ def with_rigid_vehicles(
     """The labels of a chunk with each vehicle drawn anew, in one shape along its track.
 
     It is there from first to last sighting, and before and after as long as it has room and keeps off the ego. Whom the
-    ego would run into is not there at all. Who was to drive on and stops (``driven_on``) drives on if it has room. What
-    the border of the grid cuts and no track explains stays as it is; what else is no track was no vehicle, and goes.
-    With four wheels it is a box, of a usual size (``usual_sizes``) if no vehicle has that which was drawn, and if there
-    is room. Of two in one place the larger one is there.
+    ego would run into is not there at all. Who was to drive on and stops, or begins elsewhere than where it was to be,
+    goes its better way (``driven_on``) if it has room. What the border of the grid cuts and no track explains stays as
+    it is; what else is no track was no vehicle, and goes. With four wheels it is a box, of a usual size
+    (``usual_sizes``) if no vehicle has that which was drawn, and if there is room. Of two in one place the larger one
+    is there.
 
     Args:
         chunk: without unobserved cells; its classes are those of CARLASC.
         tracks: of the chunk's vehicles.
-        ways: x, y, yaw in the world of vehicles that were to drive on, in each frame.
+        ways: x, y, yaw in the world of vehicles that were there before, in each frame.
     """
     movers = vehicles_and_riders(chunk.labels)
     labels = np.where(movers, FREE, chunk.labels).astype(np.uint8)

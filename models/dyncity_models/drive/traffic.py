@@ -48,8 +48,8 @@ def with_traffic(
         chunk = replace(chunk, labels=with_road_users_going_on(chunk.labels, coming, planar, seconds))
         vehicles, walkers = _found_in(chunk)
         strangers = np.flatnonzero(pedestrians_from_nowhere(walkers, chunk, coming, seconds, known)).tolist()
-        new_vehicles = vehicles_from_nowhere(vehicles, chunk, coming, seconds, known)
-        vehicles = [track for track, stranger in zip(vehicles, new_vehicles, strict=True) if not stranger]
+        popped_up = vehicles_from_nowhere(vehicles, chunk, coming, seconds, known)
+        vehicles = [track for track, gone in zip(vehicles, popped_up, strict=True) if not gone]
         chunk = replace(chunk, labels=with_rigid_vehicles(chunk, vehicles, ways_of(coming, seconds)))
         labels, pedestrians = steady_pedestrians(chunk, walkers, strangers)
         new = not_there_before([one.course for one in pedestrians], chunk, coming, seconds)
